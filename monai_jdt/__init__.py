@@ -1,0 +1,3 @@
+"""JDT losses for MONAI: Jaccard, Dice and Tversky losses that are right on soft labels, from rater files to reports."""
+
+__version__ = "0.1.0"
