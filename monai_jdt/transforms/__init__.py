@@ -1,1 +1,5 @@
-"""."""
+"""Transforms in MONAI's calling conventions, as `X` and `Xd`."""
+
+from monai_jdt.transforms.raters import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
+
+__all__ = ["FuseRaters", "FuseRatersd", "LoadRaters", "LoadRatersd"]

@@ -1,0 +1,126 @@
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_jdt.data.problems import DataProblemError
+from monai_jdt.transforms import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
+
+AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2.0, 0, -7], [0, 0, 3.0, 4], [0, 0, 0, 1]])
+
+
+def write(path, values, affine=AFFINE, dtype=np.uint8):
+    nibabel.save(nibabel.Nifti1Image(np.asarray(values).astype(dtype), affine), path)
+    return str(path)
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(0).choice([0, 1, 2, 4], size=(3, 5, 6, 4))
+
+
+@pytest.fixture
+def paths(tmp_path, labels):
+    return [write(tmp_path / f"rater{i}.nii.gz", values) for i, values in enumerate(labels)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_any_number_of_raters_as_one_stack(paths, labels, count):
+    votes = LoadRaters(label_values=[0, 1, 2, 4])(paths[:count])
+    assert isinstance(votes, MetaTensor)
+    assert votes.dtype == torch.uint8
+    np.testing.assert_array_equal(votes.numpy(), labels[:count])
+    np.testing.assert_allclose(votes.affine.numpy(), AFFINE)
+    assert votes.meta["filename_or_obj"] == paths[0]
+
+
+def test_a_single_path_is_one_rater_and_wide_values_are_int16(tmp_path, paths):
+    assert LoadRaters()(paths[0]).shape == (1, 5, 6, 4)
+    wide = write(tmp_path / "wide.nii.gz", np.full((2, 2, 2), -7), dtype=np.int16)
+    assert LoadRaters()(wide).dtype == torch.int16
+    floats = write(tmp_path / "floats.nii.gz", np.full((2, 2, 2), 3.0), dtype=np.float32)
+    assert LoadRaters()(floats).unique().tolist() == [3]
+
+
+def broken_files(tmp_path, first):
+    rest = {
+        "other_shape": write(tmp_path / "other_shape.nii.gz", np.zeros((5, 6, 3))),
+        "other_affine": write(tmp_path / "other_affine.nii.gz", np.zeros((5, 6, 4)), AFFINE + np.eye(4) * [1, 1, 1, 0]),
+        "half": write(tmp_path / "half.nii.gz", np.full((5, 6, 4), 0.5), dtype=np.float32),
+        "nan": write(tmp_path / "nan.nii.gz", np.full((5, 6, 4), np.nan), dtype=np.float32),
+        "unknown": write(tmp_path / "unknown.nii.gz", np.full((5, 6, 4), 7)),
+    }
+    garbage = tmp_path / "garbage.nii.gz"
+    garbage.write_bytes(b"no image")
+    truncated = tmp_path / "truncated.nii.gz"
+    with open(first, "rb") as whole:
+        truncated.write_bytes(whole.read()[:80])
+    return rest | {"garbage": str(garbage), "truncated": str(truncated), "absent": str(tmp_path / "absent.nii.gz")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("other_shape", r"shape \(5, 6, 4\).*came \(5, 6, 3\)"),
+        ("other_affine", "the affine of"),
+        ("half", "whole label values.*0.5"),
+        ("nan", "whole label values.*nan"),
+        ("unknown", r"among \[0, 1, 2, 4\]; came \[7\]"),
+        ("garbage", "can be read"),
+        ("truncated", "can be read"),
+        ("absent", "can be read"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, paths, kind, words):
+    bad = broken_files(tmp_path, paths[0])[kind]
+    with pytest.raises(DataProblemError, match=f"{kind}.nii.gz: expected .*{words}") as caught:
+        LoadRaters(label_values=[0, 1, 2, 4])([*paths, bad])
+    assert "\n" not in str(caught.value)
+
+
+def test_raters_must_lie_on_the_image(paths):
+    item = {"raters": paths, "image": MetaTensor(torch.zeros(4, 5, 6, 4), affine=torch.as_tensor(AFFINE))}
+    loaded = LoadRatersd("raters", image_key="image")(item)
+    assert loaded["raters"].shape == (3, 5, 6, 4)
+    assert item["raters"] is paths
+    with pytest.raises(DataProblemError, match=r"rater0\.nii\.gz: expected the affine"):
+        LoadRatersd("raters", image_key="image")({**item, "image": MetaTensor(torch.zeros(4, 5, 6, 4))})
+    with pytest.raises(DataProblemError, match=r"rater0\.nii\.gz: expected shape"):
+        LoadRatersd("raters", image_key="image")({**item, "image": MetaTensor(torch.zeros(4, 5, 6, 5))})
+    with pytest.raises(DataProblemError, match="at least one rater"):
+        LoadRatersd("raters")({"raters": []})
+
+
+def test_missing_keys():
+    assert LoadRatersd("raters", allow_missing_keys=True)({"image": 1}) == {"image": 1}
+    with pytest.raises(KeyError):
+        LoadRatersd("raters")({"image": 1})
+    assert FuseRatersd("raters", "msd", allow_missing_keys=True)({"image": 1}) == {"image": 1}
+
+
+def test_fused_labels_keep_the_geometry(paths, labels):
+    votes = LoadRaters()(paths)
+    label = FuseRaters("brats2021")(votes)
+    assert label.shape == (3, 5, 6, 4)
+    assert label.dtype == torch.float32
+    np.testing.assert_allclose(label.affine.numpy(), AFFINE)
+    assert label.meta["filename_or_obj"] == paths[0]
+    np.testing.assert_allclose(label[2].numpy(), (labels == 4).mean(0), rtol=1e-6)
+
+
+def test_one_stack_gives_both_labels(paths, labels):
+    item = LoadRatersd("raters")({"raters": paths})
+    fused = FuseRatersd(["raters"] * 2, {"any": [1, 2, 4]}, ["average", "majority"], ["label", "majority"])(item)
+    np.testing.assert_allclose(fused["label"][0].numpy(), (labels > 0).mean(0), rtol=1e-6)
+    np.testing.assert_array_equal(fused["majority"][0].numpy(), (labels > 0).sum(0) >= 2)
+    assert fused["raters"].shape == (3, 5, 6, 4)
+    in_place = FuseRatersd("raters", {"any": [1, 2, 4]})(item)
+    assert in_place["raters"].shape == (1, 5, 6, 4)
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="method"):
+        FuseRaters("msd", "mean")
+    with pytest.raises(ValueError, match="output key"):
+        FuseRatersd(["raters", "raters"], "msd", "average")
