@@ -1,0 +1,627 @@
+"""Seeded 3D phantoms: MR-like heads with nested tumours, raters of known style, and the true probability of every voxel.
+
+**The model.** Every case has latent fields phi_WT >= phi_TC >= phi_ET at every voxel: the signed evidence, in mm, that the
+voxel lies inside the region; it grows by about 1 for each mm from the boundary inwards (slower where the boundary is
+ambiguous). The image contrast blends with phi, so that soft boundaries can be seen in the image. A rater of style s marks
+
+    {x : phi_r(x) + bias_s + sd_s * e(x) > 0}    for r in WT, TC, ET,
+
+with e a stationary Gaussian field of variance 1 that one rater shares over the regions: nesting holds by construction. With
+probability `miss_small` a rater does not see the second, small lesion, which then is left out of phi. The marginal
+probability is therefore exact: `Phi((phi + bias) / sd)`, mixed over the miss and over the styles.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_jdt.data.brats import LAYOUT_CONVENTIONS, MODALITIES, MSD_CHANNELS
+from monai_jdt.data.regions import region_convention
+
+logger = logging.getLogger(__name__)
+
+#: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.
+PHANTOM_VERSION = 1
+
+#: Channel order of latent fields and probabilities.
+PHANTOM_REGIONS: tuple[str, ...] = ("TC", "WT", "ET")
+
+_MANIFEST = "phantom.json"
+
+
+@dataclass(frozen=True)
+class RaterStyle:
+    """How a rater draws, in numbers.
+
+    Args:
+        name: one word for people.
+        bias_mm: how far out (positive) or in (negative) the rater puts every boundary, in mm.
+        sd_mm: standard deviation of the rater's boundary around that, in mm; positive.
+        length_mm: correlation length of the deviations (the sd of the Gaussian that smooths white noise), in mm; small is
+            jagged, large is smooth. 0 is white noise.
+        miss_small: probability that the rater does not see a case's small lesion, in [0, 1].
+        presence: probability that the rater draws a case at all, in (0, 1].
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    name: str
+    bias_mm: float = 0.0
+    sd_mm: float = 0.6
+    length_mm: float = 2.5
+    miss_small: float = 0.0
+    presence: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sd_mm > 0:
+            raise ValueError(f"sd_mm: expected a positive number of mm, came {self.sd_mm!r}; a tiny one is nearly exact")
+        if not self.length_mm >= 0:
+            raise ValueError(f"length_mm: expected 0 or more mm, came {self.length_mm!r}")
+        if not 0 <= self.miss_small <= 1:
+            raise ValueError(f"miss_small: expected a probability in [0, 1], came {self.miss_small!r}")
+        if not 0 < self.presence <= 1:
+            raise ValueError(f"presence: expected a probability in (0, 1], came {self.presence!r}; leave the style out instead")
+
+
+#: Rater 4 is the one that is often absent, so that file numbers have gaps, as in real sets.
+DEFAULT_STYLES: tuple[RaterStyle, ...] = (
+    RaterStyle("over-segmenting", bias_mm=1.0, sd_mm=0.7, length_mm=3.0),
+    RaterStyle("under-segmenting", bias_mm=-0.9, sd_mm=0.6, length_mm=3.0),
+    RaterStyle("jagged", bias_mm=0.1, sd_mm=0.8, length_mm=1.0),
+    RaterStyle("often absent", bias_mm=0.3, sd_mm=1.0, length_mm=2.5, presence=0.4),
+    RaterStyle("smooth", bias_mm=0.2, sd_mm=0.8, length_mm=6.0),
+    RaterStyle("misses small lesions", bias_mm=-0.2, sd_mm=0.5, length_mm=2.5, miss_small=0.8),
+)
+
+
+@dataclass(frozen=True)
+class PhantomLatent:
+    """The fields behind a case, from which raters are drawn.
+
+    Args:
+        phi: `(3, H, W, D)` float32, evidence in mm, channels TC, WT, ET, with every lesion.
+        phi_main: the same without the small lesion; the same array where there is none.
+        spacing: voxel size in mm.
+    """
+
+    phi: np.ndarray
+    phi_main: np.ndarray
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PhantomCase:
+    """One case in memory.
+
+    Args:
+        image: `(4, H, W, D)` float32; T1c, T1, T2, FLAIR; 0 outside the brain, as after skull stripping.
+        raters: "rater1", "rater2", ... (the number is the style's place, absent raters are left out) to a label map
+            `(H, W, D)` uint8.
+        fused: the raters' majority in each region (at least `R // 2 + 1` of R), as a label map.
+        probability: `(3, H, W, D)` float32; TC, WT, ET; the share of the rater population that marks the voxel.
+        affine: `(4, 4)` float64, voxels to mm.
+        latent: the fields behind it.
+    """
+
+    image: np.ndarray
+    raters: Mapping[str, np.ndarray]
+    fused: np.ndarray
+    probability: np.ndarray
+    affine: np.ndarray
+    latent: PhantomLatent
+
+
+def brats_phantom(
+    index: int = 0,
+    *,
+    shape: Sequence[int] = (48, 48, 48),
+    spacing: Sequence[float] = (1.0, 1.0, 1.2),
+    seed: int = 0,
+    convention: str = "brats2021",
+    styles: Sequence[RaterStyle] = DEFAULT_STYLES,
+    small_lesion: bool | None = None,
+) -> PhantomCase:
+    """Make one case in memory.
+
+    Args:
+        index: which case; a case depends on `seed` and `index` only, not on how many others are made.
+        shape: voxels, three numbers of at least 12. The head fills the field of view, whatever its size; the raters' numbers
+            are in mm, so that they disagree less, relatively, on a larger grid.
+        spacing: voxel size in mm.
+        seed: of the data set.
+        convention: a key of `REGION_CONVENTIONS`, which says how regions become label values.
+        styles: the rater population; at least one has presence 1, so that every case has a rater.
+        small_lesion: whether there is a second, small lesion; None: in every third case.
+
+    Returns:
+        The case; the same arguments give the same numbers.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+        >>> case = brats_phantom(shape=(16, 16, 16))
+        >>> case.image.shape, sorted(case.raters)[0], np.unique(case.fused).tolist()
+        ((4, 16, 16, 16), 'rater1', [0, 1, 2, 4])
+    """
+    shape, spacing, styles = _checked_settings(shape, spacing, styles)
+    region_convention(convention)
+    rng = np.random.default_rng([seed, index])
+    affine = _scanner_affine(rng, shape, spacing)
+    small = index % 3 == 1 if small_lesion is None else small_lesion
+    latent, depth = _draw_latent(rng, shape, spacing, small)
+    image = _render_image(rng, latent, depth)
+    drawn = {}
+    for number, style in enumerate(styles, start=1):
+        present = rng.random() < style.presence
+        regions = draw_rater(latent, style, rng)  # drawn in any case: the other raters do not depend on who is absent
+        if present:
+            drawn[f"rater{number}"] = regions
+    fused = np.sum([regions.astype(np.uint8) for regions in drawn.values()], axis=0) >= len(drawn) // 2 + 1
+    raters = {name: _label_map(regions, convention) for name, regions in drawn.items()}
+    probability = rater_probability(latent, styles)
+    return PhantomCase(image, raters, _label_map(fused, convention), probability, affine, latent)
+
+
+def draw_rater(latent: PhantomLatent, style: RaterStyle, rng: np.random.Generator) -> np.ndarray:
+    """Draw what one rater of a style marks.
+
+    Args:
+        latent: the case's fields.
+        style: the rater's style; `presence` is not looked at.
+        rng: source of randomness; the number of draws taken does not depend on the style.
+
+    Returns:
+        `(3, H, W, D)` bool: TC, WT, ET, nested (ET in TC in WT).
+    """
+    missed = rng.random() < style.miss_small
+    field = _smooth_field(rng, latent.phi.shape[1:], latent.spacing, style.length_mm)
+    phi = latent.phi_main if missed else latent.phi
+    return phi + (style.bias_mm + style.sd_mm * field) > 0
+
+
+def rater_probability(latent: PhantomLatent, styles: Sequence[RaterStyle] = DEFAULT_STYLES) -> np.ndarray:
+    """The probability that a rater drawn from the population marks a voxel.
+
+    The population is the raters who hand in a drawing: a style's share is its `presence` over the sum of all. For a style,
+    `P = (1 - miss_small) Phi((phi + bias) / sd) + miss_small Phi((phi_main + bias) / sd)` with the Gaussian cdf Phi.
+
+    Args:
+        latent: the case's fields.
+        styles: the population.
+
+    Returns:
+        `(3, H, W, D)` float32 in [0, 1], TC <= WT and ET <= TC; multiples of 1e-6, so that values far from any boundary are 0
+        or 1 exactly.
+    """
+    total = sum(style.presence for style in styles)
+    truth = np.zeros(latent.phi.shape)
+    # Beyond 6 sd of the most extreme style nothing is left at 1e-6: only the shell around the boundaries is worth a cdf.
+    reach = max(abs(style.bias_mm) + 6 * style.sd_mm for style in styles)
+    fields = [(latent.phi, False)]
+    if latent.phi_main is not latent.phi:
+        fields.append((latent.phi_main, True))
+    for phi, without in fields:
+        shell = np.abs(phi) < reach
+        near = torch.from_numpy(phi[shell].astype(np.float64))
+        mixed, inside = torch.zeros_like(near), 0.0
+        for style in styles:
+            share = style.presence / total
+            if len(fields) == 2:
+                share *= style.miss_small if without else 1 - style.miss_small
+            mixed += share * torch.special.ndtr((near + style.bias_mm) / style.sd_mm)
+            inside += share
+        truth[phi >= reach] += inside
+        truth[shell] += mixed.numpy()
+    return np.clip(np.round(truth, 6), 0, 1).astype(np.float32)
+
+
+def write_brats_phantoms(
+    root: str | os.PathLike[str],
+    *,
+    cases: int = 12,
+    shape: Sequence[int] = (48, 48, 48),
+    spacing: Sequence[float] = (1.0, 1.0, 1.2),
+    layout: str = "brats2021",
+    seed: int = 0,
+    styles: Sequence[RaterStyle] = DEFAULT_STYLES,
+    progress: bool = True,
+) -> str:
+    """Write a phantom data set in the files of a BraTS layout; one that was made with the same settings is reused.
+
+    The set is written into a temporary folder beside `root` and then renamed, so that it is there as a whole or not at all. Of
+    two processes that make the same set at once, one wins, and both use its files. The same settings give the same bytes.
+
+    Beside each case's images lie its raters (`..._seg_rater1.nii.gz`, ...), their majority (`..._seg.nii.gz`) and the true
+    probability (`..._probability.nii.gz`, float32, TC, WT, ET on the last axis).
+
+    Args:
+        root: the folder to make; it may exist if it is empty.
+        cases: how many, at least 1.
+        shape: as in :func:`brats_phantom`.
+        spacing: as in :func:`brats_phantom`.
+        layout: "brats2018", "brats2021", "brats2023" or "msd".
+        seed: of the data set.
+        styles: as in :func:`brats_phantom`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        `root`, as a string.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+        FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms. Nothing is overwritten.
+    """
+    from tqdm import tqdm
+
+    root = os.fspath(root)
+    if layout not in LAYOUT_CONVENTIONS:
+        raise ValueError(f"layout: expected one of {sorted(LAYOUT_CONVENTIONS)}, came {layout!r}")
+    if cases < 1:
+        raise ValueError(f"cases: expected at least 1, came {cases!r}")
+    shape, spacing, styles = _checked_settings(shape, spacing, styles)
+    settings = {
+        "layout": layout,
+        "cases": int(cases),
+        "shape": list(shape),
+        "spacing": list(spacing),
+        "seed": int(seed),
+        "styles": [asdict(style) for style in styles],
+        "phantom_version": PHANTOM_VERSION,
+    }
+    if _is_made(root, settings):
+        logger.info("phantoms (synthetic data, no patients) are in %s already: reused", root)
+        return root
+    parent, name = os.path.split(os.path.abspath(root))
+    os.makedirs(parent, exist_ok=True)
+    # A name of our own instead of tempfile's folder, whose mode (0700) would stay on the data set.
+    draft = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
+    os.mkdir(draft)
+    try:
+        names = []
+        for index in tqdm(range(cases), desc=f"phantoms ({layout})", unit="case", disable=not progress):
+            case = brats_phantom(
+                index, shape=shape, spacing=spacing, seed=seed, convention=LAYOUT_CONVENTIONS[layout], styles=styles
+            )
+            names.append(_write_case(draft, layout, index, case))
+        if layout == "msd":
+            _write_text(os.path.join(draft, "dataset.json"), json.dumps(_msd_manifest(names), indent=2))
+        _write_text(os.path.join(draft, "README.txt"), _readme(settings))
+        _write_text(os.path.join(draft, _MANIFEST), json.dumps(_manifest(settings), indent=2))
+        try:
+            os.rename(draft, root)
+        except OSError:
+            if not _is_made(root, settings):  # raises where something else has come there
+                raise
+            logger.info("phantoms in %s were made by another process meanwhile: used", root)
+            return root
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    logger.info("made phantoms (synthetic data, no patients) in %s: %d cases, layout %s, seed %d", root, cases, layout, seed)
+    return root
+
+
+def ensure_brats_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
+    """The phantoms of :func:`write_brats_phantoms`, made now if they are not there; for a config's `dataset_dir`.
+
+    Args:
+        root: the folder.
+        settings: arguments of :func:`write_brats_phantoms`; no progress bar unless `progress=True`. Styles may be
+            dictionaries of :class:`RaterStyle`'s arguments.
+
+    Returns:
+        `root`, as a string.
+
+    Raises:
+        ValueError: as :func:`write_brats_phantoms`.
+        FileExistsError: as :func:`write_brats_phantoms`.
+    """
+    settings = {"progress": False, **settings}
+    if "styles" in settings:
+        settings["styles"] = [s if isinstance(s, RaterStyle) else RaterStyle(**s) for s in settings["styles"]]
+    return write_brats_phantoms(root, **settings)
+
+
+def _checked_settings(
+    shape: Sequence[int], spacing: Sequence[float], styles: Sequence[RaterStyle]
+) -> tuple[tuple[int, ...], tuple[float, float, float], tuple[RaterStyle, ...]]:
+    if len(shape) != 3 or any(int(n) != n or n < 12 for n in shape):
+        raise ValueError(f"shape: expected three whole numbers of at least 12 voxels, came {tuple(shape)}")
+    if len(spacing) != 3 or not all(0 < s < np.inf for s in spacing):
+        raise ValueError(f"spacing: expected three positive numbers of mm, came {tuple(spacing)}")
+    if not any(style.presence == 1 for style in styles):
+        came = [(style.name, style.presence) for style in styles]
+        raise ValueError(f"styles: expected at least one with presence 1 (every case needs a rater), came {came}")
+    x, y, z = (float(s) for s in spacing)
+    return tuple(int(n) for n in shape), (x, y, z), tuple(styles)
+
+
+def _smooth_field(
+    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], length_mm: float
+) -> np.ndarray:
+    """A stationary Gaussian field with mean 0 and variance exactly 1 at every voxel, float32.
+
+    White noise is smoothed along each axis by a Gaussian on a ring. Each row of the smoothing matrix has Euclidean norm 1, so
+    that the variance stays 1; on a ring no voxel is nearer to an edge than another.
+    """
+    field = rng.standard_normal(tuple(shape), dtype=np.float32)
+    for axis, (size, step) in enumerate(zip(shape, spacing, strict=True)):
+        if length_mm > 0:
+            away = np.abs(np.arange(size)[:, None] - np.arange(size)[None, :])
+            away = np.minimum(away, size - away) * step
+            kernel = np.exp(-0.5 * (away / length_mm) ** 2)
+            kernel /= np.sqrt((kernel**2).sum(axis=1, keepdims=True))
+            field = np.moveaxis(np.tensordot(kernel.astype(np.float32), field, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(field)
+
+
+def _scanner_affine(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """Voxels to mm: a few degrees of head tilt, half of the cases with flipped x and y axes (LPS), a centred origin."""
+    angles = np.deg2rad(rng.uniform(-6, 6, size=3))
+    rotation = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = [k for k in range(3) if k != axis]
+        turn = np.eye(3)
+        turn[[i, i, j, j], [i, j, i, j]] = [np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)]
+        rotation = rotation @ turn
+    flip = np.diag([-1.0, -1.0, 1.0]) if rng.random() < 0.5 else np.eye(3)
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ flip @ np.diag(spacing)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + rng.uniform(-8, 8, size=3)
+    # As float32, which is what a NIfTI header holds: the affine in memory equals the one in the file.
+    return np.round(affine, 5).astype(np.float32).astype(np.float64)
+
+
+def _draw_latent(
+    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], small: bool
+) -> tuple[PhantomLatent, np.ndarray]:
+    """The regions' fields, and the depth below the brain's surface in mm (negative outside)."""
+    grid = np.stack(
+        np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)], indexing="ij")
+    ).astype(np.float32)
+    extent = np.array(shape) * np.array(spacing)
+    size = float(extent.min())
+    axes = extent * np.array([0.40, 0.45, 0.42]) * rng.uniform(0.96, 1.04, size=3)
+    radius = np.sqrt(((grid / axes[:, None, None, None]) ** 2).sum(0))
+    depth = (1 - radius) * axes.min() + 0.012 * size * _smooth_field(rng, shape, spacing, 0.08 * size)
+
+    ambiguity = np.exp(0.3 * _smooth_field(rng, shape, spacing, 0.12 * size)).clip(0.6, 1.8)
+    side = rng.choice([-1.0, 1.0])
+    centre = axes * np.array([side * rng.uniform(0.36, 0.46), rng.uniform(-0.35, 0.4), rng.uniform(-0.2, 0.35)])
+    whole = size * rng.uniform(0.19, 0.24)
+    core = whole * rng.uniform(0.58, 0.70)
+    shift = rng.uniform(-0.12, 0.12, size=3) * whole
+    wt = _lump(rng, grid, centre, whole, shape, spacing, roughness=0.16, length=0.30)
+    tc = _lump(rng, grid, centre + shift, core, shape, spacing, roughness=0.14, length=0.35)
+    necrosis = _lump(rng, grid, centre + shift, core * rng.uniform(0.40, 0.58), shape, spacing, roughness=0.2, length=0.5)
+    main = _nest(wt, tc, -necrosis, depth, ambiguity)
+    phi = main
+    if small:
+        around = axes * np.array([-side * 0.42, rng.uniform(-0.4, 0.4), rng.uniform(-0.3, 0.3)])
+        little = max(0.085 * size, 1.6 * max(spacing))
+        wt = _lump(rng, grid, around, little, shape, spacing, roughness=0.08, length=0.6)
+        phi = np.maximum(main, _nest(wt, wt - 0.25 * little, wt - 0.4 * little, depth, ambiguity))
+    return PhantomLatent(phi, main, (spacing[0], spacing[1], spacing[2])), depth
+
+
+def _lump(
+    rng: np.random.Generator,
+    grid: np.ndarray,
+    centre: np.ndarray,
+    radius: float,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    *,
+    roughness: float,
+    length: float,
+) -> np.ndarray:
+    """A bumpy ellipsoid as a signed distance in mm (nearly), positive inside; roughness and length in radii."""
+    axes = radius * rng.uniform(0.82, 1.22, size=3)
+    away = np.sqrt((((grid - centre[:, None, None, None]) / axes[:, None, None, None]) ** 2).sum(0))
+    bumps = _smooth_field(rng, shape, spacing, length * radius)
+    return ((1 - away) * radius + roughness * radius * bumps).astype(np.float32)
+
+
+def _nest(wt: np.ndarray, tc: np.ndarray, rim: np.ndarray, depth: np.ndarray, ambiguity: np.ndarray) -> np.ndarray:
+    """Fields in the order TC, WT, ET with ET <= TC <= WT, and none outside the brain.
+
+    The outer border (oedema) is the vaguest and the enhancing rim the sharpest, as in real readings.
+    """
+    wt = np.minimum(wt / (1.25 * ambiguity), depth)
+    tc = np.minimum(tc / ambiguity, wt)
+    et = np.minimum(rim / (0.9 * ambiguity), tc)
+    return np.stack([tc, wt, et]).astype(np.float32)
+
+
+# Signal of each tissue in T1c, T1, T2, FLAIR; white matter in T1 is about 0.8.
+_TISSUES: Mapping[str, tuple[float, float, float, float]] = {
+    "csf": (0.20, 0.20, 1.05, 0.14),
+    "grey": (0.58, 0.55, 0.62, 0.56),
+    "white": (0.80, 0.80, 0.42, 0.44),
+    "oedema": (0.52, 0.50, 0.88, 0.98),
+    "necrosis": (0.32, 0.34, 0.98, 0.60),
+    "enhancing": (1.30, 0.52, 0.72, 0.80),
+}
+
+
+def _render_image(rng: np.random.Generator, latent: PhantomLatent, depth: np.ndarray) -> np.ndarray:
+    shape, spacing = depth.shape, latent.spacing
+    extent = np.array(shape) * np.array(spacing)
+    size = float(extent.min())
+    unit = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")).astype(np.float32)
+
+    # Sulci: the sheets where a smooth field changes sign wind as sulci do; they reach from the surface to a fixed depth.
+    winding = np.abs(_smooth_field(rng, shape, spacing, 0.05 * size)) * 0.075 * size
+    to_csf = np.minimum(depth, winding + np.maximum(depth - 0.075 * size, 0))
+    fissure = np.abs(unit[0]) * extent[0] / 2 + np.maximum(0.09 * size - unit[2] * extent[2] / 2, 0) * 0.6
+    to_csf = np.minimum(to_csf, fissure)
+    soft = 0.5 * max(spacing)
+    # Ventricles: one curved horn on each side of the midline.
+    horn = [
+        ((unit[0] - s * (0.10 + 0.12 * unit[1] ** 2)) / 0.07) ** 2 + ((unit[1] - 0.02) / 0.34) ** 2 + ((unit[2] - 0.1) / 0.13) ** 2
+        for s in (-1, 1)
+    ]
+    ventricle = _soft_step((1 - np.sqrt(np.minimum(*horn))) * 0.05 * size, soft)
+    nuclei = ((np.abs(unit[0]) - 0.24) / 0.11) ** 2 + ((unit[1] - 0.02) / 0.22) ** 2 + ((unit[2] + 0.08) / 0.16) ** 2
+    deep = _soft_step((1 - np.sqrt(nuclei)) * 0.08 * size, soft)
+    grey = np.maximum(_soft_step(0.055 * size - to_csf, soft), deep)
+    csf = np.maximum(_soft_step(0.012 * size - to_csf, 0.7 * soft), ventricle)
+
+    # The blend has the width of about one rater sd, so that the border's vagueness can be read from the image.
+    tc, wt, et = (_soft_step(latent.phi[k], 0.5) for k in range(3))
+    texture = 1 + 0.06 * _smooth_field(rng, shape, spacing, 0.03 * size) * wt
+    image = np.empty((4, *shape), dtype=np.float32)
+    signal = {name: np.array(values, dtype=np.float32) for name, values in _TISSUES.items()}
+    for k in range(len(MODALITIES)):
+        voxel = signal["white"][k] + grey * (signal["grey"][k] - signal["white"][k])
+        voxel += csf * (signal["csf"][k] - voxel)
+        inner = signal["necrosis"][k] + et * (signal["enhancing"][k] - signal["necrosis"][k])
+        lesion = signal["oedema"][k] + tc * (inner - signal["oedema"][k])
+        voxel += wt * (lesion * texture - voxel)
+        slope, curve = rng.uniform(-0.12, 0.12, size=3), rng.uniform(-0.10, 0.10, size=3)
+        bias = np.exp(np.tensordot(slope, unit, axes=1) + np.tensordot(curve, unit**2, axes=1))
+        noise = rng.standard_normal((2, *shape), dtype=np.float32) * 0.035
+        # Magnitude images have Rician noise: the modulus of a complex signal.
+        image[k] = np.sqrt((voxel * bias + noise[0]) ** 2 + noise[1] ** 2) * rng.uniform(350, 650)
+    image *= _soft_step(depth, 0.3 * soft)
+    image[:, depth <= -0.5 * soft] = 0
+    # Whole units, as most scanners write: nothing is lost in an int16 file.
+    return np.round(image)
+
+
+def _soft_step(x: np.ndarray, width: float) -> np.ndarray:
+    return (0.5 + 0.5 * np.tanh(x * (0.5 / width))).astype(np.float32)
+
+
+def _label_map(regions: np.ndarray, convention: str) -> np.ndarray:
+    """Nested regions `(3, ...)` TC, WT, ET -> a label map by the convention's values."""
+    rules = region_convention(convention).regions
+    enhancing = rules["ET"][0]
+    core = next(v for v in rules["TC"] if v not in rules["ET"])
+    oedema = next(v for v in rules["WT"] if v not in rules["TC"])
+    labels = np.zeros(regions.shape[1:], dtype=np.uint8)
+    for channel, value in ((1, oedema), (0, core), (2, enhancing)):
+        labels[regions[channel]] = value
+    return labels
+
+
+def _write_case(root: str, layout: str, index: int, case: PhantomCase) -> str:
+    """Write a case's files below `root`; returns its name."""
+    t1c, t1, t2, flair = case.image
+    probability = np.moveaxis(case.probability, 0, -1)
+    if layout == "msd":
+        name = f"BRATS_{index + 1:03d}"
+        labels = os.path.join(root, "labelsTr", name)
+        order = np.argsort(MSD_CHANNELS)
+        _write_nifti(os.path.join(root, "imagesTr", name + ".nii.gz"), np.moveaxis(case.image[order], 0, -1), case.affine)
+        _write_nifti(labels + ".nii.gz", case.fused, case.affine)
+        for rater, label in case.raters.items():
+            _write_nifti(f"{labels}_seg_{rater}.nii.gz", label, case.affine)
+        _write_nifti(labels + "_probability.nii.gz", probability, case.affine)
+        return name
+    if layout == "brats2023":
+        name = f"BraTS-GLI-{index + 1:05d}-000"
+        stem, dtype = os.path.join(root, name, name) + "-", np.float32
+        images = {"t1c": t1c, "t1n": t1, "t2w": t2, "t2f": flair}
+    else:
+        name, folder = f"BraTS2021_{index + 1:05d}", root
+        if layout == "brats2018":
+            # HGG and LGG are folders of this layout only; the phantoms in them are of one kind.
+            name, folder = f"Brats18_PHANTOM_{index + 1:03d}_1", os.path.join(root, "LGG" if index % 4 == 3 else "HGG")
+        stem, dtype = os.path.join(folder, name, name) + "_", np.int16
+        images = {"t1ce": t1c, "t1": t1, "t2": t2, "flair": flair}
+    for ending, array in images.items():
+        _write_nifti(f"{stem}{ending}.nii.gz", array.astype(dtype), case.affine)
+    _write_nifti(f"{stem}seg.nii.gz", case.fused, case.affine)
+    for rater, label in case.raters.items():
+        _write_nifti(f"{stem}seg_{rater}.nii.gz", label, case.affine)
+    _write_nifti(f"{stem}probability.nii.gz", probability, case.affine)
+    return name
+
+
+def _write_nifti(path: str, array: np.ndarray, affine: np.ndarray) -> None:
+    import nibabel
+
+    image = nibabel.Nifti1Image(np.asarray(array), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # Not nibabel's own writer: it puts the time into the gzip header, and equal phantoms would differ in bytes.
+    with open(path, "wb") as file:
+        file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def _write_text(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+
+
+def _manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    from monai_jdt import __version__
+
+    return {"what": "phantoms: synthetic data, no patients", "monai_jdt": __version__, "settings": settings}
+
+
+def _readme(settings: Mapping[str, Any]) -> str:
+    lines = [
+        "These are PHANTOMS: synthetic images and raters made by monai_jdt. No patient is in them.",
+        f"Layout {settings['layout']}, {settings['cases']} cases, seed {settings['seed']}, phantoms version {PHANTOM_VERSION}.",
+        "*_seg_rater<n>: what rater n marked; *_seg (msd: the plain name): the majority; *_probability: the share of the",
+        "rater population that marks a voxel, channels TC, WT, ET, from the model itself.",
+        "Raters:",
+    ]
+    for number, style in enumerate(settings["styles"], start=1):
+        numbers = ", ".join(f"{key} {value}" for key, value in style.items() if key != "name")
+        lines.append(f"  {number}: {style['name']} ({numbers})")
+    return "\n".join([*lines, f"All settings are in {_MANIFEST}."])
+
+
+def _msd_manifest(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": "BRATS",
+        "description": "Phantoms (synthetic) in the layout of the Medical Segmentation Decathlon's Task01_BrainTumour",
+        "tensorImageSize": "4D",
+        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+        "numTraining": len(names),
+        "numTest": 0,
+        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names],
+        "test": [],
+    }
+
+
+def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
+    """True: these phantoms are there. False: nothing is. Anything else raises FileExistsError."""
+    if not os.path.lexists(root):
+        return False
+    fix = "name another folder, or remove this one"
+    if not os.path.isdir(root):
+        raise FileExistsError(f"{root}: expected a free name or a folder of phantoms, came a file; fix: {fix}")
+    content = os.listdir(root)
+    if not content:
+        return False
+    if _MANIFEST not in content:
+        raise FileExistsError(f"{root}: expected a free name or a folder of phantoms, came a folder of other files; fix: {fix}")
+    try:
+        with open(os.path.join(root, _MANIFEST), encoding="utf-8") as file:
+            made = json.load(file)["settings"]
+        differing = sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(f"{root}/{_MANIFEST}: expected the settings of phantoms, came {error!r}; fix: {fix}") from error
+    if differing:
+        came = ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing)
+        raise FileExistsError(f"{root}: expected phantoms with the asked settings, came {came}; fix: {fix}")
+    return True
