@@ -1,1 +1,46 @@
-"""."""
+"""The command line, `python -m monai_jdt <verb>`: one file per verb, each a thin face of the public functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from monai_jdt.cli.phantom import phantom_command
+from monai_jdt.data.problems import DataProblemError, error_line
+
+app = typer.Typer(
+    name="monai_jdt",
+    help="JDT losses for MONAI: data, bundles and reports from the command line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("phantom")(phantom_command)
+
+
+@app.callback()
+def _verbs() -> None:
+    """JDT losses for MONAI: data, bundles and reports from the command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a verb, and end the process: 0 if all went well, 1 with one last line on stderr if not.
+
+    Args:
+        arguments: the command line without the program's name; None: that of the process.
+
+    Raises:
+        SystemExit: always. 0: done; 1: an error that the user can mend (`monai_jdt: error: ...`, no traceback); 2: a
+            command line that cannot be read. Any other exception is a fault of ours, and comes with its traceback.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="monai_jdt")
+    except (ValueError, TypeError, OSError) as error:
+        if isinstance(error, DataProblemError) and len(error.problems) > 1:
+            print(error, file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
+        sys.exit(1)

@@ -9,6 +9,7 @@ from monai_jdt.data.brats import (
     pattern_datalist,
     split_cases,
 )
+from monai_jdt.data.inspection import check_items, find_problems
 from monai_jdt.data.phantoms import (
     DEFAULT_STYLES,
     PhantomCase,
@@ -20,7 +21,7 @@ from monai_jdt.data.phantoms import (
     rater_probability,
     write_brats_phantoms,
 )
-from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_convention
 
 __all__ = [
@@ -38,8 +39,11 @@ __all__ = [
     "brats_datalist",
     "brats_layout",
     "brats_phantom",
+    "check_items",
     "draw_rater",
     "ensure_brats_phantoms",
+    "error_line",
+    "find_problems",
     "pattern_datalist",
     "rater_probability",
     "region_convention",

@@ -12,8 +12,8 @@ import numpy as np
 
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
-#: Layout name to the region convention (see `regions.py`) of its label files. A BraTS 2024 set has the files of the 2023
-#: layout and one label more: its convention, "brats2024", must be named by hand.
+#: Layout name to the region convention (see `regions.py`) of its label files. A BraTS 2024 set has the files of the
+#: 2023 layout and one label more: its convention, "brats2024", must be named by hand.
 LAYOUT_CONVENTIONS: Mapping[str, str] = MappingProxyType(
     {"brats2018": "brats2018", "brats2021": "brats2021", "brats2023": "brats2023", "msd": "msd"}
 )
@@ -41,9 +41,9 @@ _EXPECTED = "cases in one of the layouts " + ", ".join(LAYOUT_CONVENTIONS)
 def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> list[dict[str, Any]]:
     """List the cases of a BraTS or MSD Task01 folder, with every rater's file.
 
-    Files are found at any depth below `root` (hidden ones are skipped), `.nii` or `.nii.gz`, in upper or lower case. The
-    raters of a case are its `<case>_seg_rater*` files in the order of their numbers, or, where there are none, the one
-    `<case>_seg` file.
+    Files are found at any depth below `root` (hidden ones are skipped), `.nii` or `.nii.gz`, in upper or lower case.
+    The raters of a case are its `<case>_seg_rater*` files in the order of their numbers, or, where there are none, the
+    one `<case>_seg` file.
 
     Args:
         root: the folder. The paths in the answer are this folder joined with what lies below it: relative if it is.
@@ -51,14 +51,14 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> list[d
 
     Returns:
         One dictionary a case, in the natural order of the case names:
-        `{"case": name, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`. For the MSD, "image" is the path of one 4D
-        file, and "channels" is its permutation to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). A phantom's true probability
-        stands under "probability".
+        `{"case": name, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`. For the MSD, "image" is the path of
+        one 4D file, and "channels" is its permutation to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). A phantom's true
+        probability stands under "probability".
 
     Raises:
         ValueError: if `layout` is unknown.
-        DataProblemError: if the folder is missing, holds no case or two layouts, or if a case lacks a modality or has no
-            rater, has two files for one thing, or is there twice. All such problems are named at once.
+        DataProblemError: if the folder is missing, holds no case or two layouts, or if a case lacks a modality or has
+            no rater, has two files for one thing, or is there twice. All such problems are named at once.
     """
     if layout != "auto" and layout not in LAYOUT_CONVENTIONS:
         raise ValueError(f"layout: expected auto or one of {sorted(LAYOUT_CONVENTIONS)}, came {layout!r}")
@@ -82,7 +82,8 @@ def brats_layout(root: str | os.PathLike[str]) -> str:
         root: as in :func:`brats_datalist`.
 
     Returns:
-        A key of :data:`LAYOUT_CONVENTIONS`. "brats2018" (a folder HGG or LGG above the cases) and "brats2021" are read alike.
+        A key of :data:`LAYOUT_CONVENTIONS`. "brats2018" (a folder HGG or LGG above the cases) and "brats2021" are read
+        alike.
 
     Raises:
         DataProblemError: if the folder is missing, or holds no known layout, or two of them.
@@ -97,8 +98,8 @@ def pattern_datalist(
     """List the cases of any other folder, by patterns of the paths below it.
 
     In a pattern, `{case}` is a part of one folder or file name that names the case (twice in a pattern: the same both
-    times), `{rater}` one that names the rater, `*` anything but a slash, `?` one such character, `**` any folders. Nothing is
-    case-folded, and hidden files are skipped.
+    times), `{rater}` one that names the rater, `*` anything but a slash, `?` one such character, `**` any folders.
+    Nothing is case-folded, and hidden files are skipped.
 
     Args:
         root: the folder; paths in the answer begin with it.
@@ -107,13 +108,13 @@ def pattern_datalist(
         probability: the pattern of the true probability, where there is one.
 
     Returns:
-        Items as those of :func:`brats_datalist`; "image" is a list if `image` is one. Raters are in natural order ("2" before
-        "10").
+        Items as those of :func:`brats_datalist`; "image" is a list if `image` is one. Raters are in natural order ("2"
+        before "10").
 
     Raises:
         ValueError: if a pattern lacks `{case}`, or has another field.
-        DataProblemError: if the folder is missing, if nothing matches, or if a case lacks an image or a rater or has two files
-            for one thing.
+        DataProblemError: if the folder is missing, if nothing matches, or if a case lacks an image or a rater or has
+            two files for one thing.
 
     Example:
         `pattern_datalist(root, ["{case}/T1w.nii.gz", "{case}/T2w.nii.gz"], "{case}/seg_rater{rater}.nii.gz")`
@@ -137,18 +138,17 @@ def pattern_datalist(
         raise DataProblemError([_nothing_found(root, "files that match " + " or ".join(patterns), files)])
     items, problems = [], []
     for case in sorted(found, key=_natural):
-        matches = found[case]
+        matches, where = found[case], os.path.join(root, case)
         for pattern in [*images, raters]:
             if pattern not in matches:
                 what = "at least one rater" if pattern == raters else "an image"
-                problems.append(DataProblem(os.path.join(root, case), f"{what} by the pattern {pattern}", "none", "add it"))
+                problems.append(DataProblem(where, f"{what} by the pattern {pattern}", "none", "add it"))
         for pattern, hits in matches.items():
             names = [rater for rater, _ in hits]
             if len(set(names)) < len(names):
                 came = ", ".join(sorted(file for _, file in hits)[:3])
-                problems.append(
-                    DataProblem(os.path.join(root, case), f"one file by {pattern}", came, "narrow the pattern, or use {rater}")
-                )
+                fix = "narrow the pattern, or use {rater} in the raters' pattern"
+                problems.append(DataProblem(where, f"one file by the pattern {pattern}", came, fix))
         if problems:
             continue
         paths = [matches[pattern][0][1] for pattern in images]
@@ -221,11 +221,18 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 def _check_folder(root: str) -> None:
     if not os.path.isdir(root):
         came = "a file" if os.path.exists(root) else "nothing at that path"
-        raise DataProblemError([DataProblem(root or "''", f"a folder with {_EXPECTED}", came, "name the data set's folder")])
+        problem = DataProblem(root or "''", f"a folder with {_EXPECTED}", came, "name the data set's folder")
+        raise DataProblemError([problem])
 
 
 def _walk(root: str) -> Iterator[str]:
+    seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            folders[:] = []
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(folder, name) for name in sorted(files) if not name.startswith("."))
 
@@ -268,8 +275,8 @@ def _layout_of(root: str, files: Sequence[str]) -> str:
     if not found:
         raise DataProblemError([_nothing_found(root, _EXPECTED, files)])
     if len(found) > 1:
-        came = " and ".join(sorted(found))
-        raise DataProblemError([DataProblem(root, "one layout", came, "name the layout, or the folder of one data set")])
+        fix = "name the layout, or the folder of one data set"
+        raise DataProblemError([DataProblem(root, "one layout", " and ".join(sorted(found)), fix)])
     layout = found.pop()
     graded = any({"hgg", "lgg"} & set(os.path.abspath(f).lower().split(os.sep)) for f in files)
     return "brats2018" if layout == "brats2021" and graded else layout
@@ -290,14 +297,14 @@ def _list_brats(layout: str, files: Iterable[str]) -> tuple[list[dict[str, Any]]
         for modality in modalities:
             if modality not in found:
                 came = "only " + ", ".join(m for m in modalities if m in found)
-                problems.append(
-                    DataProblem(where, f"the modality file {case}{mark}{modality}.nii.gz", came, "add it, or remove the case")
-                )
+                expected = f"the modality file {case}{mark}{modality}.nii.gz"
+                problems.append(DataProblem(where, expected, came, "add it, or remove the case"))
         problems += _two_files(where, found)
         raters = _raters(found)
         if not raters:
             problems.append(_no_rater(where, f"{case}{mark}seg"))
-        item: dict[str, Any] = {"case": case, "image": [found[m][0] for m in modalities if m in found], "raters": raters}
+        images = [found[modality][0] for modality in modalities if modality in found]
+        item: dict[str, Any] = {"case": case, "image": images, "raters": raters}
         if "probability" in found:
             item["probability"] = found["probability"][0]
         items.append(item)
@@ -359,8 +366,8 @@ def _doubled(items: Sequence[Mapping[str, Any]]) -> list[DataProblem]:
     for item in items:
         image = item["image"] if isinstance(item["image"], str) else item["image"][0]
         if item["case"] in first:
-            came = f"{first[item['case']]} and {image}"
-            problems.append(DataProblem(item["case"], "each case once", came, "remove one, or name the folder of one data set"))
+            fix = "remove one, or name the folder of one data set"
+            problems.append(DataProblem(item["case"], "each case once", f"{first[item['case']]} and {image}", fix))
         first.setdefault(item["case"], image)
     return problems
 
@@ -380,5 +387,5 @@ def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
         else:
             regex += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token)
     if "case" not in seen:
-        raise ValueError(f"pattern {pattern!r}: expected the field {{case}}, came none; say where the case's name stands")
+        raise ValueError(f"pattern {pattern!r}: expected the field {{case}}, came none; add it")
     return re.compile(regex)

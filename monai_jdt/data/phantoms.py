@@ -1,13 +1,13 @@
-"""Seeded 3D phantoms: MR-like heads with nested tumours, raters of known style, and the true probability of every voxel.
+"""Seeded 3D phantoms: MR-like heads with nested tumours, raters of known style, and each voxel's true probability.
 
-**The model.** Every case has latent fields phi_WT >= phi_TC >= phi_ET at every voxel: the signed evidence, in mm, that the
-voxel lies inside the region; it grows by about 1 for each mm from the boundary inwards (slower where the boundary is
-ambiguous). The image contrast blends with phi, so that soft boundaries can be seen in the image. A rater of style s marks
+**The model.** Every case has latent fields phi_WT >= phi_TC >= phi_ET at every voxel: the signed evidence, in mm, that
+the voxel lies inside the region; it grows by about 1 for each mm from the boundary inwards (slower where the boundary
+is ambiguous). The image contrast blends with phi, so that soft boundaries can be seen. A rater of style s marks
 
     {x : phi_r(x) + bias_s + sd_s * e(x) > 0}    for r in WT, TC, ET,
 
-with e a stationary Gaussian field of variance 1 that one rater shares over the regions: nesting holds by construction. With
-probability `miss_small` a rater does not see the second, small lesion, which then is left out of phi. The marginal
+with e a stationary Gaussian field of variance 1 that one rater shares over the regions: nesting holds by construction.
+With probability `miss_small` a rater does not see the second, small lesion, which then is left out of phi. The marginal
 probability is therefore exact: `Phi((phi + bias) / sd)`, mixed over the miss and over the styles.
 """
 
@@ -48,8 +48,8 @@ class RaterStyle:
         name: one word for people.
         bias_mm: how far out (positive) or in (negative) the rater puts every boundary, in mm.
         sd_mm: standard deviation of the rater's boundary around that, in mm; positive.
-        length_mm: correlation length of the deviations (the sd of the Gaussian that smooths white noise), in mm; small is
-            jagged, large is smooth. 0 is white noise.
+        length_mm: correlation length of the deviations (the sd of the Gaussian that smooths white noise), in mm; small
+            is jagged, large is smooth. 0 is white noise.
         miss_small: probability that the rater does not see a case's small lesion, in [0, 1].
         presence: probability that the rater draws a case at all, in (0, 1].
 
@@ -66,13 +66,13 @@ class RaterStyle:
 
     def __post_init__(self) -> None:
         if not self.sd_mm > 0:
-            raise ValueError(f"sd_mm: expected a positive number of mm, came {self.sd_mm!r}; a tiny one is nearly exact")
+            raise ValueError(f"sd_mm: expected a positive number of mm, came {self.sd_mm!r}")
         if not self.length_mm >= 0:
             raise ValueError(f"length_mm: expected 0 or more mm, came {self.length_mm!r}")
         if not 0 <= self.miss_small <= 1:
             raise ValueError(f"miss_small: expected a probability in [0, 1], came {self.miss_small!r}")
         if not 0 < self.presence <= 1:
-            raise ValueError(f"presence: expected a probability in (0, 1], came {self.presence!r}; leave the style out instead")
+            raise ValueError(f"presence: expected a probability in (0, 1], came {self.presence!r}; or leave it out")
 
 
 #: Rater 4 is the one that is often absent, so that file numbers have gaps, as in real sets.
@@ -137,8 +137,8 @@ def brats_phantom(
 
     Args:
         index: which case; a case depends on `seed` and `index` only, not on how many others are made.
-        shape: voxels, three numbers of at least 12. The head fills the field of view, whatever its size; the raters' numbers
-            are in mm, so that they disagree less, relatively, on a larger grid.
+        shape: voxels, three numbers of at least 12. The head fills the field of view, whatever its size; the raters'
+            numbers are in mm, so that they disagree less, relatively, on a larger grid.
         spacing: voxel size in mm.
         seed: of the data set.
         convention: a key of `REGION_CONVENTIONS`, which says how regions become label values.
@@ -195,20 +195,22 @@ def draw_rater(latent: PhantomLatent, style: RaterStyle, rng: np.random.Generato
 def rater_probability(latent: PhantomLatent, styles: Sequence[RaterStyle] = DEFAULT_STYLES) -> np.ndarray:
     """The probability that a rater drawn from the population marks a voxel.
 
-    The population is the raters who hand in a drawing: a style's share is its `presence` over the sum of all. For a style,
-    `P = (1 - miss_small) Phi((phi + bias) / sd) + miss_small Phi((phi_main + bias) / sd)` with the Gaussian cdf Phi.
+    The population is the raters who hand in a drawing: a style's share is its `presence` over the sum of all. For a
+    style, `P = (1 - miss_small) Phi((phi + bias) / sd) + miss_small Phi((phi_main + bias) / sd)` with the Gaussian cdf
+    Phi.
 
     Args:
         latent: the case's fields.
         styles: the population.
 
     Returns:
-        `(3, H, W, D)` float32 in [0, 1], TC <= WT and ET <= TC; multiples of 1e-6, so that values far from any boundary are 0
-        or 1 exactly.
+        `(3, H, W, D)` float32 in [0, 1], TC <= WT and ET <= TC; multiples of 1e-6, so that values far from any boundary
+        are 0 or 1 exactly.
     """
     total = sum(style.presence for style in styles)
     truth = np.zeros(latent.phi.shape)
-    # Beyond 6 sd of the most extreme style nothing is left at 1e-6: only the shell around the boundaries is worth a cdf.
+    # Beyond 6 sd of the most extreme style nothing is left at 1e-6: only the shell around the boundaries is worth a
+    # cdf.
     reach = max(abs(style.bias_mm) + 6 * style.sd_mm for style in styles)
     fields = [(latent.phi, False)]
     if latent.phi_main is not latent.phi:
@@ -241,11 +243,12 @@ def write_brats_phantoms(
 ) -> str:
     """Write a phantom data set in the files of a BraTS layout; one that was made with the same settings is reused.
 
-    The set is written into a temporary folder beside `root` and then renamed, so that it is there as a whole or not at all. Of
-    two processes that make the same set at once, one wins, and both use its files. The same settings give the same bytes.
+    The set is written into a temporary folder beside `root` and then renamed, so that it is there as a whole or not at
+    all. Of two processes that make the same set at once, one wins, and both use its files. The same settings give the
+    same bytes.
 
-    Beside each case's images lie its raters (`..._seg_rater1.nii.gz`, ...), their majority (`..._seg.nii.gz`) and the true
-    probability (`..._probability.nii.gz`, float32, TC, WT, ET on the last axis).
+    Beside each case's images lie its raters (`..._seg_rater1.nii.gz`, ...), their majority (`..._seg.nii.gz`) and the
+    true probability (`..._probability.nii.gz`, float32, TC, WT, ET on the last axis).
 
     Args:
         root: the folder to make; it may exist if it is empty.
@@ -262,7 +265,8 @@ def write_brats_phantoms(
 
     Raises:
         ValueError: if an argument is out of its range.
-        FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms. Nothing is overwritten.
+        FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms. Nothing is
+            overwritten.
     """
     from tqdm import tqdm
 
@@ -282,9 +286,10 @@ def write_brats_phantoms(
         "phantom_version": PHANTOM_VERSION,
     }
     if _is_made(root, settings):
-        logger.info("phantoms (synthetic data, no patients) are in %s already: reused", root)
+        logger.info("phantoms (synthetic, no patients) are in %s already: reused", root)
         return root
-    parent, name = os.path.split(os.path.abspath(root))
+    target = os.path.realpath(root)
+    parent, name = os.path.split(target)
     os.makedirs(parent, exist_ok=True)
     # A name of our own instead of tempfile's folder, whose mode (0700) would stay on the data set.
     draft = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
@@ -301,7 +306,7 @@ def write_brats_phantoms(
         _write_text(os.path.join(draft, "README.txt"), _readme(settings))
         _write_text(os.path.join(draft, _MANIFEST), json.dumps(_manifest(settings), indent=2))
         try:
-            os.rename(draft, root)
+            os.rename(draft, target)
         except OSError:
             if not _is_made(root, settings):  # raises where something else has come there
                 raise
@@ -309,7 +314,7 @@ def write_brats_phantoms(
             return root
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    logger.info("made phantoms (synthetic data, no patients) in %s: %d cases, layout %s, seed %d", root, cases, layout, seed)
+    logger.info("made %d phantoms (synthetic, no patients) in %s: layout %s, seed %d", cases, root, layout, seed)
     return root
 
 
@@ -353,8 +358,8 @@ def _smooth_field(
 ) -> np.ndarray:
     """A stationary Gaussian field with mean 0 and variance exactly 1 at every voxel, float32.
 
-    White noise is smoothed along each axis by a Gaussian on a ring. Each row of the smoothing matrix has Euclidean norm 1, so
-    that the variance stays 1; on a ring no voxel is nearer to an edge than another.
+    White noise is smoothed along each axis by a Gaussian on a ring. Each row of the smoothing matrix has Euclidean norm
+    1, so that the variance stays 1; on a ring no voxel is nearer to an edge than another.
     """
     field = rng.standard_normal(tuple(shape), dtype=np.float32)
     for axis, (size, step) in enumerate(zip(shape, spacing, strict=True)):
@@ -400,19 +405,20 @@ def _draw_latent(
     ambiguity = np.exp(0.3 * _smooth_field(rng, shape, spacing, 0.12 * size)).clip(0.6, 1.8)
     side = rng.choice([-1.0, 1.0])
     centre = axes * np.array([side * rng.uniform(0.36, 0.46), rng.uniform(-0.35, 0.4), rng.uniform(-0.2, 0.35)])
-    whole = size * rng.uniform(0.19, 0.24)
+    whole = size * rng.uniform(0.16, 0.21)
     core = whole * rng.uniform(0.58, 0.70)
     shift = rng.uniform(-0.12, 0.12, size=3) * whole
-    wt = _lump(rng, grid, centre, whole, shape, spacing, roughness=0.16, length=0.30)
+    wt = _lump(rng, grid, centre, whole, shape, spacing, roughness=0.15, length=0.35)
     tc = _lump(rng, grid, centre + shift, core, shape, spacing, roughness=0.14, length=0.35)
-    necrosis = _lump(rng, grid, centre + shift, core * rng.uniform(0.40, 0.58), shape, spacing, roughness=0.2, length=0.5)
+    hole = core * rng.uniform(0.40, 0.58)
+    necrosis = _lump(rng, grid, centre + shift, hole, shape, spacing, roughness=0.2, length=0.5)
     main = _nest(wt, tc, -necrosis, depth, ambiguity)
     phi = main
     if small:
         around = axes * np.array([-side * 0.42, rng.uniform(-0.4, 0.4), rng.uniform(-0.3, 0.3)])
         little = max(0.085 * size, 1.6 * max(spacing))
         wt = _lump(rng, grid, around, little, shape, spacing, roughness=0.08, length=0.6)
-        phi = np.maximum(main, _nest(wt, wt - 0.25 * little, wt - 0.4 * little, depth, ambiguity))
+        phi = np.maximum(main, _nest(wt, wt - 0.12 * little, wt - 0.24 * little, depth, ambiguity))
     return PhantomLatent(phi, main, (spacing[0], spacing[1], spacing[2])), depth
 
 
@@ -439,7 +445,8 @@ def _nest(wt: np.ndarray, tc: np.ndarray, rim: np.ndarray, depth: np.ndarray, am
 
     The outer border (oedema) is the vaguest and the enhancing rim the sharpest, as in real readings.
     """
-    wt = np.minimum(wt / (1.25 * ambiguity), depth)
+    # The brain's edge is sharp: no rater goes more than about a voxel beyond it.
+    wt = np.minimum(wt / (1.25 * ambiguity), 3 * depth + 1)
     tc = np.minimum(tc / ambiguity, wt)
     et = np.minimum(rim / (0.9 * ambiguity), tc)
     return np.stack([tc, wt, et]).astype(np.float32)
@@ -462,18 +469,17 @@ def _render_image(rng: np.random.Generator, latent: PhantomLatent, depth: np.nda
     size = float(extent.min())
     unit = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")).astype(np.float32)
 
-    # Sulci: the sheets where a smooth field changes sign wind as sulci do; they reach from the surface to a fixed depth.
+    # Sulci: the sheets where a smooth field changes sign wind as sulci do; they reach from the surface to a fixed
+    # depth.
     winding = np.abs(_smooth_field(rng, shape, spacing, 0.05 * size)) * 0.075 * size
     to_csf = np.minimum(depth, winding + np.maximum(depth - 0.075 * size, 0))
-    fissure = np.abs(unit[0]) * extent[0] / 2 + np.maximum(0.09 * size - unit[2] * extent[2] / 2, 0) * 0.6
-    to_csf = np.minimum(to_csf, fissure)
+    beside, above = np.abs(unit[0]) * extent[0] / 2, unit[2] * extent[2] / 2
+    to_csf = np.minimum(to_csf, 0.008 * size + beside + 0.6 * np.maximum(0.09 * size - above, 0))  # between the halves
     soft = 0.5 * max(spacing)
     # Ventricles: one curved horn on each side of the midline.
-    horn = [
-        ((unit[0] - s * (0.10 + 0.12 * unit[1] ** 2)) / 0.07) ** 2 + ((unit[1] - 0.02) / 0.34) ** 2 + ((unit[2] - 0.1) / 0.13) ** 2
-        for s in (-1, 1)
-    ]
-    ventricle = _soft_step((1 - np.sqrt(np.minimum(*horn))) * 0.05 * size, soft)
+    horn = ((np.abs(unit[0]) - 0.10 - 0.12 * unit[1] ** 2) / 0.07) ** 2
+    horn += ((unit[1] - 0.02) / 0.34) ** 2 + ((unit[2] - 0.1) / 0.13) ** 2
+    ventricle = _soft_step((1 - np.sqrt(horn)) * 0.05 * size, soft)
     nuclei = ((np.abs(unit[0]) - 0.24) / 0.11) ** 2 + ((unit[1] - 0.02) / 0.22) ** 2 + ((unit[2] + 0.08) / 0.16) ** 2
     deep = _soft_step((1 - np.sqrt(nuclei)) * 0.08 * size, soft)
     grey = np.maximum(_soft_step(0.055 * size - to_csf, soft), deep)
@@ -520,12 +526,13 @@ def _label_map(regions: np.ndarray, convention: str) -> np.ndarray:
 def _write_case(root: str, layout: str, index: int, case: PhantomCase) -> str:
     """Write a case's files below `root`; returns its name."""
     t1c, t1, t2, flair = case.image
+    dtype: type[np.generic]
     probability = np.moveaxis(case.probability, 0, -1)
     if layout == "msd":
         name = f"BRATS_{index + 1:03d}"
         labels = os.path.join(root, "labelsTr", name)
-        order = np.argsort(MSD_CHANNELS)
-        _write_nifti(os.path.join(root, "imagesTr", name + ".nii.gz"), np.moveaxis(case.image[order], 0, -1), case.affine)
+        image = np.moveaxis(case.image[np.argsort(MSD_CHANNELS)], 0, -1)
+        _write_nifti(os.path.join(root, "imagesTr", name + ".nii.gz"), image, case.affine)
         _write_nifti(labels + ".nii.gz", case.fused, case.affine)
         for rater, label in case.raters.items():
             _write_nifti(f"{labels}_seg_{rater}.nii.gz", label, case.affine)
@@ -578,8 +585,8 @@ def _manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _readme(settings: Mapping[str, Any]) -> str:
     lines = [
         "These are PHANTOMS: synthetic images and raters made by monai_jdt. No patient is in them.",
-        f"Layout {settings['layout']}, {settings['cases']} cases, seed {settings['seed']}, phantoms version {PHANTOM_VERSION}.",
-        "*_seg_rater<n>: what rater n marked; *_seg (msd: the plain name): the majority; *_probability: the share of the",
+        f"Layout {settings['layout']}, {settings['cases']} cases, seed {settings['seed']}, version {PHANTOM_VERSION}.",
+        "*seg_rater<n>: what rater n marked; *seg (msd: the plain name): the majority; *probability: the share of the",
         "rater population that marks a voxel, channels TC, WT, ET, from the model itself.",
         "Raters:",
     ]
@@ -607,21 +614,21 @@ def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
     """True: these phantoms are there. False: nothing is. Anything else raises FileExistsError."""
     if not os.path.lexists(root):
         return False
-    fix = "name another folder, or remove this one"
+    head, fix = f"{root}: expected a free name or these phantoms", "fix: name another folder, or remove this one"
     if not os.path.isdir(root):
-        raise FileExistsError(f"{root}: expected a free name or a folder of phantoms, came a file; fix: {fix}")
+        raise FileExistsError(f"{head}; came a file; {fix}")
     content = os.listdir(root)
     if not content:
         return False
     if _MANIFEST not in content:
-        raise FileExistsError(f"{root}: expected a free name or a folder of phantoms, came a folder of other files; fix: {fix}")
+        raise FileExistsError(f"{head}; came a folder of other files; {fix}")
     try:
         with open(os.path.join(root, _MANIFEST), encoding="utf-8") as file:
             made = json.load(file)["settings"]
         differing = sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key))
     except (ValueError, KeyError, TypeError) as error:
-        raise FileExistsError(f"{root}/{_MANIFEST}: expected the settings of phantoms, came {error!r}; fix: {fix}") from error
+        raise FileExistsError(f"{head}; came a {_MANIFEST} that cannot be read ({error}); {fix}") from error
     if differing:
         came = ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing)
-        raise FileExistsError(f"{root}: expected phantoms with the asked settings, came {came}; fix: {fix}")
+        raise FileExistsError(f"{head}; came phantoms with {came}; {fix}")
     return True

@@ -17,8 +17,8 @@ class DataProblem:
         fix: what the user can do.
 
     Example:
-        >>> print(DataProblem("a/case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
-        a/case01_seg.nii.gz: expected shape (32, 32, 32), as the image's; came (32, 32, 30); fix: resample it
+        >>> print(DataProblem("case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
+        case01_seg.nii.gz: expected shape (32, 32, 32), as the image's; came (32, 32, 30); fix: resample it
     """
 
     where: str
@@ -35,8 +35,34 @@ class DataProblemError(ValueError):
 
     Args:
         problems: what was found, in the order in which it is to be read. At least one.
+        more: how many more there are that are not listed; the last line of the message tells.
     """
 
-    def __init__(self, problems: Sequence[DataProblem]) -> None:
+    def __init__(self, problems: Sequence[DataProblem], more: int = 0) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(p) for p in self.problems))
+        self.more = more
+        lines = [str(problem) for problem in self.problems]
+        super().__init__("\n".join([*lines, f"and {more} more"] if more else lines))
+
+    def __reduce__(self) -> tuple[type[DataProblemError], tuple[tuple[DataProblem, ...], int]]:
+        # Without it an error from a worker process is rebuilt from its message, one problem per letter.
+        return type(self), (self.problems, self.more)
+
+
+def error_line(error: BaseException) -> str:
+    """What a command prints last when it ends with an error.
+
+    Args:
+        error: any exception; of a :class:`DataProblemError` with several problems the first, and how many.
+
+    Returns:
+        One line: `monai_jdt: error: ...`.
+
+    Example:
+        >>> error_line(ValueError("cases: expected at least 1, came 0"))
+        'monai_jdt: error: cases: expected at least 1, came 0'
+    """
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, DataProblemError) and len(error.problems) + error.more > 1:
+        return f"monai_jdt: error: {len(error.problems) + error.more} problems in the data, the first: {lines[0]}"
+    return "monai_jdt: error: " + " ".join(lines)

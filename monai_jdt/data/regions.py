@@ -27,9 +27,9 @@ def _convention(name: str, values: tuple[int, ...], **regions: tuple[int, ...]) 
 
 
 #: Channel order TC, WT, ET, as in MONAI's BraTS bundle.
-#: Sources: the challenges' data pages (2021: enhancing tumour is 4; since 2023: 3; 2024 adds 4, the resection cavity, which
-#: is in none of the three regions) and the `dataset.json` of the Medical Segmentation Decathlon's Task01 (1 edema, 2
-#: non-enhancing, 3 enhancing).
+#: Sources: the challenges' data pages (2021: enhancing tumour is 4; since 2023: 3; 2024 adds 4, the resection cavity,
+#: which is in none of the three regions) and the `dataset.json` of the Medical Segmentation Decathlon's Task01 (1
+#: edema, 2 non-enhancing, 3 enhancing).
 REGION_CONVENTIONS: Mapping[str, RegionConvention] = MappingProxyType(
     {
         c.name: c
