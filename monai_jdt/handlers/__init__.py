@@ -1,1 +1,7 @@
-"""."""
+"""Ignite handlers. Importing them needs no ignite, attaching them does."""
+
+from monai_jdt.handlers.case_figure import CaseFigureWriter
+from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
+from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
+
+__all__ = ["CaseFigureWriter", "EpochLoss", "LossProgressBar", "NonFiniteLossError", "NonFiniteLossStop", "mean_loss"]
