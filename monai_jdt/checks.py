@@ -1,0 +1,329 @@
+"""What is checked about tensors before they are used, and the switch for the checks that must look at values.
+
+Static checks (types, shapes, dtypes, devices) always run. Value checks (ranges, whole numbers, softmax labels that sum to 1)
+read the data, which costs a pass and, on an accelerator, a wait; so by default they run on eager CPU tensors only.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from monai_jdt.definitions import Activation, LabelForm, VoxelRecipe
+
+#: Values this far outside [0, 1] pass: averages and resampling round.
+RANGE_TOLERANCE = 1e-3
+#: Softmax labels may sum to 1 within this: enough for bfloat16 labels of many classes.
+SUM_TOLERANCE = 1e-2
+
+_MODES = ("auto", "on", "off")
+_mode = "auto"
+
+
+class value_checks:
+    """Choose when label and prediction *values* are checked; static checks are never switched off.
+
+    Args:
+        mode: "auto" (eager CPU tensors only), "on" (any eager tensor; waits for the device), or "off". Never checked, whatever
+            the mode: meta and fake tensors, `torch.compile`, `torch.export`, functorch transforms.
+
+    Raises:
+        ValueError: for another mode.
+
+    Example:
+        >>> import torch
+        >>> from monai_jdt.losses import DiceSemimetricLoss
+        >>> with value_checks("off"):
+        ...     loss = DiceSemimetricLoss()(torch.ones(1, 1, 4), torch.full((1, 1, 4), 255.0))
+    """
+
+    def __init__(self, mode: str) -> None:
+        global _mode
+        if mode not in _MODES:
+            raise ValueError(f"value_checks: expected one of {_MODES}, came {mode!r}")
+        self._before = _mode
+        _mode = mode
+
+    def __enter__(self) -> value_checks:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        global _mode
+        _mode = self._before
+
+
+def _may_look(*tensors: torch.Tensor | None) -> bool:
+    if _mode == "off" or torch.compiler.is_compiling():
+        return False
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta:
+            return False
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return False
+        if _mode == "auto" and tensor.device.type != "cpu":
+            return False
+    return True
+
+
+def plain_tensor(name: str, value: Any) -> torch.Tensor:
+    """The tensor itself, without a subclass such as MONAI's MetaTensor, sharing memory and graph.
+
+    Raises:
+        TypeError: not a tensor.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, came {type(value).__name__}")
+    if hasattr(value, "as_tensor"):
+        value = value.as_tensor()
+    if value.is_complex():
+        raise TypeError(f"{name}: expected real numbers, came {value.dtype}")
+    return value
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _expect_device(name: str, tensor: torch.Tensor, device: torch.device) -> None:
+    if tensor.device != device:
+        raise ValueError(f"{name}: expected it on {device}, where input is, came {tensor.device}; move it there with .to(input.device)")
+
+
+def check_input(logits: torch.Tensor, recipe: VoxelRecipe) -> None:
+    """Static checks of the predictions.
+
+    Args:
+        logits: `(N, C, *S)` or `(N, C)`.
+        recipe: the loss.
+
+    Raises:
+        TypeError: not floating point.
+        ValueError: too few dimensions, or a number of channels that the arguments exclude.
+    """
+    if not logits.is_floating_point():
+        raise TypeError(f"input: expected a floating point dtype, came {logits.dtype}; pass logits or probabilities")
+    if logits.ndim < 2 or logits.shape[1] == 0:
+        raise ValueError(f"input: expected shape (N, C, *spatial) with C >= 1, came {_shape(logits)}")
+    channels = logits.shape[1]
+    if channels == 1:
+        wrong = None
+        if recipe.activation is Activation.SOFTMAX:
+            wrong, fix = "softmax=True", "use sigmoid=True: a softmax over one channel is 1 everywhere"
+        elif not recipe.include_background:
+            wrong, fix = "include_background=False", "leave it out: the one channel is the foreground"
+        elif recipe.label.form is LabelForm.INDEX and recipe.label.regions is None:
+            wrong, fix = "to_onehot_y=True", "leave it out: with one channel the target is that channel's label"
+        if wrong is not None:
+            raise ValueError(f"{wrong}: expected at least 2 channels in input, came 1 (shape {_shape(logits)}); {fix}")
+    regions = recipe.label.regions
+    if regions is not None and len(regions) != channels:
+        raise ValueError(f"regions: expected one for each of the {channels} channels of input, came {len(regions)}")
+
+
+def check_target(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> None:
+    """Static checks of a label against the predictions.
+
+    Raises:
+        ValueError: a shape or device that does not fit; the message says which and how to mend it.
+    """
+    n, channels, *space = logits.shape
+    form = recipe.label.form
+    hint = ""
+    if form is LabelForm.DENSE:
+        fits = label.shape == logits.shape
+        expected = f"{_shape(logits)}, the shape of input"
+        if label.ndim == logits.ndim and label.shape[1] == 1 and label.shape[0] == n and list(label.shape[2:]) == space:
+            hint = "; for a map of class indices pass to_onehot_y=True (or regions=...)"
+        elif label.ndim == logits.ndim - 1 and list(label.shape) == [n, *space]:
+            hint = "; add the channel dimension with target[:, None]" + (" and pass to_onehot_y=True" if channels > 1 else "")
+    elif form is LabelForm.INDEX:
+        fits = list(label.shape) == [n, 1, *space]
+        expected = f"{(n, 1, *space)}, class indices"
+        if label.shape == logits.shape:
+            hint = "; the target looks one-hot or soft: leave to_onehot_y and regions out"
+        elif list(label.shape) == [n, *space]:
+            hint = "; add the channel dimension with target[:, None]"
+    else:
+        fits = label.ndim == logits.ndim and label.shape[0] == n and list(label.shape[2:]) == space and label.shape[1] > 0
+        expected = f"{(n, 'R', *space)}, one map of label values for each of R >= 1 raters"
+    if not fits:
+        raise ValueError(f"target: expected shape {expected}, came {_shape(label)}{hint}")
+    _expect_device("target", label, logits.device)
+
+
+def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) -> None:
+    """Static checks of a mask, and its values where values may be read.
+
+    Raises:
+        ValueError: a shape or device that does not fit, or values other than 0 and 1.
+    """
+    one = (logits.shape[0], 1, *logits.shape[2:])
+    shapes = [one, tuple(logits.shape)] if recipe.activation is Activation.SIGMOID else [one]
+    if tuple(mask.shape) not in shapes:
+        per_channel = "" if len(shapes) == 2 else "; a mask for each channel needs sigmoid=True"
+        raise ValueError(f"mask: expected shape {' or '.join(map(str, dict.fromkeys(shapes)))}, came {_shape(mask)}{per_channel}")
+    _expect_device("mask", mask, logits.device)
+    if mask.dtype is not torch.bool and _may_look(mask):
+        wrong = (mask != 0) & (mask != 1)
+        if bool(wrong.any()):
+            value = mask[wrong].flatten()[0].item()
+            raise ValueError(f"mask: expected bool or 0 and 1 only (1 = counts), came {value:g}; a mask is not a weight")
+
+
+def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None, recipe: VoxelRecipe) -> None:
+    """Static checks of rater weights, and their values where values may be read.
+
+    Raises:
+        ValueError: weights without votes, a shape or device that does not fit, or a negative or non-finite weight.
+    """
+    if weights is None:
+        return
+    if recipe.label.form is not LabelForm.VOTES:
+        raise ValueError("rater_weights: expected only with votes=True, where target holds one map for each rater; came without")
+    n, raters = logits.shape[0], label.shape[1]
+    if tuple(weights.shape) not in ((n, raters), (raters,)):
+        raise ValueError(f"rater_weights: expected shape ({n}, {raters}) or ({raters},), came {_shape(weights)}")
+    _expect_device("rater_weights", weights, logits.device)
+    if _may_look(weights):
+        wrong = ~((weights >= 0) & (weights < float("inf")))
+        if bool(wrong.any()):
+            raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), came {weights[wrong].flatten()[0].item():g}")
+
+
+def check_class_weight(weight: torch.Tensor | None, expected: int, what: str) -> None:
+    """Static check of the length of `weight`.
+
+    Args:
+        weight: a number `()` or one for each class `(C,)`.
+        expected: C.
+        what: what the entries stand for, for the message.
+
+    Raises:
+        ValueError: another length.
+    """
+    if weight is not None and weight.ndim == 1 and weight.shape[0] != expected:
+        raise ValueError(f"weight: expected {expected} entries ({what}), came {weight.shape[0]}")
+
+
+def check_label_values(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    mask: torch.Tensor | None,
+    rater_weights: torch.Tensor | None,
+    recipe: VoxelRecipe,
+) -> None:
+    """Value checks of a label, on the voxels that count; nothing where values may not be read.
+
+    Raises:
+        ValueError: dense values outside [0, 1] or NaN, softmax labels that do not sum to 1, indices that are not whole, or are
+            no class.
+    """
+    if label.numel() == 0 or not _may_look(logits, label, mask, rater_weights):
+        return
+    if recipe.label.form is LabelForm.DENSE:
+        _check_dense_values(label, mask, recipe)
+    else:
+        _check_class_values(logits.shape[1], label, mask, rater_weights, recipe)
+
+
+def _check_dense_values(label: torch.Tensor, mask: torch.Tensor | None, recipe: VoxelRecipe) -> None:
+    if label.dtype is torch.bool:
+        low, high = 0.0, 1.0
+    else:
+        low, high = (float(bound) for bound in torch.aminmax(label))
+    in_range = low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE
+    counted = None if mask is None else mask.to(torch.bool)
+    if recipe.label.ignore_index is not None:
+        spoken = ~_equals(label, recipe.label.ignore_index).all(1, keepdim=True)
+        counted = spoken if counted is None else counted & spoken
+    if not in_range:
+        wrong = ~((label >= -RANGE_TOLERANCE) & (label <= 1 + RANGE_TOLERANCE))
+        if counted is not None:
+            wrong = wrong & counted
+        if bool(wrong.any()):
+            values = label[wrong].to(torch.float64)
+            worst = values[(values.nan_to_num(float("inf")) - 0.5).abs().argmax()].item()
+            hint = "divide a 0/255 mask by 255, apply a sigmoid or softmax to logits"
+            if recipe.label.ignore_index is None:
+                hint += ", name a marker of unlabelled voxels by ignore_index or a mask"
+            raise ValueError(
+                f"target: expected labels in [0, 1], came {worst:g} (and {values.numel() - 1} more values outside); {hint}"
+            )
+    if recipe.activation is Activation.SOFTMAX:
+        total = label.sum(1, keepdim=True, dtype=torch.float32)
+        wrong = (total - 1).abs() > SUM_TOLERANCE
+        if counted is not None:
+            wrong = wrong & counted
+        if bool(wrong.any()):
+            raise ValueError(
+                f"target: expected softmax labels that sum to 1 over the channels (within {SUM_TOLERANCE:g}), came a sum of "
+                f"{total[wrong][0].item():g} at {int(wrong.sum())} voxels; add the background channel, or use sigmoid=True"
+            )
+
+
+def _equals(label: torch.Tensor, value: int) -> torch.Tensor:
+    """`label == value` without the wrap-around that a narrow integer dtype gives to a value outside its range."""
+    if not label.is_floating_point():
+        if label.dtype is torch.bool:
+            label = label.to(torch.uint8)
+        info = torch.iinfo(label.dtype)
+        if not info.min <= value <= info.max:
+            return torch.zeros_like(label, dtype=torch.bool)
+    return label == value
+
+
+def _check_class_values(
+    channels: int, label: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None, recipe: VoxelRecipe
+) -> None:
+    votes = recipe.label.form is LabelForm.VOTES
+    counted = torch.ones_like(label, dtype=torch.bool)
+    if recipe.label.ignore_index is not None:
+        counted &= ~_equals(label, recipe.label.ignore_index)
+    if mask is not None:
+        counted &= mask.to(torch.bool).any(1, keepdim=True)
+    if rater_weights is not None:
+        weights = rater_weights if rater_weights.ndim == 2 else rater_weights[None]
+        counted &= (weights > 0).reshape(*weights.shape, *[1] * (label.ndim - 2))
+    name = "votes" if votes else "class indices"
+    if label.is_floating_point():
+        wrong = (label != label.round()) & counted
+        if bool(wrong.any()):
+            what = "leave votes=True out for a soft label" if votes else "leave to_onehot_y=True (or regions) out for a soft label"
+            raise ValueError(f"target: expected {name}, whole numbers, came {label[wrong][0].item():g}; {what}")
+    if recipe.label.regions is not None:
+        wrong, legal = (label < 0) & counted, ">= 0"
+    else:
+        last = max(channels - 1, 1)
+        wrong, legal = ((label < 0) | (label > last)) & counted, f"0 to {last}"
+    if bool(wrong.any()):
+        value = label[wrong][0].item()
+        raise ValueError(
+            f"target: expected {name} {legal}, came {value:g} at {int(wrong.sum())} voxels; name a marker of unlabelled voxels by "
+            f"ignore_index={value:g}, or map the values to regions"
+        )
+
+
+def check_predictions(prob: torch.Tensor, mask: torch.Tensor | None, recipe: VoxelRecipe) -> None:
+    """Value check of predictions that no sigmoid or softmax made; nothing where values may not be read.
+
+    NaN passes: it makes the loss NaN, which says more than an error about a range would.
+
+    Raises:
+        ValueError: values outside [0, 1] on a voxel that counts.
+    """
+    if recipe.activation in (Activation.SIGMOID, Activation.SOFTMAX) or prob.numel() == 0 or not _may_look(prob, mask):
+        return
+    wrong = (prob < -RANGE_TOLERANCE) | (prob > 1 + RANGE_TOLERANCE)
+    if mask is not None:
+        wrong = wrong & mask.to(torch.bool)
+    if bool(wrong.any()):
+        value = prob[wrong].flatten()[0].item()
+        if recipe.activation is Activation.OTHER:
+            what, fix = "other_act(input)", "use an activation with values in [0, 1]; the overlap is not defined outside"
+        else:
+            what, fix = "input", "pass sigmoid=True or softmax=True for logits"
+        raise ValueError(f"{what}: expected probabilities in [0, 1], came {value:g}; {fix}")

@@ -1,0 +1,409 @@
+"""The decisions of the package as enums and frozen records; each refuses what makes no sense when it is built.
+
+A loss class turns its arguments, MONAI's flags among them, into one :class:`LossRecipe`; nothing further down sees a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import torch
+
+AVERAGE_NAMES = ("dataset", "image", "class")
+
+
+class Activation(Enum):
+    """How logits become predictions in [0, 1]."""
+
+    NONE = "none"
+    SIGMOID = "sigmoid"
+    SOFTMAX = "softmax"
+    OTHER = "other_act"
+
+
+class LabelForm(Enum):
+    """How a label is written down: `(N, C, *S)` values, `(N, 1, *S)` class indices, or `(N, R, *S)` votes of R raters."""
+
+    DENSE = "dense"
+    INDEX = "index"
+    VOTES = "votes"
+
+
+class ActiveClasses(Enum):
+    """Which (image, class) pairs take part in the mean."""
+
+    ALL = "all"
+    LABEL = "label"
+    PREDICTION = "prob"
+    EITHER = "both"
+    LISTED = "listed"
+    POOLED = "pooled"
+
+
+class PixelTerm(Enum):
+    """What is summed over voxels beside the overlap: cross-entropy, focal loss, or the divergence from the label."""
+
+    CROSS_ENTROPY = "ce"
+    FOCAL = "focal"
+    DIVERGENCE = "kl"
+
+
+def _finite(name: str, value: object, low: float, *, strict: bool = False, high: float = float("inf")) -> float:
+    bound = f"{'>' if strict else '>='} {low:g}" + (f" and <= {high:g}" if high != float("inf") else "")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number {bound}, came {type(value).__name__} {value!r}")
+    number = float(value)
+    if not (number > low if strict else number >= low) or not number <= high or number == float("inf"):
+        raise ValueError(f"{name}: expected a finite number {bound}, came {value!r}")
+    return number
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, came {type(value).__name__} {value!r}")
+    return value
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected a whole number, came {type(value).__name__} {value!r}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class LabelReading:
+    """How a kernel reads a label.
+
+    Args:
+        form: dense, index or votes.
+        regions: for index and votes, the label values of each channel; None means channel c is value c.
+        ignore_index: the value of voxels (or, for votes, of single answers) that say nothing.
+        smoothing: e of label smoothing, in [0, 1].
+    """
+
+    form: LabelForm = LabelForm.DENSE
+    regions: tuple[tuple[int, ...], ...] | None = None
+    ignore_index: int | None = None
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _finite("label_smoothing", self.smoothing, 0, high=1)
+        if self.regions is not None and self.form is LabelForm.DENSE:
+            raise ValueError("regions: expected class indices or votes, which regions are made of; came a dense label")
+        if self.ignore_index is not None:
+            _whole("ignore_index", self.ignore_index)
+            if self.form is LabelForm.DENSE and 0 <= self.ignore_index <= 1:
+                raise ValueError(
+                    f"ignore_index: {self.ignore_index} is a legal value of a dense label, so it cannot mark ignored voxels; use a "
+                    "value outside [0, 1] in all channels (such as -1 or 255), a mask, or to_onehot_y=True with class indices"
+                )
+
+
+@dataclass(frozen=True)
+class PixelRule:
+    """The voxel-wise term of a compound loss.
+
+    Args:
+        term: cross-entropy, focal or divergence.
+        focal_gamma: exponent of |p - t| in the focal term, >= 1.
+        focal_alpha: weight of the foreground in the focal term, in [0, 1]; None: 1 everywhere.
+    """
+
+    term: PixelTerm
+    focal_gamma: float = 2.0
+    focal_alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        _finite("focal_gamma", self.focal_gamma, 1)
+        if self.focal_alpha is not None:
+            _finite("focal_alpha", self.focal_alpha, 0, high=1)
+
+
+@dataclass(frozen=True)
+class VoxelRecipe:
+    """All that the one step over voxels has to know; see `monai_jdt.kernels`.
+
+    Args:
+        activation: how logits become predictions.
+        other_act: the callable of `Activation.OTHER`.
+        label: how the label is read.
+        include_background: False leaves channel 0 out of the overlap sums (never out of the pixel term).
+        norm: 1 or 2, the power in the overlap sums.
+        threshold: a class is in a label or a prediction if its largest value there is above it.
+        pixel: the pixel term, or None.
+    """
+
+    activation: Activation = Activation.NONE
+    other_act: Callable[[torch.Tensor], torch.Tensor] | None = None
+    label: LabelReading = LabelReading()
+    include_background: bool = True
+    norm: int = 1
+    threshold: float = 0.01
+    pixel: PixelRule | None = None
+
+    def __post_init__(self) -> None:
+        if (self.activation is Activation.OTHER) != (self.other_act is not None):
+            raise ValueError("other_act: expected a callable with Activation.OTHER, and only there")
+        if self.norm not in (1, 2) or isinstance(self.norm, bool):
+            raise ValueError(f"norm: expected 1 or 2, came {self.norm!r}")
+        _finite("threshold", self.threshold, 0)
+        if self.label.regions is not None and self.activation is Activation.SOFTMAX:
+            raise ValueError("regions: expected sigmoid=True, since regions may overlap; came softmax=True")
+        normalised = self.activation in (Activation.SIGMOID, Activation.SOFTMAX)
+        if self.label.smoothing > 0 and not normalised:
+            raise ValueError("label_smoothing: expected sigmoid=True or softmax=True, which say where the mass goes; came neither")
+        if self.pixel is not None and not normalised:
+            raise ValueError(
+                "sigmoid, softmax: expected one of them True, since the pixel term is computed from logits (cross-entropy with "
+                "softmax, binary with sigmoid); came neither; pass logits and name the activation"
+            )
+
+    @property
+    def first_channel(self) -> int:
+        """The first channel of the overlap sums."""
+        return 0 if self.include_background else 1
+
+
+@dataclass(frozen=True)
+class RatioRule:
+    """From overlap sums to a loss per pair.
+
+    `l = (a fp + b fn + dr - nr) / (tp + a fp + b fn + dr)`, then `-log(1 - l)`, then `** gamma`.
+
+    Args:
+        alpha: a, the cost of false positives, >= 0.
+        beta: b, the cost of false negatives, >= 0; not both 0.
+        gamma: exponent, > 0.
+        log_loss: take `-log(1 - l)`.
+        smooth_nr: nr, in [0, dr].
+        smooth_dr: dr, >= 0.
+        smooths_double: nr and dr belong to `2 tp`, as in MONAI's DiceLoss, so that half of each is used.
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 1.0
+    log_loss: bool = False
+    smooth_nr: float = 1e-5
+    smooth_dr: float = 1e-5
+    smooths_double: bool = False
+
+    def __post_init__(self) -> None:
+        _finite("alpha", self.alpha, 0)
+        _finite("beta", self.beta, 0)
+        if self.alpha == 0 and self.beta == 0:
+            raise ValueError("alpha, beta: expected at least one > 0, came 0 and 0: nothing would cost anything")
+        _finite("gamma", self.gamma, 0, strict=True)
+        _flag("log_loss", self.log_loss)
+        _finite("smooth_nr", self.smooth_nr, 0)
+        _finite("smooth_dr", self.smooth_dr, 0)
+        if self.smooth_nr > self.smooth_dr:
+            raise ValueError(
+                f"smooth_nr: expected at most smooth_dr = {self.smooth_dr:g}, came {self.smooth_nr:g}: the loss would fall below 0"
+            )
+
+
+@dataclass(frozen=True)
+class AveragingRule:
+    """From a loss per pair to what the caller gets.
+
+    Args:
+        average: weights of the data set, image and class averages; None: the mean over active pairs.
+        classes: which pairs are active.
+        listed: the channel numbers of `ActiveClasses.LISTED`.
+        batch: sums are added over the batch first.
+        reduction: "mean", "sum" or "none".
+        sync: sums are added over the ranks of torch.distributed.
+    """
+
+    average: tuple[tuple[str, float], ...] | None = None
+    classes: ActiveClasses = ActiveClasses.ALL
+    listed: tuple[int, ...] = ()
+    batch: bool = False
+    reduction: str = "mean"
+    sync: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', came {self.reduction!r}")
+        _flag("batch", self.batch)
+        _flag("sync", self.sync)
+        if self.average is not None:
+            if self.batch:
+                raise ValueError("average: expected batch=False, since the average says what is summed first; came batch=True")
+            if self.reduction != "mean":
+                raise ValueError(f"average: expected reduction='mean', came reduction={self.reduction!r}")
+            if self.classes is ActiveClasses.POOLED and any(name == "class" for name, _ in self.average):
+                raise ValueError("average: expected no 'class' part with classes='pooled', which leaves one class only")
+        if self.sync and self.reduction != "mean":
+            raise ValueError(f"sync: expected reduction='mean', came {self.reduction!r}, which has no one value over ranks")
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """A whole loss: `lambda_jdt * overlap + lambda_pixel * pixel`.
+
+    Args:
+        voxels: the step over voxels.
+        ratio: sums to a loss per pair.
+        averaging: pairs to the result.
+        lambda_jdt: weight of the overlap term, >= 0.
+        lambda_pixel: weight of the pixel term, >= 0.
+        spatial_ones: `reduction="none"` keeps one 1 for each spatial dimension, as MONAI's DiceLoss does.
+    """
+
+    voxels: VoxelRecipe = VoxelRecipe()
+    ratio: RatioRule = RatioRule()
+    averaging: AveragingRule = AveragingRule()
+    lambda_jdt: float = 1.0
+    lambda_pixel: float = 0.0
+    spatial_ones: bool = False
+
+    def __post_init__(self) -> None:
+        if self.voxels.norm == 2 and self.ratio.alpha != self.ratio.beta:
+            raise ValueError(
+                f"norm: expected alpha = beta with norm=2, came alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}: squared sums of "
+                "false positives and negatives can be negative one by one"
+            )
+        _finite("lambda_jdt", self.lambda_jdt, 0)
+        _finite("the weight of the pixel term", self.lambda_pixel, 0)
+        if self.voxels.pixel is not None and self.averaging.reduction == "none":
+            raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes; came 'none'")
+
+
+class VoxelSums(NamedTuple):
+    """What a kernel returns; C' is C without the background if that is left out. All are in float32 or wider.
+
+    Args:
+        tp: true positives, `(N, C')`.
+        fp: false positives, `(N, C')`.
+        fn: false negatives, `(N, C')`.
+        counted: the number of voxels that count, `(N, C')`.
+        in_label: whether the label's largest value is above the threshold, bool `(N, C')`.
+        in_prediction: the same of the prediction.
+        pixel: the sum of the pixel term, `(N, C)` with sigmoid, `(N, 1)` with softmax; None without a pixel term.
+        pixel_norm: what to divide it by for a mean, of the same shape.
+    """
+
+    tp: torch.Tensor
+    fp: torch.Tensor
+    fn: torch.Tensor
+    counted: torch.Tensor
+    in_label: torch.Tensor
+    in_prediction: torch.Tensor
+    pixel: torch.Tensor | None
+    pixel_norm: torch.Tensor | None
+
+
+def activation_of(sigmoid: bool, softmax: bool, other_act: Callable | None) -> Activation:
+    """MONAI's three activation arguments as one choice.
+
+    Raises:
+        TypeError: a flag is no bool, or `other_act` is not callable.
+        ValueError: more than one is given.
+    """
+    _flag("sigmoid", sigmoid)
+    _flag("softmax", softmax)
+    if other_act is not None and not callable(other_act):
+        raise TypeError(f"other_act: expected None or a callable, came {type(other_act).__name__} {other_act!r}")
+    if sigmoid + softmax + (other_act is not None) > 1:
+        raise ValueError("sigmoid, softmax, other_act: expected at most one of them, came more")
+    if sigmoid:
+        return Activation.SIGMOID
+    if softmax:
+        return Activation.SOFTMAX
+    return Activation.NONE if other_act is None else Activation.OTHER
+
+
+def label_form_of(to_onehot_y: bool, votes: bool, regions: object) -> LabelForm:
+    """The label's form from the arguments; never from a dtype.
+
+    Raises:
+        TypeError: a flag is no bool.
+        ValueError: the arguments contradict each other.
+    """
+    _flag("to_onehot_y", to_onehot_y)
+    _flag("votes", votes)
+    if votes and to_onehot_y:
+        raise ValueError("votes, to_onehot_y: expected one of them, since votes are made of class values already; came both")
+    if regions is not None and to_onehot_y:
+        raise ValueError("regions, to_onehot_y: expected one of them, since both say how class values become channels; came both")
+    if votes:
+        return LabelForm.VOTES
+    return LabelForm.INDEX if to_onehot_y or regions is not None else LabelForm.DENSE
+
+
+def regions_of(regions: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...], ...] | None:
+    """Regions as nested tuples.
+
+    Raises:
+        TypeError: not a sequence of sequences of whole numbers.
+        ValueError: no region, an empty one, a negative value, or a value twice in one region.
+    """
+    if regions is None:
+        return None
+    shape = "a sequence of label values for each channel, such as [[1, 4], [1, 2, 4], [4]]"
+    if isinstance(regions, str) or not isinstance(regions, Sequence):
+        raise TypeError(f"regions: expected {shape}, came {type(regions).__name__} {regions!r}")
+    for values in regions:
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise TypeError(f"regions: expected {shape}, came {regions!r}")
+    result = tuple(tuple(_whole("regions", value) for value in values) for values in regions)
+    if not result or any(not values or min(values) < 0 or len(set(values)) != len(values) for values in result):
+        raise ValueError(f"regions: expected {shape}, each with different values >= 0; came {regions!r}")
+    return result
+
+
+def average_of(average: str | Mapping[str, float] | None) -> tuple[tuple[str, float], ...] | None:
+    """The `average` argument as weights of the three averages.
+
+    Raises:
+        TypeError: neither None, a name nor a mapping.
+        ValueError: an unknown name, a negative weight, or all weights 0.
+
+    Example:
+        >>> average_of("image")
+        (('image', 1.0),)
+    """
+    if average is None:
+        return None
+    if isinstance(average, str):
+        average = {average: 1.0}
+    if not isinstance(average, Mapping):
+        raise TypeError(f"average: expected None, a name among {AVERAGE_NAMES} or a mapping of names to weights, came {average!r}")
+    unknown = [name for name in average if name not in AVERAGE_NAMES]
+    if unknown:
+        raise ValueError(f"average: expected names among {AVERAGE_NAMES}, came {unknown[0]!r}")
+    weights = tuple((name, _finite(f"average[{name!r}]", average[name], 0)) for name in AVERAGE_NAMES if name in average)
+    weights = tuple((name, value) for name, value in weights if value > 0)
+    if not weights:
+        raise ValueError(f"average: expected at least one weight > 0, came {dict(average)!r}")
+    return weights
+
+
+def active_classes_of(classes: str | Sequence[int]) -> tuple[ActiveClasses, tuple[int, ...]]:
+    """The `classes` argument as a mode and, for a list, its channel numbers.
+
+    Raises:
+        TypeError: neither a name nor a sequence of whole numbers.
+        ValueError: an unknown name; an empty list, a negative number or a number twice.
+
+    Example:
+        >>> active_classes_of("present")
+        (<ActiveClasses.LABEL: 'label'>, ())
+    """
+    if isinstance(classes, str):
+        names = {"present": ActiveClasses.LABEL} | {m.value: m for m in ActiveClasses if m is not ActiveClasses.LISTED}
+        if classes not in names:
+            raise ValueError(f"classes: expected one of {sorted(names)} or a list of channel numbers, came {classes!r}")
+        return names[classes], ()
+    if not isinstance(classes, Sequence):
+        raise TypeError(f"classes: expected a name or a list of channel numbers, came {type(classes).__name__} {classes!r}")
+    listed = tuple(_whole("classes", number) for number in classes)
+    if not listed or min(listed) < 0 or len(set(listed)) != len(listed):
+        raise ValueError(f"classes: expected different channel numbers >= 0, at least one; came {list(classes)!r}")
+    return ActiveClasses.LISTED, listed

@@ -1,0 +1,81 @@
+"""The JDT losses and their compounds as one pure function: checks, one step over voxels, and what follows on (N, C)."""
+
+from __future__ import annotations
+
+import torch
+
+from monai_jdt.checks import (
+    check_class_weight,
+    check_input,
+    check_label_values,
+    check_mask,
+    check_rater_weights,
+    check_target,
+    plain_tensor,
+)
+from monai_jdt.definitions import LossRecipe
+from monai_jdt.functional.overlap import combine
+from monai_jdt.kernels.eager import eager_voxel_sums
+
+
+def jdt_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    recipe: LossRecipe,
+    mask: torch.Tensor | None = None,
+    *,
+    rater_weights: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss that a recipe describes.
+
+    Args:
+        input: logits or probabilities, `(N, C, *S)` or `(N, C)`, floating point.
+        target: label, in the form that the recipe names, on the same device. It gets no gradient.
+        recipe: which loss; see :class:`monai_jdt.losses.JDTLoss` for the meaning of every part.
+        mask: bool or 0/1, `(N, 1, *S)`, or `(N, C, *S)` with sigmoid; True = counts.
+        rater_weights: `(N, R)` or `(R,)` for votes, >= 0, 0 = missing.
+        weight: `()` or one for each class: of the channels in the overlap, or of all channels with a pixel term.
+
+    Returns:
+        float32, or float64 for float64 input: a scalar, or with `reduction="none"` a loss for each pair.
+
+    Raises:
+        TypeError: an argument that is no tensor, or of the wrong kind of dtype.
+        ValueError: shapes, devices, or (where values are checked) values that do not fit.
+
+    Example:
+        >>> from monai_jdt.definitions import LossRecipe
+        >>> p = torch.tensor([[[0.5, 0.5, 0.0, 1.0]]])
+        >>> t = torch.tensor([[[0.5, 0.0, 0.0, 1.0]]])
+        >>> round(float(jdt_loss(p, t, LossRecipe())), 4)  # Jaccard: 0.5 / 2
+        0.25
+    """
+    input = plain_tensor("input", input)
+    target = plain_tensor("target", target).detach()
+    voxels = recipe.voxels
+    check_input(input, voxels)
+    check_target(input, target, voxels)
+    if mask is not None:
+        mask = plain_tensor("mask", mask)
+        check_mask(input, mask, voxels)
+    if rater_weights is not None:
+        rater_weights = plain_tensor("rater_weights", rater_weights).detach()
+        check_rater_weights(input, target, rater_weights, voxels)
+    overlap_weight = weight
+    if voxels.pixel is None:
+        check_class_weight(weight, input.shape[1] - voxels.first_channel, "one for each channel in the overlap")
+    else:
+        check_class_weight(weight, input.shape[1], "one for each channel of input, background included")
+        if input.shape[1] == 1:
+            # There weight is the pixel term's weight of positive voxels, as in MONAI's DiceCELoss.
+            overlap_weight = None
+        elif weight is not None and weight.ndim == 1:
+            overlap_weight = weight[voxels.first_channel :]
+    check_label_values(input, target, mask, rater_weights, voxels)
+
+    sums = eager_voxel_sums(input, target, voxels, mask, rater_weights, weight)
+    loss = combine(sums, recipe, overlap_weight)
+    if recipe.spatial_ones and recipe.averaging.reduction == "none":
+        loss = loss.reshape(*loss.shape, *[1] * (input.ndim - 2))
+    return loss

@@ -1,0 +1,92 @@
+"""The three forms of a label read as one: dense values, and which voxels say anything."""
+
+from __future__ import annotations
+
+import torch
+
+from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
+
+
+def read_label(
+    label: torch.Tensor,
+    channels: int,
+    recipe: VoxelRecipe,
+    rater_weights: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Dense label values before label smoothing, and the voxels that say anything.
+
+    A class value that is no class becomes NaN, never another class, so that the loss shows it where values are not checked.
+
+    Args:
+        label: `(N, C, *S)`, `(N, 1, *S)` or `(N, R, *S)`, by the recipe's label form; any real dtype.
+        channels: C.
+        recipe: the loss.
+        rater_weights: for votes, `(N, R)` or `(R,)`, >= 0, 0 = missing; None: 1 each.
+        dtype: of the result.
+
+    Returns:
+        values `(N, C, *S)` in [0, 1], and bool `(N, 1, *S)`, True where the label says something, or None for everywhere.
+    """
+    reading = recipe.label
+    if reading.form is LabelForm.DENSE:
+        spoken = None
+        if reading.ignore_index is not None:
+            spoken = (_comparable(label) != reading.ignore_index).any(1, keepdim=True)
+        return label.to(dtype), spoken
+    label = _comparable(label)
+    if reading.form is LabelForm.INDEX:
+        spoken = None if reading.ignore_index is None else label != reading.ignore_index
+        member, legal = _membership(label, channels, reading)
+        if spoken is not None:
+            legal = legal | ~spoken
+        return torch.where(legal, member.to(dtype), float("nan")), spoken
+    return _read_votes(label, channels, recipe, rater_weights, dtype)
+
+
+def _read_votes(
+    votes: torch.Tensor, channels: int, recipe: VoxelRecipe, rater_weights: torch.Tensor | None, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weighted share of raters for each channel, among the raters that speak at a voxel."""
+    n, raters, *space = votes.shape
+    if rater_weights is None:
+        rater_weights = torch.ones(raters, dtype=dtype, device=votes.device)
+    weights = rater_weights.to(dtype).expand(n, raters).reshape(n, raters, *[1] * len(space))
+    share = torch.zeros((n, channels, *space), dtype=dtype, device=votes.device)
+    total = torch.zeros((n, 1, *space), dtype=dtype, device=votes.device)
+    for rater in range(raters):
+        vote, weight = votes[:, rater : rater + 1], weights[:, rater : rater + 1]
+        speaks = weight > 0
+        if recipe.label.ignore_index is not None:
+            speaks = speaks & (vote != recipe.label.ignore_index)
+        member, legal = _membership(vote, channels, recipe.label)
+        counts = torch.where(legal, member.to(dtype), float("nan")) * weight
+        share = share + torch.where(speaks, counts, 0.0)
+        total = total + torch.where(speaks, weight, 0.0)
+    spoken = total > 0
+    return torch.where(spoken, share / torch.where(spoken, total, 1.0), 0.0), spoken
+
+
+def _comparable(label: torch.Tensor) -> torch.Tensor:
+    """A narrow integer dtype would wrap the number it is compared with."""
+    return label if label.is_floating_point() else label.to(torch.int64)
+
+
+def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> tuple[torch.Tensor, torch.Tensor]:
+    """For values `(N, 1, *S)`: bool `(N, C, *S)`, which channels each value belongs to, and `(N, 1, *S)`, whether it may occur."""
+    if reading.regions is not None:
+        member = torch.cat([_any_of(value, region) for region in reading.regions], 1)
+        whole = value == value.round() if value.is_floating_point() else True
+        return member, (value >= 0) & whole
+    if channels == 1:
+        return value == 1, (value == 0) | (value == 1)
+    numbers = torch.arange(channels, device=value.device).reshape(1, channels, *[1] * (value.ndim - 2))
+    member = value == numbers
+    return member, member.any(1, keepdim=True)
+
+
+def _any_of(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
+    found = value == wanted[0]
+    for other in wanted[1:]:
+        found = found | (value == other)
+    return found
