@@ -1,0 +1,45 @@
+"""The two tiers of tests, and the settings that every test shares."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long tier too: everything, at most an hour on two cores")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: runs with --long only")
+    hypothesis.settings.register_profile("short", deadline=None, max_examples=50, derandomize=True)
+    hypothesis.settings.register_profile("long", deadline=None, max_examples=1000, derandomize=True)
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs --long"))
+
+
+@pytest.fixture(scope="session")
+def examples(request: pytest.FixtureRequest):
+    """`examples(short, long)`: a number of examples for this tier."""
+    is_long = request.config.getoption("--long")
+    return lambda short, long: long if is_long else short
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+os.environ.setdefault("MPLBACKEND", "Agg")
