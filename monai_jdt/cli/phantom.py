@@ -12,9 +12,7 @@ from monai_jdt.data.phantoms import write_brats_phantoms
 
 
 def phantom_command(
-    dest: Annotated[
-        str, typer.Argument(help="The folder to make. It must be free, empty, or hold these same phantoms.")
-    ],
+    dest: Annotated[str, typer.Argument(help="The folder to make: free, empty, or with these same phantoms.")],
     layout: Annotated[str, typer.Option(help="brats2018, brats2021, brats2023 or msd.")] = "brats2021",
     cases: Annotated[int, typer.Option(help="How many cases.")] = 12,
     size: Annotated[int, typer.Option(help="Voxels along each axis, at least 12.")] = 48,
@@ -23,8 +21,8 @@ def phantom_command(
 ) -> None:
     """Make phantoms: MR-like brains with tumours, up to six raters each, and the true probability of every voxel.
 
-    The files lie as in the real data sets, with the raters beside the fused label, so that a bundle or a script can be
-    tried before the real data are there. What is in DEST already is never overwritten.
+    The files lie as in the real data sets, with the raters beside the fused label: a bundle or a script can be tried
+    before the real data are there. What is in DEST already is never overwritten.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     write_brats_phantoms(dest, layout=layout, cases=cases, shape=(size,) * 3, seed=seed, progress=progress)

@@ -347,9 +347,7 @@ def _raters(found: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _no_rater(where: str, label: str) -> DataProblem:
-    return DataProblem(
-        where, f"raters: {label}_rater1.nii.gz, ..., or one {label}.nii.gz", "none", "add a label, or remove the case"
-    )
+    return DataProblem(where, f"raters: {label}_rater1.nii.gz, ..., or one {label}.nii.gz", "none", "add a label, or remove the case")
 
 
 def _two_files(where: str, found: Mapping[str, Sequence[str]]) -> list[DataProblem]:

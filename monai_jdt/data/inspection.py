@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -117,7 +117,7 @@ def _look_at_case(
     image, raters = item.get("image") or [], item.get("raters") or []
     raters = [raters] if isinstance(raters, (str, os.PathLike)) else list(raters)
     single = isinstance(image, (str, os.PathLike))
-    images = [os.fspath(image)] if single else [os.fspath(path) for path in image]
+    images = [os.fspath(image)] if isinstance(image, (str, os.PathLike)) else [os.fspath(path) for path in image]
     if not images:
         yield DataProblem(case, "an image", "none", "add its file, or remove the case")
     elif not single and channels is not None and len(images) != channels:
@@ -139,9 +139,7 @@ def _look_at_case(
                 yield DataProblem(path, f"{channels} channels on the last axis", came, "stack the modalities' files")
             elif order is not None and max(order) >= count:
                 came = f"{count} (shape {shape})"
-                yield DataProblem(
-                    path, f"channels {list(order)} on the last axis", came, "use files with all modalities"
-                )
+                yield DataProblem(path, f"channels {list(order)} on the last axis", came, "use files with all modalities")
             shape = shape[:3]
         reference = yield from _compared(path, shape, volume, reference)
         if full:
@@ -188,7 +186,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _compared(
     path: str, shape: tuple[int, ...], volume: Nifti1Image, reference: _Geometry | None
-) -> Iterator[DataProblem]:
+) -> Generator[DataProblem, None, _Geometry]:
     """Generator whose value is the geometry to hold the next file against."""
     shape = _squeezed(tuple(int(n) for n in shape))
     if reference is None:
@@ -206,11 +204,12 @@ def _compared(
     return reference
 
 
-def _opened(path: str, full: bool) -> Iterator[DataProblem]:
+def _opened(path: str, full: bool) -> Generator[DataProblem, None, Nifti1Image | None]:
     """Generator whose value is the volume, or None if there is none to look at."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     if not os.path.isfile(path):
         came = "a folder" if os.path.isdir(path) else "nothing at that path"
@@ -221,7 +220,10 @@ def _opened(path: str, full: bool) -> Iterator[DataProblem]:
     fix = "copy it again from where it came"
     try:
         if not full:
-            return nibabel.load(path)
+            header = nibabel.load(path)
+            if isinstance(header, nibabel.Nifti1Image):  # NIfTI-2 is a subclass
+                return header
+            raise ImageFileError(f"it is a {type(header).__name__}")
         # Through to the last byte, which nibabel does not do: the checksum of a gzip file stands at its end.
         with open(path, "rb") as file:
             content = file.read()
@@ -229,11 +231,11 @@ def _opened(path: str, full: bool) -> Iterator[DataProblem]:
             content = gzip.decompress(content)
         kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
         volume = kind.from_bytes(content)
-        _ = np.asanyarray(volume.dataobj)[..., -1:]
+        np.asanyarray(volume.dataobj)  # raises where voxels are missing
         return volume
     except EOFError:
         yield DataProblem(path, "a whole gzip file", "one that ends early (truncated)", fix)
-    except (ImageFileError, HeaderDataError, OSError, ValueError, zlib.error, OverflowError, MemoryError) as error:
+    except (ImageFileError, HeaderDataError, WrapStructError, OSError, ValueError, zlib.error, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         yield DataProblem(path, "a readable NIfTI file", f"{os.path.getsize(path)} bytes ({reason})", fix)
     return None
@@ -263,18 +265,14 @@ def _rater_values(path: str, volume: Nifti1Image, label_values: Sequence[int] | 
         unknown = found[~np.isin(found, np.asarray(label_values))]
         if unknown.size:
             known = ", ".join(str(value) for value in label_values)
-            yield DataProblem(
-                path, f"label values among {known}", _named(unknown), "name the convention of this data set"
-            )
+            yield DataProblem(path, f"label values among {known}", _named(unknown), "name the convention of this data set")
 
 
 def _probability_values(path: str, volume: Nifti1Image) -> Iterator[DataProblem]:
     values = np.asanyarray(volume.dataobj)
     bad = int(np.count_nonzero(~((values >= 0) & (values <= 1))))
     if bad:
-        yield DataProblem(
-            path, "probabilities in [0, 1]", f"{bad} of {values.size} values outside", "write the file again"
-        )
+        yield DataProblem(path, "probabilities in [0, 1]", f"{bad} of {values.size} values outside", "write the file again")
 
 
 def _not_finite(values: np.ndarray) -> int:

@@ -207,26 +207,22 @@ def rater_probability(latent: PhantomLatent, styles: Sequence[RaterStyle] = DEFA
         `(3, H, W, D)` float32 in [0, 1], TC <= WT and ET <= TC; multiples of 1e-6, so that values far from any boundary
         are 0 or 1 exactly.
     """
-    total = sum(style.presence for style in styles)
-    truth = np.zeros(latent.phi.shape)
-    # Beyond 6 sd of the most extreme style nothing is left at 1e-6: only the shell around the boundaries is worth a
-    # cdf.
-    reach = max(abs(style.bias_mm) + 6 * style.sd_mm for style in styles)
-    fields = [(latent.phi, False)]
+    bias = np.array([style.bias_mm for style in styles])
+    sd = np.array([style.sd_mm for style in styles])
+    missing = np.array([style.miss_small for style in styles])
+    share = np.array([style.presence for style in styles])
+    share = share / share.sum()
+    fields = [(latent.phi, share)]
     if latent.phi_main is not latent.phi:
-        fields.append((latent.phi_main, True))
-    for phi, without in fields:
+        fields = [(latent.phi, share * (1 - missing)), (latent.phi_main, share * missing)]
+    # Beyond 6 sd of the most extreme style nothing is left at 1e-6: only the shell around the boundaries is worth a cdf.
+    reach = float((np.abs(bias) + 6 * sd).max())
+    truth = np.zeros(latent.phi.shape)
+    for phi, weights in fields:
         shell = np.abs(phi) < reach
-        near = torch.from_numpy(phi[shell].astype(np.float64))
-        mixed, inside = torch.zeros_like(near), 0.0
-        for style in styles:
-            share = style.presence / total
-            if len(fields) == 2:
-                share *= style.miss_small if without else 1 - style.miss_small
-            mixed += share * torch.special.ndtr((near + style.bias_mm) / style.sd_mm)
-            inside += share
-        truth[phi >= reach] += inside
-        truth[shell] += mixed.numpy()
+        scores = (phi[shell].astype(np.float64) + bias[:, None]) / sd[:, None]
+        truth[shell] += weights @ torch.special.ndtr(torch.from_numpy(scores)).numpy()
+        truth[phi >= reach] += weights.sum()
     return np.clip(np.round(truth, 6), 0, 1).astype(np.float32)
 
 
@@ -297,9 +293,7 @@ def write_brats_phantoms(
     try:
         names = []
         for index in tqdm(range(cases), desc=f"phantoms ({layout})", unit="case", disable=not progress):
-            case = brats_phantom(
-                index, shape=shape, spacing=spacing, seed=seed, convention=LAYOUT_CONVENTIONS[layout], styles=styles
-            )
+            case = brats_phantom(index, shape=shape, spacing=spacing, seed=seed, convention=LAYOUT_CONVENTIONS[layout], styles=styles)
             names.append(_write_case(draft, layout, index, case))
         if layout == "msd":
             _write_text(os.path.join(draft, "dataset.json"), json.dumps(_msd_manifest(names), indent=2))
@@ -353,9 +347,7 @@ def _checked_settings(
     return tuple(int(n) for n in shape), (x, y, z), tuple(styles)
 
 
-def _smooth_field(
-    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], length_mm: float
-) -> np.ndarray:
+def _smooth_field(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], length_mm: float) -> np.ndarray:
     """A stationary Gaussian field with mean 0 and variance exactly 1 at every voxel, float32.
 
     White noise is smoothed along each axis by a Gaussian on a ring. Each row of the smoothing matrix has Euclidean norm

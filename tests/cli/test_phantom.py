@@ -1,0 +1,60 @@
+import pytest
+
+from monai_jdt.cli import main
+from monai_jdt.data import brats_datalist
+
+
+def _run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    output = capsys.readouterr()
+    return ended.value.code or 0, output.out, output.err
+
+
+def test_phantom_makes_a_data_set(tmp_path, capsys):
+    dest = str(tmp_path / "set")
+    code, out, _ = _run(capsys, "phantom", dest, "--cases", "2", "--size", "12", "--layout", "brats2023", "--no-progress")
+    items = brats_datalist(dest, "brats2023")
+    raters = sum(len(item["raters"]) for item in items)
+    assert code == 0
+    assert len(items) == 2
+    assert out.strip() == f"{dest}: 2 phantom cases, {raters} rater files, layout brats2023, seed 0"
+
+
+def test_errors_are_one_last_line(tmp_path, capsys):
+    (tmp_path / "mine.txt").touch()
+    code, out, err = _run(capsys, "phantom", str(tmp_path))
+    assert code == 1
+    assert out == ""
+    assert err.splitlines()[-1].startswith(f"monai_jdt: error: {tmp_path}: expected a free name")
+    assert "Traceback" not in err
+    code, _, err = _run(capsys, "phantom", str(tmp_path / "set"), "--size", "4")
+    assert code == 1
+    assert err.startswith("monai_jdt: error: shape: expected three whole numbers of at least 12")
+
+
+def test_several_problems_end_in_one_line(capsys, monkeypatch):
+    from monai_jdt.data import DataProblem, DataProblemError
+
+    def fail(**_):
+        raise DataProblemError([DataProblem("a", "b", "c", "d"), DataProblem("e", "f", "g", "h")], more=3)
+
+    monkeypatch.setattr("monai_jdt.cli.app", lambda **settings: fail(**settings))
+    code, _, err = _run(capsys, "phantom")
+    assert code == 1
+    assert err.splitlines() == [
+        "a: expected b; came c; fix: d",
+        "e: expected f; came g; fix: h",
+        "and 3 more",
+        "monai_jdt: error: 5 problems in the data, the first: a: expected b; came c; fix: d",
+    ]
+
+
+def test_help_names_verbs_and_options(capsys):
+    code, out, _ = _run(capsys, "--help")
+    assert code == 0
+    assert "phantom" in out
+    code, out, _ = _run(capsys, "phantom", "--help")
+    assert code == 0
+    assert all(option in out for option in ("--layout", "--cases", "--size", "--seed"))
+    assert _run(capsys, "phantom")[0] == 2  # no DEST
