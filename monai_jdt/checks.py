@@ -155,6 +155,20 @@ def check_target(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe)
     _expect_device("target", label, logits.device)
 
 
+def check_teacher(logits: torch.Tensor, teacher_logits: torch.Tensor) -> None:
+    """Static checks of a teacher's logits.
+
+    Raises:
+        TypeError: not floating point.
+        ValueError: a shape or device other than the student's.
+    """
+    if not teacher_logits.is_floating_point():
+        raise TypeError(f"teacher_logits: expected a floating point dtype, came {teacher_logits.dtype}; pass logits")
+    if teacher_logits.shape != logits.shape:
+        raise ValueError(f"teacher_logits: expected shape {_shape(logits)}, the shape of input, came {_shape(teacher_logits)}")
+    _expect_device("teacher_logits", teacher_logits, logits.device)
+
+
 def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) -> None:
     """Static checks of a mask, and its values where values may be read.
 
@@ -276,6 +290,26 @@ def _equals(label: torch.Tensor, value: int) -> torch.Tensor:
     return label == value
 
 
+def check_hard_values(logits: torch.Tensor, label: torch.Tensor, mask: torch.Tensor | None, recipe: VoxelRecipe) -> None:
+    """Value check of a dense label that must be hard, on the voxels that count; nothing where values may not be read.
+
+    Raises:
+        ValueError: values other than 0 and 1.
+    """
+    if recipe.label.form is not LabelForm.DENSE or not _may_look(logits, label, mask):
+        return
+    wrong = (label != 0) & (label != 1)
+    if recipe.label.ignore_index is not None:
+        wrong = wrong & ~_equals(label, recipe.label.ignore_index).all(1, keepdim=True)
+    if mask is not None:
+        wrong = wrong & mask.to(torch.bool)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"target: expected a hard label, one-hot with 0 and 1 only, came {label[wrong].flatten()[0].item():g}; this loss counts "
+            "right and wrong voxels, so for soft labels use JaccardMetricLoss or DiceSemimetricLoss"
+        )
+
+
 def _check_class_values(
     channels: int, label: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None, recipe: VoxelRecipe
 ) -> None:
@@ -305,6 +339,20 @@ def _check_class_values(
             f"target: expected {name} {legal}, came {value:g} at {int(wrong.sum())} voxels; name a marker of unlabelled voxels by "
             f"ignore_index={value:g}, or map the values to regions"
         )
+
+
+def check_non_negative(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Value check of the vectors of a distance; nothing where values may not be read.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    for name, values in (("x", x), ("y", y)):
+        if _may_look(values) and bool((values < 0).any()):
+            raise ValueError(
+                f"{name}: expected numbers >= 0, came {values[values < 0].flatten()[0].item():g}; the distance means nothing for "
+                "signed vectors: map them first, or pass negative='softplus' or 'sigmoid'"
+            )
 
 
 def check_predictions(prob: torch.Tensor, mask: torch.Tensor | None, recipe: VoxelRecipe) -> None:

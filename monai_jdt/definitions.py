@@ -52,7 +52,20 @@ class PixelTerm(Enum):
     DIVERGENCE = "kl"
 
 
-def _finite(name: str, value: object, low: float, *, strict: bool = False, high: float = float("inf")) -> float:
+def number_in(name: str, value: object, low: float, *, strict: bool = False, high: float = float("inf")) -> float:
+    """A finite number within bounds.
+
+    Args:
+        name: the argument's, for the message.
+        value: what came.
+        low: the smallest legal value.
+        strict: `low` itself is not legal.
+        high: the largest legal value.
+
+    Raises:
+        TypeError: not a real number.
+        ValueError: out of bounds, NaN or infinite.
+    """
     bound = f"{'>' if strict else '>='} {low:g}" + (f" and <= {high:g}" if high != float("inf") else "")
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number {bound}, came {type(value).__name__} {value!r}")
@@ -62,13 +75,23 @@ def _finite(name: str, value: object, low: float, *, strict: bool = False, high:
     return number
 
 
-def _flag(name: str, value: object) -> bool:
+def flag_in(name: str, value: object) -> bool:
+    """A bool.
+
+    Raises:
+        TypeError: anything else.
+    """
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, came {type(value).__name__} {value!r}")
     return value
 
 
-def _whole(name: str, value: object) -> int:
+def whole_in(name: str, value: object) -> int:
+    """A whole number.
+
+    Raises:
+        TypeError: anything else, bool included.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, came {type(value).__name__} {value!r}")
     return int(value)
@@ -91,11 +114,11 @@ class LabelReading:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        _finite("label_smoothing", self.smoothing, 0, high=1)
+        number_in("label_smoothing", self.smoothing, 0, high=1)
         if self.regions is not None and self.form is LabelForm.DENSE:
             raise ValueError("regions: expected class indices or votes, which regions are made of; came a dense label")
         if self.ignore_index is not None:
-            _whole("ignore_index", self.ignore_index)
+            whole_in("ignore_index", self.ignore_index)
             if self.form is LabelForm.DENSE and 0 <= self.ignore_index <= 1:
                 raise ValueError(
                     f"ignore_index: {self.ignore_index} is a legal value of a dense label, so it cannot mark ignored voxels; use a "
@@ -118,9 +141,9 @@ class PixelRule:
     focal_alpha: float | None = None
 
     def __post_init__(self) -> None:
-        _finite("focal_gamma", self.focal_gamma, 1)
+        number_in("focal_gamma", self.focal_gamma, 1)
         if self.focal_alpha is not None:
-            _finite("focal_alpha", self.focal_alpha, 0, high=1)
+            number_in("focal_alpha", self.focal_alpha, 0, high=1)
 
 
 @dataclass(frozen=True)
@@ -150,7 +173,7 @@ class VoxelRecipe:
             raise ValueError("other_act: expected a callable with Activation.OTHER, and only there")
         if self.norm not in (1, 2) or isinstance(self.norm, bool):
             raise ValueError(f"norm: expected 1 or 2, came {self.norm!r}")
-        _finite("threshold", self.threshold, 0)
+        number_in("threshold", self.threshold, 0)
         if self.label.regions is not None and self.activation is Activation.SOFTMAX:
             raise ValueError("regions: expected sigmoid=True, since regions may overlap; came softmax=True")
         normalised = self.activation in (Activation.SIGMOID, Activation.SOFTMAX)
@@ -193,14 +216,14 @@ class RatioRule:
     smooths_double: bool = False
 
     def __post_init__(self) -> None:
-        _finite("alpha", self.alpha, 0)
-        _finite("beta", self.beta, 0)
+        number_in("alpha", self.alpha, 0)
+        number_in("beta", self.beta, 0)
         if self.alpha == 0 and self.beta == 0:
             raise ValueError("alpha, beta: expected at least one > 0, came 0 and 0: nothing would cost anything")
-        _finite("gamma", self.gamma, 0, strict=True)
-        _flag("log_loss", self.log_loss)
-        _finite("smooth_nr", self.smooth_nr, 0)
-        _finite("smooth_dr", self.smooth_dr, 0)
+        number_in("gamma", self.gamma, 0, strict=True)
+        flag_in("log_loss", self.log_loss)
+        number_in("smooth_nr", self.smooth_nr, 0)
+        number_in("smooth_dr", self.smooth_dr, 0)
         if self.smooth_nr > self.smooth_dr:
             raise ValueError(
                 f"smooth_nr: expected at most smooth_dr = {self.smooth_dr:g}, came {self.smooth_nr:g}: the loss would fall below 0"
@@ -230,8 +253,8 @@ class AveragingRule:
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', came {self.reduction!r}")
-        _flag("batch", self.batch)
-        _flag("sync", self.sync)
+        flag_in("batch", self.batch)
+        flag_in("sync", self.sync)
         if self.average is not None:
             if self.batch:
                 raise ValueError("average: expected batch=False, since the average says what is summed first; came batch=True")
@@ -269,8 +292,8 @@ class LossRecipe:
                 f"norm: expected alpha = beta with norm=2, came alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}: squared sums of "
                 "false positives and negatives can be negative one by one"
             )
-        _finite("lambda_jdt", self.lambda_jdt, 0)
-        _finite("the weight of the pixel term", self.lambda_pixel, 0)
+        number_in("lambda_jdt", self.lambda_jdt, 0)
+        number_in("the weight of the pixel term", self.lambda_pixel, 0)
         if self.voxels.pixel is not None and self.averaging.reduction == "none":
             raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes; came 'none'")
 
@@ -306,8 +329,8 @@ def activation_of(sigmoid: bool, softmax: bool, other_act: Callable | None) -> A
         TypeError: a flag is no bool, or `other_act` is not callable.
         ValueError: more than one is given.
     """
-    _flag("sigmoid", sigmoid)
-    _flag("softmax", softmax)
+    flag_in("sigmoid", sigmoid)
+    flag_in("softmax", softmax)
     if other_act is not None and not callable(other_act):
         raise TypeError(f"other_act: expected None or a callable, came {type(other_act).__name__} {other_act!r}")
     if sigmoid + softmax + (other_act is not None) > 1:
@@ -326,8 +349,8 @@ def label_form_of(to_onehot_y: bool, votes: bool, regions: object) -> LabelForm:
         TypeError: a flag is no bool.
         ValueError: the arguments contradict each other.
     """
-    _flag("to_onehot_y", to_onehot_y)
-    _flag("votes", votes)
+    flag_in("to_onehot_y", to_onehot_y)
+    flag_in("votes", votes)
     if votes and to_onehot_y:
         raise ValueError("votes, to_onehot_y: expected one of them, since votes are made of class values already; came both")
     if regions is not None and to_onehot_y:
@@ -352,7 +375,7 @@ def regions_of(regions: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...]
     for values in regions:
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise TypeError(f"regions: expected {shape}, came {regions!r}")
-    result = tuple(tuple(_whole("regions", value) for value in values) for values in regions)
+    result = tuple(tuple(whole_in("regions", value) for value in values) for values in regions)
     if not result or any(not values or min(values) < 0 or len(set(values)) != len(values) for values in result):
         raise ValueError(f"regions: expected {shape}, each with different values >= 0; came {regions!r}")
     return result
@@ -378,7 +401,7 @@ def average_of(average: str | Mapping[str, float] | None) -> tuple[tuple[str, fl
     unknown = [name for name in average if name not in AVERAGE_NAMES]
     if unknown:
         raise ValueError(f"average: expected names among {AVERAGE_NAMES}, came {unknown[0]!r}")
-    weights = tuple((name, _finite(f"average[{name!r}]", average[name], 0)) for name in AVERAGE_NAMES if name in average)
+    weights = tuple((name, number_in(f"average[{name!r}]", average[name], 0)) for name in AVERAGE_NAMES if name in average)
     weights = tuple((name, value) for name, value in weights if value > 0)
     if not weights:
         raise ValueError(f"average: expected at least one weight > 0, came {dict(average)!r}")
@@ -403,7 +426,7 @@ def active_classes_of(classes: str | Sequence[int]) -> tuple[ActiveClasses, tupl
         return names[classes], ()
     if not isinstance(classes, Sequence):
         raise TypeError(f"classes: expected a name or a list of channel numbers, came {type(classes).__name__} {classes!r}")
-    listed = tuple(_whole("classes", number) for number in classes)
+    listed = tuple(whole_in("classes", number) for number in classes)
     if not listed or min(listed) < 0 or len(set(listed)) != len(listed):
         raise ValueError(f"classes: expected different channel numbers >= 0, at least one; came {list(classes)!r}")
     return ActiveClasses.LISTED, listed

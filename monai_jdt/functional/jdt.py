@@ -13,7 +13,7 @@ from monai_jdt.checks import (
     check_target,
     plain_tensor,
 )
-from monai_jdt.definitions import LossRecipe
+from monai_jdt.definitions import LossRecipe, VoxelRecipe, VoxelSums
 from monai_jdt.functional.overlap import combine
 from monai_jdt.kernels.eager import eager_voxel_sums
 
@@ -51,9 +51,41 @@ def jdt_loss(
         >>> round(float(jdt_loss(p, t, LossRecipe())), 4)  # Jaccard: 0.5 / 2
         0.25
     """
+    sums, overlap_weight = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight)
+    loss = combine([(1.0, sums, recipe)], overlap_weight)
+    if recipe.spatial_ones and recipe.averaging.reduction == "none":
+        loss = loss.reshape(*loss.shape, *[1] * (input.ndim - 2))
+    return loss
+
+
+def checked_sums(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    voxels: VoxelRecipe,
+    mask: torch.Tensor | None = None,
+    *,
+    rater_weights: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+) -> tuple[VoxelSums, torch.Tensor | None]:
+    """Check the tensors, and sum over voxels.
+
+    Args:
+        input: as for :func:`jdt_loss`, like the others.
+        target: label.
+        voxels: what to sum.
+        mask: which voxels count.
+        rater_weights: for votes.
+        weight: class weight.
+
+    Returns:
+        The sums, and the class weight of the overlap term.
+
+    Raises:
+        TypeError: as :func:`jdt_loss`.
+        ValueError: as :func:`jdt_loss`.
+    """
     input = plain_tensor("input", input)
     target = plain_tensor("target", target).detach()
-    voxels = recipe.voxels
     check_input(input, voxels)
     check_target(input, target, voxels)
     if mask is not None:
@@ -73,9 +105,4 @@ def jdt_loss(
         elif weight is not None and weight.ndim == 1:
             overlap_weight = weight[voxels.first_channel :]
     check_label_values(input, target, mask, rater_weights, voxels)
-
-    sums = eager_voxel_sums(input, target, voxels, mask, rater_weights, weight)
-    loss = combine(sums, recipe, overlap_weight)
-    if recipe.spatial_ones and recipe.averaging.reduction == "none":
-        loss = loss.reshape(*loss.shape, *[1] * (input.ndim - 2))
-    return loss
+    return eager_voxel_sums(input, target, voxels, mask, rater_weights, weight), overlap_weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from monai_jdt.definitions import ActiveClasses, AveragingRule, LossRecipe, RatioRule, VoxelSums
@@ -77,46 +79,68 @@ def _mean(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     return total / torch.where(count > 0, count, 1.0)
 
 
-def combine(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | None = None) -> torch.Tensor:
-    """The whole loss from the sums of a kernel.
+def combine(terms: Sequence[tuple[float, VoxelSums, LossRecipe]], class_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """The loss from the sums of a kernel, or of several: `sum of factor * loss`.
 
     Args:
-        sums: `(N, C')`.
-        recipe: the loss.
+        terms: factor, sums and recipe of each part of the loss. All recipes have the same averaging rule.
         class_weight: `(C')` or `()`, multiplies the loss of a class; None: 1.
 
     Returns:
-        A scalar; with `reduction="none"` the pairs `(N, C')`, or `(C')` with `batch`, 0 where inactive.
+        A scalar; with `reduction="none"` (one term only) the pairs `(N, C')`, or `(C')` with `batch`, 0 where inactive.
     """
-    rule = recipe.averaging
-    active = active_pairs(sums, rule, recipe.voxels.first_channel)
-    tp, fp, fn = sums.tp, sums.fp, sums.fn
-    if rule.classes is ActiveClasses.POOLED:
-        tp, fp, fn = (x.sum(1, keepdim=True) for x in (tp, fp, fn))
-
-    def pair_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
-        loss = ratio_loss(tp, fp, fn, recipe.ratio)
-        if class_weight is not None:
-            loss = loss * class_weight.to(loss.dtype)
-        return torch.where(active, loss, 0.0)
-
+    rule = terms[0][2].averaging
     if rule.reduction != "mean":
-        if rule.batch:
-            tp, fp, fn, active = tp.sum(0), fp.sum(0), fn.sum(0), active.any(0)
-        loss = pair_loss(tp, fp, fn, active)
-        if rule.reduction == "none":
-            return recipe.lambda_jdt * loss
-        total = recipe.lambda_jdt * loss.sum()
-        return total if sums.pixel is None else total + recipe.lambda_pixel * sums.pixel.sum()
+        return sum(factor * _unaveraged(sums, recipe, class_weight) for factor, sums, recipe in terms)  # type: ignore[return-value]
+    parts = [_parts(sums, recipe, class_weight) for _, sums, recipe in terms]
+    if rule.sync:
+        parts = _added_over_ranks(parts)
+    losses = [factor * _finish(part, recipe, class_weight) for part, (factor, _, recipe) in zip(parts, terms, strict=True)]
+    return torch.stack(losses).sum()
 
-    # Everything that is added over images goes into `parts`, because sync adds it over ranks as well.
-    average = rule.average or ((("dataset" if rule.batch else "pair"), 1.0),)
-    names = {name for name, _ in average}
+
+def _pair_loss(
+    tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, active: torch.Tensor, rule: RatioRule, class_weight: torch.Tensor | None
+) -> torch.Tensor:
+    loss = ratio_loss(tp, fp, fn, rule)
+    if class_weight is not None:
+        loss = loss * class_weight.to(loss.dtype)
+    return torch.where(active, loss, 0.0)
+
+
+def _pooled(sums: VoxelSums, rule: AveragingRule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    if rule.classes is ActiveClasses.POOLED:
+        return sums.tp.sum(1, keepdim=True), sums.fp.sum(1, keepdim=True), sums.fn.sum(1, keepdim=True)
+    return sums.tp, sums.fp, sums.fn
+
+
+def _unaveraged(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | None) -> torch.Tensor:
+    rule = recipe.averaging
+    tp, fp, fn = _pooled(sums, rule)
+    active = active_pairs(sums, rule, recipe.voxels.first_channel)
+    if rule.batch:
+        tp, fp, fn, active = tp.sum(0), fp.sum(0), fn.sum(0), active.any(0)
+    loss = recipe.lambda_jdt * _pair_loss(tp, fp, fn, active, recipe.ratio, class_weight)
+    if rule.reduction == "none":
+        return loss
+    return loss.sum() if sums.pixel is None else loss.sum() + recipe.lambda_pixel * sums.pixel.sum()
+
+
+def _averages(rule: AveragingRule) -> tuple[tuple[str, float], ...]:
+    return rule.average or ((("dataset" if rule.batch else "pair"), 1.0),)
+
+
+def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Everything that is added over images before the averages can be taken, and so what `sync` adds over ranks."""
+    rule = recipe.averaging
+    tp, fp, fn = _pooled(sums, rule)
+    active = active_pairs(sums, rule, recipe.voxels.first_channel)
+    names = {name for name, _ in _averages(rule)}
     parts: dict[str, torch.Tensor] = {}
     if "dataset" in names:
         parts["dataset"] = torch.stack([tp.sum(0), fp.sum(0), fn.sum(0), active.to(tp.dtype).sum(0)])
     if names != {"dataset"}:
-        loss = pair_loss(tp, fp, fn, active)
+        loss = _pair_loss(tp, fp, fn, active, recipe.ratio, class_weight)
         count = active.to(loss.dtype)
         if "pair" in names:
             parts["pair"] = torch.stack([loss.sum(), count.sum()])
@@ -127,15 +151,16 @@ def combine(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | No
             parts["image"] = torch.stack([_mean(loss.sum(1), of_image).sum(), (of_image > 0).to(loss.dtype).sum()])
     if sums.pixel is not None and sums.pixel_norm is not None:
         parts["pixel"] = torch.stack([sums.pixel.sum(), sums.pixel_norm.sum()])
-    if rule.sync:
-        parts = _added_over_ranks(parts)
+    return parts
 
+
+def _finish(parts: dict[str, torch.Tensor], recipe: LossRecipe, class_weight: torch.Tensor | None) -> torch.Tensor:
     terms = []
-    for name, weight in average:
+    for name, weight in _averages(recipe.averaging):
         if name == "dataset":
             tp, fp, fn, found = parts[name]
-            of_class = pair_loss(tp, fp, fn, found > 0)
-            term = _mean(of_class.sum(), (found > 0).to(of_class.dtype).sum())
+            loss = _pair_loss(tp, fp, fn, found > 0, recipe.ratio, class_weight)
+            term = _mean(loss.sum(), (found > 0).to(loss.dtype).sum())
         elif name == "class":
             total, found = parts[name]
             term = _mean(_mean(total, found).sum(), (found > 0).to(total.dtype).sum())
@@ -147,8 +172,9 @@ def combine(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | No
     return torch.stack(terms).sum()
 
 
-def _added_over_ranks(parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _added_over_ranks(parts: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
     """All parts in one vector, and so in one all_reduce."""
-    total = sum_over_ranks(torch.cat([part.flatten() for part in parts.values()]))
-    pieces = total.split([part.numel() for part in parts.values()])
-    return {name: piece.reshape(part.shape) for (name, part), piece in zip(parts.items(), pieces, strict=True)}
+    flat = [values for part in parts for values in part.values()]
+    total = sum_over_ranks(torch.cat([values.flatten() for values in flat]))
+    pieces = iter(total.split([values.numel() for values in flat]))
+    return [{name: next(pieces).reshape(values.shape) for name, values in part.items()} for part in parts]

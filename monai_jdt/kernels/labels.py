@@ -30,18 +30,33 @@ def read_label(
     """
     reading = recipe.label
     if reading.form is LabelForm.DENSE:
-        spoken = None
-        if reading.ignore_index is not None:
-            spoken = (_comparable(label) != reading.ignore_index).any(1, keepdim=True)
-        return label.to(dtype), spoken
+        return label.to(dtype), spoken_voxels(label, recipe)
     label = _comparable(label)
     if reading.form is LabelForm.INDEX:
-        spoken = None if reading.ignore_index is None else label != reading.ignore_index
+        spoken = spoken_voxels(label, recipe)
         member, legal = _membership(label, channels, reading)
         if spoken is not None:
             legal = legal | ~spoken
         return torch.where(legal, member.to(dtype), float("nan")), spoken
     return _read_votes(label, channels, recipe, rater_weights, dtype)
+
+
+def spoken_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch.Tensor | None = None) -> torch.Tensor | None:
+    """Bool `(N, 1, *S)`, where a label says anything, without reading what; None for everywhere.
+
+    Args:
+        label: in the recipe's form.
+        recipe: the loss.
+        rater_weights: for votes, as in :func:`read_label`.
+    """
+    marker = recipe.label.ignore_index
+    if recipe.label.form is LabelForm.VOTES:
+        spoken = torch.ones_like(label, dtype=torch.bool) if marker is None else _comparable(label) != marker
+        if rater_weights is not None:
+            weights = rater_weights.expand(label.shape[0], label.shape[1])
+            spoken = spoken & (weights > 0).reshape(*weights.shape, *[1] * (label.ndim - 2))
+        return spoken.any(1, keepdim=True)
+    return None if marker is None else (_comparable(label) != marker).any(1, keepdim=True)
 
 
 def _read_votes(

@@ -1,0 +1,162 @@
+"""Deep supervision with soft labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch.nn.modules.loss import _Loss
+
+from monai_jdt.checks import check_label_values, check_mask, check_rater_weights, check_target, plain_tensor
+from monai_jdt.definitions import LabelReading, number_in
+from monai_jdt.functional.area_means import area_means
+from monai_jdt.functional.jdt import jdt_loss
+from monai_jdt.kernels.labels import read_label
+from monai_jdt.losses.distillation import DistillationLoss
+from monai_jdt.losses.jdt import JDTLoss
+from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
+
+_MODES = ("same", "exp", "two")
+
+
+class SoftDeepSupervisionLoss(_Loss):
+    r"""The weighted sum of a loss over the heads of a deeply supervised network, :math:`\sum_l w_l\, L(head_l, target_l)`.
+
+    Where a head is smaller than the target, ``target_l`` is the mean of the soft label over each block's counted voxels, so that
+    it stays the share of raters; MONAI's ``DeepSupervisionLoss`` takes a single voxel of each block. A block without a counted
+    voxel is ignored. Class indices and votes become soft labels at lower resolution.
+
+    Args:
+        loss: a loss of this package for soft labels; or any other loss of ``(input, target)``, then with dense labels and no mask.
+        weight_mode: "exp": 1, .5, .25, .125, then .0625; "two": 1, then .5; "same": 1. As MONAI's.
+        weights: the weights themselves, at least one for each head; instead of ``weight_mode``.
+
+    Raises:
+        TypeError: `loss` is no module, or one that area means do not fit.
+        ValueError: an unknown mode, or a negative weight.
+
+    Example:
+        >>> import torch
+        >>> from monai_jdt.losses import JaccardMetricLoss
+        >>> target = torch.tensor([[[0.2, 0.4, 0.6, 1.0]]])
+        >>> heads = [target, torch.tensor([[[0.3, 0.8]]])]
+        >>> round(float(SoftDeepSupervisionLoss(JaccardMetricLoss())(heads, target)), 6)
+        0.0
+    """
+
+    def __init__(self, loss: _Loss, weight_mode: str = "exp", weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if not isinstance(loss, torch.nn.Module):
+            raise TypeError(f"loss: expected a loss module, came {type(loss).__name__}")
+        if isinstance(loss, LovaszSoftmaxLoss | DistillationLoss):
+            why = "it is for hard labels, and area means are soft" if isinstance(loss, LovaszSoftmaxLoss) else "it needs a teacher"
+            raise TypeError(f"loss: expected a loss of (input, soft label), came {type(loss).__name__}: {why}")
+        if weight_mode not in _MODES:
+            raise ValueError(f"weight_mode: expected one of {_MODES}, came {weight_mode!r}")
+        self.loss = loss
+        self.weight_mode = weight_mode
+        self.weights = None if weights is None else [number_in("weights", w, 0) for w in weights]
+
+    def forward(
+        self,
+        input: torch.Tensor | Sequence[torch.Tensor],
+        target: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        rater_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            input: a list or tuple of heads, ``(N, C, *S_l)`` each, the first one the output; or DynUNet's heads stacked,
+                ``(N, heads, C, *S)``; or one output.
+            target: label at the highest resolution, in the form of `loss`.
+            mask: which voxels count, at the target's resolution.
+            rater_weights: for votes.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            TypeError: an argument that is no tensor.
+            ValueError: no head, fewer weights than heads, or tensors that do not fit.
+        """
+        heads = self._heads(input, target)
+        weights = self._head_weights(len(heads))
+        own = isinstance(self.loss, JDTLoss)
+        if not own and (mask is not None or rater_weights is not None):
+            raise ValueError(f"mask, rater_weights: expected None, since {type(self.loss).__name__} does not take them; came one")
+        space = tuple(target.shape[2:])
+        extra = {"mask": mask, "rater_weights": rater_weights} if own else {}
+        dense = None
+        losses = []
+        for head, weight in zip(heads, weights, strict=True):
+            if tuple(head.shape[2:]) == space:
+                losses.append(weight * self.loss(head, target, **extra))
+                continue
+            if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
+                raise ValueError(f"input: expected heads of at most the target's spatial size {space}, came shape {tuple(head.shape)}")
+            if dense is None:
+                dense = self._dense(head, target, mask, rater_weights)
+            label, counted = area_means(dense[0], head.shape[2:], dense[1])
+            if isinstance(self.loss, JDTLoss):
+                recipe = self.loss.recipe
+                voxels = replace(recipe.voxels, label=LabelReading(smoothing=recipe.voxels.label.smoothing))
+                recipe = replace(recipe, voxels=voxels)
+                losses.append(weight * jdt_loss(head, label, recipe, counted, weight=self.loss.class_weight))
+            else:
+                losses.append(weight * self.loss(head, label))
+        return torch.stack(losses).sum(0)
+
+    def _heads(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> list[torch.Tensor]:
+        plain_tensor("target", target)
+        if isinstance(input, torch.Tensor):
+            heads = list(input.unbind(1)) if input.ndim == target.ndim + 1 else [input]
+        elif isinstance(input, list | tuple):
+            heads = list(input)
+        else:
+            raise TypeError(f"input: expected a tensor, or a list or tuple of tensors, came {type(input).__name__}")
+        if not heads:
+            raise ValueError("input: expected at least one head, came none")
+        return [plain_tensor(f"input[{number}]", head) for number, head in enumerate(heads)]
+
+    def _head_weights(self, heads: int) -> list[float]:
+        if self.weights is not None:
+            if len(self.weights) < heads:
+                raise ValueError(f"weights: expected one for each of the {heads} heads, came {len(self.weights)}")
+            return self.weights[:heads]
+        if self.weight_mode == "same":
+            return [1.0] * heads
+        if self.weight_mode == "two":
+            return [1.0] + [0.5] * (heads - 1)
+        return [max(0.5**level, 0.0625) for level in range(heads)]
+
+    def _dense(
+        self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The dense label at full resolution, and the voxels that count."""
+        target = plain_tensor("target", target).detach()
+        dtype = torch.promote_types(head.dtype, torch.float32)
+        if not isinstance(self.loss, JDTLoss):
+            if target.shape[:2] != head.shape[:2]:
+                raise ValueError(
+                    f"target: expected a dense label with {head.shape[1]} channels for {type(self.loss).__name__}, came shape "
+                    f"{tuple(target.shape)}"
+                )
+            return target.to(dtype), None
+        voxels = self.loss.recipe.voxels
+        # The checks compare with an output at full resolution, which need not be among the heads.
+        output = head.detach().new_zeros(()).expand(*head.shape[:2], *target.shape[2:])
+        check_target(output, target, voxels)
+        if mask is not None:
+            mask = plain_tensor("mask", mask)
+            check_mask(output, mask, voxels)
+        if rater_weights is not None:
+            rater_weights = plain_tensor("rater_weights", rater_weights).detach()
+            check_rater_weights(output, target, rater_weights, voxels)
+        check_label_values(output, target, mask, rater_weights, voxels)
+        label, counted = read_label(target, head.shape[1], voxels, rater_weights, dtype)
+        if mask is not None:
+            counted = mask.to(torch.bool) if counted is None else counted & mask.to(torch.bool)
+        return label, counted

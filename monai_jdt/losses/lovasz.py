@@ -1,0 +1,145 @@
+"""The Lovász-softmax loss, a baseline for hard labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch.nn.modules.loss import _Loss
+
+from monai_jdt.checks import check_hard_values, check_input, check_label_values, check_mask, check_target, plain_tensor
+from monai_jdt.definitions import (
+    Activation,
+    ActiveClasses,
+    LabelReading,
+    VoxelRecipe,
+    active_classes_of,
+    flag_in,
+    label_form_of,
+)
+from monai_jdt.functional.lovasz import lovasz_extension
+from monai_jdt.kernels.labels import read_label
+
+
+class LovaszSoftmaxLoss(_Loss):
+    r"""The mean over classes of the Lovász extension of the Jaccard loss, taken at :math:`|p_c - t_c|`, after a softmax.
+
+    For comparison: it equals the Jaccard loss where predictions are 0 or 1, and interpolates it otherwise. It takes *hard* labels
+    only, since the Jaccard index it extends counts right and wrong voxels; on soft labels use
+    :class:`~monai_jdt.losses.JaccardMetricLoss`.
+
+    Args:
+        include_background: False leaves channel 0 out.
+        to_onehot_y: ``target`` holds class indices, ``(N, 1, *S)``; otherwise it is one-hot, ``(N, C, *S)``.
+        classes: "present": the mean over classes that the label has; "all"; or a list of channel numbers.
+        per_image: one loss for each image, then their mean over the images that have a class to count; otherwise one for the batch.
+        ignore_index: voxels with this class index (or one-hot voxels all of whose channels equal it) do not count.
+
+    Shapes:
+        - input: logits ``(N, C, *S)`` or ``(N, C)``, C >= 2.
+        - result: a scalar >= 0; 0 with gradient 0 where there is nothing to count.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: tensors that do not fit; a soft label (where values are checked, see `monai_jdt.checks.value_checks`).
+
+    References:
+        Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790.
+
+    Example:
+        >>> import torch
+        >>> target = torch.tensor([[[0, 1, 1]]])
+        >>> logits = torch.tensor([[[0.0, 0.0, -200.0], [-200.0, 200.0, 0.0]]])
+        >>> float(LovaszSoftmaxLoss(to_onehot_y=True)(logits, target))
+        0.0
+    """
+
+    def __init__(
+        self,
+        include_background: bool = True,
+        to_onehot_y: bool = False,
+        *,
+        classes: str | Sequence[int] = "present",
+        per_image: bool = False,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes, self.listed = active_classes_of(classes)
+        if self.classes not in (ActiveClasses.LABEL, ActiveClasses.ALL, ActiveClasses.LISTED):
+            raise ValueError(f"classes: expected 'present', 'all' or a list of channel numbers, came {classes!r}")
+        self.per_image = flag_in("per_image", per_image)
+        self.recipe = VoxelRecipe(
+            activation=Activation.SOFTMAX,
+            label=LabelReading(form=label_form_of(to_onehot_y, False, None), ignore_index=ignore_index),
+            include_background=flag_in("include_background", include_background),
+        )
+
+    def forward(
+        self,
+        input: torch.Tensor,
+        target: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        rater_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            input: logits ``(N, C, *S)`` or ``(N, C)``.
+            target: hard label.
+            mask: bool or 0/1 ``(N, 1, *S)``, True = counts.
+            rater_weights: must be None; it stands here so that losses can be exchanged.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            TypeError: an argument that is no tensor, or of the wrong kind of dtype.
+            ValueError: shapes, devices or values that do not fit.
+        """
+        if rater_weights is not None:
+            raise ValueError("rater_weights: expected None, since this loss takes one hard label; came weights")
+        input = plain_tensor("input", input)
+        target = plain_tensor("target", target).detach()
+        check_input(input, self.recipe)
+        check_target(input, target, self.recipe)
+        if mask is not None:
+            mask = plain_tensor("mask", mask)
+            check_mask(input, mask, self.recipe)
+        check_hard_values(input, target, mask, self.recipe)
+        check_label_values(input, target, mask, None, self.recipe)
+        return self._loss(input, target, mask)
+
+    def _loss(self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        n, channels = input.shape[:2]
+        wide = torch.promote_types(input.dtype, torch.float32)
+        label, counted = read_label(target, channels, self.recipe, dtype=wide)
+        if mask is not None:
+            counted = mask.to(torch.bool) if counted is None else counted & mask.to(torch.bool)
+        if counted is None:
+            counted = torch.ones_like(label[:, :1], dtype=torch.bool)
+        p = torch.softmax(torch.where(counted, input.to(wide), 0.0), 1)
+        errors = torch.where(counted, (p - label).abs(), 0.0)
+
+        voxels = math.prod(input.shape[2:])
+
+        def by_class(values: torch.Tensor) -> torch.Tensor:
+            """(rows, C', voxels of the row)."""
+            values = values.reshape(n, channels, voxels)[:, self.recipe.first_channel :]
+            return values if self.per_image else values.movedim(0, 1).reshape(1, values.shape[1], n * voxels)
+
+        counted = by_class(counted.expand(label.shape))
+        foreground = by_class(label) > 0.5
+        losses = lovasz_extension(by_class(errors), foreground, counted)
+        active = counted.any(-1)
+        if self.classes is ActiveClasses.LABEL:
+            active = active & (foreground & counted).any(-1)
+        elif self.classes is ActiveClasses.LISTED:
+            numbers = range(self.recipe.first_channel, channels)
+            if not set(self.listed) <= set(numbers):
+                raise ValueError(f"classes: expected channel numbers {numbers.start} to {channels - 1}, came {list(self.listed)}")
+            active = active & torch.tensor([c in self.listed for c in numbers], device=active.device)
+        count = active.to(losses.dtype).sum(-1)
+        of_row = torch.where(active, losses, 0.0).sum(-1) / count.clamp_min(1)
+        return of_row.sum() / (count > 0).to(losses.dtype).sum().clamp_min(1)
