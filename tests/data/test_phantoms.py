@@ -70,6 +70,15 @@ def test_probability_of_one_style_by_hand():
     assert got == pytest.approx(want, abs=1e-6)
 
 
+def test_far_from_any_boundary_the_probability_is_0_or_1():
+    phi = np.array([50.0, 50.0, -50.0], dtype=np.float32).reshape(3, 1, 1, 1)
+    styles = [RaterStyle("a"), RaterStyle("b", miss_small=0.3, presence=0.5)]
+    assert rater_probability(PhantomLatent(phi, phi, (1, 1, 1)), styles).ravel().tolist() == [1, 1, 0]
+    # without the lesion nothing is left: share (0.5 / 1.5) of style b misses it 3 times in 10
+    got = rater_probability(PhantomLatent(phi, phi * 0 - 50, (1, 1, 1)), styles).ravel()
+    assert got == pytest.approx([0.9, 0.9, 0], abs=1e-6)
+
+
 def test_population_weighs_a_style_by_its_presence():
     phi = np.zeros((3, 1, 1, 1), dtype=np.float32)
     styles = [RaterStyle("always", bias_mm=9.0), RaterStyle("seldom", bias_mm=-9.0, presence=0.25)]
