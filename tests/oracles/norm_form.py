@@ -287,7 +287,8 @@ def overlap_loss(p, t, counted, a: Arguments, pixel_term: bool = False):
     if a.reduction == "none":
         rows = grouped(p.shape[0], p.shape[1], a, a.batch, pixel_term)
         values = [[group_loss(g, p, tm, counted, a) if is_active(g, p, t, counted, a) else 0.0 for g in row] for row in rows]
-        return np.array(values[0] if a.batch else values, dtype=np.float64)
+        columns = 1 if a.classes == "pooled" else len(channels_in_overlap(p.shape[1], a))
+        return np.array(values, dtype=np.float64).reshape((columns,) if a.batch else (p.shape[0], columns))
     if isinstance(a.average, dict):
         return math.fsum(share * averaged(kind, p, t, tm, counted, a, pixel_term) for kind, share in a.average.items())
     return averaged(a.average, p, t, tm, counted, a, pixel_term)
