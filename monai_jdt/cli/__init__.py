@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import typer
 
+from monai_jdt.cli.bundle import bundle_verbs
+from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.data.problems import DataProblemError, error_line
 
@@ -19,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(bundle_verbs, name="bundle")
+app.command("figure")(figure_command)
 app.command("phantom")(phantom_command)
 
 

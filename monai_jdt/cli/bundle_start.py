@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from monai_jdt.data import ensure_brats_phantoms
-from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data import ensure_brats_phantoms, find_problems
+from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
 
 _Result = TypeVar("_Result")
@@ -25,23 +25,19 @@ _Result = TypeVar("_Result")
 logger = logging.getLogger(__name__)
 
 
-def exit_with_error(lines: str | Sequence[str]) -> NoReturn:
+def exit_with_error(error: BaseException | str) -> NoReturn:
     """End the process with exit code 1; the last line on standard error is `monai_jdt: error: ...`.
 
     Args:
-        lines: one line for each problem. Several are listed first, and the last line repeats the first of them.
+        error: what happened. The problems of a :class:`DataProblemError` are listed first if there are several.
 
     Raises:
         SystemExit: always, with code 1.
     """
-    lines = [lines] if isinstance(lines, str) else list(lines)
-    lines = [" ".join(line.split()) for line in lines]
     sys.stdout.flush()
-    if len(lines) > 1:
-        for line in lines:
-            print(f"monai_jdt: {line}", file=sys.stderr)
-    more = f" (+{len(lines) - 1} more: listed above)" if len(lines) > 1 else ""
-    print(f"monai_jdt: error: {lines[0]}{more}", file=sys.stderr, flush=True)
+    if isinstance(error, DataProblemError) and len(error.problems) > 1:
+        print(error, file=sys.stderr)
+    print(error_line(ValueError(error) if isinstance(error, str) else error), file=sys.stderr, flush=True)
     raise SystemExit(1)
 
 
@@ -63,10 +59,8 @@ def or_exit(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Res
     """
     try:
         return function(*args, **kwargs)
-    except DataProblemError as error:
-        exit_with_error([str(problem) for problem in error.problems])
     except (ValueError, TypeError, OSError) as error:
-        exit_with_error(str(error) or type(error).__name__)
+        exit_with_error(error)
 
 
 def run_or_exit(engine: Any) -> None:
@@ -85,10 +79,8 @@ def run_or_exit(engine: Any) -> None:
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None:  # MONAI wraps what a transform raises
-            if isinstance(cause, DataProblemError):
-                exit_with_error([str(problem) for problem in cause.problems])
-            if isinstance(cause, NonFiniteLossError):
-                exit_with_error(str(cause))
+            if isinstance(cause, (DataProblemError, NonFiniteLossError)):
+                exit_with_error(cause)
             cause = cause.__cause__ or cause.__context__
         raise
 
@@ -123,6 +115,41 @@ def data_folder(dataset_dir: str | None, default_dir: str, **phantom_settings: A
     return or_exit(ensure_brats_phantoms, folder, **phantom_settings)
 
 
+def checked_file(path: str, expected: str, fix: str) -> str:
+    """A file that must be there.
+
+    Args:
+        path: the file.
+        expected: what it should be, e.g. "a checkpoint".
+        fix: what the user can do if it is not there.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataProblemError: if there is no file at the path.
+    """
+    if not os.path.isfile(path):
+        raise DataProblemError([DataProblem(path, expected, "no file at that path", fix)])
+    return path
+
+
+def check_images(items: Sequence[Mapping[str, Any]], channels: int | None = None) -> None:
+    """As :func:`monai_jdt.data.check_items`, for cases to predict: their raters are neither needed nor looked at.
+
+    Args:
+        items: dictionaries with "case" and "image".
+        channels: how many channels an image has; None: any number.
+
+    Raises:
+        DataProblemError: with every problem.
+    """
+    images = [{key: value for key, value in item.items() if key not in ("raters", "probability")} for item in items]
+    problems = [p for p in find_problems(images, channels=channels) if p.expected != "at least one rater"]
+    if problems:
+        raise DataProblemError(problems)
+
+
 def refuse_unknown_overrides(arguments: Sequence[str] | None = None) -> None:
     """End a `python -m monai.bundle run` whose command line overrides a key that no config file has.
 
@@ -149,7 +176,9 @@ def refuse_unknown_overrides(arguments: Sequence[str] | None = None) -> None:
         return
     unknown = unknown_overrides(_read_config(files), [k for k in given if k not in _parameters_of_run(given)])
     if unknown:
-        exit_with_error(unknown)
+        for line in unknown[1:]:
+            print(line, file=sys.stderr)
+        exit_with_error(unknown[0])
 
 
 def unknown_overrides(config: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

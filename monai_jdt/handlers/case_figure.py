@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
 from monai.utils import optional_import
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class CaseFigureWriter:
                 # a copy: the loader or a later transform may write into the tensor's memory
                 arrays[argument] = torch.as_tensor(value).detach().cpu().numpy().copy()
         image = item.get(self.keys["image"])
-        if hasattr(image, "pixdim"):
+        if isinstance(image, MetaTensor):
             arrays["spacing"] = tuple(float(s) for s in image.pixdim[:3])
         return arrays
 

@@ -149,11 +149,11 @@ def _best_slice(average: np.ndarray, prediction: np.ndarray, axis: int) -> int:
 
 def _window(average: np.ndarray, prediction: np.ndarray, axis: int, zoom: bool) -> list[tuple[float, float]]:
     """First and last voxel to show along the two axes that remain; the same for every row, so that rows compare."""
-    shown = ((average > 0) | (prediction > 0.5)).any(axis=0).any(axis=axis)
+    shown = np.any((average > 0) | (prediction > 0.5), axis=(0, 1 + axis))
     limits = []
     for along in (0, 1):
         size = shown.shape[along]
-        used = np.flatnonzero(shown.any(axis=1 - along))
+        used = np.flatnonzero(np.any(shown, axis=(1 - along,)))
         if not zoom or used.size == 0:
             limits.append((-0.5, size - 0.5))
             continue
