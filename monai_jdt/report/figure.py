@@ -87,15 +87,17 @@ def draw_case(
 
     # matplotlib is imported late: `import monai_jdt` needs torch and monai only
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     channels = [channel] * len(names) if isinstance(channel, int) else list(channel)
     if len(channels) != len(names) or not all(0 <= c < len(image) for c in channels):
         raise ValueError(f"expected a channel below {len(image)}, or {len(names)} of them, came {channel!r}")
     columns = 4 if truth is None else 5
     width, height = _panel_size(average, prediction, spacing, axis, zoom)
-    figure = Figure(figsize=(columns * width + 1.3, len(names) * (height + 0.2) + 1.1), dpi=dpi, layout="constrained")
+    size = (columns * width + 1.3, len(names) * (height + 0.2) + 1.1)
     # the legend stands in the strip that the layout leaves free below the panels
-    figure.get_layout_engine().set(rect=(0, 0.35 / figure.get_figheight(), 1, 1 - 0.35 / figure.get_figheight()))
+    strip = 0.35 / size[1]
+    figure = Figure(figsize=size, dpi=dpi, layout=ConstrainedLayoutEngine(rect=(0, strip, 1, 1 - strip)))
     grid = figure.subplots(len(names), columns, squeeze=False)
     for k, name in enumerate(names):
         cut = _best_slice(average[k], prediction[k], axis)
@@ -127,8 +129,10 @@ def draw_case(
     for panel, title in zip(grid[0], titles, strict=False):
         panel.set_title(title, fontsize=11)
     _legend(figure, raters if groups is not None else None)
-    mean_hard = np.nanmean([_soft_dice((p > 0.5).astype(np.float32), m) for p, m in zip(prediction, majority, strict=True)])
-    figure.suptitle(f"{case}   mean Dice with the majority {_number(mean_hard)}".strip(), fontsize=13, fontweight="bold")
+    scores = [_soft_dice((p > 0.5).astype(np.float32), m) for p, m in zip(prediction, majority, strict=True)]
+    defined = [score for score in scores if not np.isnan(score)]
+    mean = sum(defined) / len(defined) if defined else float("nan")
+    figure.suptitle(f"{case}   mean Dice with the majority {_number(mean)}".strip(), fontsize=13, fontweight="bold")
     return _save_png(figure, os.fspath(path))
 
 

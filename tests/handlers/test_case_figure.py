@@ -1,0 +1,60 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+
+from monai_jdt.handlers import CaseFigureWriter
+
+
+def evaluator(writer, scores):
+    """Runs over two cases whose prediction is the score of the run."""
+
+    def step(engine, number):
+        image = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.diag(torch.tensor([1.0, 2, 3, 1])))
+        engine.state.batch = [{"case": f"case{number}", "image": image, "votes": torch.ones(3, 2, 2, 2)}]
+        return [{"prob": torch.full((1, 2, 2, 2), scores[engine.run_count])}]
+
+    engine = Engine(step)
+    engine.run_count = 0
+    engine.state.key_metric_name = "dice"
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=scores[e.run_count]))
+    writer.attach(engine)
+    for engine.run_count in range(len(scores)):
+        # a run replaces the state of the one before
+        engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "key_metric_name", "dice"))
+        engine.run([0, 1], max_epochs=1)
+
+
+@pytest.mark.parametrize(("scores", "best"), [([0.25, 0.75, 0.5], 0.75), ([float("nan"), 0.5], 0.5), ([0.5, float("nan")], 0.5)])
+def test_the_case_of_the_best_run_is_drawn(tmp_path, scores, best):
+    drawn = []
+    writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append((path, kw)), regions=[1], dpi=30)
+    evaluator(writer, scores)
+    assert writer.write() == str(tmp_path / "x.png")
+    (path, arguments) = drawn[0]
+    assert path == str(tmp_path / "x.png")
+    assert arguments["case"] == "case0"
+    assert arguments["prediction"].max() == best
+    assert arguments["spacing"] == (1, 2, 3)
+    assert arguments["dpi"] == 30
+    assert set(arguments) == {"case", "image", "votes", "prediction", "spacing", "regions", "dpi"}
+
+
+def test_a_named_case(tmp_path):
+    drawn = []
+    writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw["case"]), case="case1")
+    evaluator(writer, [0.5])
+    writer.write()
+    assert drawn == ["case1"]
+    absent = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw["case"]), case="case7")
+    evaluator(absent, [0.5])
+    assert absent.write() is None
+
+
+def test_handlers_import_without_ignite():
+    code = "import sys; sys.modules['ignite'] = None; import monai_jdt.handlers as h; print(h.LossProgressBar.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "LossProgressBar", done.stderr

@@ -1,0 +1,32 @@
+import pytest
+import torch
+from ignite.engine import Engine
+
+from monai_jdt.handlers import EpochLoss, LossProgressBar, mean_loss
+
+
+def test_mean_loss_of_every_form():
+    assert mean_loss(torch.tensor(0.5)) == 0.5
+    assert mean_loss({"loss": torch.tensor([0.25, 0.75])}) == 0.5
+    assert mean_loss([{"loss": torch.tensor(1.0)}, {"loss": torch.tensor(2.0)}]) == 1.5
+    assert mean_loss({"total": 2.0}, "total") == 2.0
+    assert mean_loss(torch.tensor(float("nan"))) != mean_loss(torch.tensor(float("nan")))
+
+
+def test_the_bar_shows_the_loss(capsys):
+    engine = Engine(lambda engine, x: {"loss": torch.tensor(x)})
+    LossProgressBar(mininterval=0).attach(engine)
+    engine.run([0.25, 0.125], max_epochs=1)
+    assert "loss=0.125" in capsys.readouterr().err
+
+
+def test_the_mean_loss_of_each_epoch_is_a_metric():
+    losses = iter([1.0, 2.0, 3.0, 5.0])
+    engine = Engine(lambda engine, x: [{"loss": torch.tensor(next(losses))}])
+    EpochLoss("train_loss").attach(engine)
+    seen = []
+    from ignite.engine import Events
+
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(e.state.metrics["train_loss"]))
+    engine.run([0, 0], max_epochs=2)
+    assert seen == pytest.approx([1.5, 4.0])
