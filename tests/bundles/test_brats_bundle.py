@@ -1,0 +1,228 @@
+"""The bundle as a user runs it, on tiny phantoms and in this process: files in, files out, and one line for bad data."""
+
+import glob
+import gzip
+import os
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, run
+from monai.bundle.config_item import ConfigComponent, ConfigItem
+from monai.utils import optional_import
+
+from monai_jdt.data import write_brats_phantoms
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_multirater_segmentation"
+TINY = {
+    "roi": [16, 16, 16],
+    "epochs": 2,
+    "val_interval": 1,
+    "network_def#blocks_down": [1, 1],
+    "network_def#blocks_up": [1],
+    "show_progress": False,
+}
+NETWORK = {key: value for key, value in TINY.items() if key.startswith("network_def") or key == "roi"}
+ENDINGS = ("t1ce", "t1", "t2", "flair")
+
+
+def configs(*names):
+    return [str(BUNDLE / "configs" / name) for name in names]
+
+
+def start(*names, root, **overrides):
+    # the logging file would bind a handler to the standard output of this test
+    run(config_file=configs(*names), bundle_root=str(root), logging_file=False, **overrides)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    return write_brats_phantoms(tmp_path_factory.mktemp("data") / "set", cases=4, shape=(16, 16, 16), progress=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, phantoms):
+    root = tmp_path_factory.mktemp("bundle")
+    start("train.yaml", root=root, dataset_dir=phantoms, **TINY)
+    return root
+
+
+@pytest.mark.parametrize("names", [["train.yaml"], ["train.yaml", "evaluate.yaml"], ["inference.yaml"]])
+def test_every_target_is_a_full_path_that_resolves(names):
+    parser = ConfigParser(ConfigParser.load_config_files(configs(*names)))
+    parser.parse()
+    targets = [
+        item.get_config()["_target_"]
+        for item in parser.ref_resolver.items.values()
+        if isinstance(item, ConfigItem) and ConfigComponent.is_instantiable(item.get_config())
+    ]
+    assert len(targets) > 10
+    for target in targets:
+        module, name = target.rsplit(".", 1)
+        assert optional_import(module, name=name)[1], target
+    if names == ["inference.yaml"]:
+        assert all(target.startswith(("monai.", "torch.")) for target in targets)
+
+
+def test_training_writes_weights_events_and_a_picture(trained):
+    weights = torch.load(trained / "models" / "model.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+    assert os.listdir(trained / "models") == ["model.pt"]
+    assert (trained / "eval" / "case.png").stat().st_size > 10_000
+    assert os.listdir(trained / "eval" / "tensorboard")
+
+
+def test_evaluation_writes_tables(trained, phantoms):
+    start("train.yaml", "evaluate.yaml", root=trained, dataset_dir=phantoms, **TINY)
+    table = (trained / "eval" / "metrics.csv").read_text()
+    assert all(name in table for name in ("val_mean_dice", "val_dice_TC", "val_dice_WT", "val_dice_ET"))
+    rows = (trained / "eval" / "val_mean_dice_raw.csv").read_text().splitlines()
+    assert len(rows) == 2  # a header and one validation case
+    assert "_t1ce.nii.gz" in rows[1]
+
+
+def test_predictions_of_images_without_raters(trained, phantoms, tmp_path):
+    data = tmp_path / "unlabelled"
+    for case in ("one", "two"):  # one base name in two folders
+        (data / case).mkdir(parents=True)
+        for ending in ENDINGS:
+            source = glob.glob(f"{phantoms}/*00001/*_{ending}.nii.gz")[0]
+            shutil.copy(source, data / case / f"image_{ending}.nii.gz")
+    out = tmp_path / "out"
+    start("inference.yaml", root=trained, dataset_dir=str(data), output_dir=str(out), **NETWORK)
+    found = sorted(str(p.relative_to(out)) for p in out.rglob("*.nii.gz"))
+    assert found == ["one/image_t1ce_prob.nii.gz", "two/image_t1ce_prob.nii.gz"]
+    prediction = nibabel.load(out / found[0])
+    image = nibabel.load(data / "one" / "image_t1ce.nii.gz")
+    assert prediction.shape == (16, 16, 16, 3)
+    assert prediction.get_data_dtype() == np.float32
+    np.testing.assert_allclose(prediction.affine, image.affine, atol=1e-5)
+    values = prediction.get_fdata()
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert values.std() > 0
+
+
+def test_another_data_set_needs_an_overlay_only(tmp_path):
+    # three contrasts, one structure, raters in folders of their own
+    rng = np.random.default_rng(0)
+    for case in ("a", "b", "c"):
+        folder = tmp_path / "spine" / case
+        folder.mkdir(parents=True)
+        label = np.zeros((20, 18, 8), np.uint8)
+        label[8:12, 7:11] = 1
+        volumes = {f"T{c}w": (rng.normal(size=label.shape) + label * c).astype(np.float32) for c in (1, 2, 3)}
+        volumes |= {f"cord_rater{r}": np.roll(label, r, 0) for r in range(3)}
+        for name, values in volumes.items():
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz")
+    overlay = tmp_path / "spine.yaml"
+    overlay.write_text(
+        "datalist: $bundle_start.or_exit(jdt_data.pattern_datalist, @data_dir, ['{case}/T1w.nii.gz', '{case}/T2w.nii.gz', "
+        "'{case}/T3w.nii.gz'], '{case}/cord_rater{rater}.nii.gz')\n"
+        "channels: 3\nregions: {cord: [1]}\nlabel_values: [0, 1]\n"
+    )
+    root = tmp_path / "run"
+    run(
+        config_file=[*configs("train.yaml"), str(overlay)],
+        bundle_root=str(root),
+        logging_file=False,
+        dataset_dir=str(tmp_path / "spine"),
+        **{**TINY, "roi": [16, 16, 8]},
+    )
+    assert (root / "models" / "model.pt").exists()
+    assert (root / "eval" / "case.png").exists()
+
+
+def rewrite(path, change, affine=None):
+    volume = nibabel.load(path)
+    values = change(np.asanyarray(volume.dataobj))
+    nibabel.save(nibabel.Nifti1Image(values, volume.affine if affine is None else affine), path)
+
+
+def with_nan(values):
+    values = values.astype(np.float32)
+    values[3, 3, 3] = np.nan
+    return values
+
+
+def with_seven(values):
+    values = values.copy()
+    values[3, 3, 3] = 7
+    return values
+
+
+BREAKS = {
+    "truncated": lambda image, raters: Path(image).write_bytes(Path(image).read_bytes()[:500]),
+    "garbage": lambda image, raters: Path(raters[0]).write_bytes(gzip.compress(b"no image at all" * 50)),
+    "other shape": lambda image, raters: rewrite(raters[0], lambda v: v[:-1]),
+    "other affine": lambda image, raters: rewrite(raters[0], lambda v: v, np.diag([3.0, 3, 3, 1])),
+    "nan": lambda image, raters: rewrite(image, with_nan),
+    "unknown label": lambda image, raters: rewrite(raters[0], with_seven),
+    "no channel": lambda image, raters: os.remove(image),
+    "no rater": lambda image, raters: [os.remove(path) for path in glob.glob(os.path.dirname(image) + "/*_seg*")],
+}
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", *BREAKS])
+def test_bad_data_end_with_one_line(kind, phantoms, tmp_path, capsys):
+    data = tmp_path / "set"
+    if kind == "empty":
+        data.mkdir()
+    elif kind != "absent":
+        shutil.copytree(phantoms, data)
+        case = data / "BraTS2021_00002"
+        BREAKS[kind](str(case / "BraTS2021_00002_t1.nii.gz"), sorted(map(str, case.glob("*rater*"))))
+    with pytest.raises(SystemExit) as caught:
+        start("train.yaml", root=tmp_path / "run", dataset_dir=str(data), **TINY)
+    assert caught.value.code == 1
+    line = capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert line.startswith("monai_jdt: error: ")
+    assert ("BraTS2021_00002" if kind in BREAKS else f"dataset_dir {data}") in line
+    assert "expected" in line
+    assert "fix:" in line
+    assert not (tmp_path / "run" / "models").exists()
+
+
+@pytest.mark.parametrize("kind", ["no channel", "nan", "truncated", "no image"])
+def test_bad_images_end_inference_with_one_line(kind, trained, phantoms, tmp_path, capsys):
+    data = tmp_path / "set"
+    if kind == "no image":
+        data.mkdir()
+        (data / "readme.txt").write_text("")
+    else:
+        shutil.copytree(phantoms, data)
+        BREAKS[kind](str(data / "BraTS2021_00002" / "BraTS2021_00002_t1.nii.gz"), [])
+    with pytest.raises(SystemExit) as caught:
+        start("inference.yaml", root=trained, dataset_dir=str(data), output_dir=str(tmp_path / "out"), **NETWORK)
+    # sys.exit with words prints them and ends with 1
+    line = caught.value.code if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert line.startswith("monai_jdt: error: ")
+    assert (f"dataset_dir {data}" if kind == "no image" else "BraTS2021_00002_t1.nii.gz") in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("names", [["train.yaml", "evaluate.yaml"], ["inference.yaml"]])
+def test_a_missing_checkpoint_is_one_line(names, phantoms, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        start(*names, root=tmp_path, dataset_dir=phantoms)
+    line = caught.value.code if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert line.startswith(f"monai_jdt: error: {tmp_path}/models/model.pt: expected a checkpoint")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(phantoms, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        start("train.yaml", root=tmp_path, dataset_dir=phantoms, **TINY, **{"optimizer#lr": float("inf")})
+    assert caught.value.code == 1
+    line = capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert line.startswith("monai_jdt: error: the loss is nan in epoch 1, iteration 2")
+    assert "BraTS2021_0000" in line
+
+
+def test_nothing_is_in_the_bundle_that_a_run_writes():
+    ours = {"LICENSE", "configs", "docs"}
+    # a development checkout may have run; what is shipped is listed in setup.cfg
+    assert ours <= set(os.listdir(BUNDLE))
+    assert set(os.listdir(BUNDLE / "configs")) >= {"train.yaml", "evaluate.yaml", "inference.yaml", "metadata.json", "logging.conf"}
