@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from tqdm import tqdm
+
 from monai_jdt.data import ensure_brats_phantoms, find_problems
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
@@ -34,6 +36,9 @@ def exit_with_error(error: BaseException | str) -> NoReturn:
     Raises:
         SystemExit: always, with code 1.
     """
+    # an open progress bar would share its line with ours, and write over it when it is closed at exit
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
     sys.stdout.flush()
     if isinstance(error, DataProblemError) and len(error.problems) > 1:
         print(error, file=sys.stderr)

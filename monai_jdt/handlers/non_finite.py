@@ -52,7 +52,7 @@ class NonFiniteLossStop:
         if math.isfinite(loss):
             return
         raise NonFiniteLossError(
-            f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration} (of all); the batch held "
+            f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; the batch held "
             f"{self._cases(engine.state.batch)}; fix: look at these images' values, or lower the learning rate"
         )
 
