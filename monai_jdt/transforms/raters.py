@@ -14,6 +14,7 @@ from monai.transforms import LoadImage
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
+from monai_jdt.data.inspection import AFFINE_TOLERANCE
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.raters.fusion import RegionSpec, fuse_average, fuse_majority, named_regions
 
@@ -21,9 +22,6 @@ _FUSIONS: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torch.Te
     "average": fuse_average,
     "majority": fuse_majority,
 }
-
-#: Affines are compared after a trip through float32 headers; mm.
-_AFFINE_TOLERANCE = 1e-3
 
 
 class LoadRaters(Transform):
@@ -217,11 +215,16 @@ def _refuse_other_grid(path: str | os.PathLike, rater: MetaTensor, other_path: s
     if tuple(rater.shape) != tuple(other.shape):
         expected = f"shape {tuple(other.shape)}, as {other_path}"
         raise _one_problem(os.fspath(path), expected, str(tuple(rater.shape)), "resample the map onto that grid")
-    if isinstance(other, MetaTensor) and not torch.allclose(
-        rater.affine.double(), other.affine.double(), rtol=1e-5, atol=_AFFINE_TOLERANCE
-    ):
-        expected = f"the affine of {other_path}, {_rows(other.affine)}"
-        raise _one_problem(os.fspath(path), expected, _rows(rater.affine), "resample the map or correct its header")
+    if not isinstance(other, MetaTensor):
+        return
+    # the same rule as that of the data check: how far the volume's corners are apart, in mm
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, n - 1.0]) for n in (*other.shape, 1, 1, 1)[:3]])
+    points = torch.cat([corners, torch.ones(len(corners), 1)], dim=1).double()
+    mine, others = rater.affine.double(), other.affine.double()
+    shift = ((mine - others)[:3] @ points.T).norm(dim=0).max()
+    if not shift <= AFFINE_TOLERANCE * others[:3, :3].norm(dim=0).min():
+        expected = f"the affine of {other_path}, {_rows(others)}"
+        raise _one_problem(os.fspath(path), expected, _rows(mine), "resample the map or correct its header")
 
 
 def _rows(affine: torch.Tensor) -> str:

@@ -92,6 +92,12 @@ def test_raters_must_lie_on_the_image(paths):
         LoadRatersd("raters")({"raters": []})
 
 
+def test_rounding_of_an_affine_is_no_other_affine(paths):
+    close = torch.as_tensor(AFFINE + 1e-3 * np.eye(4) * [1, 1, 1, 0])
+    item = {"raters": paths, "image": MetaTensor(torch.zeros(4, 5, 6, 4), affine=close)}
+    assert LoadRatersd("raters", image_key="image")(item)["raters"].shape == (3, 5, 6, 4)
+
+
 def test_missing_keys():
     assert LoadRatersd("raters", allow_missing_keys=True)({"image": 1}) == {"image": 1}
     with pytest.raises(KeyError):
