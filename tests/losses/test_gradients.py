@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 import monai_jdt.losses as losses
 from tests.losses.strategies import COMPOUND, FREE, OVERLAP, configurations, tame
@@ -19,7 +19,9 @@ CASES = [(name, kind) for name in OVERLAP + COMPOUND for kind in ACTIVATIONS if 
 @RELAXED
 @given(configurations(dtypes=(torch.float64,), empty=False, most=6))
 def test_gradient_is_that_of_the_oracle(configuration):
-    """Ties included. Only probabilities of exactly 0 are left out: the difference would look outside [0, 1]."""
+    """Ties included. Only probabilities of exactly 0 are left out: the difference would look outside [0, 1]; and roots at 0."""
+    same = configuration.input.shape == configuration.target.shape and (configuration.input == configuration.target).any()
+    assume(not (same and configuration.arguments.get("gamma", 1.0) < 1))
     x = configuration.input.clone().requires_grad_()
     configuration(x).sum().backward()
     expected = configuration.oracle_gradient()

@@ -1,0 +1,268 @@
+"""Promise 7: what is wrong raises a ValueError or TypeError that names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import monai_jdt.losses as losses
+from monai_jdt.checks import value_checks
+from tests.losses.strategies import COMPOUND, FREE, OVERLAP
+
+ALL = OVERLAP + COMPOUND
+X = torch.randn(2, 3, 4, 5)
+SOFT = torch.softmax(torch.randn(2, 3, 4, 5), 1)
+INDEX = torch.randint(0, 3, (2, 1, 4, 5))
+VOTES = torch.randint(0, 3, (2, 4, 4, 5))
+SOFTMAX = {"softmax": True}
+
+# --- constructors: (losses, arguments, error, words of the message) ---
+
+CONSTRUCTORS = [
+    (ALL, {"sigmoid": True, "softmax": True}, ValueError, ["sigmoid", "softmax"]),
+    (OVERLAP, {"softmax": True, "other_act": torch.sigmoid}, ValueError, ["softmax", "other_act"]),
+    (OVERLAP, {"other_act": 3}, TypeError, ["other_act", "3|int"]),
+    (ALL, {**SOFTMAX, "norm": 3}, ValueError, ["norm", "1", "2", "3"]),
+    (ALL, {**SOFTMAX, "gamma": 0}, ValueError, ["gamma", "0"]),
+    (ALL, {**SOFTMAX, "gamma": -1.0}, ValueError, ["gamma", "-1"]),
+    (ALL, {**SOFTMAX, "gamma": float("nan")}, ValueError, ["gamma", "nan"]),
+    (ALL, {**SOFTMAX, "gamma": "2"}, TypeError, ["gamma", "'2'"]),
+    (FREE, {**SOFTMAX, "alpha": -0.1}, ValueError, ["alpha", "-0.1"]),
+    (FREE, {**SOFTMAX, "beta": -0.1}, ValueError, ["beta", "-0.1"]),
+    (FREE, {**SOFTMAX, "alpha": 0, "beta": 0}, ValueError, ["alpha", "beta", "0"]),
+    (FREE, {**SOFTMAX, "alpha": float("inf")}, ValueError, ["alpha", "inf"]),
+    (FREE, {**SOFTMAX, "norm": 2, "alpha": 0.3, "beta": 0.7}, ValueError, ["norm", "alpha", "beta"]),
+    (FREE, {**SOFTMAX, "squared_pred": True, "alpha": 0.3, "beta": 0.7}, ValueError, ["norm|squared_pred", "alpha", "beta"]),
+    (ALL, {**SOFTMAX, "smooth_nr": 1e-3}, ValueError, ["smooth_nr", "smooth_dr", "0.001"]),
+    (ALL, {**SOFTMAX, "smooth_nr": -1.0}, ValueError, ["smooth_nr", "-1"]),
+    (ALL, {**SOFTMAX, "smooth_dr": -1.0}, ValueError, ["smooth_dr", "-1"]),
+    (ALL, {**SOFTMAX, "average": "images"}, ValueError, ["average", "image", "images"]),
+    (ALL, {**SOFTMAX, "average": {"images": 1.0}}, ValueError, ["average", "images"]),
+    (ALL, {**SOFTMAX, "average": {"image": -1.0}}, ValueError, ["average", "-1"]),
+    (ALL, {**SOFTMAX, "average": {}}, ValueError, ["average"]),
+    (ALL, {**SOFTMAX, "average": {"image": 0.0}}, ValueError, ["average"]),
+    (ALL, {**SOFTMAX, "average": "image", "batch": True}, ValueError, ["average", "batch"]),
+    (ALL, {**SOFTMAX, "average": "image", "reduction": "sum"}, ValueError, ["average", "reduction"]),
+    (OVERLAP, {"average": "dataset", "reduction": "none"}, ValueError, ["average", "reduction"]),
+    (ALL, {**SOFTMAX, "classes": "some"}, ValueError, ["classes", "some"]),
+    (ALL, {**SOFTMAX, "classes": []}, ValueError, ["classes"]),
+    (ALL, {**SOFTMAX, "classes": [1, 1]}, ValueError, ["classes"]),
+    (ALL, {**SOFTMAX, "classes": [-1]}, ValueError, ["classes", "-1"]),
+    (ALL, {**SOFTMAX, "classes": "pooled", "weight": [1.0, 2.0, 3.0]}, ValueError, ["weight", "pooled"]),
+    (ALL, {**SOFTMAX, "classes": "pooled", "average": "class"}, ValueError, ["average|class", "pooled"]),
+    (ALL, {**SOFTMAX, "threshold": -0.1}, ValueError, ["threshold", "-0.1"]),
+    (ALL, {**SOFTMAX, "label_smoothing": 1.5}, ValueError, ["label_smoothing", "1.5"]),
+    (ALL, {**SOFTMAX, "label_smoothing": -0.1}, ValueError, ["label_smoothing", "-0.1"]),
+    (ALL, {**SOFTMAX, "reduction": "average"}, ValueError, ["reduction", "average"]),
+    (COMPOUND, {**SOFTMAX, "reduction": "none"}, ValueError, ["reduction", "none"]),
+    (COMPOUND, {}, ValueError, ["sigmoid", "softmax"]),
+    (COMPOUND, {"other_act": torch.sigmoid}, ValueError, ["sigmoid|other_act"]),
+    (ALL, {**SOFTMAX, "sync": True, "reduction": "sum"}, ValueError, ["sync", "reduction", "sum"]),
+    (OVERLAP, {"sync": True, "reduction": "none"}, ValueError, ["sync", "reduction", "none"]),
+    (ALL, {**SOFTMAX, "soft_label": False}, ValueError, ["soft_label", "False"]),
+    (ALL, {**SOFTMAX, "weight": [1.0, -1.0, 1.0]}, ValueError, ["weight", "-1"]),
+    (ALL, {**SOFTMAX, "weight": [1.0, float("nan"), 1.0]}, ValueError, ["weight", "nan"]),
+    (ALL, {**SOFTMAX, "weight": []}, ValueError, ["weight"]),
+    (ALL, {**SOFTMAX, "weight": "1"}, TypeError, ["weight", "'1'"]),
+    (ALL, {**SOFTMAX, "weight": [[1.0, 2.0, 3.0]]}, ValueError, ["weight", r"\(1, 3\)"]),
+    (ALL, {**SOFTMAX, "votes": True, "to_onehot_y": True}, ValueError, ["votes", "to_onehot_y"]),
+    (ALL, {"sigmoid": True, "regions": [[1]], "to_onehot_y": True}, ValueError, ["regions", "to_onehot_y"]),
+    (ALL, {**SOFTMAX, "regions": [[1], [2]]}, ValueError, ["regions", "sigmoid"]),
+    (ALL, {"sigmoid": True, "regions": []}, ValueError, ["regions"]),
+    (ALL, {"sigmoid": True, "regions": [[1], []]}, ValueError, ["regions"]),
+    (ALL, {"sigmoid": True, "regions": [1, 2]}, (TypeError, ValueError), ["regions"]),
+    (ALL, {"sigmoid": True, "regions": [[1.5]]}, (TypeError, ValueError), ["regions", "1.5"]),
+    (ALL, {"sigmoid": True, "ignore_index": 0}, ValueError, ["ignore_index", "0"]),
+    (ALL, {"sigmoid": True, "ignore_index": 1}, ValueError, ["ignore_index", "1"]),
+    (ALL, {"sigmoid": True, "ignore_index": True, "to_onehot_y": True}, TypeError, ["ignore_index", "True"]),
+    (ALL, {**SOFTMAX, "ignore_index": "x"}, TypeError, ["ignore_index", "x"]),
+    (ALL, {**SOFTMAX, "include_background": "no"}, TypeError, ["include_background", "no"]),
+    (ALL, {"softmax": "True"}, TypeError, ["softmax", "True"]),
+    (ALL, {**SOFTMAX, "batch": 1}, TypeError, ["batch", "1"]),
+    (ALL, {**SOFTMAX, "votes": "yes"}, TypeError, ["votes", "yes"]),
+    (("JDTCELoss",), {**SOFTMAX, "lambda_ce": -1.0}, ValueError, ["lambda_ce|lambda_pixel", "-1"]),
+    (("JDTCELoss",), {**SOFTMAX, "lambda_jdt": -1.0}, ValueError, ["lambda_jdt", "-1"]),
+    (("JDTFocalLoss",), {**SOFTMAX, "lambda_focal": -1.0}, ValueError, ["lambda_focal", "-1"]),
+    (("JDTFocalLoss",), {**SOFTMAX, "focal_gamma": 0.5}, ValueError, ["focal_gamma", "0.5"]),
+    (("JDTFocalLoss",), {**SOFTMAX, "focal_alpha": 1.5}, ValueError, ["focal_alpha", "1.5"]),
+    (("JaccardMetricLoss", "DiceSemimetricLoss"), {"alpha": 1.0}, TypeError, ["alpha"]),
+]  # fmt: skip
+
+
+def raises(error, words, action):
+    with pytest.raises(error) as caught:
+        action()
+    import re
+
+    for word in words:
+        assert re.search(word, str(caught.value)), f"{word!r} is not in: {caught.value}"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "error", "words"),
+    [pytest.param(name, a, e, w, id=f"{name}-{i}") for i, (names, a, e, w) in enumerate(CONSTRUCTORS) for name in names],
+)
+def test_constructors(name, arguments, error, words):
+    raises(error, words, lambda: getattr(losses, name)(**arguments))
+
+
+# --- calls: (arguments, (input, target, mask, rater_weights), error, words) ---
+
+C1 = {"x": torch.randn(2, 1, 4, 5), "t": torch.rand(2, 1, 4, 5)}
+CALLS = [
+    # one channel
+    (SOFTMAX, (C1["x"], C1["t"]), ValueError, ["softmax", "1", "sigmoid"]),
+    ({"sigmoid": True, "to_onehot_y": True}, (C1["x"], C1["t"].round()), ValueError, ["to_onehot_y", "1"]),
+    ({"sigmoid": True, "include_background": False}, (C1["x"], C1["t"]), ValueError, ["include_background", "1"]),
+    # shapes
+    (SOFTMAX, (X, INDEX), ValueError, ["target", r"\(2, 3, 4, 5\)", r"\(2, 1, 4, 5\)", "to_onehot_y"]),
+    (SOFTMAX, (X, INDEX[:, 0]), ValueError, ["target", r"\(2, 4, 5\)", "to_onehot_y"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, SOFT), ValueError, ["target", r"\(2, 1, 4, 5\)", r"\(2, 3, 4, 5\)"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, INDEX[:, 0]), ValueError, ["target", r"\(2, 4, 5\)"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, INDEX[:1]), ValueError, ["target", r"\(1, 1, 4, 5\)"]),
+    (SOFTMAX, (X, SOFT[:1]), ValueError, ["target", r"\(1, 3, 4, 5\)"]),
+    (SOFTMAX, (X, SOFT[..., :4]), ValueError, ["target", r"\(2, 3, 4, 4\)"]),
+    (SOFTMAX, (X, SOFT.movedim(1, -1)), ValueError, ["target", r"\(2, 4, 5, 3\)"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES[..., :4]), ValueError, ["target", r"\(2, 4, 4, 4\)"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES[:, :0]), ValueError, ["target", r"\(2, 0, 4, 5\)"]),
+    ({"sigmoid": True, "regions": [[1], [2]]}, (X, INDEX), ValueError, ["regions", "2", "3"]),
+    (SOFTMAX, (X[0, 0, 0], SOFT[0, 0, 0]), ValueError, ["input", r"\(5,\)"]),
+    (SOFTMAX, (X[:, :0], SOFT[:, :0]), ValueError, ["input"]),
+    # masks
+    (SOFTMAX, (X, SOFT, torch.ones(2, 4, 5).bool()), ValueError, ["mask", r"\(2, 1, 4, 5\)", r"\(2, 4, 5\)"]),
+    (SOFTMAX, (X, SOFT, torch.ones(1, 1, 4, 5).bool()), ValueError, ["mask", r"\(1, 1, 4, 5\)"]),
+    (SOFTMAX, (X, SOFT, torch.ones(2, 1, 1, 1).bool()), ValueError, ["mask", r"\(2, 1, 1, 1\)"]),
+    (SOFTMAX, (X, SOFT, torch.ones(2, 3, 4, 5).bool()), ValueError, ["mask", r"\(2, 3, 4, 5\)", "sigmoid"]),
+    (SOFTMAX, (X, SOFT, torch.full((2, 1, 4, 5), 0.5)), ValueError, ["mask", "0.5", "weight"]),
+    (SOFTMAX, (X, SOFT, torch.full((2, 1, 4, 5), 255, dtype=torch.uint8)), ValueError, ["mask", "255"]),
+    (SOFTMAX, (X, SOFT, torch.full((2, 1, 4, 5), float("nan"))), ValueError, ["mask", "nan"]),
+    (SOFTMAX, (X, SOFT, "mask"), TypeError, ["mask", "str"]),
+    # dtypes
+    (SOFTMAX, (X.long(), SOFT), TypeError, ["input", "int64"]),
+    (SOFTMAX, (X.numpy(), SOFT), TypeError, ["input", "ndarray"]),
+    (SOFTMAX, (X, SOFT.numpy()), TypeError, ["target", "ndarray"]),
+    (SOFTMAX, (X, None), TypeError, ["target", "None"]),
+    (SOFTMAX, (X + 0j, SOFT), TypeError, ["input", "complex"]),
+    (SOFTMAX, (X, SOFT + 0j), TypeError, ["target", "complex"]),
+    # rater weights
+    ({**SOFTMAX, "votes": True}, (X, VOTES, None, torch.ones(3)), ValueError, ["rater_weights", r"\(3,\)", r"\(2, 4\)"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES, None, -torch.ones(4)), ValueError, ["rater_weights", "-1"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES, None, torch.full((4,), float("nan"))), ValueError, ["rater_weights", "nan"]),
+    (SOFTMAX, (X, SOFT, None, torch.ones(4)), ValueError, ["rater_weights", "votes"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES, None, [1, 1, 1, 1]), TypeError, ["rater_weights", "list"]),
+    # lengths
+    ({**SOFTMAX, "weight": [1.0, 2.0]}, (X, SOFT), ValueError, ["weight", "3", "2"]),
+    ({**SOFTMAX, "classes": [3]}, (X, SOFT), ValueError, ["classes", "3"]),
+    # values
+    ({"sigmoid": True}, (X, SOFT * 255), ValueError, ["target", r"\[0, 1\]", "255"]),
+    ({"sigmoid": True}, (X, (SOFT > 0.5).to(torch.uint8) * 255), ValueError, ["target", "255"]),
+    ({"sigmoid": True}, (X, X * 4), ValueError, ["target", "logits"]),
+    ({"sigmoid": True}, (X, SOFT * float("nan")), ValueError, ["target", "nan"]),
+    (SOFTMAX, (X, SOFT / 2), ValueError, ["target", "sum", "0.5"]),
+    (SOFTMAX, (X, torch.zeros(2, 3, 4, 5)), ValueError, ["target", "sum", "0"]),
+    (SOFTMAX, (X, torch.full((2, 3, 4, 5), 255.0)), ValueError, ["target", "255", "ignore_index"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, INDEX + 1), ValueError, ["target", "0 to 2", "3"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, INDEX - 1), ValueError, ["target", "-1"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, INDEX.masked_fill(INDEX == 1, 255)), ValueError, ["target", "255", "ignore_index"]),
+    ({**SOFTMAX, "to_onehot_y": True}, (X, INDEX * 0.7), ValueError, ["target", "whole|0.7", "to_onehot_y"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES + 1), ValueError, ["target", "3"]),
+    ({**SOFTMAX, "votes": True}, (X, VOTES + 0.5), ValueError, ["target", "0.5"]),
+    ({"sigmoid": True, "regions": [[1], [2], [4]]}, (X, INDEX - 1), ValueError, ["target", "-1"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["JDTLoss", "DiceSemimetricLoss", "JDTCELoss", "JDTFocalLoss"])
+@pytest.mark.parametrize("number", range(len(CALLS)))
+def test_calls(name, number):
+    arguments, given, error, words = CALLS[number]
+    loss = getattr(losses, name)(**arguments)
+    given = (*given, None, None)[:4]
+    extra = {} if given[3] is None else {"rater_weights": given[3]}
+    raises(error, words, lambda: loss(*given[:3], **extra))
+
+
+@pytest.mark.parametrize("name", OVERLAP)
+def test_logits_without_activation(name):
+    raises(ValueError, ["input", r"\[0, 1\]", "sigmoid", "softmax"], lambda: getattr(losses, name)()(X * 3, SOFT))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_weight_lengths_without_background(name):
+    """Overlap-only: the channels kept, as MONAI. With a pixel term, which sees channel 0: all of them."""
+    right, wrong = ([1.0, 2.0, 3.0], [2.0, 3.0]) if name in COMPOUND else ([2.0, 3.0], [1.0, 2.0, 3.0])
+    options = {"softmax": True, "include_background": False}
+    getattr(losses, name)(weight=right, **options)(X, SOFT)
+    raises(ValueError, ["weight", str(len(right)), str(len(wrong))], lambda: getattr(losses, name)(weight=wrong, **options)(X, SOFT))
+
+
+# --- the switch ---
+
+
+def test_static_checks_are_never_switched_off():
+    with value_checks("off"):
+        raises(ValueError, ["target"], lambda: losses.JDTLoss(softmax=True)(X, SOFT[:1]))
+        raises(TypeError, ["input"], lambda: losses.JDTLoss(softmax=True)(X.long(), SOFT))
+        raises(ValueError, ["weight"], lambda: losses.JDTLoss(softmax=True, weight=[1.0])(X, SOFT))
+        raises(ValueError, ["mask"], lambda: losses.JDTLoss(softmax=True)(X, SOFT, torch.ones(1, 1, 4, 5)))
+
+
+def test_value_checks_off_and_on():
+    loss = losses.JDTLoss(sigmoid=True)
+    with value_checks("off"):
+        assert loss(X, SOFT * 255).isfinite()
+        with value_checks("on"):
+            raises(ValueError, ["target"], lambda: loss(X, SOFT * 255))
+        assert loss(X, SOFT * 255).isfinite()
+    raises(ValueError, ["target"], lambda: loss(X, SOFT * 255))
+    with pytest.raises(RuntimeError, match="stop"), value_checks("off"):
+        raise RuntimeError("stop")
+    raises(ValueError, ["target"], lambda: loss(X, SOFT * 255))  # back also after an error
+    raises(ValueError, ["value_checks", "sometimes"], lambda: value_checks("sometimes"))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("wrong", [3, 255, -1])
+@pytest.mark.parametrize("form", [{"to_onehot_y": True}, {"votes": True}])
+def test_an_index_out_of_range_is_nan_where_values_are_not_read(name, wrong, form):
+    """Never another class (hole 8: the reference makes 255 class C - 1 and -1 class 0)."""
+    index = INDEX.clone() if "to_onehot_y" in form else VOTES.clone()
+    index[0, 0, 0, 0] = wrong
+    with value_checks("off"):
+        assert getattr(losses, name)(softmax=True, **form)(X, index).isnan()
+        ignored = getattr(losses, name)(softmax=True, ignore_index=wrong, **form)(X, index)
+        assert ignored.isfinite()
+
+
+def test_values_that_do_not_count_are_not_checked():
+    mask = torch.ones(2, 1, 4, 5).bool()
+    mask[0, 0, 0, 0] = False
+    bad = SOFT.clone()
+    bad[0, :, 0, 0] = 255
+    with value_checks("on"):
+        for options in ({"softmax": True}, {"sigmoid": True}):
+            assert losses.JDTCELoss(**options)(X, bad, mask).isfinite()
+        assert losses.JDTLoss()(torch.where(mask, torch.sigmoid(X), 17.0), SOFT, mask).isfinite()
+        index = INDEX.clone()
+        index[0, 0, 0, 0] = 99
+        assert losses.JDTCELoss(softmax=True, to_onehot_y=True)(X, index, mask).isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("channels", [2, 3, 10, 40])
+def test_rounded_softmax_labels_pass(dtype, channels):
+    """The sum of a legal label in bfloat16 is not exactly 1; 8-bit labels are off by up to C / 512."""
+    label = torch.softmax(torch.randn(4, channels, 50), 1)
+    assert losses.JDTCELoss(softmax=True)(torch.randn(4, channels, 50), label.to(dtype)).isfinite()
+    if channels == 2:
+        eight_bits = torch.stack([(label[:, 0] * 255).round() / 255, (label[:, 1] * 255).round() / 255], 1)
+        assert losses.JDTCELoss(softmax=True)(torch.randn(4, channels, 50), eight_bits).isfinite()
+
+
+def test_nothing_warns():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ALL:
+            getattr(losses, name)(softmax=True, to_onehot_y=True)(X, INDEX)
+            getattr(losses, name)(sigmoid=True)(C1["x"], C1["t"])
