@@ -413,5 +413,7 @@ def gradient(loss: str, input, target, mask=None, *, step: float = 1e-5, **given
         ahead, behind = input.copy(), input.copy()
         ahead[at] += step
         behind[at] -= step
-        result[at] = (np.sum(value(loss, ahead, target, mask, **given)) - np.sum(value(loss, behind, target, mask, **given))) / (2 * step)
+        result[at] = (np.sum(value(loss, ahead, target, mask, **given)) - np.sum(value(loss, behind, target, mask, **given))) / (
+            2 * step
+        )
     return result
