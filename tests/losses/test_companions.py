@@ -542,3 +542,44 @@ def test_companions_of_nothing(name):
         value.backward()
         assert value.item() == 0
         assert x.grad is not None
+
+
+# --- promise 2 for them: the work is done in float32 or wider, on the rounded inputs ---
+
+
+@pytest.mark.parametrize("key", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("student_dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("teacher_dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_distillation_of_any_dtypes_is_that_of_the_rounded_values(key, temperature, student_dtype, teacher_dtype):
+    x, label, teacher, mask = some(11, 2, 3, 6)
+    x, teacher = x.to(student_dtype).requires_grad_(), teacher.to(teacher_dtype)
+    for target in (label, None):
+        loss = losses.DistillationLoss(**{key: True}, temperature=temperature)
+        got = loss(x, target, teacher, mask)
+        got.backward()
+        assert got.dtype is (torch.float64 if student_dtype is torch.float64 else torch.float32)
+        assert x.grad.dtype is student_dtype
+        assert got.item() == pytest.approx(loss(x.double(), target, teacher.double(), mask).item(), rel=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_student_that_is_its_teacher_has_nothing_to_learn(dtype):
+    x = (3 * torch.randn(2, 3, 50)).to(dtype)
+    for key in ("sigmoid", "softmax"):
+        for temperature in (1.0, 3.0, 7.0):
+            assert abs(losses.DistillationLoss(**{key: True}, temperature=temperature)(x, None, x).item()) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_deep_supervision_and_lovasz_in_half_precision(dtype):
+    x = torch.randn(2, 2, 8, 8).to(dtype)
+    small = torch.randn(2, 2, 4, 4).to(dtype)
+    label = torch.softmax(torch.randn(2, 2, 8, 8), 1).to(dtype)
+    loss = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True))
+    got = loss([x, small], label)
+    assert got.dtype is torch.float32
+    assert got.item() == pytest.approx(loss([x.double(), small.double()], label.double()).item(), rel=2e-6)
+    index = torch.randint(0, 2, (2, 1, 8, 8))
+    lovasz = losses.LovaszSoftmaxLoss(to_onehot_y=True)
+    assert lovasz(x, index).item() == pytest.approx(lovasz(x.double(), index).item(), rel=2e-6)
