@@ -41,7 +41,7 @@ def test_gradcheck_and_gradgradcheck(name, kind, power):
     loss = getattr(losses, name)(**ACTIVATIONS[kind], **costs, **power, classes="present", average={"dataset": 0.4, "image": 0.6})
     mask = torch.tensor([[[1, 0]], [[1, 1]]]).bool()
     assert torch.autograd.gradcheck(lambda v: loss(v, t, mask), (x,))
-    assert torch.autograd.gradgradcheck(lambda v: loss(v, t, mask), (x,))
+    assert torch.autograd.gradgradcheck(lambda v: loss(v, t, mask), (x,), fast_mode=True)
 
 
 @pytest.mark.parametrize("name", FREE)

@@ -7,6 +7,7 @@ import copy
 import monai.data
 import pytest
 import torch
+import torch._dynamo.testing
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import monai_jdt.losses as losses
@@ -76,6 +77,18 @@ def test_compile_with_inductor_once():
     loss, given = made("JDTCELoss", "index")
     compiled = torch.compile(loss, fullgraph=True)
     torch.testing.assert_close(value_and_gradient(compiled, given), value_and_gradient(loss, given), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["JDTLoss", "JDTCELoss"])
+def test_compile_for_any_size(name):
+    """Dynamic shapes: one graph for all sizes, and no break at another one."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    loss = getattr(losses, name)(softmax=True, to_onehot_y=True, ignore_index=255)
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=counter)
+    for n, a, b in ((2, 4, 5), (3, 6, 7), (4, 8, 3), (5, 2, 9)):
+        x, index = torch.randn(n, 3, a, b), torch.randint(0, 3, (n, 1, a, b))
+        torch.testing.assert_close(compiled(x, index), loss(x, index))
+    assert counter.frame_count <= 2
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
