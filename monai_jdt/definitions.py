@@ -171,6 +171,7 @@ class VoxelRecipe:
     def __post_init__(self) -> None:
         if (self.activation is Activation.OTHER) != (self.other_act is not None):
             raise ValueError("other_act: expected a callable with Activation.OTHER, and only there")
+        flag_in("include_background", self.include_background)
         if self.norm not in (1, 2) or isinstance(self.norm, bool):
             raise ValueError(f"norm: expected 1 or 2, came {self.norm!r}")
         number_in("threshold", self.threshold, 0)
@@ -293,7 +294,8 @@ class LossRecipe:
                 "false positives and negatives can be negative one by one"
             )
         number_in("lambda_jdt", self.lambda_jdt, 0)
-        number_in("the weight of the pixel term", self.lambda_pixel, 0)
+        focal = self.voxels.pixel is not None and self.voxels.pixel.term is PixelTerm.FOCAL
+        number_in("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0)
         if self.voxels.pixel is not None and self.averaging.reduction == "none":
             raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes; came 'none'")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from monai_jdt.cli.bundle import bundle_verbs
+from monai_jdt.cli.demo import demo_command
 from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.data.problems import DataProblemError, error_line
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bundle_verbs, name="bundle")
+app.command("demo")(demo_command)
 app.command("figure")(figure_command)
 app.command("phantom")(phantom_command)
 

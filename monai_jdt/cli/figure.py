@@ -18,7 +18,7 @@ def figure_command(
     prediction: Annotated[str, typer.Option(help="Probabilities, one channel a region (last axis of the NIfTI file).")],
     rater: Annotated[list[str], typer.Option(help="A rater's label map; once for each rater.")],
     truth: Annotated[str | None, typer.Option(help="True probabilities, laid out as the prediction.")] = None,
-    regions: Annotated[str, typer.Option(help='A convention, or JSON: \'{"cord": [1]}\', [[1, 4], [4]].')] = "brats2021",
+    regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "brats2021",
     case: Annotated[str, typer.Option(help="Words for the title; by default the image's file name.")] = "",
     channel: Annotated[int, typer.Option(help="The image channel to show.")] = 0,
     axis: Annotated[int, typer.Option(help="The axis that is cut: 0, 1 or 2.", min=0, max=2)] = 2,

@@ -64,26 +64,22 @@ def distillation_loss(
             mask = spoken if mask is None else plain_tensor("mask", mask).to(torch.bool) & spoken
 
     counted = None if mask is None else plain_tensor("mask", mask).to(torch.bool)
+    wide = teacher_logits.to(torch.promote_types(teacher_logits.dtype, torch.float32))
     voxels = replace(recipe.voxels, label=LabelReading(), pixel=PixelRule(PixelTerm.DIVERGENCE))
+    sums, overlap_weight = checked_sums(input, _soft(wide, recipe, counted), voxels, mask, weight=weight)
     if temperature == 1:
-        half = replace(recipe, voxels=voxels)
-        sums, overlap_weight = checked_sums(input, _soft(teacher_logits, recipe, counted), voxels, mask, weight=weight)
-        terms.append((lambda_teacher, sums, half))
+        terms.append((lambda_teacher, sums, replace(recipe, voxels=voxels)))
     else:
-        teacher = _soft(teacher_logits, recipe, counted)
-        sums, overlap_weight = checked_sums(input, teacher, voxels, mask, weight=weight)
         terms.append((lambda_teacher, sums, replace(recipe, voxels=voxels, lambda_pixel=0.0)))
-        cooled = checked_sums(
-            input.to(teacher.dtype) / temperature, _soft(teacher_logits / temperature, recipe, counted), voxels, mask, weight=weight
-        )[0]
+        cooled = input.to(torch.promote_types(input.dtype, torch.float32)) / temperature
+        sums, _ = checked_sums(cooled, _soft(wide / temperature, recipe, counted), voxels, mask, weight=weight)
         by_pixel = replace(recipe, voxels=voxels, lambda_jdt=0.0, lambda_pixel=temperature**2 * recipe.lambda_pixel)
-        terms.append((lambda_teacher, cooled, by_pixel))
+        terms.append((lambda_teacher, sums, by_pixel))
     return combine(terms, overlap_weight)
 
 
 def _soft(logits: torch.Tensor, recipe: LossRecipe, counted: torch.Tensor | None) -> torch.Tensor:
-    """The teacher's probabilities in float32 or wider; at voxels that do not count any label does."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    """The teacher's probabilities; at voxels that do not count any label does."""
     if counted is not None:
         logits = torch.where(counted, logits, 0.0)
     return torch.softmax(logits, 1) if recipe.voxels.activation is Activation.SOFTMAX else torch.sigmoid(logits)

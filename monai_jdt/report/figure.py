@@ -77,9 +77,7 @@ def draw_case(
         if array is not None and array.shape != prediction.shape:
             raise ValueError(f"expected {what} of the prediction's shape {prediction.shape}, came {array.shape}")
     if image.shape[1:] != prediction.shape[1:] or len(names) != len(prediction):
-        raise ValueError(
-            f"expected a prediction ({len(names)}, {', '.join(map(str, image.shape[1:]))}), came {prediction.shape}"
-        )
+        raise ValueError(f"expected a prediction ({len(names)}, {', '.join(map(str, image.shape[1:]))}), came {prediction.shape}")
     if votes is not None and groups is not None:
         majority = fuse_majority(torch.as_tensor(votes), tuple(groups.values())).numpy()
     else:
@@ -168,9 +166,7 @@ def _window(average: np.ndarray, prediction: np.ndarray, axis: int, zoom: bool) 
     return limits
 
 
-def _panel_size(
-    average: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], axis: int, zoom: bool
-) -> tuple[float, float]:
+def _panel_size(average: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], axis: int, zoom: bool) -> tuple[float, float]:
     (x0, x1), (y0, y1) = _window(average, prediction, axis, zoom)
     first, second = (s for a, s in enumerate(spacing) if a != axis)
     return 2.6, 2.6 * min(max((y1 - y0) * second / ((x1 - x0) * first), 0.4), 2.0)
@@ -221,9 +217,7 @@ def _contour(panel: Axes, values: np.ndarray, **style: Any) -> None:
 def _legend(figure: Figure, raters: int | None) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [
-        Line2D([], [], color=_RATER_COLOURS[r % len(_RATER_COLOURS)], label=f"rater {r + 1}") for r in range(raters or 0)
-    ]
+    lines = [Line2D([], [], color=_RATER_COLOURS[r % len(_RATER_COLOURS)], label=f"rater {r + 1}") for r in range(raters or 0)]
     lines.append(Line2D([], [], color="#999999", label="probability 0.5 (white)"))
     lines.append(Line2D([], [], color="#56B4E9", linestyle="dashed", label="majority of the raters"))
     figure.legend(handles=lines, loc="lower center", ncols=min(len(lines), 8), fontsize=9, frameon=False)

@@ -1,0 +1,180 @@
+"""`sync=True`: several processes with a part of the batch each are one process with all of it, in value and parameter gradient."""
+
+from __future__ import annotations
+
+import gc
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from monai_jdt.losses import (
+    CompatibleTverskyLoss,
+    DiceSemimetricLoss,
+    DistillationLoss,
+    JaccardMetricLoss,
+    JDTCELoss,
+    JDTFocalLoss,
+    JDTLoss,
+    SoftDeepSupervisionLoss,
+)
+
+IGNORED = 255
+CLASSES = 3
+
+#: name -> a function from `sync` to a loss. alpha != beta where the class allows it.
+LOSSES = {
+    "pairs": lambda sync: JDTLoss(softmax=True, to_onehot_y=True, ignore_index=IGNORED, alpha=0.3, beta=0.7, sync=sync),
+    "batch": lambda sync: DiceSemimetricLoss(softmax=True, to_onehot_y=True, ignore_index=IGNORED, batch=True, sync=sync),
+    "dataset, present": lambda sync: JaccardMetricLoss(
+        softmax=True, to_onehot_y=True, ignore_index=IGNORED, average="dataset", classes="present", sync=sync
+    ),
+    "image, present": lambda sync: JDTLoss(
+        softmax=True, to_onehot_y=True, ignore_index=IGNORED, average="image", classes="present", sync=sync
+    ),
+    "class, present": lambda sync: JDTLoss(
+        softmax=True, to_onehot_y=True, ignore_index=IGNORED, average="class", classes="present", weight=[1.0, 2.0, 5.0], sync=sync
+    ),
+    "mixed": lambda sync: CompatibleTverskyLoss(
+        softmax=True,
+        to_onehot_y=True,
+        ignore_index=IGNORED,
+        alpha=0.2,
+        average={"dataset": 0.2, "image": 0.3, "class": 0.5},
+        classes="present",
+        log_loss=True,
+        sync=sync,
+    ),
+    "pooled": lambda sync: JDTLoss(
+        softmax=True, to_onehot_y=True, ignore_index=IGNORED, batch=True, classes="pooled", gamma=1.5, sync=sync
+    ),
+    "cross-entropy": lambda sync: JDTCELoss(
+        softmax=True, to_onehot_y=True, ignore_index=IGNORED, average="class", weight=[1.0, 3.0, 20.0], sync=sync
+    ),
+    "focal": lambda sync: JDTFocalLoss(softmax=True, to_onehot_y=True, ignore_index=IGNORED, batch=True, sync=sync),
+}
+
+
+def _network() -> torch.nn.Module:
+    torch.manual_seed(3)
+    return torch.nn.Sequential(torch.nn.Conv1d(2, 4, 3, padding=1), torch.nn.Tanh(), torch.nn.Conv1d(4, CLASSES, 1)).double()
+
+
+def _data() -> tuple[torch.Tensor, torch.Tensor]:
+    """Six images; class 2 is in the first only, and the last two are wholly ignored."""
+    torch.manual_seed(4)
+    images = torch.randn(6, 2, 12, dtype=torch.float64)
+    labels = torch.randint(0, 2, (6, 1, 12))
+    labels[0, 0, :4] = 2
+    labels[1, 0, 3:9] = IGNORED
+    labels[4:] = IGNORED
+    return images, labels
+
+
+#: who gets which images: the class on one rank only, uneven, an empty rank, a fully ignored rank.
+SPLITS = {
+    2: {"halves": [[0, 1, 2], [3, 4, 5]], "uneven": [[0, 1, 2, 3, 4], [5]], "one rank without images": [[0, 1, 2, 3, 4, 5], []]},
+    3: {"thirds": [[0, 1], [2, 3], [4, 5]], "uneven": [[3], [4, 0, 1, 5], [2]]},
+}
+
+
+def _value_and_gradients(network: torch.nn.Module, loss: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    network.zero_grad()
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
+
+
+def _expect(case: str, got: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> None:
+    for what, one, other in zip(("value", "gradient"), got, expected, strict=True):
+        error = (one - other).abs().max() / other.abs().max()
+        assert error < 1e-5, f"{case}: {what} off by {error:.2e}"
+
+
+def _in_rank(rank: int, world: int, meeting: str, backend: str) -> None:
+    torch.set_num_threads(1)
+    images, labels = _data()
+    alone = {}
+    for name, make in LOSSES.items():
+        network = _network()
+        alone[name] = _value_and_gradients(network, make(False)(network(images), labels))
+    # A rank that fails must fail the test, not keep the others waiting for half an hour.
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=120))
+    try:
+        _compare(rank, world, backend, alone)
+        # Nobody leaves while another still talks, nor while a DistributedDataParallel still holds the group.
+        gc.collect()
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def _compare(rank: int, world: int, backend: str, alone: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    images, labels = _data()
+    for split, parts in SPLITS[world].items():
+        mine = parts[rank]
+        for name, make in LOSSES.items():
+            network = torch.nn.parallel.DistributedDataParallel(_network())
+            got = _value_and_gradients(network, make(True)(network(images[mine]), labels[mine]))
+            _expect(f"{world} ranks, {split}, {name}", got, alone[name])
+    mine = SPLITS[world]["uneven"][rank]
+    for name in ("mixed", "cross-entropy"):
+        network = torch.nn.parallel.DistributedDataParallel(_network())
+        compiled = torch.compile(LOSSES[name](True), fullgraph=True, backend=backend)
+        got = _value_and_gradients(network, compiled(network(images[mine]), labels[mine]))
+        _expect(f"{world} ranks, compiled, {name}", got, alone[name])
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_are_one_process(world: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    backend = "inductor" if request.config.getoption("--long") else "aot_eager"
+    mp.spawn(_in_rank, (world, str(tmp_path / "meeting"), backend), nprocs=world)
+
+
+def test_without_sync_ranks_are_not_one_process() -> None:
+    """The case is one where it matters: the mean of the ranks' own losses is another number."""
+    images, labels = _data()
+    loss = LOSSES["dataset, present"](False)
+    logits = _network()(images)
+    mean = sum(loss(logits[part], labels[part]) for part in SPLITS[2]["halves"]) / 2
+    assert abs(float(mean - loss(logits, labels))) > 0.01
+
+
+@pytest.fixture
+def one_rank(tmp_path: Path):
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo") if Path("/sys/class/net/lo").exists() else None
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_rank_is_no_group_bit_for_bit(name: str, one_rank: None) -> None:
+    images, labels = _data()
+    results = []
+    for sync in (False, True):
+        network = _network()
+        results.append(_value_and_gradients(network, LOSSES[name](sync)(network(images), labels)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_distillation_and_deep_supervision_in_one_rank(one_rank: None) -> None:
+    images, labels = _data()
+    logits = _network()(images)
+    for make in (
+        lambda sync: DistillationLoss(softmax=True, to_onehot_y=True, ignore_index=IGNORED, temperature=2.0, sync=sync),
+        lambda sync: SoftDeepSupervisionLoss(LOSSES["mixed"](sync)),
+    ):
+        arguments = (logits, labels, logits.detach().roll(1, 0)) if "temperature" in repr(make(False)) else ([logits], labels)
+        assert torch.equal(make(False)(*arguments), make(True)(*arguments))
+
+
+def test_no_group_is_no_op() -> None:
+    images, labels = _data()
+    logits = _network()(images)
+    for make in LOSSES.values():
+        assert torch.equal(make(True)(logits, labels), make(False)(logits, labels))

@@ -1,0 +1,151 @@
+"""The shape of the package: a file imports only from lower layers, and has no name of MONAI's."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ComponentLocator
+
+PACKAGE = Path(__file__).resolve().parent.parent / "monai_jdt"
+
+#: Lowest first; the names of one line may not import each other.
+LADDER = [
+    {"definitions"},
+    {"checks"},
+    {"data", "kernels"},
+    {"functional"},
+    {"raters", "losses", "metrics"},
+    {"transforms", "teachers"},
+    {"handlers", "report"},
+    {"cli"},
+]
+FORBIDDEN = {"utils", "util", "common", "base", "misc", "helpers"}
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(module: str) -> tuple[str, int]:
+    name = module.split(".")[1]
+    for height, names in enumerate(LADDER):
+        if name in names:
+            return name, height
+    raise AssertionError(f"{module} is in no layer")
+
+
+def imported(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "monai_jdt" and [alias.name for alias in node.names] == ["__version__"]:
+                continue
+            if node.module == "monai_jdt":
+                found += [f"monai_jdt.{alias.name}" for alias in node.names]
+            elif node.module and node.module.startswith("monai_jdt."):
+                found.append(node.module)
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith("monai_jdt.")]
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_from_lower_layers_only(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    assert not FORBIDDEN & set(parts)
+    if len(parts) == 1 and parts[0] in ("__init__", "__main__"):
+        return  # the package itself shows what is in it
+    own, height = layer_of(".".join(("monai_jdt", *parts)))
+    for module in imported(path):
+        name, other = layer_of(module)
+        assert other < height or name == own, f"{path}: {own} may not import {module}"
+
+
+def test_the_ladder_is_seen_to_be_broken(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("from monai_jdt.losses import JDTLoss\n")
+    assert layer_of(imported(bad)[0])[1] > layer_of("monai_jdt.kernels.bad")[1]
+
+
+def definitions() -> list[tuple[str, str]]:
+    found = []
+    for path in files():
+        module = ".".join(("monai_jdt", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.append((node.name, module))
+    return found
+
+
+def test_no_name_is_monais_nor_twice_ours() -> None:
+    locator = ComponentLocator()
+    locator.get_component_module_name("nothing")
+    table = {name: [m for m in modules if not m.startswith("monai_jdt")] for name, modules in (locator._components_table or {}).items()}
+    clashes = [(name, module, table[name]) for name, module in definitions() if table.get(name)]
+    assert not clashes
+    twice = [name for name, count in Counter(name for name, _ in definitions()).items() if count > 1]
+    assert not twice
+
+
+@pytest.mark.parametrize("name", ["JDTLoss", "JaccardMetricLoss", "DiceSemimetricLoss", "CompatibleTverskyLoss", "JDTCELoss"])
+def test_short_names_resolve_after_an_import(name: str) -> None:
+    parser = ConfigParser({"imports": ["$import monai_jdt"], "loss": {"_target_": name, "sigmoid": True}})
+    loss = parser.get_parsed_content("loss")
+    assert type(loss).__name__ == name
+    assert type(loss).__module__.startswith("monai_jdt.")
+
+
+@pytest.mark.parametrize("name", ["LoadRatersd", "FuseRatersd", "LossProgressBar"])
+def test_transforms_and_handlers_have_short_names_too(name: str) -> None:
+    locator = ComponentLocator()
+    import_module("monai_jdt")
+    assert locator.get_component_module_name(name) is not None
+
+
+def test_every_public_class_and_function_is_documented() -> None:
+    for module in ("losses", "transforms", "handlers", "data", "raters", "functional"):
+        package = import_module(f"monai_jdt.{module}")
+        for name in package.__all__:
+            thing = getattr(package, name)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                assert inspect.getdoc(thing), f"{module}.{name}"
+
+
+def test_import_needs_torch_and_monai_only() -> None:
+    absent = [
+        "ignite",
+        "nibabel",
+        "SimpleITK",
+        "itk",
+        "matplotlib",
+        "typer",
+        "yaml",
+        "fire",
+        "tqdm",
+        "tensorboard",
+        "scipy",
+        "skimage",
+        "pandas",
+        "PIL",
+        "numba",
+        "triton",
+    ]
+    code = (
+        "import sys\n"
+        f"for name in {absent!r}: sys.modules[name] = None\n"
+        "import torch, monai\n"
+        "import monai_jdt, monai_jdt.losses, monai_jdt.transforms, monai_jdt.handlers, monai_jdt.data, monai_jdt.raters\n"
+        "print(float(monai_jdt.losses.JDTCELoss(sigmoid=True)(torch.zeros(1, 1, 4), torch.ones(1, 1, 4))) > 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True"
