@@ -314,3 +314,30 @@ def test_presets_are_members_of_the_family():
     family = losses.JDTLoss(alpha=0.3, beta=0.7)(p, t)
     assert torch.equal(losses.CompatibleTverskyLoss(alpha=0.3, beta=0.7)(p, t), family)
     assert math.isclose(losses.CompatibleTverskyLoss()(p, t).item(), losses.JDTLoss(alpha=0.5, beta=0.5)(p, t).item())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_wide_unsigned_labels(dtype):
+    """Label files are often uint16; torch has few operations for it, and the label is the same."""
+    index, x = torch.randint(0, 3, (2, 1, 5)), torch.randn(2, 3, 5)
+    index[0, 0, 1] = 7
+    hot = torch.nn.functional.one_hot(torch.randint(0, 3, (2, 5)), 3).movedim(-1, 1)
+    mask = torch.rand(2, 1, 5) < 0.7
+    for label, options in (
+        (index, {"to_onehot_y": True, "ignore_index": 7}),
+        (index.expand(2, 2, 5), {"votes": True, "ignore_index": 7}),
+        (hot, {}),
+        (hot, {"ignore_index": 7}),
+    ):
+        loss = losses.JDTCELoss(softmax=True, **options)
+        assert torch.equal(loss(x, label.to(dtype), mask), loss(x, label, mask)), options
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-38, 1e-7, 1e7, 1e38])
+def test_scale_of_rater_weights(scale):
+    """They are renormalised, so that their unit does not matter."""
+    votes, x = torch.randint(0, 3, (2, 4, 5)), torch.randn(2, 3, 5)
+    weights = torch.tensor([1.0, 2.0, 0.0, 2.5], dtype=torch.float64)
+    loss = losses.JDTCELoss(softmax=True, votes=True)
+    expected = loss(x, votes, rater_weights=weights)
+    torch.testing.assert_close(loss(x, votes, rater_weights=weights * scale), expected, rtol=1e-6, atol=0)
