@@ -1,0 +1,1 @@
+"""The bundles; an installed package finds them as `monai_jdt.bundles`."""

@@ -72,6 +72,8 @@ def _may_look(*tensors: torch.Tensor | None) -> bool:
 def plain_tensor(name: str, value: Any) -> torch.Tensor:
     """The tensor itself, without a subclass such as MONAI's MetaTensor, sharing memory and graph.
 
+    The wide unsigned integers come as int64, since torch has hardly any operators for them.
+
     Raises:
         TypeError: not a tensor.
     """
@@ -81,7 +83,7 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
         value = value.as_tensor()
     if value.is_complex():
         raise TypeError(f"{name}: expected real numbers, came {value.dtype}")
-    return value
+    return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
 
 
 def _shape(tensor: torch.Tensor) -> str:

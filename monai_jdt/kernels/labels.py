@@ -53,8 +53,7 @@ def spoken_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch
     if recipe.label.form is LabelForm.VOTES:
         spoken = torch.ones_like(label, dtype=torch.bool) if marker is None else _comparable(label) != marker
         if rater_weights is not None:
-            weights = rater_weights.expand(label.shape[0], label.shape[1])
-            spoken = spoken & (weights > 0).reshape(*weights.shape, *[1] * (label.ndim - 2))
+            spoken = spoken & (_relative_weights(rater_weights, label, torch.float32) > 0)
         return spoken.any(1, keepdim=True)
     return None if marker is None else (_comparable(label) != marker).any(1, keepdim=True)
 
@@ -64,9 +63,7 @@ def _read_votes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weighted share of raters for each channel, among the raters that speak at a voxel."""
     n, raters, *space = votes.shape
-    if rater_weights is None:
-        rater_weights = torch.ones(raters, dtype=dtype, device=votes.device)
-    weights = rater_weights.to(dtype).expand(n, raters).reshape(n, raters, *[1] * len(space))
+    weights = _relative_weights(rater_weights, votes, dtype)
     share = torch.zeros((n, channels, *space), dtype=dtype, device=votes.device)
     total = torch.zeros((n, 1, *space), dtype=dtype, device=votes.device)
     for rater in range(raters):
@@ -80,6 +77,16 @@ def _read_votes(
         total = total + torch.where(speaks, weight, 0.0)
     spoken = total > 0
     return torch.where(spoken, share / torch.where(spoken, total, 1.0), 0.0), spoken
+
+
+def _relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`(N, R, 1, ...)`, the largest of an image 1, so that the scale of the weights cannot overflow a sum."""
+    shape = (*votes.shape[:2], *[1] * (votes.ndim - 2))
+    if rater_weights is None:
+        return torch.ones(shape, dtype=dtype, device=votes.device)
+    weights = rater_weights.to(torch.promote_types(rater_weights.dtype, torch.float32)).expand(votes.shape[0], votes.shape[1])
+    largest = weights.amax(1, keepdim=True)
+    return (weights / torch.where(largest > 0, largest, 1.0)).to(dtype).reshape(shape)
 
 
 def _comparable(label: torch.Tensor) -> torch.Tensor:
