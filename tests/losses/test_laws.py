@@ -29,15 +29,26 @@ def loss_of(name, **arguments):
 @pytest.mark.parametrize("norm", [1, 2])
 @pytest.mark.parametrize("name", ALL)
 def test_minimum_at_the_label_alone_sigmoid(name, norm, weight):
-    """One voxel, 199 predictions: the smallest loss is at the label, for .1 ... .9; in float64 so that focal's flat floor shows."""
-    grid = torch.linspace(0.005, 0.995, 199, dtype=torch.float64)
+    """One voxel: the smallest loss is at the label, for .1 ... .9; in float64 so that focal's flat floor shows."""
     arguments = {"sigmoid": True, "norm": norm, "weight": weight}
     if name in FREE and norm == 1:
         arguments.update(alpha=0.3, beta=0.7)
     loss = loss_of(name, **arguments)
     for t in TENTHS:
-        values = [loss(torch.logit(p).reshape(1, 1, 1), torch.full((1, 1, 1), t, dtype=torch.float64)).item() for p in grid]
-        assert abs(grid[int(np.argmin(values))].item() - t) < 1e-9
+        assert best_of(predictions_around(t), lambda p, t=t: loss(voxel(math.log(p / (1 - p))), voxel(t))) == t
+
+
+def voxel(value: float) -> torch.Tensor:
+    return torch.full((1, 1, 1), value, dtype=torch.float64)
+
+
+def predictions_around(t: float) -> list[float]:
+    """Every twentieth, and two neighbours of t; t itself is among them."""
+    return sorted({*(i / 20 for i in range(1, 20)), t - 0.01, t + 0.01, t})
+
+
+def best_of(predictions: list[float], loss) -> float:
+    return min(predictions, key=lambda p: loss(p).item())
 
 
 def company(t: float, p: float, rest: int, activation: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,10 +73,8 @@ def test_minimum_at_the_label_in_company(name, activation, extra):
         extra["weight"] = [20.0]
     key = "softmax" if activation == "softmax" else "sigmoid"
     loss = loss_of(name, **{key: True}, **extra)
-    grid = torch.linspace(0.025, 0.975, 39).tolist()
     for t in TENTHS:
-        values = [loss(*company(t, p, 70, activation)).item() for p in grid]
-        assert abs(grid[int(np.argmin(values))] - t) < 1e-6, (t, grid[int(np.argmin(values))])
+        assert best_of(predictions_around(t), lambda p, t=t: loss(*company(t, p, 70, activation))) == t
 
 
 @pytest.mark.parametrize("weight", [None, [1.0, 20.0, 5.0]])
@@ -194,6 +203,7 @@ def test_a_weight_of_one_is_no_weight(configuration):
 
 
 @pytest.mark.parametrize("name", ALL)
+@settings(max_examples=max(settings.default.max_examples // 4, 10))
 @given(data=st.data())
 def test_rater_order_and_uniform_rater_weights(name, data):
     seed = data.draw(st.integers(0, 999))
