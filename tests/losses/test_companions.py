@@ -79,6 +79,11 @@ def test_distillation_of_votes_and_indices():
         counts = mask & (target != 255).all(1, keepdim=True)
         other = losses.DistillationLoss(**options)(x, None, teacher, counts)
         torch.testing.assert_close(got, 0.5 * half + other, rtol=1e-10, atol=0)
+        # Without a mask the label alone says what is out.
+        got = losses.DistillationLoss(**options, **form)(x, target, teacher, **extra)
+        half = losses.JDTCELoss(**options, **form)(x, target, **extra)
+        other = losses.DistillationLoss(**options)(x, None, teacher, (target != 255).all(1, keepdim=True))
+        torch.testing.assert_close(got, 0.5 * half + other, rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 
 import monai_jdt.losses as losses
+from monai_jdt.checks import value_checks
 from tests.losses.strategies import COMPOUND, OVERLAP, as_array, configurations, tame
 from tests.oracles import norm_form
 
@@ -228,6 +229,16 @@ def test_ignore_index_of_dense_labels_needs_all_channels():
     t = torch.tensor([[[0.0, -1.0, 0.5], [0.0, -1.0, 0.5]]], dtype=torch.float64)
     got = losses.JDTLoss(ignore_index=-1)(x, t)
     assert torch.allclose(got, losses.JDTLoss()(x[..., [0, 2]], t[..., [0, 2]]), rtol=1e-12)
+
+
+def test_a_partly_marked_voxel_counts():
+    """So its marker is a value out of range, which is an error, and where values are not read, not quietly ignored."""
+    x = torch.rand(1, 2, 3, dtype=torch.float64)
+    t = torch.tensor([[[0.0, -1.0, 0.5], [0.0, 0.25, 0.5]]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"target.*\[0, 1\].*-1"):
+        losses.JDTLoss(ignore_index=-1)(x, t)
+    with value_checks("off"):
+        assert torch.equal(losses.JDTLoss(ignore_index=-1)(x, t), losses.JDTLoss()(x, t))
 
 
 def test_a_rater_who_says_nothing_leaves_the_others():

@@ -190,3 +190,17 @@ def test_weights_of_the_pixel_term_by_hand():
     assert float(losses.JDTCELoss(sigmoid=True, **only)(zeros[:, :1], t[:, :1])) == pytest.approx(
         (6.7 + 20) / 2 * math.log(2), rel=1e-12
     )
+
+
+@pytest.mark.parametrize("key", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("name", COMPOUND)
+def test_a_compound_without_background_drops_the_first_weight(name, key):
+    """In the overlap term only: the pixel term sees channel 0, with its weight."""
+    x, t = torch.randn(2, 3, 5, dtype=torch.float64), torch.softmax(torch.randn(2, 3, 5, dtype=torch.float64), 1)
+    options, pixel = {key: True, "include_background": False}, "lambda_ce" if name == "JDTCELoss" else "lambda_focal"
+    overlap = getattr(losses, name)(weight=[7.0, 20.0, 3.0], lambda_jdt=1.0, **{pixel: 0.0}, **options)(x, t)
+    assert overlap.item() == pytest.approx(losses.JDTLoss(weight=[20.0, 3.0], **options)(x, t).item(), rel=1e-12)
+    rest = [
+        getattr(losses, name)(weight=[7.0, 20.0, 3.0], lambda_jdt=0.0, **{key: True}, include_background=b)(x, t) for b in (True, False)
+    ]
+    assert torch.equal(*rest)
