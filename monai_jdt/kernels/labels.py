@@ -84,7 +84,7 @@ def _relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, d
     shape = (*votes.shape[:2], *[1] * (votes.ndim - 2))
     if rater_weights is None:
         return torch.ones(shape, dtype=dtype, device=votes.device)
-    weights = rater_weights.to(torch.promote_types(rater_weights.dtype, torch.float32)).expand(votes.shape[0], votes.shape[1])
+    weights = rater_weights.to(torch.promote_types(rater_weights.dtype, dtype)).expand(votes.shape[0], votes.shape[1])
     largest = weights.amax(1, keepdim=True)
     return (weights / torch.where(largest > 0, largest, 1.0)).to(dtype).reshape(shape)
 
