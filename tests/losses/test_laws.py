@@ -351,3 +351,15 @@ def test_scale_of_rater_weights(scale):
     loss = losses.JDTCELoss(softmax=True, votes=True)
     expected = loss(x, votes, rater_weights=weights)
     torch.testing.assert_close(loss(x, votes, rater_weights=weights * scale), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "marker"), [(torch.uint8, 256), (torch.uint8, 258), (torch.int8, -255), (torch.int16, 65537)])
+def test_a_marker_that_the_dtype_cannot_hold_marks_nothing(dtype, marker):
+    """256 is 0 in uint8, 65537 is 1 in int16: a comparison that wraps would ignore a class."""
+    index, x = torch.randint(0, 3, (2, 1, 9)), torch.randn(2, 3, 9)
+    for options, label in (({"to_onehot_y": True}, index), ({"votes": True}, index.expand(2, 2, 9))):
+        expected = losses.JDTCELoss(softmax=True, **options)(x, label)
+        assert torch.equal(losses.JDTCELoss(softmax=True, ignore_index=marker, **options)(x, label.to(dtype)), expected)
+    hot = torch.nn.functional.one_hot(index[:, 0], 3).movedim(-1, 1)
+    expected = losses.JDTCELoss(softmax=True)(x, hot)
+    assert torch.equal(losses.JDTCELoss(softmax=True, ignore_index=marker)(x, hot.to(dtype)), expected)

@@ -129,3 +129,13 @@ def test_grad_scaler(name, softmax, size):
     assert (unscaled[large] != 0).all()
     # And they are right: float16 has 11 bits.
     torch.testing.assert_close(unscaled[large], full.grad[large], rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", OVERLAP)
+@pytest.mark.parametrize("log_loss", [False, True])
+def test_small_losses_keep_their_digits(name, log_loss):
+    """Near the label, p = t + 2^-14: as 1 - score the loss of 1e-4 would keep three digits of float32's seven."""
+    t = torch.full((1, 1, 4, 4), 0.5)
+    loss = getattr(losses, name)(log_loss=log_loss)
+    p = t + 2.0**-14
+    assert loss(p, t).item() == pytest.approx(loss(p.double(), t.double()).item(), rel=1e-6)
