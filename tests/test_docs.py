@@ -1,0 +1,50 @@
+"""The documentation says what is so: links lead somewhere, code runs, tables are the code's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monai_jdt.losses import loss_for_metric
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("https://", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_code_runs(page: Path) -> None:
+    for block in fenced(page, "python"):
+        exec(compile(block, str(page), "exec"), {})
+    for block in fenced(page, "yaml"):
+        assert yaml.safe_load(block)
+
+
+def test_the_table_of_losses_is_what_the_function_says() -> None:
+    text = (ROOT / "docs" / "which_loss.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (soft|hard) \| ([\d.]+) \| ([\d.]+) \| (\w+) \| (\w+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 10
+    for metric, average, labels, alpha, beta, argument, classes in rows:
+        expected = {"alpha": float(alpha), "beta": float(beta), "average": argument, "classes": classes}
+        assert loss_for_metric(metric, average, labels=labels) == expected
+
+
+def test_the_ci_command_is_the_readmes() -> None:
+    """`.ci/run` reads the command from the README; there must be exactly one to read."""
+    text = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"<!-- the test command -->\n```bash\n(.*?)\n```", text, re.DOTALL)
+    assert "-m tests" in command
+    assert "\n" not in command
