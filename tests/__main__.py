@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,12 @@ def main(arguments: list[str]) -> int:
         "types": ["mypy"],
         "tests": ["pytest", "--doctest-modules", "-n", "2", "--dist", "worksteal", "tests", "monai_jdt", *arguments],
     }
+    # Two processes with a thread each: more threads than cores wait for each other at every parallel loop.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     failed = []
     for name, command in checks.items():
         print(f"== {name}: {' '.join(command)}", flush=True)
-        if subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
+        if subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment).returncode:
             failed.append(name)
     print(f"== failed: {', '.join(failed)}" if failed else "== all passed", flush=True)
     return 1 if failed else 0

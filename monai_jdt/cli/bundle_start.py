@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
-from monai_jdt.data import ensure_brats_phantoms, find_problems
+from monai_jdt.data import ensure_brats_phantoms
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
 
@@ -137,22 +137,6 @@ def checked_file(path: str, expected: str, fix: str) -> str:
     if not os.path.isfile(path):
         raise DataProblemError([DataProblem(path, expected, "no file at that path", fix)])
     return path
-
-
-def check_images(items: Sequence[Mapping[str, Any]], channels: int | None = None) -> None:
-    """As :func:`monai_jdt.data.check_items`, for cases to predict: their raters are neither needed nor looked at.
-
-    Args:
-        items: dictionaries with "case" and "image".
-        channels: how many channels an image has; None: any number.
-
-    Raises:
-        DataProblemError: with every problem.
-    """
-    images = [{key: value for key, value in item.items() if key not in ("raters", "probability")} for item in items]
-    problems = [p for p in find_problems(images, channels=channels) if p.expected != "at least one rater"]
-    if problems:
-        raise DataProblemError(problems)
 
 
 def refuse_unknown_overrides(arguments: Sequence[str] | None = None) -> None:

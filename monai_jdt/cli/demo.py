@@ -32,7 +32,7 @@ def _bundle_runs(folder: Path) -> list[tuple[str, list[str]]]:
 def _mean_dice(table: Path) -> str:
     """The line of the metrics table that people look for first."""
     with table.open() as lines:
-        for row in csv.reader(lines, delimiter="\t"):
+        for row in csv.reader(lines):
             if row and row[0] == "val_mean_dice":
                 return f"validation Dice against the raters' majority: {float(row[1]):.3f}"
     return f"validation metrics: {table}"

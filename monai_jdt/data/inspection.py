@@ -28,6 +28,7 @@ def find_problems(
     channels: int | None = None,
     label_values: Sequence[int] | None = None,
     read: Literal["full", "headers"] = "full",
+    labelled: bool = True,
     progress: bool = True,
 ) -> Iterator[DataProblem]:
     """Look through a data list's files, and tell each problem as it is found.
@@ -46,6 +47,7 @@ def find_problems(
         label_values: the values that a label file may hold, e.g. `region_convention("brats2021").values`; None: any
             whole numbers.
         read: "full" reads every voxel; "headers" is quick, but blind for truncation and for all values.
+        labelled: whether a case must have raters; False: raters are neither needed nor looked at, as for cases to predict.
         progress: whether to show a progress bar.
 
     Yields:
@@ -56,7 +58,9 @@ def find_problems(
     """
     if read not in ("full", "headers"):
         raise ValueError(f"read: expected full or headers, came {read!r}")
-    return _stream(items, channels, label_values, read == "full", progress)
+    if not labelled:
+        items = [{key: value for key, value in item.items() if key not in ("raters", "probability")} for item in items]
+    return _stream(items, channels, label_values, read == "full", labelled, progress)
 
 
 def check_items(
@@ -65,6 +69,7 @@ def check_items(
     channels: int | None = None,
     label_values: Sequence[int] | None = None,
     read: Literal["full", "headers"] = "full",
+    labelled: bool = True,
     progress: bool = True,
 ) -> None:
     """Do nothing if the files are all right, and tell every problem at once if they are not.
@@ -74,6 +79,7 @@ def check_items(
         channels: as in :func:`find_problems`.
         label_values: as in :func:`find_problems`.
         read: as in :func:`find_problems`.
+        labelled: as in :func:`find_problems`.
         progress: as in :func:`find_problems`.
 
     Raises:
@@ -82,7 +88,7 @@ def check_items(
     """
     shown: list[DataProblem] = []
     more = 0
-    for problem in find_problems(items, channels=channels, label_values=label_values, read=read, progress=progress):
+    for problem in find_problems(items, channels=channels, label_values=label_values, read=read, labelled=labelled, progress=progress):
         if len(shown) < _SHOWN:
             shown.append(problem)
         else:
@@ -96,6 +102,7 @@ def _stream(
     channels: int | None,
     label_values: Sequence[int] | None,
     full: bool,
+    labelled: bool,
     progress: bool,
 ) -> Iterator[DataProblem]:
     from tqdm import tqdm
@@ -108,11 +115,11 @@ def _stream(
         if case in seen:
             yield DataProblem(case, "each case once in the data list", "it is there again", "remove one of them")
         seen.add(case)
-        yield from _look_at_case(case, item, channels, label_values, full)
+        yield from _look_at_case(case, item, channels, label_values, full, labelled)
 
 
 def _look_at_case(
-    case: str, item: Mapping[str, Any], channels: int | None, label_values: Sequence[int] | None, full: bool
+    case: str, item: Mapping[str, Any], channels: int | None, label_values: Sequence[int] | None, full: bool, labelled: bool
 ) -> Iterator[DataProblem]:
     image, raters = item.get("image") or [], item.get("raters") or []
     raters = [raters] if isinstance(raters, (str, os.PathLike)) else list(raters)
@@ -122,7 +129,7 @@ def _look_at_case(
         yield DataProblem(case, "an image", "none", "add its file, or remove the case")
     elif not single and channels is not None and len(images) != channels:
         yield DataProblem(case, f"{channels} image files, one a channel", str(len(images)), "list one file a channel")
-    if not raters:
+    if labelled and not raters:
         yield DataProblem(case, "at least one rater", "none", "add a label file, or remove the case")
 
     reference: _Geometry | None = None
