@@ -68,7 +68,8 @@ class JDTLoss(_Loss):
         sync: add sums over the ranks of torch.distributed before the ratio; nothing without a process group. Every rank must then
             call the loss equally often.
         batch: add sums over the batch before the ratio.
-        weight: a weight for each class, or one for all, >= 0, not normalised; as many as there are channels in the overlap.
+        weight: a weight for each class, or one for all, >= 0, not normalised; as many as there are channels in the overlap. It
+            multiplies a single channel, too, where MONAI's DiceLoss leaves it out without a word.
         ignore_index: class indices equal to it, dense voxels whose channels *all* equal it, or single votes equal to it say
             nothing. With a dense label it must lie outside [0, 1].
         reduction: "mean", "sum" (over active pairs) or "none".
