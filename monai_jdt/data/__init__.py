@@ -6,10 +6,11 @@ from monai_jdt.data.brats import (
     MSD_CHANNELS,
     brats_datalist,
     brats_layout,
-    pattern_datalist,
-    split_cases,
 )
+from monai_jdt.data.datalist_file import PATH_KEYS, read_datalist, write_datalist
 from monai_jdt.data.inspection import check_items, find_problems
+from monai_jdt.data.listing import CaseList, ListingRecord, SkippedPath, record_of
+from monai_jdt.data.patterns import pattern_datalist
 from monai_jdt.data.phantoms import (
     DEFAULT_STYLES,
     PhantomCase,
@@ -22,20 +23,28 @@ from monai_jdt.data.phantoms import (
     write_brats_phantoms,
 )
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
+from monai_jdt.data.qubiq import QUBIQ_SETS, QubiqSet, qubiq_datalist
 from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_convention
+from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
     "DEFAULT_STYLES",
     "LAYOUT_CONVENTIONS",
     "MODALITIES",
     "MSD_CHANNELS",
+    "PATH_KEYS",
+    "QUBIQ_SETS",
     "REGION_CONVENTIONS",
+    "CaseList",
     "DataProblem",
     "DataProblemError",
+    "ListingRecord",
     "PhantomCase",
     "PhantomLatent",
+    "QubiqSet",
     "RaterStyle",
     "RegionConvention",
+    "SkippedPath",
     "brats_datalist",
     "brats_layout",
     "brats_phantom",
@@ -44,9 +53,14 @@ __all__ = [
     "ensure_brats_phantoms",
     "error_line",
     "find_problems",
+    "folds",
     "pattern_datalist",
+    "qubiq_datalist",
     "rater_probability",
+    "read_datalist",
+    "record_of",
     "region_convention",
     "split_cases",
     "write_brats_phantoms",
+    "write_datalist",
 ]

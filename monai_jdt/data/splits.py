@@ -1,0 +1,113 @@
+"""Training and validation: one random split, or folds, always by patient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def split_cases(
+    items: Sequence[Mapping[str, Any]], fraction: float = 0.2, seed: int = 0, *, key: str = "case"
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split cases into training and validation, by patient.
+
+    All time points of a patient go to one side: names such as BraTS-GLI-00001-001 (time point 001 of patient
+    BraTS-GLI-00001), case1-2 (scan 2 of patient case1, QUBIQ's pancreas sets) and 01_ses-2 (BIDS) are taken apart, and
+    so are the tasks of a case. Any other name is a patient of its own; equal names in two data sets ("dataset") are two.
+
+    Args:
+        items: dictionaries as those of :func:`brats_datalist`.
+        fraction: the share of patients for validation, in (0, 1); rounded, at least one patient on each side.
+        seed: of the draw, which depends on the set of patients only, not on the order of the items.
+        key: the item's key that names the case (or the patient).
+
+    Returns:
+        `(train, validation)`: new lists in the order of `items`, of shallow copies.
+
+    Raises:
+        ValueError: if `fraction` is not in (0, 1), if an item lacks `key`, or if there are fewer than two patients.
+
+    Example:
+        >>> train, validation = split_cases([{"case": f"case{i}"} for i in range(10)], fraction=0.3)
+        >>> len(train), len(validation)
+        (7, 3)
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"fraction: expected a number between 0 and 1, both excluded, came {fraction!r}")
+    patients = _patients(items, key)
+    names = sorted(set(patients))
+    if len(names) < 2:
+        raise ValueError(
+            f"items: expected at least 2 patients to split, came {len(names)} ({len(items)} case(s)); "
+            "add cases, or use the same list on both sides on purpose"
+        )
+    size = min(max(round(fraction * len(names)), 1), len(names) - 1)
+    drawn = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:size]}
+    sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for patient, item in zip(patients, items, strict=True):
+        sides[patient in drawn].append(dict(item))
+    return sides
+
+
+def folds(
+    items: Sequence[Mapping[str, Any]], k: int = 5, seed: int | None = None, *, key: str = "case"
+) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Cut cases into k folds for cross-validation, by patient as :func:`split_cases`.
+
+    Without a seed the folds are blocks of patients in the order of the list: `n // k` of n patients each, and the last
+    one takes what is left. So were the QUBIQ sets cut in the JDT paper's code (arXiv:2302.05666), where 39 cases make
+    folds of 7, 7, 7, 7 and 11.
+
+    Args:
+        items: dictionaries as those of :func:`brats_datalist`.
+        k: how many folds, from 2 to the number of patients.
+        seed: None: by the order of the list; a number: of a draw that depends on the set of patients only, whose folds
+            differ by one patient at most.
+        key: the item's key that names the case (or the patient).
+
+    Returns:
+        k pairs `(train, validation)` of new lists in the order of `items`, of shallow copies; each item is in one
+        validation list.
+
+    Raises:
+        ValueError: if `k` is out of its range, or if an item lacks `key`.
+
+    Example:
+        >>> cut = folds([{"case": f"case{i:02d}"} for i in range(1, 40)])
+        >>> [len(validation) for _, validation in cut]
+        [7, 7, 7, 7, 11]
+    """
+    patients = _patients(items, key)
+    names = list(dict.fromkeys(patients))
+    if int(k) != k or not 2 <= k <= len(names):
+        raise ValueError(f"k: expected 2 to {len(names)} folds (as many as patients), came {k!r}")
+    if seed is None:
+        size = len(names) // k
+        blocks = [names[i * size : (i + 1) * size] if i < k - 1 else names[i * size :] for i in range(k)]
+    else:
+        names.sort()
+        order = np.random.default_rng(seed).permutation(len(names))
+        blocks = [[names[i] for i in part] for part in np.array_split(order, k)]
+    fold_of = {name: fold for fold, block in enumerate(blocks) for name in block}
+    placed = [(fold_of[patient], item) for patient, item in zip(patients, items, strict=True)]
+    return [
+        ([dict(item) for fold, item in placed if fold != held], [dict(item) for fold, item in placed if fold == held])
+        for held in range(k)
+    ]
+
+
+def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """Each item's patient, by name."""
+    for number, item in enumerate(items):
+        if key not in item:
+            raise ValueError(f"items[{number}]: expected the key {key!r}, came {sorted(item)}; name another key")
+    names = []
+    for item in items:
+        name = str(item[key])
+        match = re.fullmatch(r"(.*-\d{5})-\d{3}|(case\d+)-\d+|(.+?)_ses-.+", name)
+        patient = name if match is None else str(match[match.lastindex or 0])
+        names.append(f"{item['dataset']}/{patient}" if item.get("dataset") else patient)
+    return names

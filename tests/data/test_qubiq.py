@@ -1,0 +1,163 @@
+import copy
+import os
+import pickle
+
+import pytest
+
+from monai_jdt.data import DataProblemError, folds, qubiq_datalist, record_of, split_cases
+
+
+def _touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _case(root, folder, tasks=1, raters=3, image="image.nii.gz", suffix=".nii.gz"):
+    masks = [f"task{t:02d}_seg{r:02d}{suffix}" for t in range(1, tasks + 1) for r in range(1, raters + 1)]
+    _touch(root, *(f"{folder}/{name}" for name in [*([image] if image else []), *masks]))
+
+
+def _layout_2020(root):
+    for n in (1, 2, 10):
+        _case(root, f"training_data_v2/prostate/Training/case{n:02d}", tasks=2, raters=5 if n == 2 else 6)
+    _case(root, "training_data_v2/brain-tumor/Training/case01", tasks=3)
+    _case(root, "validation_data_v2/prostate/Validation/case49", tasks=2, raters=6)
+    _touch(root, "test_QUBIQ/prostate/Testing/case50/image.nii.gz")
+
+
+def test_2020_by_set_task_and_subset(tmp_path):
+    _layout_2020(tmp_path)
+    items = qubiq_datalist(tmp_path, "prostate", 2)
+    assert [(i["case"], i["task"], i["subset"], len(i["raters"])) for i in items] == [
+        ("case01", "task02", "training", 6),
+        ("case02", "task02", "training", 5),
+        ("case10", "task02", "training", 6),
+        ("case49", "task02", "validation", 6),
+    ]
+    folder = f"{tmp_path}/training_data_v2/prostate/Training/case02"
+    assert items[1] == {
+        "case": "case02",
+        "dataset": "prostate",
+        "task": "task02",
+        "subset": "training",
+        "image": f"{folder}/image.nii.gz",
+        "raters": [f"{folder}/task02_seg{r:02d}.nii.gz" for r in range(1, 6)],
+    }
+    assert [i["case"] for i in qubiq_datalist(tmp_path, "prostate", "task01", subset="validation")] == ["case49"]
+    tumour = qubiq_datalist(tmp_path, "brain_tumor")
+    assert [(i["task"], i["channels"]) for i in tumour] == [(f"task0{t}", [0, 1, 2, 3]) for t in (1, 2, 3)]
+    assert len(qubiq_datalist(tmp_path)) == 4 * 2 + 3
+
+
+def test_the_list_tells_what_was_found(tmp_path):
+    _layout_2020(tmp_path)
+    items = qubiq_datalist(tmp_path, "prostate")
+    assert str(items.found) == (
+        f"{tmp_path}: 4 cases, 8 items (task01, task02); raters of an item: 5 (2 items), 6 (6 items); skipped: 1\n"
+        f"  {tmp_path}/test_QUBIQ/prostate/Testing/case50: an image without masks"
+    )
+    _case(tmp_path, "training_data_v2/kidney/Training/case01")
+    _case(tmp_path, "training_data_v2/kidney/Training/case02", image=None)
+    assert [s.why for s in qubiq_datalist(tmp_path, "kidney").found.skipped] == ["masks without an image.nii.gz"]
+    _case(tmp_path, "training_data_v2/kidney/Training/case03", tasks=2)
+    assert "no mask of task02" in str(qubiq_datalist(tmp_path, "kidney", 2).found)
+    for same in (copy.deepcopy(items), pickle.loads(pickle.dumps(items))):
+        assert (same, same.found) == (items, items.found)
+    assert type(items[:1]) is list
+    assert record_of([]).raters == ()
+
+
+@pytest.mark.parametrize("below", ["training_data_v3_QC/kidney/Training/case01", "training_data_v3_QC/kidney/case01"])
+def test_any_level_may_be_the_root(tmp_path, monkeypatch, below):
+    _case(tmp_path, below)
+    parts = below.split("/")
+    for depth in range(len(parts) + 1):
+        (item,) = qubiq_datalist(tmp_path.joinpath(*parts[:depth]))
+        assert (item["case"], item["dataset"], item["task"]) == ("case01", "kidney", "task01")
+    monkeypatch.chdir(tmp_path.joinpath(*parts))
+    assert qubiq_datalist(".", "Kidney")[0]["image"] == os.path.join(".", "image.nii.gz")
+
+
+def test_pancreas_of_2021_upper_case_and_plain_files(tmp_path):
+    for case in ("case1-1", "case1-2", "case2-1"):
+        _case(tmp_path, f"training_data_v3/pancreas/{case}", raters=2, image="IMAGE.NII.GZ", suffix=".NII")
+    _touch(tmp_path, "training_data_v3/pancreas/case1-1/._image.nii.gz", "training_data_v3/pancreas/case1-1/notes.txt")
+    items = qubiq_datalist(tmp_path)
+    assert [i["case"] for i in items] == ["case1-1", "case1-2", "case2-1"]
+    assert "subset" not in items[0]
+    train, validation = split_cases(items, 0.5)
+    assert sorted(len(side) for side in (train, validation)) == [1, 2]  # both scans of patient 1 on one side
+
+
+def test_images_to_predict(tmp_path):
+    _layout_2020(tmp_path)
+    (item,) = qubiq_datalist(tmp_path, subset="testing", labelled=False)
+    assert item == {
+        "case": "case50",
+        "dataset": "prostate",
+        "subset": "testing",
+        "image": f"{tmp_path}/test_QUBIQ/prostate/Testing/case50/image.nii.gz",
+    }
+    assert qubiq_datalist(tmp_path, subset="testing", task=1, labelled=False)[0]["task"] == "task01"
+
+
+def test_problems(tmp_path):
+    _layout_2020(tmp_path)
+    with pytest.raises(DataProblemError, match=r"expected labelled cases of kidney; came the data sets brain-tumor, prostate"):
+        qubiq_datalist(tmp_path, "kidney")
+    with pytest.raises(DataProblemError, match=r"expected labelled cases of prostate task07; came .* with the tasks task01, task02"):
+        qubiq_datalist(tmp_path, "prostate", 7)
+    with pytest.raises(ValueError, match="task: expected a number or a name as 'task01', came 'edges'"):
+        qubiq_datalist(tmp_path, task="edges")
+    with pytest.raises(ValueError, match="subset: expected training, validation, testing or None, came 'dev'"):
+        qubiq_datalist(tmp_path, subset="dev")
+    _touch(tmp_path, "training_data_v2/prostate/Training/case01/image.nii")
+    _touch(tmp_path, "training_data_v2/prostate/Training/case01/task01_seg1.nii")
+    _case(tmp_path, "again/prostate/Training/case02", tasks=1)
+    with pytest.raises(DataProblemError) as caught:
+        qubiq_datalist(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "case01: expected one file of task01_seg1; came task01_seg01.nii.gz and task01_seg1.nii" in "\n".join(lines)
+    assert "case01: expected one image; came image.nii and image.nii.gz" in "\n".join(lines)
+    assert "case02: expected each case once; came" in lines[2]
+
+
+def _sizes(cut):
+    return [len(validation) for _, validation in cut]
+
+
+def test_folds_by_case_order_are_the_papers():
+    items = [{"case": f"case{n:02d}", "task": t} for n in range(1, 25) for t in ("task01", "task02")]
+    cut = folds(items)
+    assert _sizes(cut) == [8, 8, 8, 8, 16]  # 24 // 5 = 4 patients of two tasks, the last fold takes the rest
+    assert [i["case"] for i in cut[1][1]] == [f"case{n:02d}" for n in (5, 5, 6, 6, 7, 7, 8, 8)]
+    for train, validation in cut:
+        assert not {i["case"] for i in train} & {i["case"] for i in validation}
+        assert len(train) + len(validation) == len(items)
+
+
+def test_folds_by_seed():
+    items = [{"case": f"BraTS-GLI-{n:05d}-{t:03d}", "x": [n]} for n in range(11) for t in range(2)]
+    cut = folds(items, 4, seed=3)
+    assert sorted(_sizes(cut)) == [4, 6, 6, 6]
+    again = folds(items[::-1], 4, seed=3)
+    assert [sorted(i["case"] for i in v) for _, v in cut] == [sorted(i["case"] for i in v) for _, v in again]
+    assert cut != folds(items, 4, seed=4)
+    cut[0][0][0]["case"] = "changed"
+    assert all(item["case"] != "changed" for item in items)
+
+
+def test_equal_names_in_two_sets_are_two_patients():
+    items = [{"case": "case01", "dataset": d} for d in ("kidney", "prostate")]
+    assert _sizes(folds(items, 2)) == [1, 1]
+    sessions = [{"case": "01_ses-1"}, {"case": "01_ses-2"}, {"case": "02_ses-1"}]
+    assert sorted(_sizes(folds(sessions, 2))) == [1, 2]
+
+
+@pytest.mark.parametrize("k", [1, 4, 2.5])
+def test_folds_errors(k):
+    with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds \(as many as patients\), came {k}"):
+        folds([{"case": c} for c in "abc"], k)
