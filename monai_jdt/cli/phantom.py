@@ -9,23 +9,35 @@ import typer
 
 from monai_jdt.data.brats import brats_datalist
 from monai_jdt.data.phantoms import write_brats_phantoms
+from monai_jdt.data.qubiq import qubiq_datalist
+from monai_jdt.data.qubiq_phantoms import write_qubiq_phantoms
 
 
 def phantom_command(
     dest: Annotated[str, typer.Argument(help="The folder to make: free, empty, or with these same phantoms.")],
-    layout: Annotated[str, typer.Option(help="brats2018, brats2021, brats2023 or msd.")] = "brats2021",
-    cases: Annotated[int, typer.Option(help="How many cases.")] = 12,
-    size: Annotated[int, typer.Option(help="Voxels along each axis, at least 12.")] = 48,
+    layout: Annotated[str, typer.Option(help="brats2018, brats2021, brats2023, msd, qubiq2020 or qubiq2021.")] = "brats2021",
+    cases: Annotated[int, typer.Option(help="How many cases (of each data set).")] = 12,
+    size: Annotated[int | None, typer.Option(help="Voxels along each axis; by default 48, and 64 for QUBIQ's slices.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    dataset: Annotated[list[str] | None, typer.Option(help="QUBIQ's: brain-growth, kidney, ...; repeat it for more; or all.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Make phantoms: MR-like brains with tumours, up to six raters each, and the true probability of every voxel.
+    """Make phantoms: MR-like brains with tumours or QUBIQ-like slices, several raters, and each voxel's true probability.
 
     The files lie as in the real data sets, with the raters beside the fused label: a bundle or a script can be tried
     before the real data are there. What is in DEST already is never overwritten.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    write_brats_phantoms(dest, layout=layout, cases=cases, shape=(size,) * 3, seed=seed, progress=progress)
-    items = brats_datalist(dest, layout)
+    if layout.startswith("qubiq"):
+        sets = "all" if not dataset or "all" in dataset else dataset
+        shape = None if size is None else (size, size)
+        write_qubiq_phantoms(dest, datasets=sets, layout=layout, cases=cases, shape=shape, seed=seed, progress=progress)
+        items = qubiq_datalist(dest)
+    else:
+        if dataset:
+            raise ValueError(f"--dataset: expected with the layouts qubiq2020 and qubiq2021 only, came with {layout}")
+        edge = 48 if size is None else size
+        write_brats_phantoms(dest, layout=layout, cases=cases, shape=(edge,) * 3, seed=seed, progress=progress)
+        items = brats_datalist(dest, layout)
     raters = sum(len(item["raters"]) for item in items)
-    typer.echo(f"{dest}: {len(items)} phantom cases, {raters} rater files, layout {layout}, seed {seed}")
+    typer.echo(f"{dest}: {items.found.cases} phantom cases, {raters} rater files, layout {layout}, seed {seed}")

@@ -24,6 +24,14 @@ from monai_jdt.data.phantoms import (
 )
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.data.qubiq import QUBIQ_SETS, QubiqSet, qubiq_datalist
+from monai_jdt.data.qubiq_phantoms import (
+    QUBIQ_LAYOUTS,
+    QubiqPhantom,
+    ensure_qubiq_phantoms,
+    qubiq_phantom,
+    qubiq_styles,
+    write_qubiq_phantoms,
+)
 from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_convention
 from monai_jdt.data.splits import folds, split_cases
 
@@ -33,6 +41,7 @@ __all__ = [
     "MODALITIES",
     "MSD_CHANNELS",
     "PATH_KEYS",
+    "QUBIQ_LAYOUTS",
     "QUBIQ_SETS",
     "REGION_CONVENTIONS",
     "CaseList",
@@ -41,6 +50,7 @@ __all__ = [
     "ListingRecord",
     "PhantomCase",
     "PhantomLatent",
+    "QubiqPhantom",
     "QubiqSet",
     "RaterStyle",
     "RegionConvention",
@@ -51,11 +61,14 @@ __all__ = [
     "check_items",
     "draw_rater",
     "ensure_brats_phantoms",
+    "ensure_qubiq_phantoms",
     "error_line",
     "find_problems",
     "folds",
     "pattern_datalist",
     "qubiq_datalist",
+    "qubiq_phantom",
+    "qubiq_styles",
     "rater_probability",
     "read_datalist",
     "record_of",
@@ -63,4 +76,5 @@ __all__ = [
     "split_cases",
     "write_brats_phantoms",
     "write_datalist",
+    "write_qubiq_phantoms",
 ]

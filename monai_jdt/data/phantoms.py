@@ -13,12 +13,8 @@ probability is therefore exact: `Phi((phi + bias) / sd)`, mixed over the miss an
 
 from __future__ import annotations
 
-import gzip
 import json
-import logging
 import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,17 +23,15 @@ import numpy as np
 import torch
 
 from monai_jdt.data.brats import LAYOUT_CONVENTIONS, MODALITIES, MSD_CHANNELS
+from monai_jdt.data.phantom_folder import MANIFEST, make_phantom_folder, write_phantom_text, write_phantom_volume
+from monai_jdt.data.random_fields import gaussian_field
 from monai_jdt.data.regions import region_convention
-
-logger = logging.getLogger(__name__)
 
 #: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.
 PHANTOM_VERSION = 1
 
 #: Channel order of latent fields and probabilities.
 PHANTOM_REGIONS: tuple[str, ...] = ("TC", "WT", "ET")
-
-_MANIFEST = "phantom.json"
 
 
 @dataclass(frozen=True)
@@ -91,14 +85,14 @@ class PhantomLatent:
     """The fields behind a case, from which raters are drawn.
 
     Args:
-        phi: `(3, H, W, D)` float32, evidence in mm, channels TC, WT, ET, with every lesion.
+        phi: `(3, H, W, D)` float32, evidence in mm, channels TC, WT, ET, with every lesion; for other phantoms `(T, *S)`.
         phi_main: the same without the small lesion; the same array where there is none.
         spacing: voxel size in mm.
     """
 
     phi: np.ndarray
     phi_main: np.ndarray
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -187,7 +181,7 @@ def draw_rater(latent: PhantomLatent, style: RaterStyle, rng: np.random.Generato
         `(3, H, W, D)` bool: TC, WT, ET, nested (ET in TC in WT).
     """
     missed = rng.random() < style.miss_small
-    field = _smooth_field(rng, latent.phi.shape[1:], latent.spacing, style.length_mm)
+    field = gaussian_field(rng, latent.phi.shape[1:], latent.spacing, style.length_mm)
     phi = latent.phi_main if missed else latent.phi
     return phi + (style.bias_mm + style.sd_mm * field) > 0
 
@@ -281,35 +275,16 @@ def write_brats_phantoms(
         "styles": [asdict(style) for style in styles],
         "phantom_version": PHANTOM_VERSION,
     }
-    if _is_made(root, settings):
-        logger.info("phantoms (synthetic, no patients) are in %s already: reused", root)
-        return root
-    target = os.path.realpath(root)
-    parent, name = os.path.split(target)
-    os.makedirs(parent, exist_ok=True)
-    # A name of our own instead of tempfile's folder, whose mode (0700) would stay on the data set.
-    draft = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
-    os.mkdir(draft)
-    try:
+
+    def fill(draft: str) -> None:
         names = []
         for index in tqdm(range(cases), desc=f"phantoms ({layout})", unit="case", disable=not progress):
             case = brats_phantom(index, shape=shape, spacing=spacing, seed=seed, convention=LAYOUT_CONVENTIONS[layout], styles=styles)
             names.append(_write_case(draft, layout, index, case))
         if layout == "msd":
-            _write_text(os.path.join(draft, "dataset.json"), json.dumps(_msd_manifest(names), indent=2))
-        _write_text(os.path.join(draft, "README.txt"), _readme(settings))
-        _write_text(os.path.join(draft, _MANIFEST), json.dumps(_manifest(settings), indent=2))
-        try:
-            os.rename(draft, target)
-        except OSError:
-            if not _is_made(root, settings):  # raises where something else has come there
-                raise
-            logger.info("phantoms in %s were made by another process meanwhile: used", root)
-            return root
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    logger.info("made %d phantoms (synthetic, no patients) in %s: layout %s, seed %d", cases, root, layout, seed)
-    return root
+            write_phantom_text(os.path.join(draft, "dataset.json"), json.dumps(_msd_manifest(names), indent=2))
+
+    return make_phantom_folder(root, settings, _readme(settings), fill)
 
 
 def ensure_brats_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
@@ -347,26 +322,6 @@ def _checked_settings(
     return tuple(int(n) for n in shape), (x, y, z), tuple(styles)
 
 
-def _smooth_field(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], length_mm: float) -> np.ndarray:
-    """A stationary Gaussian field with mean 0 and variance exactly 1 at every voxel, float32.
-
-    White noise is smoothed along each axis by a Gaussian on a ring, whose weights have Euclidean norm 1, so that the
-    variance stays 1; on a ring no voxel is nearer to an edge than another. By FFT rather than by matrix products: those
-    are threaded, and ten times slower wherever another process holds the cores.
-    """
-    noise = rng.standard_normal(tuple(shape), dtype=np.float32)
-    if length_mm == 0:
-        return noise
-    wave = np.fft.rfftn(noise)
-    for axis, (size, step) in enumerate(zip(shape, spacing, strict=True)):
-        away = np.minimum(np.arange(size), size - np.arange(size)) * step
-        weights = np.exp(-0.5 * (away / length_mm) ** 2)
-        weights /= np.sqrt((weights**2).sum())
-        gain = np.fft.fft(weights).real[: wave.shape[axis]].astype(np.float32)  # real: the weights are symmetric
-        wave *= gain.reshape([-1 if k == axis else 1 for k in range(3)])
-    return np.fft.irfftn(wave, s=noise.shape, axes=(0, 1, 2)).astype(np.float32)
-
-
 def _scanner_affine(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
     """Voxels to mm: a few degrees of head tilt, half of the cases with flipped x and y axes (LPS), a centred origin."""
     angles = np.deg2rad(rng.uniform(-6, 6, size=3))
@@ -395,9 +350,9 @@ def _draw_latent(
     size = float(extent.min())
     axes = extent * np.array([0.40, 0.45, 0.42]) * rng.uniform(0.96, 1.04, size=3)
     radius = np.sqrt(((grid / axes[:, None, None, None]) ** 2).sum(0))
-    depth = (1 - radius) * axes.min() + 0.012 * size * _smooth_field(rng, shape, spacing, 0.08 * size)
+    depth = (1 - radius) * axes.min() + 0.012 * size * gaussian_field(rng, shape, spacing, 0.08 * size)
 
-    ambiguity = np.exp(0.3 * _smooth_field(rng, shape, spacing, 0.12 * size)).clip(0.6, 1.8)
+    ambiguity = np.exp(0.3 * gaussian_field(rng, shape, spacing, 0.12 * size)).clip(0.6, 1.8)
     side = rng.choice([-1.0, 1.0])
     centre = axes * np.array([side * rng.uniform(0.36, 0.46), rng.uniform(-0.35, 0.4), rng.uniform(-0.2, 0.35)])
     whole = size * rng.uniform(0.16, 0.21)
@@ -431,7 +386,7 @@ def _lump(
     """A bumpy ellipsoid as a signed distance in mm (nearly), positive inside; roughness and length in radii."""
     axes = radius * rng.uniform(0.82, 1.22, size=3)
     away = np.sqrt((((grid - centre[:, None, None, None]) / axes[:, None, None, None]) ** 2).sum(0))
-    bumps = _smooth_field(rng, shape, spacing, length * radius)
+    bumps = gaussian_field(rng, shape, spacing, length * radius)
     return ((1 - away) * radius + roughness * radius * bumps).astype(np.float32)
 
 
@@ -466,7 +421,7 @@ def _render_image(rng: np.random.Generator, latent: PhantomLatent, depth: np.nda
 
     # Sulci: the sheets where a smooth field changes sign wind as sulci do; they reach from the surface to a fixed
     # depth.
-    winding = np.abs(_smooth_field(rng, shape, spacing, 0.05 * size)) * 0.075 * size
+    winding = np.abs(gaussian_field(rng, shape, spacing, 0.05 * size)) * 0.075 * size
     to_csf = np.minimum(depth, winding + np.maximum(depth - 0.075 * size, 0))
     beside, above = np.abs(unit[0]) * extent[0] / 2, unit[2] * extent[2] / 2
     to_csf = np.minimum(to_csf, 0.008 * size + beside + 0.6 * np.maximum(0.09 * size - above, 0))  # between the halves
@@ -482,7 +437,7 @@ def _render_image(rng: np.random.Generator, latent: PhantomLatent, depth: np.nda
 
     # The blend has the width of about one rater sd, so that the border's vagueness can be read from the image.
     tc, wt, et = (_soft_step(latent.phi[k], 0.5) for k in range(3))
-    texture = 1 + 0.06 * _smooth_field(rng, shape, spacing, 0.03 * size) * wt
+    texture = 1 + 0.06 * gaussian_field(rng, shape, spacing, 0.03 * size) * wt
     image = np.empty((4, *shape), dtype=np.float32)
     signal = {name: np.array(values, dtype=np.float32) for name, values in _TISSUES.items()}
     for k in range(len(MODALITIES)):
@@ -527,11 +482,11 @@ def _write_case(root: str, layout: str, index: int, case: PhantomCase) -> str:
         name = f"BRATS_{index + 1:03d}"
         labels = os.path.join(root, "labelsTr", name)
         image = np.moveaxis(case.image[np.argsort(MSD_CHANNELS)], 0, -1)
-        _write_nifti(os.path.join(root, "imagesTr", name + ".nii.gz"), image, case.affine)
-        _write_nifti(labels + ".nii.gz", case.fused, case.affine)
+        write_phantom_volume(os.path.join(root, "imagesTr", name + ".nii.gz"), image, case.affine)
+        write_phantom_volume(labels + ".nii.gz", case.fused, case.affine)
         for rater, label in case.raters.items():
-            _write_nifti(f"{labels}_seg_{rater}.nii.gz", label, case.affine)
-        _write_nifti(labels + "_probability.nii.gz", probability, case.affine)
+            write_phantom_volume(f"{labels}_seg_{rater}.nii.gz", label, case.affine)
+        write_phantom_volume(labels + "_probability.nii.gz", probability, case.affine)
         return name
     if layout == "brats2023":
         name = f"BraTS-GLI-{index + 1:05d}-000"
@@ -545,36 +500,12 @@ def _write_case(root: str, layout: str, index: int, case: PhantomCase) -> str:
         stem, dtype = os.path.join(folder, name, name) + "_", np.int16
         images = {"t1ce": t1c, "t1": t1, "t2": t2, "flair": flair}
     for ending, array in images.items():
-        _write_nifti(f"{stem}{ending}.nii.gz", array.astype(dtype), case.affine)
-    _write_nifti(f"{stem}seg.nii.gz", case.fused, case.affine)
+        write_phantom_volume(f"{stem}{ending}.nii.gz", array.astype(dtype), case.affine)
+    write_phantom_volume(f"{stem}seg.nii.gz", case.fused, case.affine)
     for rater, label in case.raters.items():
-        _write_nifti(f"{stem}seg_{rater}.nii.gz", label, case.affine)
-    _write_nifti(f"{stem}probability.nii.gz", probability, case.affine)
+        write_phantom_volume(f"{stem}seg_{rater}.nii.gz", label, case.affine)
+    write_phantom_volume(f"{stem}probability.nii.gz", probability, case.affine)
     return name
-
-
-def _write_nifti(path: str, array: np.ndarray, affine: np.ndarray) -> None:
-    import nibabel
-
-    image = nibabel.Nifti1Image(np.asarray(array), affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Not nibabel's own writer: it puts the time into the gzip header, and equal phantoms would differ in bytes.
-    with open(path, "wb") as file:
-        file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-
-
-def _write_text(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-
-
-def _manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    from monai_jdt import __version__
-
-    return {"what": "phantoms: synthetic data, no patients", "monai_jdt": __version__, "settings": settings}
 
 
 def _readme(settings: Mapping[str, Any]) -> str:
@@ -588,7 +519,7 @@ def _readme(settings: Mapping[str, Any]) -> str:
     for number, style in enumerate(settings["styles"], start=1):
         numbers = ", ".join(f"{key} {value}" for key, value in style.items() if key != "name")
         lines.append(f"  {number}: {style['name']} ({numbers})")
-    return "\n".join([*lines, f"All settings are in {_MANIFEST}."])
+    return "\n".join([*lines, f"All settings are in {MANIFEST}."])
 
 
 def _msd_manifest(names: Sequence[str]) -> dict[str, Any]:
@@ -603,27 +534,3 @@ def _msd_manifest(names: Sequence[str]) -> dict[str, Any]:
         "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names],
         "test": [],
     }
-
-
-def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
-    """True: these phantoms are there. False: nothing is. Anything else raises FileExistsError."""
-    if not os.path.lexists(root):
-        return False
-    head, fix = f"{root}: expected a free name or these phantoms", "fix: name another folder, or remove this one"
-    if not os.path.isdir(root):
-        raise FileExistsError(f"{head}; came a file; {fix}")
-    content = os.listdir(root)
-    if not content:
-        return False
-    if _MANIFEST not in content:
-        raise FileExistsError(f"{head}; came a folder of other files; {fix}")
-    try:
-        with open(os.path.join(root, _MANIFEST), encoding="utf-8") as file:
-            made = json.load(file)["settings"]
-        differing = sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key))
-    except (ValueError, KeyError, TypeError) as error:
-        raise FileExistsError(f"{head}; came a {_MANIFEST} that cannot be read ({error}); {fix}") from error
-    if differing:
-        came = ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing)
-        raise FileExistsError(f"{head}; came phantoms with {came}; {fix}")
-    return True

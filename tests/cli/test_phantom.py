@@ -21,6 +21,21 @@ def test_phantom_makes_a_data_set(tmp_path, capsys):
     assert out.strip() == f"{dest}: 2 phantom cases, {raters} rater files, layout brats2023, seed 0"
 
 
+def test_phantom_in_qubiqs_layout(tmp_path, capsys):
+    dest = str(tmp_path / "set")
+    settings = ["--cases", "1", "--size", "16", "--layout", "qubiq2021", "--no-progress"]
+    code, out, _ = _run(capsys, "phantom", dest, "--dataset", "kidney", "--dataset", "brain-tumor", *settings)
+    assert code == 0
+    assert out.strip() == f"{dest}: 2 phantom cases, 12 rater files, layout qubiq2021, seed 0"
+    code, out, _ = _run(capsys, "phantom", str(tmp_path / "all"), *settings)
+    assert out.startswith(f"{tmp_path / 'all'}: 6 phantom cases")
+    code, _, err = _run(capsys, "phantom", str(tmp_path / "no"), "--dataset", "kidney")
+    assert (
+        err.splitlines()[-1]
+        == "monai_jdt: error: --dataset: expected with the layouts qubiq2020 and qubiq2021 only, came with brats2021"
+    )
+
+
 def test_errors_are_one_last_line(tmp_path, capsys):
     (tmp_path / "mine.txt").touch()
     code, out, err = _run(capsys, "phantom", str(tmp_path))

@@ -1,0 +1,125 @@
+"""A folder of phantoms: there as a whole or not at all, the same bytes for the same settings, and never over other files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+#: The file in a folder of phantoms that tells how they were made.
+MANIFEST = "phantom.json"
+
+
+def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fill: Callable[[str], None]) -> str:
+    """Make a folder of phantoms, or use the one that was made with the same settings.
+
+    It is filled under another name beside `root` and then renamed. Of two processes that make the same set at once, one
+    wins, and both use its files.
+
+    Args:
+        root: the folder to make; it may exist if it is empty.
+        settings: everything that the content depends on, JSON-plain, with "layout", "cases" and "seed".
+        readme: the text of its README.txt.
+        fill: writes the cases into the folder that it is given.
+
+    Returns:
+        `root`.
+
+    Raises:
+        FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms.
+    """
+    if _is_made(root, settings):
+        logger.info("phantoms (synthetic, no patients) are in %s already: reused", root)
+        return root
+    target = os.path.realpath(root)
+    parent, name = os.path.split(target)
+    os.makedirs(parent, exist_ok=True)
+    # A name of our own instead of tempfile's folder, whose mode (0700) would stay on the data set.
+    draft = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
+    os.mkdir(draft)
+    try:
+        fill(draft)
+        write_phantom_text(os.path.join(draft, "README.txt"), readme)
+        write_phantom_text(os.path.join(draft, MANIFEST), json.dumps(_manifest(settings), indent=2))
+        try:
+            os.rename(draft, target)
+        except OSError:
+            if not _is_made(root, settings):  # raises where something else has come there
+                raise
+            logger.info("phantoms in %s were made by another process meanwhile: used", root)
+            return root
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    layout, cases, seed = (settings[key] for key in ("layout", "cases", "seed"))
+    logger.info("made %d phantoms (synthetic, no patients) in %s: layout %s, seed %d", cases, root, layout, seed)
+    return root
+
+
+def write_phantom_volume(path: str, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write a NIfTI file whose bytes depend on the voxels only; its folder is made.
+
+    Args:
+        path: the `.nii.gz` file.
+        array: the voxels.
+        affine: `(4, 4)`, voxels to mm.
+    """
+    import nibabel
+
+    image = nibabel.Nifti1Image(np.asarray(array), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # Not nibabel's own writer: it puts the time into the gzip header, and equal phantoms would differ in bytes.
+    with open(path, "wb") as file:
+        file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def write_phantom_text(path: str, text: str) -> None:
+    """Write a text file that ends in a new line.
+
+    Args:
+        path: the file.
+        text: its content.
+    """
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+
+
+def _manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    from monai_jdt import __version__
+
+    return {"what": "phantoms: synthetic data, no patients", "monai_jdt": __version__, "settings": settings}
+
+
+def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
+    """True: these phantoms are there. False: nothing is. Anything else raises FileExistsError."""
+    if not os.path.lexists(root):
+        return False
+    head, fix = f"{root}: expected a free name or these phantoms", "fix: name another folder, or remove this one"
+    if not os.path.isdir(root):
+        raise FileExistsError(f"{head}; came a file; {fix}")
+    content = os.listdir(root)
+    if not content:
+        return False
+    if MANIFEST not in content:
+        raise FileExistsError(f"{head}; came a folder of other files; {fix}")
+    try:
+        with open(os.path.join(root, MANIFEST), encoding="utf-8") as file:
+            made = json.load(file)["settings"]
+        differing = sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(f"{head}; came a {MANIFEST} that cannot be read ({error}); {fix}") from error
+    if differing:
+        came = ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing)
+        raise FileExistsError(f"{head}; came phantoms with {came}; {fix}")
+    return True
