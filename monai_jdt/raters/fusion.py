@@ -1,13 +1,22 @@
-"""From several raters' label maps to one label: the raters' average (soft) and their majority (hard)."""
+"""From several raters' label maps to one label, soft or hard.
+
+**Missing and empty raters**, the same in every fusion here and in :mod:`monai_jdt.raters.staple`. A rater of weight 0 is
+*missing*: whatever stands in its place in the stack is not read. A rater who is there and marked nothing is *empty*: that is an
+answer, background everywhere, and counts as one. If nobody is there, a fusion raises.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 
 from monai_jdt.data.regions import region_convention
+
+#: Voxels worked on at once, so that a block of each intermediate stays in the processor's cache.
+_BLOCK = 1 << 16
 
 #: Every way of saying which label values make which channels; :func:`named_regions` explains them.
 RegionSpec: TypeAlias = str | Mapping[str, int | Sequence[int]] | Sequence[int | Sequence[int]]
@@ -56,6 +65,25 @@ def _as_group(entry: int | Sequence[int]) -> tuple[int, ...]:
     return values
 
 
+@dataclass(frozen=True, eq=False)
+class RaterEstimates:
+    """What a fusion estimated about the raters; a field that it does not estimate is None, NaN stands for a missing rater.
+
+    Args:
+        weights: `(R,)` float64, >= 0, sum 1: the share of each rater in an average. A missing rater has 0.
+        sensitivity: `(R, C)` float64 in [0, 1]: P(rater marks the region | the voxel is in it).
+        specificity: `(R, C)` float64 in [0, 1]: P(rater does not mark the region | the voxel is not in it).
+        confusion: `(R, L, L)` float64: entry (r, i, j) is P(rater r says values[i] | the truth is values[j]).
+        values: the L label values of `confusion`, in order.
+    """
+
+    weights: torch.Tensor | None = None
+    sensitivity: torch.Tensor | None = None
+    specificity: torch.Tensor | None = None
+    confusion: torch.Tensor | None = None
+    values: tuple[int, ...] | None = None
+
+
 def region_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> torch.Tensor:
     """Count, for each region and voxel, the raters that put the voxel into the region.
 
@@ -72,6 +100,24 @@ def region_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) ->
         ValueError: for a stack without raters, or no region.
         TypeError: for votes that are not whole numbers by dtype.
     """
+    votes, groups = checked_votes(votes, regions)
+    # a count of few raters fits a byte, and bytes need no conversion: half the time
+    narrow = votes.shape[0] <= 255
+    counts = torch.zeros((len(groups), *votes.shape[1:]), dtype=torch.uint8 if narrow else torch.int16, device=votes.device)
+    for rater in votes:
+        for channel, group in zip(counts, groups, strict=True):
+            member = region_members(rater, group)
+            channel += member.view(torch.uint8) if narrow else member
+    return counts.to(torch.int16)
+
+
+def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> tuple[torch.Tensor, tuple[tuple[int, ...], ...]]:
+    """A plain stack of whole numbers, and the regions as groups of values.
+
+    Raises:
+        ValueError: for a stack without raters, or no region.
+        TypeError: for votes that are not whole numbers by dtype.
+    """
     if votes.ndim < 1 or votes.shape[0] == 0:
         raise ValueError(f"expected votes (R, *S) of at least one rater, came shape {tuple(votes.shape)}")
     if votes.is_floating_point() or votes.is_complex():
@@ -79,15 +125,49 @@ def region_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) ->
     groups = tuple(_as_group(entry) for entry in regions)
     if not groups:
         raise ValueError("expected at least one region, came none")
-    votes = votes.to(torch.uint8) if votes.dtype == torch.bool else votes
-    counts = torch.zeros((len(groups), *votes.shape[1:]), dtype=torch.int16, device=votes.device)
-    for rater in votes:
-        for channel, group in zip(counts, groups, strict=True):
-            member = rater == group[0]
-            for value in group[1:]:
-                member |= rater == value
-            channel += member
-    return counts
+    return votes.to(torch.uint8) if votes.dtype == torch.bool else votes, groups
+
+
+def region_members(labels: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
+    """Bool, of the shape of `labels`: where the value is one of the group's."""
+    member = labels == group[0]
+    for value in group[1:]:
+        member |= labels == value
+    return member
+
+
+def checked_rater_weights(rater_weights: torch.Tensor | Sequence[float] | None, raters: int) -> torch.Tensor:
+    """The share of each rater.
+
+    Args:
+        rater_weights: `(R,)`, finite, >= 0, 0 = missing; None: 1 each.
+        raters: R.
+
+    Returns:
+        `(R,)` float64 on the CPU, sum 1.
+
+    Raises:
+        ValueError: for another length, a negative or non-finite weight, or weights that are all 0.
+    """
+    if rater_weights is None:
+        return torch.full((raters,), 1 / raters, dtype=torch.float64)
+    weights = torch.as_tensor(rater_weights).detach().to("cpu", torch.float64)
+    if weights.shape != (raters,):
+        raise ValueError(f"rater_weights: expected one weight for each of {raters} raters, came shape {tuple(weights.shape)}")
+    if not (torch.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"rater_weights: expected finite numbers >= 0, came {weights.tolist()}")
+    if not weights.any():
+        raise ValueError(f"rater_weights: expected at least one rater with a weight > 0, came {weights.tolist()}")
+    weights = weights / weights.max()  # first, so that the sum cannot overflow
+    return weights / weights.sum()
+
+
+def _present(votes: torch.Tensor, rater_weights: torch.Tensor | Sequence[float] | None) -> torch.Tensor:
+    """The stack without its missing raters."""
+    if rater_weights is None or votes.ndim < 1 or votes.shape[0] == 0:
+        return votes
+    there = checked_rater_weights(rater_weights, votes.shape[0]) > 0
+    return votes if there.all() else votes[there.to(votes.device)]
 
 
 def fuse_average(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> torch.Tensor:
@@ -109,7 +189,142 @@ def fuse_average(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) ->
     return region_votes(votes, regions).to(torch.float32) / votes.shape[0]
 
 
-def fuse_majority(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> torch.Tensor:
+def fuse_weighted(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+) -> torch.Tensor:
+    """The weighted share of raters that put each voxel into each region: a soft label.
+
+    Args:
+        votes: label values `(R, *S)`, as in :func:`region_votes`.
+        regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: `(R,)`, finite, >= 0, any scale; 0 = the rater is missing. None or all equal: :func:`fuse_average`.
+
+    Returns:
+        `(C, *S)`, float32, in [0, 1]. Regions that are classes sum to 1; nested regions stay nested.
+
+    Raises:
+        ValueError: as :func:`region_votes`, and for weights that are not R finite numbers >= 0 or are all 0.
+        TypeError: as :func:`region_votes`.
+
+    Example:
+        >>> votes = torch.tensor([[0, 1, 4], [0, 4, 4], [9, 9, 9]])
+        >>> fuse_weighted(votes, [[1, 4], 4], [3, 1, 0])
+        tensor([[0.0000, 1.0000, 1.0000],
+                [0.0000, 0.2500, 1.0000]])
+    """
+    votes, groups = checked_votes(votes, regions)
+    weights = checked_rater_weights(rater_weights, votes.shape[0])
+    speaking = weights > 0
+    if len(weights[speaking].unique()) == 1:
+        return fuse_average(_present(votes, weights), groups)
+    label = torch.zeros((len(groups), *votes.shape[1:]), dtype=torch.float32, device=votes.device)
+    flat, channels = votes.reshape(votes.shape[0], -1), label.view(len(groups), -1)
+    # blocks that stay in the cache: one pass over the votes, one over the label
+    for start in range(0, flat.shape[1], _BLOCK):
+        for rater, weight in zip(flat[:, start : start + _BLOCK], weights.tolist(), strict=True):
+            if weight > 0:
+                for channel, group in zip(channels[:, start : start + _BLOCK], groups, strict=True):
+                    channel.add_(region_members(rater, group).to(torch.float32), alpha=weight)
+    return label.clamp_(0, 1)
+
+
+def dice_weights(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+    *,
+    paper_compatible: bool = False,
+) -> torch.Tensor:
+    """The share of each rater by its Dice with the raters' majority, as in the QUBIQ experiments of arXiv:2303.16296.
+
+    With region c of rater r as the set A_rc and the majority M_c of :func:`fuse_majority`,
+    `d_r = 2 sum_c |A_rc & M_c| / sum_c (|A_rc| + |M_c|)` and `w_r = d_r / sum d`. One weight a rater, over all regions, so that
+    classes still sum to 1 and nested regions stay nested. Regions that hold the value 0 (background) are not judged by, unless
+    there are no others.
+
+    Args:
+        votes: label values `(R, *S)`, as in :func:`region_votes`.
+        regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
+        paper_compatible: a rater that has no voxel in common with the majority gets d = 1, as in the published code, instead
+            of 0.
+
+    Returns:
+        `(R,)` float64, sum 1; 0 for a missing rater. An empty rater gets 0. Where all would weigh 0 (an empty majority: nobody
+        agrees with anybody), the raters that are there weigh the same, with `paper_compatible` too.
+
+    Raises:
+        ValueError: as :func:`fuse_weighted`.
+        TypeError: as :func:`region_votes`.
+
+    Example:
+        >>> votes = torch.tensor([[0, 1, 1], [0, 1, 1], [0, 0, 0]])
+        >>> dice_weights(votes, [1]).tolist()
+        [0.5, 0.5, 0.0]
+    """
+    votes, groups = checked_votes(votes, regions)
+    there = checked_rater_weights(rater_weights, votes.shape[0]) > 0
+    judged = tuple(group for group in groups if 0 not in group) or groups
+    flat = votes.reshape(votes.shape[0], -1)
+    present = there.nonzero().flatten().tolist()
+    common = torch.zeros(votes.shape[0], dtype=torch.int64, device=votes.device)
+    sizes = torch.zeros_like(common)
+    majority_size = torch.zeros((), dtype=torch.int64, device=votes.device)
+    for start in range(0, flat.shape[1], _BLOCK):
+        block = flat[:, start : start + _BLOCK]
+        for group in judged:
+            members = [region_members(block[r], group) for r in present]
+            count = members[0].to(torch.int16)
+            for member in members[1:]:
+                count += member
+            majority = count >= len(present) // 2 + 1
+            majority_size += torch.count_nonzero(majority)
+            for r, member in zip(present, members, strict=True):
+                sizes[r] += torch.count_nonzero(member)
+                common[r] += torch.count_nonzero(member & majority)
+    both = (sizes + majority_size).to("cpu", torch.float64)
+    common = common.cpu()
+    dice = torch.where(common > 0, 2 * common / both, 1.0 if paper_compatible else 0.0)
+    dice = torch.where(there, dice, 0.0)
+    return checked_rater_weights(dice if dice.any() else there, len(dice))
+
+
+def fuse_dice_weighted(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+    *,
+    paper_compatible: bool = False,
+) -> torch.Tensor:
+    """The average of raters weighted by :func:`dice_weights`: raters near the majority count more.
+
+    Args:
+        votes: label values `(R, *S)`, as in :func:`region_votes`.
+        regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: as in :func:`dice_weights`.
+        paper_compatible: as in :func:`dice_weights`.
+
+    Returns:
+        `(C, *S)`, float32, in [0, 1].
+
+    Raises:
+        ValueError: as :func:`fuse_weighted`.
+        TypeError: as :func:`region_votes`.
+
+    Example:
+        >>> fuse_dice_weighted(torch.tensor([[0, 1, 1], [0, 1, 1], [0, 0, 0]]), [1])
+        tensor([[0., 1., 1.]])
+    """
+    return fuse_weighted(votes, regions, dice_weights(votes, regions, rater_weights, paper_compatible=paper_compatible))
+
+
+def fuse_majority(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+) -> torch.Tensor:
     """The voxels that more than half of the raters put into each region: the hard label.
 
     At least `R // 2 + 1` raters must agree, so a tie is background. Regions are judged one by one: a voxel where half
@@ -118,6 +333,7 @@ def fuse_majority(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
         regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: `(R,)`, 0 = the rater is missing and does not count in R; other values say only that it is there.
 
     Returns:
         `(C, *S)`, float32, 0 or 1.
@@ -128,4 +344,82 @@ def fuse_majority(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -
         tensor([[0., 1., 1.],
                 [0., 0., 1.]])
     """
+    votes = _present(votes, rater_weights)
     return (region_votes(votes, regions) >= votes.shape[0] // 2 + 1).to(torch.float32)
+
+
+def fuse_intersection(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+) -> torch.Tensor:
+    """The voxels that every rater put into each region; an empty rater empties it.
+
+    Args:
+        votes: label values `(R, *S)`, as in :func:`region_votes`.
+        regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
+
+    Returns:
+        `(C, *S)`, float32, 0 or 1. Classes need not sum to 1: where raters differ, no class has all of them.
+
+    Example:
+        >>> fuse_intersection(torch.tensor([[0, 1, 4], [0, 4, 4]]), [[1, 4], 4])
+        tensor([[0., 1., 1.],
+                [0., 0., 1.]])
+    """
+    votes = _present(votes, rater_weights)
+    return (region_votes(votes, regions) == votes.shape[0]).to(torch.float32)
+
+
+def fuse_union(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+) -> torch.Tensor:
+    """The voxels that any rater put into each region; an empty rater adds nothing.
+
+    Args:
+        votes: label values `(R, *S)`, as in :func:`region_votes`.
+        regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
+
+    Returns:
+        `(C, *S)`, float32, 0 or 1. Classes may sum to more than 1 where raters differ.
+
+    Example:
+        >>> fuse_union(torch.tensor([[0, 1, 4], [0, 4, 0]]), [[1, 4], 4])
+        tensor([[0., 1., 1.],
+                [0., 1., 1.]])
+    """
+    return (region_votes(_present(votes, rater_weights), regions) > 0).to(torch.float32)
+
+
+def fuse_random(
+    votes: torch.Tensor,
+    regions: Sequence[int | Sequence[int]],
+    rater_weights: torch.Tensor | Sequence[float] | None = None,
+    *,
+    seed: int | torch.Generator = 0,
+) -> torch.Tensor:
+    """One rater's own label, drawn with probability proportional to the weights.
+
+    Args:
+        votes: label values `(R, *S)`, as in :func:`region_votes`.
+        regions: one entry a channel, as in :func:`region_votes`.
+        rater_weights: `(R,)`, as in :func:`fuse_weighted`; a missing rater is never drawn, an empty one may be.
+        seed: a number (the same number and R give the same rater), or a generator on the CPU that is advanced.
+
+    Returns:
+        `(C, *S)`, float32, 0 or 1.
+
+    Example:
+        >>> fuse_random(torch.tensor([[0, 1], [1, 1], [0, 4]]), [1, 4], [0, 0, 2])
+        tensor([[0., 0.],
+                [0., 1.]])
+    """
+    checked_votes(votes, regions)
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    weights = checked_rater_weights(rater_weights, votes.shape[0])
+    rater = int(torch.multinomial(weights, 1, generator=generator))
+    return fuse_average(votes[rater : rater + 1], regions)
