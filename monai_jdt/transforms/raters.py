@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +17,29 @@ from monai.utils import convert_to_tensor, ensure_tuple_rep
 
 from monai_jdt.data.inspection import AFFINE_TOLERANCE
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.raters.fusion import RegionSpec, fuse_average, fuse_majority, named_regions
+from monai_jdt.raters.fusion import (
+    RegionSpec,
+    checked_rater_weights,
+    fuse_dice_weighted,
+    fuse_intersection,
+    fuse_majority,
+    fuse_random,
+    fuse_union,
+    fuse_weighted,
+    named_regions,
+)
+from monai_jdt.raters.staple import fuse_multilabel_staple, fuse_staple
 
-_FUSIONS: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torch.Tensor]] = {
-    "average": fuse_average,
+_FUSIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "average": fuse_weighted,
+    "dice_weighted": fuse_dice_weighted,
+    "intersection": fuse_intersection,
     "majority": fuse_majority,
+    "multilabel_staple": fuse_multilabel_staple,
+    "random": fuse_random,
+    "staple": fuse_staple,
+    "union": fuse_union,
+    "weighted": fuse_weighted,
 }
 
 
@@ -135,11 +154,29 @@ class LoadRatersd(MapTransform):
 class FuseRaters(Transform):
     """Fuse a stack of raters into one label with a channel a region.
 
+    | method | label | what it is |
+    |---|---|---|
+    | `"average"` | soft | :func:`monai_jdt.raters.fuse_average`; with rater weights, who weighs 0 is missing, the others count alike |
+    | `"weighted"` | soft | :func:`monai_jdt.raters.fuse_weighted`, which needs rater weights |
+    | `"dice_weighted"` | soft | :func:`monai_jdt.raters.fuse_dice_weighted` |
+    | `"staple"` | soft | :func:`monai_jdt.raters.fuse_staple` |
+    | `"majority"` | hard | :func:`monai_jdt.raters.fuse_majority`; a tie is background |
+    | `"multilabel_staple"` | hard | :func:`monai_jdt.raters.fuse_multilabel_staple` |
+    | `"intersection"`, `"union"` | hard | :func:`monai_jdt.raters.fuse_intersection`, :func:`monai_jdt.raters.fuse_union` |
+    | `"random"` | hard | :func:`monai_jdt.raters.fuse_random`: one rater, always the same of a case, so that it may be cached |
+
+    For another rater at every visit there is :class:`RandSampleRater`.
+
     Args:
         regions: the channels, in any spelling of :func:`monai_jdt.raters.named_regions`: `"brats2021"`,
             `{"cord": [1]}`, `[[1, 4], [1, 2, 4], [4]]`.
-        method: `"average"` (:func:`monai_jdt.raters.fuse_average`) or `"majority"`
-            (:func:`monai_jdt.raters.fuse_majority`).
+        method: a row of the table.
+        rater_weights: one number a rater, for stacks of always the same raters; 0 = missing.
+        paper_compatible: for `"dice_weighted"`, see :func:`monai_jdt.raters.dice_weights`.
+        seed: for `"random"`; the choice depends on it and on the votes.
+
+    Raises:
+        ValueError: for another method, or an option that the method does not take.
 
     Example:
         >>> votes = torch.tensor([[0, 1, 2], [0, 1, 0]])
@@ -147,25 +184,48 @@ class FuseRaters(Transform):
         metatensor([[0.0000, 1.0000, 0.5000]])
     """
 
-    def __init__(self, regions: RegionSpec, method: str = "average") -> None:
+    def __init__(
+        self,
+        regions: RegionSpec,
+        method: str = "average",
+        rater_weights: Sequence[float] | None = None,
+        paper_compatible: bool = False,
+        seed: int = 0,
+    ) -> None:
         if method not in _FUSIONS:
             raise ValueError(f"expected method among {sorted(_FUSIONS)}, came {method!r}")
+        if paper_compatible and method != "dice_weighted":
+            raise ValueError(f"paper_compatible: expected False with method {method!r}, came True; it is for 'dice_weighted'")
         self.method = method
         self.regions = named_regions(regions)
+        self.rater_weights = None if rater_weights is None else tuple(float(w) for w in rater_weights)
+        self.paper_compatible = paper_compatible
+        self.seed = seed
 
-    def __call__(self, votes: torch.Tensor) -> MetaTensor:
+    def __call__(self, votes: torch.Tensor, rater_weights: torch.Tensor | Sequence[float] | None = None) -> MetaTensor:
         """Fuse.
 
         Args:
             votes: label values `(R, *S)`, integer dtype.
+            rater_weights: `(R,)`, 0 = missing; None: those of the constructor.
 
         Returns:
             Label `(C, *S)`, float32, in [0, 1], with the affine and meta of the votes.
         """
-        label = _FUSIONS[self.method](convert_to_tensor(votes, track_meta=False), tuple(self.regions.values()))
-        if isinstance(votes, MetaTensor):
-            return MetaTensor(label, meta=dict(votes.meta), applied_operations=votes.applied_operations)
-        return MetaTensor(label)
+        stack = convert_to_tensor(votes, track_meta=False)
+        weights = self.rater_weights if rater_weights is None else rater_weights
+        options: dict[str, Any] = {}
+        if self.method == "weighted" and weights is None:
+            fix = "give rater_weights, or use 'average'"
+            raise ValueError(f"rater_weights: expected one weight a rater for method 'weighted', came None; fix: {fix}")
+        if self.method == "average" and weights is not None:
+            weights = [float(w > 0) for w in checked_rater_weights(weights, len(stack)).tolist()]
+        if self.method == "dice_weighted":
+            options["paper_compatible"] = self.paper_compatible
+        if self.method == "random":
+            options["seed"] = zlib.crc32(stack.cpu().contiguous().numpy().tobytes(), self.seed & 0xFFFFFFFF)
+        label = _FUSIONS[self.method](stack, tuple(self.regions.values()), weights, **options)
+        return with_meta_of(votes, label)
 
 
 class FuseRatersd(MapTransform):
@@ -177,6 +237,13 @@ class FuseRatersd(MapTransform):
         method: see :class:`FuseRaters`; one for all keys, or one a key.
         output_keys: where the labels go, one a key; None: in place of the stacks.
         allow_missing_keys: leave out a key that the item does not have.
+        rater_weights: see :class:`FuseRaters`.
+        weights_key: key of the item's own rater weights `(R,)`, as :class:`PadRatersd` writes them; None: `rater_weights`.
+        paper_compatible: see :class:`FuseRaters`; used by those of the methods that are `"dice_weighted"`.
+        seed: see :class:`FuseRaters`.
+
+    Raises:
+        ValueError: as :class:`FuseRaters`, and if output keys repeat.
 
     Example:
         >>> both = FuseRatersd(["votes", "votes"], "brats2023", ["average", "majority"], ["label", "majority"])
@@ -191,19 +258,35 @@ class FuseRatersd(MapTransform):
         method: str | Sequence[str] = "average",
         output_keys: KeysCollection | None = None,
         allow_missing_keys: bool = False,
+        rater_weights: Sequence[float] | None = None,
+        weights_key: Hashable | None = None,
+        paper_compatible: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
         if len(set(self.output_keys)) < len(self.keys):
             raise ValueError(f"expected one output key for each of {self.keys}, all different, came {self.output_keys}")
-        self.fusions = tuple(FuseRaters(regions, m) for m in ensure_tuple_rep(method, len(self.keys)))
+        methods = ensure_tuple_rep(method, len(self.keys))
+        if paper_compatible and "dice_weighted" not in methods:
+            raise ValueError(f"paper_compatible: expected False with method {method!r}, came True; it is for 'dice_weighted'")
+        self.fusions = tuple(FuseRaters(regions, m, rater_weights, paper_compatible and m == "dice_weighted", seed) for m in methods)
+        self.weights_key = weights_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Fuse each key's stack; the item given is not changed."""
         d = dict(data)
+        weights = None if self.weights_key is None else data[self.weights_key]
         for key, output_key, fusion in self.key_iterator(d, self.output_keys, self.fusions):
-            d[output_key] = fusion(data[key])
+            d[output_key] = fusion(data[key], weights)
         return d
+
+
+def with_meta_of(source: Any, value: torch.Tensor) -> MetaTensor:
+    """`value` as a MetaTensor with the affine, meta and applied operations of `source`, if that is one."""
+    if isinstance(source, MetaTensor):
+        return MetaTensor(value, meta=dict(source.meta), applied_operations=list(source.applied_operations))
+    return MetaTensor(value)
 
 
 def _one_problem(where: str, expected: str, came: str, fix: str) -> DataProblemError:
