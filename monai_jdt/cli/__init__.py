@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import typer
 
 from monai_jdt.cli.bundle import bundle_verbs
+from monai_jdt.cli.check import check_command
+from monai_jdt.cli.datalist import datalist_command
 from monai_jdt.cli.demo import demo_command
 from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.phantom import phantom_command
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 
 app.add_typer(bundle_verbs, name="bundle")
+app.command("check")(check_command)
+app.command("datalist")(datalist_command)
 app.command("demo")(demo_command)
 app.command("figure")(figure_command)
 app.command("phantom")(phantom_command)

@@ -15,6 +15,7 @@ class DataProblem:
         expected: what should be there.
         came: what is there.
         fix: what the user can do.
+        fatal: False for a warning: legal, but worth a look. Its line begins with "warning: ".
 
     Example:
         >>> print(DataProblem("case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
@@ -25,9 +26,10 @@ class DataProblem:
     expected: str
     came: str
     fix: str
+    fatal: bool = True
 
     def __str__(self) -> str:
-        return f"{self.where}: expected {self.expected}; came {self.came}; fix: {self.fix}"
+        return f"{'' if self.fatal else 'warning: '}{self.where}: expected {self.expected}; came {self.came}; fix: {self.fix}"
 
 
 class DataProblemError(ValueError):

@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 
 from monai_jdt.data import (
+    QUBIQ_SETS,
     DataProblem,
     DataProblemError,
     brats_datalist,
     check_items,
     find_problems,
+    qubiq_datalist,
     region_convention,
     write_brats_phantoms,
+    write_qubiq_phantoms,
 )
 
 VALUES = region_convention("brats2021").values
+SEED = 1  # in so small phantoms some seeds have a rater who marks nothing
 
 
 @pytest.fixture
 def items(tmp_path):
-    root = write_brats_phantoms(tmp_path / "set", cases=2, shape=(12, 12, 12), progress=False)
+    root = write_brats_phantoms(tmp_path / "set", cases=2, shape=(12, 12, 12), seed=SEED, progress=False)
     return brats_datalist(root)
 
 
@@ -55,7 +59,7 @@ def test_good_data_has_no_problem(items, tmp_path):
     assert _problems(items) == []
     assert _problems(items, read="headers") == []
     assert check_items(items, channels=4, label_values=VALUES, progress=False) is None
-    msd = brats_datalist(write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), layout="msd", progress=False))
+    msd = brats_datalist(write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), seed=SEED, layout="msd", progress=False))
     assert _problems(msd, label_values=(0, 1, 2, 3)) == []
 
 
@@ -97,7 +101,7 @@ def test_truncated_plain_file(items, tmp_path):
     with open(path, "wb") as file:
         file.write(content[:-10])
     items[0]["raters"][0] = path
-    assert _problems(items, read="headers") == []
+    assert _only(items, read="headers").came.endswith("truncated)")  # the size tells
     assert _only(items).where == path
 
 
@@ -113,7 +117,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(items):
 
 
 @pytest.mark.parametrize("read", ["full", "headers"])
-@pytest.mark.parametrize("content", [b"", b"not an image at all" * 40, gzip.compress(b"rubbish" * 100)])
+@pytest.mark.parametrize("content", [b"", b"not an image at all" * 40, gzip.compress(b"rubbish" * 100, mtime=0)])
 def test_garbage(items, read, content):
     path = items[0]["raters"][0]
     with open(path, "wb") as file:
@@ -188,7 +192,7 @@ def test_channels(items, tmp_path):
     items[0]["image"] = items[0]["image"][:3]
     assert _only(items).came == "3"
     assert _problems(items, channels=None) == []
-    msd = brats_datalist(write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), layout="msd", progress=False))
+    msd = brats_datalist(write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), seed=SEED, layout="msd", progress=False))
     _rewrite(msd[0]["image"], lambda voxels: voxels[..., :3])
     labels = {"label_values": (0, 1, 2, 3)}
     assert _only(msd, **labels).came == "3 (shape (12, 12, 12, 3))"
@@ -202,6 +206,193 @@ def test_probability_is_looked_at(items):
 
 def test_a_case_twice(items):
     assert _only([*items, items[0]]).where == items[0]["case"]
+    tasks = [{**items[0], "task": task} for task in ("a", "b")]
+    assert _problems(tasks) == []
+    assert _only([*tasks, tasks[1]]).came == "it is there again"
+
+
+def test_warnings_are_told_and_do_not_fail(items, caplog):
+    _rewrite(items[0]["raters"][1], lambda voxels: voxels * 0)
+    _rewrite(items[0]["raters"][2], lambda _: np.array(nibabel.load(items[0]["raters"][0]).dataobj), dtype=np.int16)
+    empty, copy = _problems(items)
+    assert (empty.fatal, empty.where, empty.came) == (False, items[0]["raters"][1], "none: every value of 1728 is 0")
+    assert (copy.fatal, copy.where, copy.came) == (False, items[0]["raters"][2], f"the voxels of {items[0]['raters'][0]}")
+    assert str(copy).startswith(f"warning: {copy.where}: expected a drawing of the rater's own; came the voxels of ")
+    assert _problems(items, read="headers") == []
+    check_items(items, channels=4, label_values=VALUES, progress=False)
+    assert [record.getMessage() for record in caplog.records] == [str(empty), str(copy)]
+    # two raters who marked nothing are no copies of each other
+    _rewrite(items[0]["raters"][2], lambda voxels: voxels * 0)
+    assert [problem.expected for problem in _problems(items)] == ["a mark", "a mark"]
+
+
+def test_many_warnings_are_counted(caplog):
+    items = [{"case": f"c{n}", "image": __file__, "raters": ["x"]} for n in range(3)]
+    with pytest.raises(DataProblemError):
+        check_items(items, raters=2, progress=False)
+    assert sum("expected 2 raters; came 1" in record.getMessage() for record in caplog.records) == 3
+
+
+def test_number_of_raters(items):
+    items = [{**item, "raters": item["raters"][:n]} for item, n in zip(items, (3, 4), strict=True)]
+    few = _only(items, raters=4)
+    assert str(few) == f"warning: {items[0]['case']}: expected 4 raters; came 3; fix: add the missing files, if they should be there"
+    assert _only(items, raters=3).fix == "see which files are too many"
+
+
+def test_voxel_size_and_order_of_axes(items):
+    path = items[0]["raters"][0]
+    _rewrite(path, affine=nibabel.load(path).affine @ np.diag([1, 1, 2, 1]))
+    problem = _only(items, read="headers")
+    assert (problem.expected, problem.came) == (f"voxels of 1 x 1 x 1.2 mm, as {items[0]['image'][0]}", "1 x 1 x 2.4 mm")
+    _rewrite(path, lambda voxels: np.moveaxis(voxels[:, :, :8], 2, 0))
+    for file in (*items[0]["image"], *items[0]["raters"][1:]):
+        _rewrite(file, lambda voxels: voxels[:, :, :8])
+    _rewrite(items[0]["probability"], lambda voxels: voxels[:, :, :8])
+    problem = _only(items, read="headers")
+    assert (problem.came, problem.fix) == (
+        "(8, 12, 12), the same axes in another order",
+        "move its slice axis to where the image has it",
+    )
+
+
+def test_last_axes_of_length_one_are_no_difference(items):
+    _rewrite(items[0]["raters"][0], lambda voxels: voxels[..., None, None])
+    assert _problems(items) == []
+    _rewrite(items[0]["raters"][0], lambda voxels: voxels[None, ..., 0, 0])
+    assert _only(items).fix == "write it without them"
+
+
+@pytest.mark.parametrize(
+    ("values", "came", "fix"),
+    [
+        ([0, 1.0000001, 2, 4], "1.00000012 (an inexact scale factor)", "round the values, and save them as integers"),
+        ([0, 0.25, 0.5, 0.75], "0.25, 0.5, 0.75 (multiples of 0.25)", "divide by that number, and save the values as integers"),
+        ([0, 0.25, 0.6, 1], "0.25, 0.6", "resample labels with nearest-neighbour only"),
+        ([0, 1, 2, 4], None, None),
+    ],
+)
+def test_scaled_floats(items, values, came, fix):
+    _rewrite(items[0]["raters"][0], lambda voxels: np.resize(np.float32(values), voxels.shape))
+    if came is None:
+        assert _problems(items) == []
+    else:
+        problem = _only(items)
+        assert (problem.expected, problem.came, problem.fix) == ("whole label values", came, fix)
+
+
+def test_a_label_by_a_slope_in_the_header(items):
+    path = items[0]["raters"][0]
+    image = nibabel.load(path)
+    voxels = np.array(image.dataobj).astype(np.int16) * 50
+    scaled = nibabel.Nifti1Image(voxels, image.affine)
+    scaled.header.set_slope_inter(0.02, 0)
+    nibabel.save(scaled, path)
+    assert np.unique(nibabel.load(path).get_fdata()).size > 2
+    assert all("scale" in problem.came or problem.expected == "whole label values" for problem in _problems(items))
+
+
+def test_listed_twice_and_the_image_as_a_rater(items):
+    raters, image = items[0]["raters"], items[0]["image"][0]
+    items[0]["raters"] = [*raters, raters[0], image]
+    again, itself = _problems(items)
+    assert (again.where, again.came) == (raters[0], "it is there again")
+    assert (itself.where, itself.came) == (image, "the image itself")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_formats_of_itk(tmp_path, suffix):
+    import SimpleITK
+
+    def write(name, array, spacing=(1.0, 1.0, 2.0), origin=(5.0, 6.0, 7.0)):
+        image = SimpleITK.GetImageFromArray(array)
+        image.SetSpacing(spacing)
+        image.SetOrigin(origin)
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+        return str(tmp_path / name)
+
+    rng = np.random.default_rng(0)
+    marks = [(rng.random((7, 8, 9)) > 0.5).astype(np.uint8) for _ in range(2)]
+    item = {"case": "0001", "image": write("i" + suffix, rng.random((7, 8, 9), dtype=np.float32))}
+    item["raters"] = [write(f"r{n}{suffix}", mark) for n, mark in enumerate(marks)]
+    # the same grid in a NIfTI file: x and y point the other way there
+    nifti = str(tmp_path / "r.nii.gz")
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    affine[:3, 3] = (-5, -6, 7)
+    nibabel.save(nibabel.Nifti1Image(marks[0][::-1].copy().transpose(2, 1, 0), affine), nifti)
+    item["raters"].append(nifti)
+    for read in ("full", "headers"):
+        assert _problems([item], channels=1, label_values=(0, 1), read=read) == []
+    moved = write("moved" + suffix, marks[1], origin=(5.0, 6.0, 17.0))
+    problem = _only([{**item, "raters": [moved]}], channels=1, read="headers")
+    assert (problem.where, problem.came) == (moved, "one that is 10 mm off, origin [-5.0, -6.0, 17.0]")
+    vector = SimpleITK.GetImageFromArray(rng.random((7, 8, 9, 4), dtype=np.float32), isVector=True)
+    vector.SetSpacing((1.0, 1.0, 2.0))
+    vector.SetOrigin((5.0, 6.0, 7.0))
+    SimpleITK.WriteImage(vector, str(tmp_path / ("v" + suffix)))
+    for read in ("full", "headers"):
+        assert _problems([{**item, "image": str(tmp_path / ("v" + suffix))}], channels=4, read=read) == []
+    assert any(_cut(path) for path in (item["raters"][0], str(tmp_path / "r0.raw")))
+    problem = _only([item], channels=1)
+    assert problem.where == item["raters"][0]
+    assert problem.expected == f"a readable {suffix} file"
+    assert "\n" not in str(problem)
+
+
+def _cut(path):
+    """Take the last bytes from a file of voxels; False if it is a header only."""
+    if not os.path.isfile(path) or path.endswith((".mhd", ".nhdr")):
+        return False
+    with open(path, "rb") as file:
+        content = file.read()
+    with open(path, "wb") as file:
+        file.write(content[:-100])
+    return True
+
+
+def test_pictures(tmp_path):
+    import SimpleITK
+
+    rng = np.random.default_rng(0)
+    paths = {name: str(tmp_path / f"{name}.png") for name in ("image", "a", "b", "wide")}
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(rng.integers(0, 255, (12, 16), dtype=np.uint8)), paths["image"])
+    for name in ("a", "b"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(rng.integers(0, 2, (12, 16), dtype=np.uint8) * 255), paths[name])
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(rng.integers(0, 2, (12, 18), dtype=np.uint8)), paths["wide"])
+    item = {"case": "x", "image": paths["image"], "raters": [paths["a"], paths["b"]]}
+    for read in ("full", "headers"):
+        assert _problems([item], channels=1, label_values=(0, 255), read=read) == []
+    came = [problem.came for problem in _problems([item], channels=1, label_values=(0, 1))]
+    assert came == ["255", "255"]
+    assert _only([{**item, "raters": [paths["wide"]]}], channels=1, label_values=None).came == "(18, 12)"
+    nifti = str(tmp_path / "c.nii")
+    nibabel.save(nibabel.Nifti1Image(np.ones((16, 12), np.uint8), np.diag([3.0, 3, 3, 1])), nifti)
+    assert _problems([{**item, "raters": [nifti]}], channels=1, label_values=(0, 1)) == []  # a picture has no affine
+
+
+@pytest.mark.parametrize("dataset", sorted(QUBIQ_SETS))
+def test_qubiq_is_good_data(tmp_path, dataset):
+    root = write_qubiq_phantoms(tmp_path / "set", datasets=dataset, cases=4, shape=(32, 32), progress=False)
+    items = qubiq_datalist(root)
+    known = QUBIQ_SETS[dataset]
+    settings = {"channels": max(known.channels, 1), "label_values": (0, 1)}
+    problems = _problems(items, **settings)
+    assert [problem for problem in problems if problem.fatal] == []
+    assert {problem.expected for problem in problems} <= {"a mark"}
+    assert bool(problems) == (dataset == "brain-tumor")  # nothing enhances in the last case
+    assert _problems(items, read="headers", **settings) == []
+    fewer = _problems(items, read="headers", raters=known.raters, **settings)
+    assert bool(fewer) == any(len(item["raters"]) < known.raters for item in items)
+
+
+def test_masks_of_instances(items):
+    item = dict(items[0])
+    path = item["raters"][0]
+    item["raters"] = [[[path], []], [[item["raters"][1]], []]]
+    assert {problem.expected for problem in _problems([item])} == {"label values among 0, 1"}
+    for rater in items[0]["raters"][:2]:
+        _rewrite(rater, lambda voxels: voxels > 0, dtype=np.uint8)
+    assert _problems([item]) == []
 
 
 def test_check_items_lists_twenty_and_counts_the_rest():

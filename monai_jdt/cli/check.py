@@ -1,0 +1,63 @@
+"""The verb `check`: every file of a data list looked at, before hours of training end in one of them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from monai_jdt.data.datalist_file import read_datalist
+from monai_jdt.data.inspection import find_problems
+from monai_jdt.data.regions import REGION_CONVENTIONS, region_convention
+
+
+def check_command(
+    datalist: Annotated[str, typer.Argument(help="A datalist JSON, e.g. of `python -m monai_jdt datalist ... --write`.")],
+    section: Annotated[str, typer.Option(help="One list of the JSON, e.g. training; or all.")] = "all",
+    headers_only: Annotated[bool, typer.Option(help="Headers only: quick, but blind for values and most truncation.")] = False,
+    channels: Annotated[int | None, typer.Option(help="How many channels an image has.")] = None,
+    label_values: Annotated[str | None, typer.Option(help="What a label may hold: '0,1,2', or a BraTS convention.")] = None,
+    raters: Annotated[int | None, typer.Option(help="How many raters a case should have; others are warned of.")] = None,
+    labelled: Annotated[bool, typer.Option(help="Whether cases must have raters.")] = True,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Look at every file of a data list; each problem is a line. Exit code 1 if any is more than a warning."""
+    values = None if label_values is None else _label_values(label_values)
+    items = read_datalist(datalist, section)
+    problems = find_problems(
+        items,
+        channels=channels,
+        label_values=values,
+        read="headers" if headers_only else "full",
+        labelled=labelled,
+        raters=raters,
+        progress=progress,
+    )
+    fatal = warnings = 0
+    for problem in problems:
+        fatal += problem.fatal
+        warnings += not problem.fatal
+        _print_above_bar(str(problem))
+    typer.echo(str(items.found).splitlines()[0].rpartition("; skipped")[0])
+    looked = "headers" if headers_only else "every voxel"
+    counts = [f"{n} {what if n == 1 else what + 's'}" for n, what in ((fatal, "problem"), (warnings, "warning"))]
+    typer.echo(f"looked at {looked}: {', '.join(counts)}")
+    if fatal:
+        raise typer.Exit(1)
+
+
+def _label_values(text: str) -> tuple[int, ...]:
+    if text in REGION_CONVENTIONS:
+        return region_convention(text).values
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        known = ", ".join(REGION_CONVENTIONS)
+        raise ValueError(f"--label-values: expected whole numbers as 0,1,2, or one of {known}, came {text!r}") from None
+
+
+def _print_above_bar(line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)

@@ -1,0 +1,68 @@
+"""The verb `datalist`: what a folder holds, printed, and written as a datalist JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from monai_jdt.data.brats import LAYOUT_CONVENTIONS, brats_datalist
+from monai_jdt.data.datalist_file import write_datalist
+from monai_jdt.data.listing import CaseList
+from monai_jdt.data.patterns import pattern_datalist
+from monai_jdt.data.qubiq import qubiq_datalist
+from monai_jdt.data.splits import folds, split_cases
+
+#: What LAYOUT may be.
+LAYOUTS: tuple[str, ...] = ("brats", *LAYOUT_CONVENTIONS, "qubiq", "pattern")
+
+
+def datalist_command(
+    layout: Annotated[str, typer.Argument(help=f"One of {', '.join(LAYOUTS)}.")],
+    root: Annotated[str, typer.Argument(help="The folder to look in, at any depth.")],
+    write: Annotated[str | None, typer.Option(help="The JSON to write; paths in it are relative to its folder.")] = None,
+    absolute: Annotated[bool, typer.Option(help="Write absolute paths.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="qubiq: one data set, e.g. kidney.")] = None,
+    task: Annotated[str | None, typer.Option(help="qubiq: one task, by number. pattern: a name for the items.")] = None,
+    subset: Annotated[str | None, typer.Option(help="qubiq: training, validation or testing.")] = None,
+    labelled: Annotated[bool, typer.Option(help="qubiq: whether cases must have raters.")] = True,
+    image: Annotated[list[str] | None, typer.Option(help="pattern: of the image, '{case}/im.nii.gz'; once a channel.")] = None,
+    raters: Annotated[str | None, typer.Option(help="pattern: of the rater files, '{case}/seg_{rater}.nii.gz'.")] = None,
+    validation: Annotated[float | None, typer.Option(help="Split off this share of patients as 'validation'.")] = None,
+    cut: Annotated[int | None, typer.Option("--folds", help="Give each item its fold (0, 1, ...), by patient.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the split or the folds; folds without it are blocks of the list.")] = None,
+) -> None:
+    """List the cases of a folder: how many, with how many raters, what was left out and why."""
+    if layout == "pattern":
+        if not image or raters is None:
+            raise ValueError("--image and --raters: expected both with the layout pattern, came only one or none")
+        items = pattern_datalist(root, image[0] if len(image) == 1 else image, raters, task=task)
+    elif layout == "qubiq":
+        items = qubiq_datalist(root, dataset, task, subset=subset, labelled=labelled)
+    elif layout in LAYOUTS:
+        items = brats_datalist(root, "auto" if layout == "brats" else layout)
+    else:
+        raise ValueError(f"LAYOUT: expected one of {', '.join(LAYOUTS)}, came {layout!r}")
+    typer.echo(items.found)
+    sections = _sections(items, validation, cut, seed)
+    if write is None:
+        for item in items:
+            names = [str(item[key]) for key in ("dataset", "case", "task") if item.get(key) is not None]
+            typer.echo(f"{' '.join(names)}: {len(item.get('raters') or ())} raters")
+    else:
+        write_datalist(sections, write, relative=not absolute)
+        typer.echo(f"{write}: " + ", ".join(f"{name} {len(part)}" for name, part in sections.items()) + " items")
+
+
+def _sections(items: CaseList, validation: float | None, cut: int | None, seed: int | None) -> dict[str, list[dict[str, Any]]]:
+    if validation is not None and cut is not None:
+        raise ValueError("--validation and --folds: expected one of them, came both")
+    if validation is not None:
+        train, held = split_cases(items, validation, 0 if seed is None else seed)
+        return {"training": train, "validation": held}
+    if cut is not None:
+        # MONAI's apps read one section whose items carry their fold
+        for fold, (_, held) in enumerate(folds([{**item, "index": i} for i, item in enumerate(items)], cut, seed)):
+            for item in held:
+                items[item["index"]]["fold"] = fold
+    return {"training": list(items)}
