@@ -171,6 +171,22 @@ def check_teacher(logits: torch.Tensor, teacher_logits: torch.Tensor) -> None:
     _expect_device("teacher_logits", teacher_logits, logits.device)
 
 
+def check_teacher_values(teacher_logits: torch.Tensor, mask: torch.Tensor | None) -> None:
+    """Value check of a teacher's logits, on the voxels that count; nothing where values may not be read.
+
+    Raises:
+        ValueError: NaN or infinite logits.
+    """
+    if not _may_look(teacher_logits, mask):
+        return
+    wrong = ~torch.isfinite(teacher_logits)
+    if mask is not None:
+        wrong = wrong & mask
+    if bool(wrong.any()):
+        value = teacher_logits[wrong][0].item()
+        raise ValueError(f"teacher_logits: expected finite logits, came {value:g} at {int(wrong.sum())} places; look at the teacher")
+
+
 def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) -> None:
     """Static checks of a mask, and its values where values may be read.
 
@@ -180,7 +196,7 @@ def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) ->
     one = (logits.shape[0], 1, *logits.shape[2:])
     shapes = [one, tuple(logits.shape)] if recipe.activation is Activation.SIGMOID else [one]
     if tuple(mask.shape) not in shapes:
-        per_channel = "" if len(shapes) == 2 else "; a mask for each channel needs sigmoid=True"
+        per_channel = "; a mask for each channel needs sigmoid=True" if tuple(mask.shape) == tuple(logits.shape) else ""
         raise ValueError(f"mask: expected shape {' or '.join(map(str, dict.fromkeys(shapes)))}, came {_shape(mask)}{per_channel}")
     _expect_device("mask", mask, logits.device)
     if mask.dtype is not torch.bool and _may_look(mask):
@@ -210,17 +226,22 @@ def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torc
             raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), came {weights[wrong].flatten()[0].item():g}")
 
 
-def check_class_weight(weight: torch.Tensor | None, expected: int, what: str) -> None:
-    """Static check of the length of `weight`.
+def check_class_weight(logits: torch.Tensor, weight: torch.Tensor | None, expected: int, what: str) -> None:
+    """Static check of the length and device of `weight`.
 
     Args:
+        logits: the predictions.
         weight: a number `()` or one for each class `(C,)`.
         expected: C.
         what: what the entries stand for, for the message.
 
     Raises:
-        ValueError: another length.
+        ValueError: another length or device.
     """
+    if weight is not None and weight.ndim == 1 and weight.device != logits.device:
+        raise ValueError(
+            f"weight: expected it on {logits.device}, where input is, came {weight.device}; move the loss with .to(device)"
+        )
     if weight is not None and weight.ndim == 1 and weight.shape[0] != expected:
         raise ValueError(f"weight: expected {expected} entries ({what}), came {weight.shape[0]}")
 
@@ -338,9 +359,38 @@ def _check_class_values(
     if bool(wrong.any()):
         value = label[wrong][0].item()
         raise ValueError(
-            f"target: expected {name} {legal}, came {value:g} at {int(wrong.sum())} voxels; name a marker of unlabelled voxels by "
-            f"ignore_index={value:g}, or map the values to regions"
+            f"target: expected {name} {legal}, came {int(value)} at {int(wrong.sum())} voxels; name a marker of unlabelled voxels by "
+            f"ignore_index={int(value)}, or map the values to regions"
         )
+
+
+def check_activated(prob: torch.Tensor, logits: torch.Tensor) -> None:
+    """Static checks of what `other_act` returned.
+
+    Raises:
+        TypeError: no floating point tensor.
+        ValueError: another shape than the input's.
+    """
+    if not isinstance(prob, torch.Tensor) or not prob.is_floating_point():
+        raise TypeError(f"other_act(input): expected a floating point tensor, came {getattr(prob, 'dtype', type(prob).__name__)}")
+    if prob.shape != logits.shape:
+        raise ValueError(f"other_act(input): expected shape {_shape(logits)}, the shape of input, came {_shape(prob)}")
+
+
+def check_pair(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Static checks of the two sides of a distance.
+
+    Raises:
+        TypeError: not floating point.
+        ValueError: shapes or devices that differ.
+    """
+    for name, values in (("x", x), ("y", y)):
+        if not values.is_floating_point():
+            raise TypeError(f"{name}: expected a floating point dtype, came {values.dtype}")
+    if x.shape != y.shape:
+        raise ValueError(f"y: expected shape {_shape(x)}, the shape of x, came {_shape(y)}")
+    if x.device != y.device:
+        raise ValueError(f"y: expected it on {x.device}, where x is, came {y.device}; move it there with .to(x.device)")
 
 
 def check_non_negative(x: torch.Tensor, y: torch.Tensor) -> None:

@@ -69,7 +69,7 @@ def or_exit(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Res
 
 
 def run_or_exit(engine: Any) -> None:
-    """Run an engine; a non-finite loss, or a file that went bad after the check, ends the process with one line.
+    """Run an engine; a non-finite loss, a file that went bad after the check, or weights of another network end the process with one line.
 
     Any other error is let through with its traceback.
 
@@ -86,8 +86,36 @@ def run_or_exit(engine: Any) -> None:
         while cause is not None:  # MONAI wraps what a transform raises
             if isinstance(cause, (DataProblemError, NonFiniteLossError)):
                 exit_with_error(cause)
+            if "loading state_dict" in str(cause):
+                misfit = " ".join(str(cause).split("\n")[1].split()) if "\n" in str(cause) else str(cause)
+                problem = "the checkpoint: expected weights that fit the network, came others (" + misfit + ")"
+                exit_with_error(problem + "; fix: give channels, regions or out_channels, and network_def as in training")
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def check_settings(*, epochs: int, roi: Sequence[int], blocks: int) -> None:
+    """Settings that MONAI would answer with pages of traceback.
+
+    Args:
+        epochs: the number of epochs.
+        roi: size of the crops, voxels.
+        blocks: the number of resolutions of the network; each but the first halves the size.
+
+    Raises:
+        ValueError: `epochs` below 1, or a size that the network cannot halve so often.
+
+    Example:
+        >>> check_settings(epochs=20, roi=[32, 32, 32], blocks=4)
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"epochs: expected a whole number >= 1, came {epochs!r}; fix: --epochs 20")
+    multiple = 2 ** (blocks - 1)
+    if any(size < multiple or size % multiple for size in roi):
+        near = [max(round(size / multiple), 1) * multiple for size in roi]
+        raise ValueError(
+            f"roi: expected multiples of {multiple}, since the network halves them {blocks - 1} times, came {list(roi)}; fix: {near}"
+        )
 
 
 def data_folder(dataset_dir: str | None, default_dir: str, **phantom_settings: Any) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from monai_jdt.checks import check_teacher, plain_tensor
+from monai_jdt.checks import check_input, check_mask, check_teacher, check_teacher_values, plain_tensor
 from monai_jdt.definitions import Activation, LabelReading, LossRecipe, PixelRule, PixelTerm
 from monai_jdt.functional.jdt import checked_sums
 from monai_jdt.functional.overlap import combine
@@ -52,27 +52,42 @@ def distillation_loss(
     """
     input = plain_tensor("input", input)
     teacher_logits = plain_tensor("teacher_logits", teacher_logits).detach()
+    check_input(input, recipe.voxels)
     check_teacher(input, teacher_logits)
+    if mask is not None:
+        mask = plain_tensor("mask", mask)
+        check_mask(input, mask, recipe.voxels)
+    if target is None and rater_weights is not None:
+        raise ValueError("rater_weights: expected None where target is None, since they weigh the target's raters; came weights")
     terms = []
-    overlap_weight = None
-    if target is not None:
-        sums, overlap_weight = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight)
+    if target is None and recipe.averaging.sync:
+        # Other ranks may have labels. This one adds nothing to their half, but to add nothing takes part in the sum.
+        dense = replace(recipe.voxels, label=LabelReading())
+        nowhere = torch.zeros_like(input[:, :1], dtype=torch.bool)
+        sums, _ = checked_sums(input, torch.zeros_like(input), dense, nowhere, weight=weight)
+        terms.append((lambda_label, sums, recipe))
+    elif target is not None:
+        sums, _ = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight)
         terms.append((lambda_label, sums, recipe))
         raters = None if rater_weights is None else plain_tensor("rater_weights", rater_weights)
         spoken = spoken_voxels(plain_tensor("target", target), recipe.voxels, raters)
         if spoken is not None:
-            mask = spoken if mask is None else plain_tensor("mask", mask).to(torch.bool) & spoken
+            mask = spoken if mask is None else mask.to(torch.bool) & spoken
 
-    counted = None if mask is None else plain_tensor("mask", mask).to(torch.bool)
+    counted = None if mask is None else mask.to(torch.bool)
+    check_teacher_values(teacher_logits, counted)
     wide = teacher_logits.to(torch.promote_types(teacher_logits.dtype, torch.float32))
     voxels = replace(recipe.voxels, label=LabelReading(), pixel=PixelRule(PixelTerm.DIVERGENCE))
-    sums, overlap_weight = checked_sums(input, _soft(wide, recipe, counted), voxels, mask, weight=weight)
+    teacher = _soft(wide, recipe, counted)
     if temperature == 1:
+        sums, overlap_weight = checked_sums(input, teacher, voxels, mask, weight=weight)
         terms.append((lambda_teacher, sums, replace(recipe, voxels=voxels)))
     else:
-        terms.append((lambda_teacher, sums, replace(recipe, voxels=voxels, lambda_pixel=0.0)))
+        overlap = replace(voxels, pixel=None)
+        sums, _ = checked_sums(input, teacher, overlap, mask)
+        terms.append((lambda_teacher, sums, replace(recipe, voxels=overlap, lambda_pixel=0.0)))
         cooled = input.to(torch.promote_types(input.dtype, torch.float32)) / temperature
-        sums, _ = checked_sums(cooled, _soft(wide / temperature, recipe, counted), voxels, mask, weight=weight)
+        sums, overlap_weight = checked_sums(cooled, _soft(wide / temperature, recipe, counted), voxels, mask, weight=weight)
         by_pixel = replace(recipe, voxels=voxels, lambda_jdt=0.0, lambda_pixel=temperature**2 * recipe.lambda_pixel)
         terms.append((lambda_teacher, sums, by_pixel))
     return combine(terms, overlap_weight)

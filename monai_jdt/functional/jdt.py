@@ -96,13 +96,13 @@ def checked_sums(
         check_rater_weights(input, target, rater_weights, voxels)
     overlap_weight = weight
     if voxels.pixel is None:
-        check_class_weight(weight, input.shape[1] - voxels.first_channel, "one for each channel in the overlap")
+        check_class_weight(input, weight, input.shape[1] - voxels.first_channel, "one for each channel in the overlap")
     else:
-        check_class_weight(weight, input.shape[1], "one for each channel of input, background included")
-        if input.shape[1] == 1:
-            # There weight is the pixel term's weight of positive voxels, as in MONAI's DiceCELoss.
-            overlap_weight = None
-        elif weight is not None and weight.ndim == 1:
+        check_class_weight(input, weight, input.shape[1], "one for each channel of input, background included")
+        if weight is not None and weight.ndim == 1:
             overlap_weight = weight[voxels.first_channel :]
+    if input.shape[1] - voxels.first_channel == 1:
+        # As in MONAI: a single class has no other to be weighed against.
+        overlap_weight = None
     check_label_values(input, target, mask, rater_weights, voxels)
     return eager_voxel_sums(input, target, voxels, mask, rater_weights, weight), overlap_weight

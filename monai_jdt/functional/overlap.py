@@ -8,6 +8,7 @@ import torch
 
 from monai_jdt.definitions import ActiveClasses, AveragingRule, LossRecipe, RatioRule, VoxelSums
 from monai_jdt.functional.ranks import sum_over_ranks
+from monai_jdt.kernels.labels import any_of
 
 
 def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: RatioRule) -> torch.Tensor:
@@ -69,8 +70,8 @@ def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -
         for number in rule.listed:
             if not first_channel <= number <= last:
                 raise ValueError(f"classes: expected channel numbers {first_channel} to {last}, came {number}")
-        chosen = [first_channel + c in rule.listed for c in range(sums.tp.shape[1])]
-        return has_voxels & torch.tensor(chosen, device=has_voxels.device)
+        numbers = torch.arange(first_channel, last + 1, device=has_voxels.device)
+        return has_voxels & any_of(numbers, rule.listed)
     return has_voxels
 
 
@@ -137,6 +138,10 @@ def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | Non
     active = active_pairs(sums, rule, recipe.voxels.first_channel)
     names = {name for name, _ in _averages(rule)}
     parts: dict[str, torch.Tensor] = {}
+    if sums.pixel is not None and sums.pixel_norm is not None:
+        parts["pixel"] = torch.stack([sums.pixel.sum(), sums.pixel_norm.sum()])
+        if recipe.lambda_jdt == 0:
+            return parts
     if "dataset" in names:
         parts["dataset"] = torch.stack([tp.sum(0), fp.sum(0), fn.sum(0), active.to(tp.dtype).sum(0)])
     if names != {"dataset"}:
@@ -149,14 +154,14 @@ def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | Non
         if "image" in names:
             of_image = count.sum(1)
             parts["image"] = torch.stack([_mean(loss.sum(1), of_image).sum(), (of_image > 0).to(loss.dtype).sum()])
-    if sums.pixel is not None and sums.pixel_norm is not None:
-        parts["pixel"] = torch.stack([sums.pixel.sum(), sums.pixel_norm.sum()])
     return parts
 
 
 def _finish(parts: dict[str, torch.Tensor], recipe: LossRecipe, class_weight: torch.Tensor | None) -> torch.Tensor:
     terms = []
     for name, weight in _averages(recipe.averaging):
+        if name not in parts:
+            continue
         if name == "dataset":
             tp, fp, fn, found = parts[name]
             loss = _pair_loss(tp, fp, fn, found > 0, recipe.ratio, class_weight)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from monai_jdt.checks import check_predictions
+from monai_jdt.checks import check_activated, check_predictions
 from monai_jdt.definitions import Activation, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
 from monai_jdt.kernels.labels import read_label
 
@@ -53,8 +53,7 @@ def eager_voxel_sums(
     raw = _keep(raw, counted)
     t = _keep(_smoothed(raw, recipe), counted)
     p = _keep(_activated(logits, recipe), counted)
-    if recipe.activation is Activation.OTHER or recipe.activation is Activation.NONE:
-        check_predictions(p.detach(), counted, recipe)
+    check_predictions(p.detach(), counted, recipe)
 
     space = tuple(range(2, logits.ndim))
     first = recipe.first_channel
@@ -106,7 +105,11 @@ def _activated(logits: torch.Tensor, recipe: VoxelRecipe) -> torch.Tensor:
         return torch.sigmoid(logits)
     if recipe.activation is Activation.SOFTMAX:
         return torch.softmax(logits, 1)
-    return logits if recipe.other_act is None else recipe.other_act(logits)
+    if recipe.other_act is None:
+        return logits
+    activated = recipe.other_act(logits)
+    check_activated(activated, logits)
+    return activated
 
 
 def _pixel_sums(
@@ -139,9 +142,10 @@ def _pixel_sums(
 
 def _softmax_term(logits: torch.Tensor, p: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
     """`(N, 1, *S)`: cross-entropy, or its focal form, or the divergence KL(t || p)."""
-    by_class = -t * torch.log_softmax(logits, 1)
+    # A class that a network masks out with -inf logits costs nothing where the label does not have it.
+    by_class = torch.where(t == 0, 0.0, -t * torch.log_softmax(logits, 1))
     if rule.term is PixelTerm.FOCAL:
-        by_class = by_class * (p - t).abs() ** rule.focal_gamma
+        by_class = by_class * _focus(p, t, rule.focal_gamma)
         if rule.focal_alpha is not None:
             by_class = by_class.sum(1, keepdim=True) * _foreground_weight(1 - t[:, :1], t[:, :1], rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
@@ -153,12 +157,19 @@ def _sigmoid_term(logits: torch.Tensor, p: torch.Tensor, t: torch.Tensor, rule: 
     """`(N, C, *S)`: binary cross-entropy, or its focal form, or the divergence of each channel."""
     term = F.binary_cross_entropy_with_logits(logits, t, reduction="none")
     if rule.term is PixelTerm.FOCAL:
-        term = term * (p - t).abs() ** rule.focal_gamma
+        term = term * _focus(p, t, rule.focal_gamma)
         if rule.focal_alpha is not None:
             term = term * _foreground_weight(t, 1 - t, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
         term = term + torch.xlogy(t, t) + torch.xlogy(1 - t, 1 - t)
     return term
+
+
+def _focus(p: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
+    """`|p - t| ** gamma`, with derivatives of any order that are finite at p = t, where they are taken as 0."""
+    far = (p - t).abs()
+    at_label = far == 0
+    return torch.where(at_label, 0.0, torch.where(at_label, 1.0, far) ** gamma)
 
 
 def _foreground_weight(foreground: torch.Tensor, background: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -97,7 +97,7 @@ def _comparable(label: torch.Tensor) -> torch.Tensor:
 def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> tuple[torch.Tensor, torch.Tensor]:
     """For values `(N, 1, *S)`: bool `(N, C, *S)`, which channels each value belongs to, and `(N, 1, *S)`, whether it may occur."""
     if reading.regions is not None:
-        member = torch.cat([_any_of(value, region) for region in reading.regions], 1)
+        member = torch.cat([any_of(value, region) for region in reading.regions], 1)
         whole = value == value.round() if value.is_floating_point() else True
         return member, (value >= 0) & whole
     if channels == 1:
@@ -107,7 +107,13 @@ def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> tu
     return member, member.any(1, keepdim=True)
 
 
-def _any_of(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
+def any_of(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
+    """Bool, whether each value is one of the wanted; by comparisons, so that nothing is copied to the device.
+
+    Args:
+        value: any shape.
+        wanted: at least one number.
+    """
     found = value == wanted[0]
     for other in wanted[1:]:
         found = found | (value == other)

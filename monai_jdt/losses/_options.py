@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
@@ -32,8 +33,23 @@ class SharedOptions(TypedDict, total=False):
     soft_label: bool
 
 
+#: What to write here for arguments that MONAI's losses, or the other losses of this package, have.
+_HINTS = {
+    "jaccard": "JaccardMetricLoss is the Jaccard form, DiceSemimetricLoss the Dice form",
+    "alpha": "it is fixed in this loss; CompatibleTverskyLoss and JDTLoss have it",
+    "beta": "it is fixed in this loss; CompatibleTverskyLoss and JDTLoss have it",
+    "lambda_dice": "it is called lambda_jdt",
+    "lambda_jdt": "JDTCELoss and JDTFocalLoss have it",
+    "lambda_ce": "JDTCELoss has it",
+    "lambda_focal": "JDTFocalLoss has it",
+    "ce_weight": "it is called weight",
+}
+
+
 def with_full_signature(initialiser: Callable) -> Callable[[type], type]:
     """A class decorator that shows help() the arguments behind `**options`, with the defaults of `initialiser`.
+
+    It also refuses an unknown argument in the name of the class.
 
     Args:
         initialiser: the `__init__` that the options are handed on to.
@@ -44,7 +60,19 @@ def with_full_signature(initialiser: Callable) -> Callable[[type], type]:
         own = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
         shown = [p for p in own.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         shown += [shared[name] for name in SharedOptions.__annotations__ if name not in own]
-        cls.__init__.__signature__ = inspect.Signature(shown)  # type: ignore[misc]
+        known = {p.name for p in shown}
+        own_initialiser = cls.__init__  # type: ignore[misc]
+
+        @functools.wraps(own_initialiser)
+        def checked(self: object, *args: object, **kwargs: object) -> None:
+            for name in kwargs:
+                if name not in known:
+                    hint = _HINTS.get(name, f"it takes {', '.join(sorted(known - {'self'}))}")
+                    raise TypeError(f"{name}: expected an argument of {cls.__name__}, came an unknown one; {hint}")
+            own_initialiser(self, *args, **kwargs)
+
+        checked.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        cls.__init__ = checked  # type: ignore[misc]
         return cls
 
     return show

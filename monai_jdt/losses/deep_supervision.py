@@ -56,6 +56,10 @@ class SoftDeepSupervisionLoss(_Loss):
             raise ValueError(f"weight_mode: expected one of {_MODES}, came {weight_mode!r}")
         self.loss = loss
         self.weight_mode = weight_mode
+        if isinstance(weights, torch.Tensor):
+            weights = weights.tolist()
+        if weights is not None and not isinstance(weights, list | tuple):
+            raise TypeError(f"weights: expected a list of numbers, one for each head, came {type(weights).__name__} {weights!r}")
         self.weights = None if weights is None else [number_in("weights", w, 0) for w in weights]
 
     def forward(
@@ -82,6 +86,7 @@ class SoftDeepSupervisionLoss(_Loss):
             TypeError: an argument that is no tensor.
             ValueError: no head, fewer weights than heads, or tensors that do not fit.
         """
+        target = plain_tensor("target", target)
         heads = self._heads(input, target)
         weights = self._head_weights(len(heads))
         own = isinstance(self.loss, JDTLoss)
@@ -110,7 +115,6 @@ class SoftDeepSupervisionLoss(_Loss):
         return torch.stack(losses).sum(0)
 
     def _heads(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> list[torch.Tensor]:
-        plain_tensor("target", target)
         if isinstance(input, torch.Tensor):
             heads = list(input.unbind(1)) if input.ndim == target.ndim + 1 else [input]
         elif isinstance(input, list | tuple):

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import check_non_negative, plain_tensor
-from monai_jdt.definitions import RatioRule, whole_in
+from monai_jdt.checks import check_non_negative, check_pair, plain_tensor
+from monai_jdt.definitions import RatioRule, number_in, whole_in
 from monai_jdt.functional.overlap import ratio_loss
 
 _NEGATIVE = ("refuse", "softplus", "sigmoid")
@@ -60,6 +60,7 @@ class JaccardDistance(_Loss):
             raise ValueError("dim: expected at least one dimension, came none")
         self.reduction = reduction
         self.negative = negative
+        smooth = number_in("smooth", smooth, 0)
         self.rule = RatioRule(self._coefficient, self._coefficient, smooth_nr=smooth, smooth_dr=smooth, smooths_double=True)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -77,14 +78,12 @@ class JaccardDistance(_Loss):
             ValueError: shapes that differ, or negative numbers.
         """
         x, y = plain_tensor("x", x), plain_tensor("y", y)
-        for name, values in (("x", x), ("y", y)):
-            if not values.is_floating_point():
-                raise TypeError(f"{name}: expected a floating point dtype, came {values.dtype}")
-        if x.shape != y.shape:
-            raise ValueError(f"y: expected shape {tuple(x.shape)}, the shape of x, came {tuple(y.shape)}")
+        check_pair(x, y)
         for d in self.dim:
             if not -x.ndim <= d < x.ndim:
                 raise ValueError(f"dim: expected {-x.ndim} to {x.ndim - 1} for shape {tuple(x.shape)}, came {d}")
+        if len({d % x.ndim for d in self.dim}) < len(self.dim):
+            raise ValueError(f"dim: expected different dimensions for shape {tuple(x.shape)}, came {self.dim}")
         wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         x, y = x.to(wide), y.to(wide)
         if self.negative == "refuse":

@@ -15,11 +15,13 @@ from monai_jdt.definitions import (
     AveragingRule,
     LabelReading,
     LossRecipe,
+    PixelTerm,
     RatioRule,
     VoxelRecipe,
     activation_of,
     active_classes_of,
     average_of,
+    flag_in,
     label_form_of,
     regions_of,
 )
@@ -68,8 +70,8 @@ class JDTLoss(_Loss):
         sync: add sums over the ranks of torch.distributed before the ratio; nothing without a process group. Every rank must then
             call the loss equally often.
         batch: add sums over the batch before the ratio.
-        weight: a weight for each class, or one for all, >= 0, not normalised; as many as there are channels in the overlap. It
-            multiplies a single channel, too, where MONAI's DiceLoss leaves it out without a word.
+        weight: a weight for each class, or one for all, >= 0, not normalised; as many as there are channels in the overlap. With one
+            channel in the overlap it does nothing, as in MONAI: there is no other class to weigh it against.
         ignore_index: class indices equal to it, dense voxels whose channels *all* equal it, or single votes equal to it say
             nothing. With a dense label it must lie outside [0, 1].
         reduction: "mean", "sum" (over active pairs) or "none".
@@ -82,7 +84,8 @@ class JDTLoss(_Loss):
         - input: ``(N, C, *S)``, any number of spatial dimensions, or ``(N, C)``, where each pair is one voxel. Floating point.
         - target: ``(N, C, *S)`` in [0, 1]; ``(N, 1, *S)`` with ``to_onehot_y`` or ``regions``; ``(N, R, *S)`` with ``votes``.
         - mask: ``(N, 1, *S)``, or ``(N, C, *S)`` with ``sigmoid``; bool or 0/1; True = counts.
-        - result: a scalar >= 0; with ``reduction="none"`` ``(N, C)``, or ``(C,)`` with ``batch``. float32 (float64 for float64).
+        - result: a scalar >= 0; with ``reduction="none"`` ``(N, C)``, or ``(C,)`` with ``batch``, C being 1 for pooled classes; the
+          Jaccard and Dice presets append a 1 for each spatial dimension, as MONAI's DiceLoss. float32 (float64 for float64).
           Nothing to count (an empty batch, everything ignored): 0 with gradient 0.
 
     Raises:
@@ -154,7 +157,7 @@ class JDTLoss(_Loss):
                     smoothing=label_smoothing,
                 ),
                 include_background=include_background,
-                norm=2 if squared_pred else norm,
+                norm=2 if flag_in("squared_pred", squared_pred) else norm,
                 threshold=threshold,
             ),
             ratio=RatioRule(alpha, beta, gamma, log_loss, smooth_nr, smooth_dr),
@@ -190,13 +193,18 @@ class JDTLoss(_Loss):
         return jdt_loss(input, target, self.recipe, mask, rater_weights=rater_weights, weight=self.class_weight)
 
     def extra_repr(self) -> str:
-        """The settings that are not the defaults."""
-        shown = []
-        for part in (self.recipe.voxels, self.recipe.voxels.label, self.recipe.ratio, self.recipe.averaging, self.recipe):
-            for field in fields(part):
+        """The settings that are not the defaults, and alpha and beta always."""
+        recipe = self.recipe
+        focal = recipe.voxels.pixel is not None and recipe.voxels.pixel.term is PixelTerm.FOCAL
+        names = {"smoothing": "label_smoothing", "lambda_pixel": "lambda_focal" if focal else "lambda_ce"}
+        own = {"smooths_double", "spatial_ones", "term"}  # follow from the class
+        shown = [] if self.class_weight is None else [f"weight={self.class_weight.tolist()}"]
+        for part in (recipe.voxels, recipe.voxels.label, recipe.ratio, recipe.averaging, recipe.voxels.pixel, recipe):
+            for field in () if part is None else fields(part):
                 value = getattr(part, field.name)
-                if not is_dataclass(value) and (value != field.default or field.name in ("alpha", "beta")):
-                    shown.append(f"{field.name}={value.value if isinstance(value, Enum) else value}")
+                if field.name in own or is_dataclass(value) or (value == field.default and field.name not in ("alpha", "beta")):
+                    continue
+                shown.append(f"{names.get(field.name, field.name)}={value.value if isinstance(value, Enum) else value}")
         return ", ".join(shown)
 
     def _as_dice_loss(self) -> None:
@@ -209,7 +217,10 @@ def _class_weight(weight: Sequence[float] | float | torch.Tensor | None) -> torc
     if weight is None:
         return None
     try:
-        values = torch.as_tensor(weight).detach().clone().to(torch.get_default_dtype())
+        values = torch.as_tensor(weight).detach().clone()
+        if values.is_complex():
+            raise TypeError("complex")
+        values = values.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"weight: expected a number, a sequence of numbers or a tensor, came {weight!r}") from error
     if values.ndim > 1 or values.numel() == 0:

@@ -23,7 +23,7 @@ class JDTCELoss(JDTLoss):
 
     With ``weight`` (one for each channel of `input`): the overlap term as in :class:`JDTLoss`; in the cross-entropy a voxel
     weighs :math:`w_v = \sum_c w_c t_c` (softmax, mean = sum / sum of w_v), a channel :math:`w_c` (sigmoid), or, with one
-    channel, :math:`w t + 1 - t` (there the overlap term has no weight).
+    channel, :math:`w t + 1 - t`.
 
     ``JDTCELoss(alpha=.5, beta=.5, lambda_jdt=1, lambda_ce=1)`` has the values of MONAI's ``DiceCELoss`` on hard labels with softmax,
     and with sigmoid and one channel, up to the smoothing: ours is added to ``tp``, MONAI's to ``2 tp``.

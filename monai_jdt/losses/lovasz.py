@@ -19,7 +19,7 @@ from monai_jdt.definitions import (
     label_form_of,
 )
 from monai_jdt.functional.lovasz import lovasz_extension
-from monai_jdt.kernels.labels import read_label
+from monai_jdt.kernels.labels import any_of, read_label
 
 
 class LovaszSoftmaxLoss(_Loss):
@@ -130,7 +130,8 @@ class LovaszSoftmaxLoss(_Loss):
             return values if self.per_image else values.movedim(0, 1).reshape(1, values.shape[1], n * voxels)
 
         counted = by_class(counted.expand(label.shape))
-        foreground = by_class(label) > 0.5
+        # `not <=` rather than `>`: a class that is none is NaN, present, and so reaches the loss.
+        foreground = ~(by_class(label) <= 0.5)
         losses = lovasz_extension(by_class(errors), foreground, counted)
         active = counted.any(-1)
         if self.classes is ActiveClasses.LABEL:
@@ -139,7 +140,7 @@ class LovaszSoftmaxLoss(_Loss):
             numbers = range(self.recipe.first_channel, channels)
             if not set(self.listed) <= set(numbers):
                 raise ValueError(f"classes: expected channel numbers {numbers.start} to {channels - 1}, came {list(self.listed)}")
-            active = active & torch.tensor([c in self.listed for c in numbers], device=active.device)
+            active = active & any_of(torch.arange(numbers.start, channels, device=active.device), self.listed)
         count = active.to(losses.dtype).sum(-1)
         of_row = torch.where(active, losses, 0.0).sum(-1) / count.clamp_min(1)
         return of_row.sum() / (count > 0).to(losses.dtype).sum().clamp_min(1)

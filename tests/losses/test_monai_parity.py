@@ -168,6 +168,20 @@ def test_one_channel():
     x, target = torch.randn(2, 1, 4, 5, dtype=torch.float64), torch.randint(0, 2, (2, 1, 4, 5))
     both(losses.DiceSemimetricLoss(sigmoid=True), monai.losses.DiceLoss(sigmoid=True), x, target)
     both(losses.CompatibleTverskyLoss(sigmoid=True), monai.losses.TverskyLoss(sigmoid=True), x, target)
+    both(losses.DiceSemimetricLoss(sigmoid=True, weight=[2.0]), monai.losses.DiceLoss(sigmoid=True, weight=[2.0]), x, target)
+
+
+def test_one_channel_beside_the_background():
+    """There a weight does nothing in MONAI's overlap term, and still weighs voxels in its cross-entropy."""
+    x, index = torch.randn(2, 2, 4, 5, dtype=torch.float64), torch.randint(0, 2, (2, 1, 4, 5))
+    options = {"softmax": True, "to_onehot_y": True, "include_background": False}
+    both(losses.DiceSemimetricLoss(weight=[2.0], **options), monai.losses.DiceLoss(weight=[2.0], **options), x, index)
+    both(
+        losses.JDTCELoss(alpha=0.5, beta=0.5, lambda_jdt=1, lambda_ce=1, smooth_nr=5e-6, smooth_dr=5e-6, weight=[1.0, 3.0], **options),
+        monai.losses.DiceCELoss(weight=torch.tensor([1.0, 3.0], dtype=torch.float64), **options),
+        x,
+        index,
+    )
 
 
 # --- MONAI's published test cases (its test_dice_loss.py and test_tversky_loss.py) that hold for soft labels ---

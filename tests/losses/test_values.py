@@ -70,7 +70,7 @@ BY_HAND = [
     (one(0.5, 0.2), one(0.3, 0.6), {"alpha": 0.3, "beta": 0.7, "log_loss": True}, math.log(0.84 / 0.5)),
     (one(0.5, 0.2), one(0.3, 0.6), {"alpha": 0.3, "beta": 0.7, "log_loss": True, "gamma": 2.0}, math.log(0.84 / 0.5) ** 2),
     (one(0.5, 0.2), one(0.3, 0.6), {"alpha": 0.3, "beta": 0.7, "gamma": 0.5}, math.sqrt(0.34 / 0.84)),
-    (one(0.5, 0.2), one(0.3, 0.6), {"alpha": 0.3, "beta": 0.7, "weight": 20.0, "gamma": 0.5}, 20 * math.sqrt(0.34 / 0.84)),
+    (one(0.5, 0.2), one(0.3, 0.6), {"alpha": 0.3, "beta": 0.7, "weight": 20.0, "gamma": 0.5}, math.sqrt(0.34 / 0.84)),  # one class
 ]
 
 
@@ -108,7 +108,7 @@ AVERAGES = [
     ({"classes": "pooled", "average": "dataset"}, 0.9 / 3.2),
     ({"classes": "present", "reduction": "sum"}, 0.1 + 0.4 + 0.2),
     ({"weight": [1.0, 20.0]}, (0.1 + 20 * 0.4 + 0.2 + 20 * 1) / 4),
-    ({"weight": [20.0], "include_background": False, "classes": "present"}, 20 * 0.4),
+    ({"weight": [20.0], "include_background": False, "classes": "present"}, 0.4),  # one class has none to be weighed against
     # Nothing is above the threshold.
     ({"classes": "present", "threshold": 1.5}, 0.0),
 ]

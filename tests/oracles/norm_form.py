@@ -241,7 +241,7 @@ def channels_in_overlap(channels: int, a: Arguments) -> list[int]:
 def class_weights(channels: int, a: Arguments, pixel_term: bool) -> dict[int, float]:
     """Weight of each channel in the overlap. With a pixel term the weights are those of all channels, else of the channels kept."""
     kept = channels_in_overlap(channels, a)
-    if a.weight is None or (pixel_term and channels == 1):  # with one channel the pixel term's weight is the foreground's
+    if a.weight is None or len(list(kept)) == 1:  # a single class has no other to be weighed against
         return dict.fromkeys(kept, 1.0)
     if np.ndim(a.weight) == 0:
         return dict.fromkeys(kept, float(a.weight))
