@@ -8,15 +8,35 @@ from monai_jdt.transforms.rater_stacks import (
     rater_collate,
 )
 from monai_jdt.transforms.raters import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
+from monai_jdt.transforms.soft_labels import (
+    LabelRegions,
+    LabelRegionsd,
+    RestoreSoftLabel,
+    RestoreSoftLabeld,
+    RestoreVotes,
+    RestoreVotesd,
+    SmoothLabel,
+    SmoothLabeld,
+    nearest_only,
+)
 
 __all__ = [
     "FuseRaters",
     "FuseRatersd",
+    "LabelRegions",
+    "LabelRegionsd",
     "LoadRaters",
     "LoadRatersd",
     "PadRaters",
     "PadRatersd",
     "RandSampleRater",
     "RandSampleRaterd",
+    "RestoreSoftLabel",
+    "RestoreSoftLabeld",
+    "RestoreVotes",
+    "RestoreVotesd",
+    "SmoothLabel",
+    "SmoothLabeld",
+    "nearest_only",
     "rater_collate",
 ]

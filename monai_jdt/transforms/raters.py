@@ -47,12 +47,16 @@ class LoadRaters(Transform):
     """Load the label maps of any number of raters of one image as one stack.
 
     Args:
-        reader: a MONAI image reader or its name, as in :class:`monai.transforms.LoadImage`; None chooses by file type.
+        reader: a MONAI image reader or its name, as in :class:`monai.transforms.LoadImage`; None chooses by file type: NIfTI by
+            `NibabelReader`; MetaImage (`.mhd` with its `.raw`, `.mha`), NRRD (`.nrrd`) and what else ITK reads by `ITKReader`; 2D
+            PNG by `PILReader`, one grey or palette channel. Both 3D readers give RAS affines; a PNG has none. With pynrrd
+            installed MONAI prefers its `NrrdReader`; `reader="ITKReader"` asks for ITK's.
         label_values: the values that a map may hold, background included; None allows every whole number in int16.
 
     Raises:
-        DataProblemError: when called: no rater, a file that cannot be read, values that are not whole or not allowed, a
-            rater whose shape or affine differs from the first one's. The message names the file.
+        DataProblemError: when called: no rater, a file that cannot be read, more than one channel (a channel axis of length 1 is
+            dropped), values that are not whole or not allowed, a rater whose shape or affine differs from the first one's. The
+            message names the file.
 
     Example:
         >>> LoadRaters(label_values=[0, 1])(["case01/rater1.nii.gz", "case01/rater2.nii.gz"])  # doctest: +SKIP
@@ -95,6 +99,12 @@ class LoadRaters(Transform):
             reason = str(error).strip().splitlines()
             came = f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
             raise _one_problem(name, "a label map that can be read", came, "copy or export the file again") from error
+        channel_dim = label.meta.get("original_channel_dim", float("nan"))
+        if isinstance(channel_dim, (int, np.integer)):  # "no_channel" or NaN where there is none
+            if label.shape[channel_dim] != 1:
+                expected, fix = "a label map of one channel", "export label values, not colours or one-hot channels"
+                raise _one_problem(name, expected, f"shape {tuple(label.shape)}, channels on axis {channel_dim}", fix)
+            label = MetaTensor(label.as_tensor().squeeze(channel_dim), meta=label.meta)
         flat = label.as_tensor().flatten()
         if flat.numel() == 0:
             raise _one_problem(name, "a label map with voxels", f"shape {tuple(label.shape)}", "export the file again")
