@@ -69,7 +69,7 @@ def or_exit(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Res
 
 
 def run_or_exit(engine: Any) -> None:
-    """Run an engine; a non-finite loss, a file that went bad after the check, or weights of another network end the process with one line.
+    """Run an engine; a non-finite loss, a file gone bad since the check, or weights of another network end it with one line.
 
     Any other error is let through with its traceback.
 

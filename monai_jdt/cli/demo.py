@@ -29,6 +29,11 @@ def _bundle_runs(folder: Path) -> list[tuple[str, list[str]]]:
     ]
 
 
+def _quoted(word: str) -> str:
+    """As one would type it; a list of files in double quotes, since it has single ones inside."""
+    return f'"{word}"' if "'" in word else shlex.quote(word)
+
+
 def _mean_dice(table: Path) -> str:
     """The line of the metrics table that people look for first."""
     with table.open() as lines:
@@ -49,7 +54,7 @@ def demo_command(
         copy_bundle(_BUNDLE, folder)
     for what, arguments in _bundle_runs(folder):
         command = ["-m", "monai.bundle", "run", *arguments, "--bundle_root", str(folder)]
-        typer.echo(f"\n== {what}\n   python {shlex.join(command)}")
+        typer.echo(f"\n== {what}\n   python {' '.join(_quoted(word) for word in command)}")
         done = subprocess.run([sys.executable, *command], env={**os.environ, "PYTHONUNBUFFERED": "1"})
         if done.returncode:
             raise typer.Exit(done.returncode)
