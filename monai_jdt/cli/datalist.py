@@ -7,14 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from monai_jdt.data.brats import LAYOUT_CONVENTIONS, brats_datalist
+from monai_jdt.data.curvas import curvas_datalist
 from monai_jdt.data.datalist_file import write_datalist
+from monai_jdt.data.kits import kits21_datalist, merge_kits21
 from monai_jdt.data.listing import CaseList
+from monai_jdt.data.msseg import msseg_datalist
 from monai_jdt.data.patterns import pattern_datalist
 from monai_jdt.data.qubiq import qubiq_datalist
 from monai_jdt.data.splits import folds, split_cases
 
 #: What LAYOUT may be.
-LAYOUTS: tuple[str, ...] = ("brats", *LAYOUT_CONVENTIONS, "qubiq", "pattern")
+LAYOUTS: tuple[str, ...] = ("brats", *LAYOUT_CONVENTIONS, "qubiq", "kits21", "curvas", "msseg", "pattern")
 
 
 def datalist_command(
@@ -26,6 +29,7 @@ def datalist_command(
     task: Annotated[str | None, typer.Option(help="qubiq: one task, by number. pattern: a name for the items.")] = None,
     subset: Annotated[str | None, typer.Option(help="qubiq: training, validation or testing.")] = None,
     labelled: Annotated[bool, typer.Option(help="qubiq: whether cases must have raters.")] = True,
+    merge: Annotated[str | None, typer.Option(help="kits21: write each rater's instances as one map into this folder.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="pattern: of the image, '{case}/im.nii.gz'; once a channel.")] = None,
     raters: Annotated[str | None, typer.Option(help="pattern: of the rater files, '{case}/seg_{rater}.nii.gz'.")] = None,
     validation: Annotated[float | None, typer.Option(help="Split off this share of patients as 'validation'.")] = None,
@@ -39,6 +43,14 @@ def datalist_command(
         items = pattern_datalist(root, image[0] if len(image) == 1 else image, raters, task=task)
     elif layout == "qubiq":
         items = qubiq_datalist(root, dataset, task, subset=subset, labelled=labelled)
+    elif layout == "kits21":
+        items = kits21_datalist(root)
+        if merge is not None:
+            items = merge_kits21(items, merge)
+    elif layout == "curvas":
+        items = curvas_datalist(root)
+    elif layout == "msseg":
+        items = msseg_datalist(root)
     elif layout in LAYOUTS:
         items = brats_datalist(root, "auto" if layout == "brats" else layout)
     else:

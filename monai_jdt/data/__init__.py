@@ -7,9 +7,12 @@ from monai_jdt.data.brats import (
     brats_datalist,
     brats_layout,
 )
+from monai_jdt.data.curvas import curvas_datalist
 from monai_jdt.data.datalist_file import PATH_KEYS, read_datalist, write_datalist
 from monai_jdt.data.inspection import check_items, find_problems
+from monai_jdt.data.kits import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datalist, merge_kits21
 from monai_jdt.data.listing import CaseList, ListingRecord, SkippedPath, record_of
+from monai_jdt.data.msseg import MSSEG_MODALITIES, msseg_datalist
 from monai_jdt.data.patterns import pattern_datalist
 from monai_jdt.data.phantoms import (
     DEFAULT_STYLES,
@@ -37,9 +40,12 @@ from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
     "DEFAULT_STYLES",
+    "KITS21_PAINT_ORDER",
+    "KITS21_REGIONS",
     "LAYOUT_CONVENTIONS",
     "MODALITIES",
     "MSD_CHANNELS",
+    "MSSEG_MODALITIES",
     "PATH_KEYS",
     "QUBIQ_LAYOUTS",
     "QUBIQ_SETS",
@@ -59,12 +65,16 @@ __all__ = [
     "brats_layout",
     "brats_phantom",
     "check_items",
+    "curvas_datalist",
     "draw_rater",
     "ensure_brats_phantoms",
     "ensure_qubiq_phantoms",
     "error_line",
     "find_problems",
     "folds",
+    "kits21_datalist",
+    "merge_kits21",
+    "msseg_datalist",
     "pattern_datalist",
     "qubiq_datalist",
     "qubiq_phantom",

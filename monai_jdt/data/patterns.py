@@ -24,7 +24,9 @@ def pattern_datalist(
 
     In a pattern, `{case}` is a part of one folder or file name that names the case (twice in a pattern: the same both
     times), `{rater}` one that names the rater, `*` anything but a slash, `?` one such character, `**` any folders.
-    Nothing is case-folded, and hidden files are skipped.
+    A file that several patterns match belongs to the one with the most literal characters: with
+    `LNDb-{case}.mhd` and `LNDb-{case}_rad{rater}.mhd`, `LNDb-0001_rad1.mhd` is a rater's. Nothing is case-folded, and
+    hidden files are skipped.
 
     Args:
         root: the folder; paths in the answer begin with it.
@@ -58,9 +60,11 @@ def pattern_datalist(
     require_folder(root, "files that match " + " or ".join(patterns))
     files = list(walk_files(root))
     for file in files:
-        for pattern, regex in rules:
-            match = regex.fullmatch(os.path.relpath(file, root).replace(os.sep, "/"))
-            if match is not None:
+        below = os.path.relpath(file, root).replace(os.sep, "/")
+        hits = [(pattern, match) for pattern, regex in rules if (match := regex.fullmatch(below))]
+        most = max((_literal_length(pattern) for pattern, _ in hits), default=0)
+        for pattern, match in hits:
+            if _literal_length(pattern) == most:
                 rater = match.groupdict().get("rater", "")
                 found.setdefault(match["case"], {}).setdefault(pattern, []).append((rater, file))
     if not found:
@@ -72,18 +76,18 @@ def pattern_datalist(
             if pattern not in matches:
                 what = "at least one rater" if pattern == raters else "an image"
                 problems.append(DataProblem(where, f"{what} by the pattern {pattern}", "none", "add it"))
-        for pattern, hits in matches.items():
-            names = [rater for rater, _ in hits]
+        for pattern, pairs in matches.items():
+            names = [rater for rater, _ in pairs]
             if len(set(names)) < len(names):
-                came = ", ".join(sorted(file for _, file in hits)[:3])
+                came = ", ".join(sorted(file for _, file in pairs)[:3])
                 fix = "narrow the pattern, or use {rater} in the raters' pattern"
                 problems.append(DataProblem(where, f"one file by the pattern {pattern}", came, fix))
         if problems:
             continue
         paths = [matches[pattern][0][1] for pattern in images]
-        hits = sorted(matches[raters], key=lambda hit: natural_key(hit[0]))
+        drawn = sorted(matches[raters], key=lambda hit: natural_key(hit[0]))
         item: dict[str, Any] = {"case": case, "image": paths[0] if isinstance(image, str) else paths}
-        item["raters"] = [file for _, file in hits]
+        item["raters"] = [file for _, file in drawn]
         if task is not None:
             item["task"] = task
         if probability is not None and probability in matches:
@@ -92,6 +96,10 @@ def pattern_datalist(
     if problems:
         raise DataProblemError(problems)
     return CaseList(items, root)
+
+
+def _literal_length(pattern: str) -> int:
+    return len(re.sub(r"\{[^}]*\}|[*?]", "", pattern))
 
 
 def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:

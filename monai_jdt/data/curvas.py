@@ -1,0 +1,52 @@
+"""CURVAS 2024 and CURVAS-PDACVI 2025: case folders with `image.nii.gz` and `annotation_N.nii.gz`."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.problems import DataProblemError
+
+_ANNOTATION = re.compile(r"annotation[-_]?(?P<rater>\d+)", re.IGNORECASE)
+_EXPECTED = "CURVAS cases (image.nii.gz with annotation_1.nii.gz, ... beside it)"
+
+
+def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
+    """List the cases of CURVAS 2024 (3 annotations; 1 pancreas, 2 kidney, 3 liver) or CURVAS-PDACVI 2025 (5).
+
+    Args:
+        root: the folder; cases are found at any depth, `.nii` or `.nii.gz`, in upper or lower case. The paths in the
+            answer begin with it.
+
+    Returns:
+        One dictionary a case: `{"case": "UKCHLL001", "task": "curvas", "image": path, "raters": [paths]}`. The list's
+        `found` tells what was left out: images without annotations, and annotations without an image.
+
+    Raises:
+        DataProblemError: if the folder is missing, holds no such case, or a case twice.
+    """
+    root = os.fspath(root)
+    files = nifti_files(root, _EXPECTED)
+    folders: dict[str, tuple[list[str], dict[int, str]]] = {}
+    for file in files:
+        stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
+        images, raters = folders.setdefault(os.path.dirname(file), ([], {}))
+        if stem.lower() == "image":
+            images.append(file)
+        elif match := _ANNOTATION.fullmatch(stem):
+            raters[int(match["rater"])] = file
+    items: list[dict[str, Any]] = []
+    skipped: list[SkippedPath] = []
+    for folder, (images, raters) in folders.items():
+        if images and raters:
+            case = os.path.basename(os.path.abspath(folder))
+            items.append({"case": case, "task": "curvas", "image": images[0], "raters": [raters[n] for n in sorted(raters)]})
+        elif images or raters:
+            skipped.append(SkippedPath(folder, "an image without annotations" if images else "annotations without an image.nii.gz"))
+    problems = doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
+    if problems:
+        raise DataProblemError(problems)
+    return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)

@@ -1,0 +1,164 @@
+"""KiTS21: one file for each instance and annotation, which make a rater's label map together."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.volumes import open_volume
+
+#: The regions in the order of their label values 1, 2, 3.
+KITS21_REGIONS: tuple[str, ...] = ("kidney", "tumor", "cyst")
+
+#: The order in which values are painted, later over earlier: kidney, cyst, tumor, as in the challenge's own code.
+KITS21_PAINT_ORDER: tuple[int, ...] = (1, 3, 2)
+
+_MASK = re.compile(r"(?P<region>kidney|tumor|cyst)_instance-(?P<instance>\d+)_annotation-(?P<annotation>\d+)", re.IGNORECASE)
+_EXPECTED = "KiTS21 cases (case_XXXXX/imaging.nii.gz with segmentations/ beside it)"
+
+
+def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
+    """List the cases of KiTS21, with the masks that make each rater's label.
+
+    A rater is an annotation number: their label is the union, for each region, of the masks of all instances with that
+    number. (The number is not one person over all instances: the raters are exchangeable.) So each entry of "raters"
+    is a list of three lists of files, for the label values 1 kidney, 2 tumor and 3 cyst, any of which may be empty:
+    `[[kidney files], [tumor files], [cyst files]]`. :func:`merge_kits21` writes such raters as one label map each, for
+    transforms that read one file a rater. :func:`find_problems` looks at the single masks.
+
+    Args:
+        root: the folder; cases are found at any depth. The paths in the answer begin with it.
+
+    Returns:
+        One dictionary a case: `{"case": "case_00000", "task": "kits21", "image": path, "raters": [...]}`, and the
+        aggregated majority, where it is, under "consensus". The list's `found` tells what was left out: cases without
+        masks, and annotation numbers that some instance of the case lacks.
+
+    Raises:
+        DataProblemError: if the folder is missing, holds no such case, or a case twice.
+    """
+    root = os.fspath(root)
+    files = nifti_files(root, _EXPECTED)
+    folders: dict[str, dict[str, list[str]]] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if os.path.basename(folder).lower() == "segmentations":
+            folders.setdefault(os.path.dirname(folder), {}).setdefault("masks", []).append(file)
+        else:
+            folders.setdefault(folder, {}).setdefault(NIFTI_SUFFIX.sub("", name).lower(), []).append(file)
+    items: list[dict[str, Any]] = []
+    skipped: list[SkippedPath] = []
+    for folder, content in folders.items():
+        if "imaging" not in content:
+            if "masks" in content:
+                skipped.append(SkippedPath(folder, "masks without an imaging.nii.gz"))
+            continue
+        raters, left = _raters_of(content.get("masks", []))
+        skipped += [SkippedPath(folder, why) for why in left]
+        if not raters:
+            skipped.append(SkippedPath(folder, "an image without a whole annotation in segmentations/"))
+            continue
+        item = {"case": os.path.basename(os.path.abspath(folder)), "task": "kits21", "image": content["imaging"][0], "raters": raters}
+        if "aggregated_maj_seg" in content:
+            item["consensus"] = content["aggregated_maj_seg"][0]
+        items.append(item)
+    problems = doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
+    if problems:
+        raise DataProblemError(problems)
+    return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
+
+
+def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str], *, progress: bool = True) -> CaseList:
+    """Write each rater's label map, and list the cases with them.
+
+    The masks are painted in the order :data:`KITS21_PAINT_ORDER`. One case's masks are in memory at a time; a map that
+    is there already is used as it is.
+
+    Args:
+        items: as :func:`kits21_datalist` gives them.
+        dest: the folder to write to: `<dest>/<case>/annotation-<n>.nii.gz`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The items with one path a rater.
+
+    Raises:
+        DataProblemError: if a mask cannot be read, or has another shape than the first one of its rater.
+    """
+    from tqdm import tqdm
+
+    merged = []
+    for item in tqdm(items, desc="merging instances", unit="case", disable=not progress):
+        paths = []
+        for number, groups in enumerate(item["raters"], start=1):
+            path = os.path.join(os.fspath(dest), str(item["case"]), f"annotation-{number}.nii.gz")
+            if not os.path.isfile(path):
+                _write_label(path, *_painted(groups))
+            paths.append(path)
+        merged.append({**item, "raters": paths})
+    return CaseList(merged, os.fspath(dest))
+
+
+def _raters_of(masks: Sequence[str]) -> tuple[list[list[list[str]]], list[str]]:
+    """Files by annotation, label value and instance; and what is left out."""
+    found: dict[int, dict[tuple[str, int], str]] = {}
+    for file in masks:
+        match = _MASK.fullmatch(NIFTI_SUFFIX.sub("", os.path.basename(file)))
+        if match is not None:
+            instance = (match["region"].lower(), int(match["instance"]))
+            found.setdefault(int(match["annotation"]), {})[instance] = file
+    every = {instance for files in found.values() for instance in files}
+    raters, left = [], []
+    for annotation, files in sorted(found.items()):
+        lacking = sorted(every - set(files))
+        if lacking:
+            names = ", ".join(f"{region} {number}" for region, number in lacking)
+            left.append(f"annotation {annotation} lacks {names}")
+        else:
+            raters.append([[files[i] for i in sorted(files) if i[0] == region] for region in KITS21_REGIONS])
+    return raters, left
+
+
+def _painted(groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray | None]:
+    label: np.ndarray | None = None
+    first, affine = "", None
+    for value, path in _in_paint_order(groups):
+        volume = open_volume(path)
+        assert volume is not None
+        mask = np.asarray(volume.values) != 0
+        if label is None:
+            label, first, affine = np.zeros(mask.shape, np.uint8), path, volume.affine
+        if mask.shape != label.shape:
+            problem = DataProblem(path, f"shape {label.shape}, as {first}", str(mask.shape), "download the case again")
+            raise DataProblemError([problem])
+        label[mask] = value
+    if label is None:
+        raise ValueError("raters: expected at least one file, came lists without any")
+    return label, affine
+
+
+def _in_paint_order(groups: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
+    for value in KITS21_PAINT_ORDER:
+        for path in groups[value - 1]:
+            yield value, path
+
+
+def _write_label(path: str, label: np.ndarray, affine: np.ndarray | None) -> None:
+    import nibabel
+
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    draft = os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.nii.gz")  # there as a whole or not at all
+    try:
+        nibabel.save(nibabel.Nifti1Image(label, affine), draft)
+        os.replace(draft, path)
+    finally:
+        if os.path.exists(draft):
+            os.remove(draft)

@@ -1,0 +1,104 @@
+"""MSSEG-2016: seven experts' lesions of each patient, in the files of the challenge and of its newer release."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.listing import CaseList, SkippedPath
+from monai_jdt.data.problems import DataProblem, DataProblemError
+
+#: The names of the modalities: FLAIR, T1, T1 with gadolinium, proton density, T2.
+MSSEG_MODALITIES: tuple[str, ...] = ("FLAIR", "T1", "GADO", "DP", "T2")
+
+_IMAGE = re.compile(r"(?:3D)?(?P<modality>FLAIR|T1GADO|T1|GADO|DP|T2)(?P<done>_preprocessed)?", re.IGNORECASE)
+_EXPERT = re.compile(r"ManualSegmentation[-_](?P<rater>\d+)", re.IGNORECASE)
+_INNER = ("raw_data", "preprocessed_data", "masks")
+_EXPECTED = "MSSEG-2016 patients (FLAIR_preprocessed.nii.gz, ..., ManualSegmentation_1.nii.gz, ...)"
+
+
+def msseg_datalist(
+    root: str | os.PathLike[str],
+    images: Literal["preprocessed", "raw"] = "preprocessed",
+    modalities: Sequence[str] = MSSEG_MODALITIES,
+) -> CaseList:
+    """List the patients of MSSEG-2016, of the challenge's release or the newer one.
+
+    The newer release has `<center>/<patient>/{Raw_Data,Preprocessed_Data,Masks}/`; the older one has images and masks in
+    `<patient>/`, which may stand in several folders below `root` (raw, preprocessed, masks): files of one patient's name
+    are put together. Patients are named `<center>_<patient>` where there are centers, as their numbers start anew in each.
+
+    Args:
+        root: the folder. The paths in the answer begin with it.
+        images: "preprocessed" (`FLAIR_preprocessed.nii.gz`; on the masks' grid) or "raw" (`FLAIR.nii.gz` or
+            `3DFLAIR.nii.gz`, ...; of these only FLAIR is on the masks' grid).
+        modalities: which ones, in the order of channels; names of :data:`MSSEG_MODALITIES`.
+
+    Returns:
+        One dictionary a patient: `{"case": name, "task": "msseg2016", "image": [paths], "raters": [paths]}`, and the
+        experts' consensus under "consensus". The list's `found` tells what was left out and why.
+
+    Raises:
+        ValueError: if `images` or a modality is unknown.
+        DataProblemError: if the folder is missing, holds no such patient, or two files for one thing.
+    """
+    if images not in ("preprocessed", "raw"):
+        raise ValueError(f"images: expected preprocessed or raw, came {images!r}")
+    unknown = [name for name in modalities if name not in MSSEG_MODALITIES]
+    if unknown or not modalities:
+        raise ValueError(f"modalities: expected names among {', '.join(MSSEG_MODALITIES)}, came {list(modalities)}")
+    root = os.fspath(root)
+    files = nifti_files(root, _EXPECTED)
+    patients: dict[str, dict[str, list[str]]] = {}
+    for file in files:
+        kind = _kind_of(file, images)
+        if kind is not None:
+            patients.setdefault(_patient_of(file), {}).setdefault(kind, []).append(file)
+    items: list[dict[str, Any]] = []
+    problems: list[DataProblem] = []
+    skipped: list[SkippedPath] = []
+    for patient, found in patients.items():
+        for kind, paths in found.items():
+            if len(paths) > 1:
+                problems.append(DataProblem(patient, f"one file {kind}", " and ".join(paths[:2]), "name the folder of one release"))
+        raters = sorted((kind for kind in found if kind.startswith("expert ")), key=natural_key)
+        absent = [name for name in modalities if name not in found]
+        if absent:
+            skipped.append(SkippedPath(patient, f"no {images} {', '.join(absent)}"))
+        elif not raters:
+            skipped.append(SkippedPath(patient, "no ManualSegmentation"))
+        else:
+            item: dict[str, Any] = {"case": patient, "task": "msseg2016", "image": [found[name][0] for name in modalities]}
+            item["raters"] = [found[rater][0] for rater in raters]
+            if "consensus" in found:
+                item["consensus"] = found["consensus"][0]
+            items.append(item)
+    if not items and not problems:
+        problems = [nothing_found(root, f"{_EXPECTED} with {images} images", files)]
+    if problems:
+        raise DataProblemError(problems)
+    return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
+
+
+def _kind_of(file: str, images: str) -> str | None:
+    """One of "FLAIR", ..., "expert 1", ..., "consensus"; None for any other file, and for images of the other kind."""
+    stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
+    if match := _EXPERT.fullmatch(stem):
+        return f"expert {int(match['rater'])}"
+    if stem.lower() == "consensus":
+        return "consensus"
+    match = _IMAGE.fullmatch(stem)
+    if match is None or (match["done"] is not None) != (images == "preprocessed"):
+        return None
+    return match["modality"].upper().replace("T1GADO", "GADO")
+
+
+def _patient_of(file: str) -> str:
+    parts = os.path.abspath(file).split(os.sep)[:-1]
+    if parts and parts[-1].lower() in _INNER:
+        parts.pop()
+    patient = parts.pop()
+    return f"{parts[-1]}_{patient}" if parts and parts[-1].lower().startswith("center") else patient
