@@ -4,6 +4,7 @@ import glob
 import gzip
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel
@@ -226,3 +227,40 @@ def test_nothing_is_in_the_bundle_that_a_run_writes():
     # a development checkout may have run; what is shipped is listed in setup.cfg
     assert ours <= set(os.listdir(BUNDLE))
     assert set(os.listdir(BUNDLE / "configs")) >= {"train.yaml", "evaluate.yaml", "inference.yaml", "metadata.json", "logging.conf"}
+
+
+def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "monai_jdt"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    start("inference.yaml", root=trained, dataset_dir=phantoms, output_dir=str(tmp_path / "alone"), **NETWORK)
+    assert len(glob.glob(str(tmp_path / "alone" / "**" / "*_prob.nii.gz"), recursive=True)) == 4
+
+
+def test_the_last_epoch_is_validated_whatever_the_interval(tmp_path, phantoms):
+    start("train.yaml", root=tmp_path, dataset_dir=phantoms, **{**TINY, "epochs": 1, "val_interval": 5})
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert (tmp_path / "eval" / "case.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("regions", "brats2022", "'brats2023'"),
+        ("roi", [13, 16, 16], "roi: expected multiples of 2"),
+        ("epochs", 0, "epochs: expected a whole number >= 1"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(tmp_path, phantoms, capsys, setting, value, says):
+    with pytest.raises(SystemExit) as caught:
+        start("train.yaml", root=tmp_path, dataset_dir=phantoms, **{**TINY, setting: value})
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("monai_jdt: error: ")
+    assert says in last
+
+
+def test_weights_of_another_network_are_one_line(trained, phantoms, capsys):
+    with pytest.raises(SystemExit) as caught:
+        start("inference.yaml", root=trained, dataset_dir=phantoms, out_channels=1, **NETWORK)
+    assert caught.value.code == 1
+    assert "expected weights that fit the network" in capsys.readouterr().err.strip().splitlines()[-1]

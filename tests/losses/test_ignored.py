@@ -61,12 +61,13 @@ def test_poison_in_masked_labels(configuration):
     assume(configuration.mask is not None)
     target = configuration.target
     under = configuration.mask == 0
-    if under.shape[1] > 1:
-        under = under if under.shape == target.shape else under.all(1, keepdim=True)
+    dense = not {"to_onehot_y", "regions", "votes"} & set(configuration.arguments)
+    if under.shape[1] > 1 and not dense:
+        under = under.all(1, keepdim=True)  # an index or a vote speaks of all channels
     assume(under.any())
     clean, clean_gradient = value_and_gradient(configuration, configuration.input)
     # A voxel whose channels all equal ignore_index is ignored whole, so a channel-wise mask over it may not be poisoned.
-    if "ignore_index" in configuration.arguments and under.shape == target.shape:
+    if "ignore_index" in configuration.arguments and dense and under.shape == target.shape:
         under = under & ~(target == configuration.arguments["ignore_index"]).all(1, keepdim=True)
     for poison in (math.nan, math.inf, -math.inf) if target.is_floating_point() else (99,):
         if target.dtype is torch.bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from monai_jdt.losses import DistillationLoss, SoftDeepSupervisionLoss
 from tests.losses.strategies import configurations, mistaken_configurations
 
 # 10 times the profile: 500 in the short tier, 10,000 in the long one.
@@ -26,6 +28,36 @@ def test_finite_value_and_gradient(configuration):
     assert (value >= 0).all()
     assert x.grad.dtype is x.dtype
     assert x.grad.isfinite().all()
+
+
+def _finite(value, *inputs):
+    value.sum().backward()
+    assert value.isfinite().all()
+    for x in inputs:
+        assert x.grad.dtype is x.dtype
+        assert x.grad.isfinite().all()
+
+
+@settings(MANY, max_examples=2 * settings.default.max_examples)
+@given(configurations(names=("JDTCELoss",), most=40), st.sampled_from([1.0, 2.0, 0.5]), st.booleans())
+def test_distillation_is_finite(configuration, temperature, labelled):
+    x = configuration.input.detach().clone().requires_grad_()
+    teacher = torch.randn(x.shape).to(x.dtype)
+    weights = {"rater_weights": configuration.rater_weights} if labelled else {}
+    loss = DistillationLoss(**configuration.arguments, temperature=temperature)
+    value = loss(x, configuration.target if labelled else None, teacher, configuration.mask, **weights)
+    assert value.dtype is (torch.float64 if x.dtype is torch.float64 else torch.float32)
+    _finite(value, x)
+
+
+@settings(MANY, max_examples=2 * settings.default.max_examples)
+@given(configurations(empty=False, most=40))
+def test_deep_supervision_is_finite(configuration):
+    x = configuration.input.detach().clone().requires_grad_()
+    small = torch.rand((*x.shape[:2], *[max(size // 2, 1) for size in x.shape[2:]])).to(x.dtype).requires_grad_()
+    loss = SoftDeepSupervisionLoss(configuration.module())
+    weights = {} if configuration.rater_weights is None else {"rater_weights": configuration.rater_weights}
+    _finite(loss([x, small], configuration.target, configuration.mask, **weights), x, small)
 
 
 @settings(MANY, max_examples=4 * settings.default.max_examples)
