@@ -120,12 +120,35 @@ def _compare(rank: int, world: int, backend: str, alone: dict[str, tuple[torch.T
             network = torch.nn.parallel.DistributedDataParallel(_network())
             got = _value_and_gradients(network, make(True)(network(images[mine]), labels[mine]))
             _expect(f"{world} ranks, {split}, {name}", got, alone[name])
+    _compare_unlabelled_ranks(rank, world)
     mine = SPLITS[world]["uneven"][rank]
     for name in ("mixed", "cross-entropy"):
         network = torch.nn.parallel.DistributedDataParallel(_network())
         compiled = torch.compile(LOSSES[name](True), fullgraph=True, backend=backend)
         got = _value_and_gradients(network, compiled(network(images[mine]), labels[mine]))
         _expect(f"{world} ranks, compiled, {name}", got, alone[name])
+
+
+def _compare_unlabelled_ranks(rank: int, world: int) -> None:
+    """The first rank has labels, the others a teacher only: the label half is that of the first rank's images alone."""
+    images, labels = _data()
+    teacher = torch.randn(6, CLASSES, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    options = {"softmax": True, "to_onehot_y": True, "ignore_index": IGNORED, "average": "image", "temperature": 2.0}
+    parts = [[0, 1, 2], *[list(range(3, 6))[r - 1 :: world - 1] for r in range(1, world)]]
+
+    network = _network()
+    logits = network(images)
+    label_half = DistillationLoss(**options, lambda_teacher=0.0)(logits[:3], labels[:3], teacher[:3])
+    known = labels != IGNORED
+    known[3:] = True  # without a target nothing is ignored
+    teacher_half = DistillationLoss(**options, lambda_label=0.0)(logits, None, teacher, known)
+    alone = _value_and_gradients(network, label_half + teacher_half)
+
+    network = torch.nn.parallel.DistributedDataParallel(_network())
+    mine = parts[rank]
+    target = labels[mine] if rank == 0 else None
+    got = _value_and_gradients(network, DistillationLoss(**options, sync=True)(network(images[mine]), target, teacher[mine]))
+    _expect(f"{world} ranks, labels on the first only", got, alone)
 
 
 @pytest.mark.parametrize("world", [2, 3])
