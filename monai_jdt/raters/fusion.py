@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from monai_jdt.data.regions import region_convention
@@ -101,14 +102,18 @@ def region_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) ->
         TypeError: for votes that are not whole numbers by dtype.
     """
     votes, groups = checked_votes(votes, regions)
-    # a count of few raters fits a byte, and bytes need no conversion: half the time
+    return _small_counts(votes, groups).to(torch.int16)
+
+
+def _small_counts(votes: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """The counts in the narrowest dtype that holds R: bytes need no conversion."""
     narrow = votes.shape[0] <= 255
     counts = torch.zeros((len(groups), *votes.shape[1:]), dtype=torch.uint8 if narrow else torch.int16, device=votes.device)
     for rater in votes:
         for channel, group in zip(counts, groups, strict=True):
             member = region_members(rater, group)
             channel += member.view(torch.uint8) if narrow else member
-    return counts.to(torch.int16)
+    return counts
 
 
 def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> tuple[torch.Tensor, tuple[tuple[int, ...], ...]]:
@@ -130,10 +135,20 @@ def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -
 
 def region_members(labels: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
     """Bool, of the shape of `labels`: where the value is one of the group's."""
+    if labels.device.type == "cpu" and type(labels) is torch.Tensor:
+        return torch.from_numpy(_array_members(labels.numpy(), group))
     member = labels == group[0]
     for value in group[1:]:
         member |= labels == value
     return member
+
+
+def _array_members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
+    # numpy compares small integers several times as fast as torch
+    marked = np.asarray(labels == group[0])
+    for value in group[1:]:
+        marked |= labels == value
+    return marked
 
 
 def checked_rater_weights(rater_weights: torch.Tensor | Sequence[float] | None, raters: int) -> torch.Tensor:
@@ -186,7 +201,9 @@ def fuse_average(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) ->
         tensor([[0.0000, 1.0000, 1.0000],
                 [0.0000, 0.5000, 1.0000]])
     """
-    return region_votes(votes, regions).to(torch.float32) / votes.shape[0]
+    votes, groups = checked_votes(votes, regions)
+    counts = _small_counts(votes, groups)
+    return torch.div(counts, votes.shape[0], out=torch.empty_like(counts, dtype=torch.float32))
 
 
 def fuse_weighted(
@@ -221,6 +238,19 @@ def fuse_weighted(
         return fuse_average(_present(votes, weights), groups)
     label = torch.zeros((len(groups), *votes.shape[1:]), dtype=torch.float32, device=votes.device)
     flat, channels = votes.reshape(votes.shape[0], -1), label.view(len(groups), -1)
+    there = speaking.nonzero().flatten().tolist()
+    if len(there) <= 8:
+        # who marks a voxel is one byte, and each of the at most 256 bytes has one answer
+        bits = torch.arange(2 ** len(there)).unsqueeze(1) >> torch.arange(len(there)) & 1
+        answers = (bits * weights[speaking]).sum(1).clamp(0, 1).to(votes.device, torch.float32)
+        for start in range(0, flat.shape[1], _BLOCK):
+            block = flat[:, start : start + _BLOCK]
+            for channel, group in zip(channels[:, start : start + _BLOCK], groups, strict=True):
+                marks = torch.zeros(block.shape[1:], dtype=torch.uint8, device=votes.device)
+                for bit, rater in enumerate(there):
+                    marks.add_(region_members(block[rater], group).view(torch.uint8), alpha=1 << bit)
+                torch.index_select(answers, 0, marks.to(torch.int32), out=channel)
+        return label
     # blocks that stay in the cache: one pass over the votes, one over the label
     for start in range(0, flat.shape[1], _BLOCK):
         for rater, weight in zip(flat[:, start : start + _BLOCK], weights.tolist(), strict=True):
@@ -267,25 +297,25 @@ def dice_weights(
     votes, groups = checked_votes(votes, regions)
     there = checked_rater_weights(rater_weights, votes.shape[0]) > 0
     judged = tuple(group for group in groups if 0 not in group) or groups
-    flat = votes.reshape(votes.shape[0], -1)
+    # numpy, since it compares and counts bytes several times as fast as torch
+    flat = votes.reshape(votes.shape[0], -1).cpu().numpy()
     present = there.nonzero().flatten().tolist()
-    common = torch.zeros(votes.shape[0], dtype=torch.int64, device=votes.device)
+    common = torch.zeros(votes.shape[0], dtype=torch.int64)
     sizes = torch.zeros_like(common)
-    majority_size = torch.zeros((), dtype=torch.int64, device=votes.device)
+    majority_size = 0
     for start in range(0, flat.shape[1], _BLOCK):
         block = flat[:, start : start + _BLOCK]
         for group in judged:
-            members = [region_members(block[r], group) for r in present]
-            count = members[0].to(torch.int16)
+            members = [_array_members(block[r], group) for r in present]
+            count = members[0].astype(np.uint8 if len(present) <= 255 else np.int64)
             for member in members[1:]:
-                count += member
+                count += member.view(np.uint8)
             majority = count >= len(present) // 2 + 1
-            majority_size += torch.count_nonzero(majority)
+            majority_size += int(np.count_nonzero(majority))
             for r, member in zip(present, members, strict=True):
-                sizes[r] += torch.count_nonzero(member)
-                common[r] += torch.count_nonzero(member & majority)
-    both = (sizes + majority_size).to("cpu", torch.float64)
-    common = common.cpu()
+                sizes[r] += int(np.count_nonzero(member))
+                common[r] += int(np.count_nonzero(member & majority))
+    both = (sizes + majority_size).to(torch.float64)
     dice = torch.where(common > 0, 2 * common / both, 1.0 if paper_compatible else 0.0)
     dice = torch.where(there, dice, 0.0)
     return checked_rater_weights(dice if dice.any() else there, len(dice))

@@ -162,3 +162,18 @@ def test_wrong_votes(fuse):
         fuse(torch.zeros(0, 3, dtype=torch.uint8), [1])
     with pytest.raises(ValueError, match="at least one region"):
         fuse(torch.zeros(2, 3, dtype=torch.uint8), [])
+
+
+@pytest.mark.parametrize("raters", [8, 9, 300])
+def test_many_raters(raters):
+    votes = draw(8, raters, (5, 5))
+    weights = np.random.default_rng(0).random(raters)
+    weights[3] = 0
+    expected = np.stack([np.average(np.isin(votes.numpy(), g), axis=0, weights=weights) for g in REGIONS])
+    np.testing.assert_allclose(fuse_weighted(votes, REGIONS, weights.tolist()).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(dice_weights(votes, REGIONS).numpy(), paper_weights(votes, REGIONS, 0.0), rtol=1e-9)
+
+
+def test_a_value_that_the_dtype_cannot_hold_is_nowhere():
+    votes = torch.tensor([[0, 1], [44, 1]], dtype=torch.uint8)  # 300 wrapped to a byte would be 44
+    assert fuse_average(votes, [300, -1]).sum() == 0
