@@ -9,7 +9,7 @@ from monai_jdt.data.brats import (
 )
 from monai_jdt.data.curvas import curvas_datalist
 from monai_jdt.data.datalist_file import PATH_KEYS, read_datalist, write_datalist
-from monai_jdt.data.inspection import check_items, find_problems
+from monai_jdt.data.inspection import check_items, distinct_values, find_problems
 from monai_jdt.data.kits import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datalist, merge_kits21
 from monai_jdt.data.listing import CaseList, ListingRecord, SkippedPath, record_of
 from monai_jdt.data.msseg import MSSEG_MODALITIES, msseg_datalist
@@ -66,6 +66,7 @@ __all__ = [
     "brats_phantom",
     "check_items",
     "curvas_datalist",
+    "distinct_values",
     "draw_rater",
     "ensure_brats_phantoms",
     "ensure_qubiq_phantoms",

@@ -311,7 +311,7 @@ def _rater_values(volume: FileVolume, label_values: Sequence[int] | None) -> Gen
         return False
     path, values = volume.path, volume.values
     yield from _finite(volume, "finite label values", "write the label as whole numbers")
-    found = _distinct(values)
+    found = distinct_values(values)
     broken = found[found != np.round(found)]
     if broken.size:
         yield DataProblem(path, "whole label values", *_not_whole(found, broken))
@@ -350,8 +350,16 @@ def _not_finite(values: np.ndarray) -> int:
     return 0 if values.dtype.kind in "iub" else int(np.count_nonzero(~np.isfinite(values)))
 
 
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """The finite values that occur, sorted."""
+def distinct_values(values: np.ndarray) -> np.ndarray:
+    """The finite values that occur in an array, sorted; for labels ten times as fast as a sort.
+
+    Args:
+        values: any shape and real dtype.
+
+    Example:
+        >>> distinct_values(np.array([[4.0, 0.0], [np.nan, 4.0]])).tolist()
+        [0, 4]
+    """
     flat = values.ravel(order="K")
     if flat.dtype.kind == "f":
         flat = flat[np.isfinite(flat)] if _not_finite(flat) else flat
@@ -365,7 +373,6 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     least, most = int(flat.min()), int(flat.max())
     if most - least >= 1 << 16:
         return np.unique(flat)
-    # the usual case, ten times as fast as a sort
     counted = flat if least >= 0 else flat.astype(np.int64) - least
     return np.flatnonzero(np.bincount(counted)) + min(least, 0)
 

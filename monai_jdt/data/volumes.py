@@ -52,6 +52,8 @@ def open_volume(path: str, full: bool = True) -> FileVolume | None:
     if not os.path.isfile(path):
         came = "a folder" if os.path.isdir(path) else "nothing at that path"
         raise DataProblemError([DataProblem(path, "a file", came, "add it, or correct the path")])
+    if os.path.getsize(path) == 0:
+        raise DataProblemError([DataProblem(path, "a file with something in it", "0 bytes", _AGAIN)])
     name = path.lower()
     if name.endswith(_NIFTI):
         return _open_nifti(path, full)

@@ -109,3 +109,18 @@ def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
 def test_validation_and_folds_exclude_each_other(root, capsys):
     code, _, err = _run(capsys, "datalist", "qubiq", root, "--validation", "0.2", "--folds", "2")
     assert (code, err) == (1, ["monai_jdt: error: --validation and --folds: expected one of them, came both"])
+
+
+def test_kits21_is_merged(tmp_path, capsys):
+    place = tmp_path / "case_00000"
+    (place / "segmentations").mkdir(parents=True)
+    mask = nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    for name in ("imaging", "segmentations/kidney_instance-1_annotation-1", "segmentations/kidney_instance-1_annotation-2"):
+        nibabel.save(mask, place / f"{name}.nii.gz")
+    file = tmp_path / "kits.json"
+    code, out, _ = _run(capsys, "datalist", "kits21", tmp_path, "--merge", tmp_path / "merged", "--write", file)
+    assert (code, out[0].rpartition(": ")[2]) == (0, "0")
+    (item,) = read_datalist(file)
+    assert item["raters"] == [f"{tmp_path}/merged/case_00000/annotation-{n}.nii.gz" for n in (1, 2)]
+    code, out, _ = _run(capsys, "check", file, "--no-progress")
+    assert (code, out[-1]) == (0, "looked at every voxel: 0 problems, 1 warning")  # the two are alike
