@@ -17,7 +17,7 @@ import torch
 from monai_jdt.data.regions import region_convention
 
 #: Voxels worked on at once, so that a block of each intermediate stays in the processor's cache.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 
 #: Every way of saying which label values make which channels; :func:`named_regions` explains them.
 RegionSpec: TypeAlias = str | Mapping[str, int | Sequence[int]] | Sequence[int | Sequence[int]]

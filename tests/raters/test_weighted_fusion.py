@@ -68,7 +68,7 @@ def test_dice_weights_are_the_recipes(seed, paper_compatible):
 
 
 def test_blocks_of_voxels_do_not_show():
-    votes = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (3, 70_001)).astype(np.uint8))
+    votes = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (3, 140_001)).astype(np.uint8))
     np.testing.assert_allclose(dice_weights(votes, [1]).numpy(), paper_weights(votes, [(1,)], 0.0), rtol=1e-12)
     expected = np.average(votes.numpy(), axis=0, weights=[1, 2, 4])
     np.testing.assert_allclose(fuse_weighted(votes, [1], [1, 2, 4])[0].numpy(), expected, atol=1e-6)
