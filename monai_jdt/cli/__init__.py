@@ -12,6 +12,7 @@ from monai_jdt.cli.check import check_command
 from monai_jdt.cli.datalist import datalist_command
 from monai_jdt.cli.demo import demo_command
 from monai_jdt.cli.figure import figure_command
+from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.data.problems import DataProblemError, error_line
 
@@ -29,6 +30,7 @@ app.command("check")(check_command)
 app.command("datalist")(datalist_command)
 app.command("demo")(demo_command)
 app.command("figure")(figure_command)
+app.command("fuse")(fuse_command)
 app.command("phantom")(phantom_command)
 
 

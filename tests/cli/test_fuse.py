@@ -1,0 +1,73 @@
+"""The verb `fuse`, in this process: files in, one file out, on the raters' grid; and one line for what cannot be done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from monai_jdt.cli import main
+
+AFFINE = np.array([[-1.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def raters(tmp_path: Path) -> list[str]:
+    maps = np.zeros((3, 4, 4, 2), np.uint8)
+    maps[0, :2], maps[1, :3], maps[2, :1] = 1, 1, 4
+    paths = []
+    for number, label in enumerate(maps):
+        paths.append(str(tmp_path / f"rater{number}.nii.gz"))
+        nibabel.save(nibabel.Nifti1Image(label, AFFINE), paths[-1])
+    return paths
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["fuse", *arguments])
+    return ended.value.code or 0
+
+
+def test_the_average_of_a_region_lies_on_the_raters_grid(tmp_path: Path, raters: list[str]) -> None:
+    dest = str(tmp_path / "out" / "average.nii.gz")
+    assert run(dest, *raters) == 0
+    image = nibabel.load(dest)
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    assert image.get_data_dtype() == np.float32
+    # rows 0 and 1: raters 1 and 2 of 3; row 2: rater 2; value 4 is no part of the region [1]
+    np.testing.assert_allclose(image.get_fdata()[:, 0, 0], [2 / 3, 2 / 3, 1 / 3, 0], rtol=1e-6)
+
+
+def test_regions_stand_on_the_last_axis(tmp_path: Path, raters: list[str]) -> None:
+    dest = str(tmp_path / "majority.nii")
+    assert run(dest, *raters, "--method", "majority", "--regions", '{"all": [1, 4], "four": [4]}') == 0
+    data = nibabel.load(dest).get_fdata()
+    assert data.shape == (4, 4, 2, 2)
+    np.testing.assert_array_equal(data[:, 0, 0, 0], [1, 1, 0, 0])  # three, two, one and none of three
+    assert not data[..., 1].any()
+
+
+def test_weights(tmp_path: Path, raters: list[str]) -> None:
+    dest = str(tmp_path / "weighted.nii")
+    assert run(dest, *raters, "--method", "weighted", "--weights", "1,3,0") == 0
+    np.testing.assert_allclose(nibabel.load(dest).get_fdata()[:, 0, 0], [1, 1, 0.75, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fused.png"], "expected a name that ends in .nii"),
+        (["rater0.nii.gz"], "expected a free name"),
+        (["fused.nii", "--method", "guess"], "came 'guess'"),
+        (["fused.nii", "--regions", "brats1999"], "brats1999"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path: Path, raters: list[str], capsys, arguments: list[str], says: str) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert run(str(tmp_path / arguments[0]), *raters, *arguments[1:]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("monai_jdt: error: ")
+    assert says in last
+    assert sorted(tmp_path.iterdir()) == before
