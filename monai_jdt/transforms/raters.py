@@ -15,7 +15,7 @@ from monai.transforms import LoadImage
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
-from monai_jdt.data.inspection import AFFINE_TOLERANCE
+from monai_jdt.data.inspection import AFFINE_TOLERANCE, distinct_values
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.raters.fusion import (
     RegionSpec,
@@ -105,15 +105,18 @@ class LoadRaters(Transform):
                 expected, fix = "a label map of one channel", "export label values, not colours or one-hot channels"
                 raise _one_problem(name, expected, f"shape {tuple(label.shape)}, channels on axis {channel_dim}", fix)
             label = MetaTensor(label.as_tensor().squeeze(channel_dim), meta=label.meta)
-        flat = label.as_tensor().flatten()
-        if flat.numel() == 0:
+        values = label.as_tensor().numpy()
+        if values.size == 0:
             raise _one_problem(name, "a label map with voxels", f"shape {tuple(label.shape)}", "export the file again")
-        whole = torch.isfinite(flat) & (flat == flat.round()) & (flat.abs() <= 32767)
-        if not whole.all():
-            came = f"the value {flat[~whole][0].item()!r}"
+        present = distinct_values(values)
+        wrong = [v.item() for v in present if v != round(v.item()) or abs(v) > 32767]
+        if not wrong and not np.isfinite(values).all():
+            wrong = [values[~np.isfinite(values)][0].item()]
+        if wrong:
+            came = f"the value {wrong[0]!r}"
             raise _one_problem(name, "whole label values within int16", came, "export the label map as integers")
         if self.label_values is not None:
-            unknown = [int(v) for v in torch.unique(flat) if int(v) not in self.label_values]
+            unknown = [int(v) for v in present if int(v) not in self.label_values]
             if unknown:
                 fix = "set the convention (`regions`, `label_values`) to the one of the files, or correct the labels"
                 raise _one_problem(name, f"label values among {list(self.label_values)}", str(unknown), fix)
