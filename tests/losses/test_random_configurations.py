@@ -51,7 +51,8 @@ def test_distillation_is_finite(configuration, temperature, labelled):
 
 
 @settings(MANY, max_examples=2 * settings.default.max_examples)
-@given(configurations(empty=False, most=40))
+# Not float16: at p = t = 0 the slope of a loss that is smoothed by 1e-5 is 1e5, more than float16 holds.
+@given(configurations(dtypes=(torch.float64, torch.float32, torch.bfloat16), empty=False, most=40))
 def test_deep_supervision_is_finite(configuration):
     x = configuration.input.detach().clone().requires_grad_()
     small = torch.rand((*x.shape[:2], *[max(size // 2, 1) for size in x.shape[2:]])).to(x.dtype).requires_grad_()
