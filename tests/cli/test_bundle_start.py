@@ -71,7 +71,8 @@ def test_known_overrides_pass(config, tmp_path, override):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("bundle_root: .\n")
     files = f"['{config}','{overlay}']"
-    bundle_start.refuse_unknown_overrides([PROGRAM, "run", "--config_file", files, *override])
+    # it would end the process otherwise
+    assert bundle_start.refuse_unknown_overrides([PROGRAM, "run", "--config_file", files, *override]) is None
 
 
 def test_an_args_file_is_read_too(config, tmp_path, capsys):
@@ -84,8 +85,8 @@ def test_an_args_file_is_read_too(config, tmp_path, capsys):
 
 def test_other_programs_are_not_checked(config):
     for program in (["pytest", "run"], [PROGRAM, "verify_metadata"], ["-c"], [PROGRAM], []):
-        bundle_start.refuse_unknown_overrides([*program, "--config_file", config, "--epoch", "3"])
-    bundle_start.refuse_unknown_overrides()
+        assert bundle_start.refuse_unknown_overrides([*program, "--config_file", config, "--epoch", "3"]) is None
+    assert bundle_start.refuse_unknown_overrides() is None
 
 
 def test_or_exit(capsys):

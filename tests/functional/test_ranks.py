@@ -108,6 +108,7 @@ def _in_rank(rank: int, world: int, meeting: str, backend: str) -> None:
         # Nobody leaves while another still talks, nor while a DistributedDataParallel still holds the group.
         gc.collect()
         dist.barrier()
+        Path(f"{meeting}.compared.{rank}").touch()
     finally:
         dist.destroy_process_group()
 
@@ -154,7 +155,8 @@ def _compare_unlabelled_ranks(rank: int, world: int) -> None:
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_are_one_process(world: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     backend = "inductor" if request.config.getoption("--long") else "aot_eager"
-    mp.spawn(_in_rank, (world, str(tmp_path / "meeting"), backend), nprocs=world)
+    mp.spawn(_in_rank, (world, str(tmp_path / "meeting"), backend), nprocs=world)  # raises what a rank raises
+    assert len(list(tmp_path.glob("meeting.compared.*"))) == world
 
 
 def test_without_sync_ranks_are_not_one_process() -> None:

@@ -19,7 +19,7 @@ GRID = [
 ]
 
 
-def both(ours, theirs, x, target, rtol=1e-9):
+def assert_same(ours, theirs, x, target, rtol=1e-9):
     """Values and gradients of two losses; the sum of them for reduction "none"."""
     results = []
     for loss in (ours, theirs):
@@ -59,8 +59,8 @@ def test_dice_loss(activation, form, soft):
         target, reading = hard_label(3, space, form)
         x = torch.randn(2, 3, *space, dtype=torch.float64)
         options = {**options_of(options), **activation, **reading}
-        both(losses.DiceSemimetricLoss(**options), monai.losses.DiceLoss(soft_label=soft, **options), x, target)
-        both(losses.JaccardMetricLoss(**options), monai.losses.DiceLoss(jaccard=True, soft_label=soft, **options), x, target)
+        assert_same(losses.DiceSemimetricLoss(**options), monai.losses.DiceLoss(soft_label=soft, **options), x, target)
+        assert_same(losses.JaccardMetricLoss(**options), monai.losses.DiceLoss(jaccard=True, soft_label=soft, **options), x, target)
 
 
 @pytest.mark.parametrize("squared", [False, True])
@@ -77,7 +77,7 @@ def test_dice_loss_with_weight_squares_and_ignore_index(squared, weight, ignore_
         "softmax": True,
         "include_background": not (isinstance(weight, list) and len(weight) == 2),
     }
-    both(
+    assert_same(
         losses.DiceSemimetricLoss(weight=weight, ignore_index=ignore_index, **options),
         monai.losses.DiceLoss(weight=weight, ignore_index=ignore_index, **options),
         x,
@@ -96,7 +96,7 @@ def test_tversky_loss(activation, form, costs):
         target, reading = hard_label(3, space, form)
         x = torch.randn(2, 3, *space, dtype=torch.float64)
         options = {**options_of(options), **activation, **reading, **costs}
-        both(losses.CompatibleTverskyLoss(**options), monai.losses.TverskyLoss(**options), x, target)
+        assert_same(losses.CompatibleTverskyLoss(**options), monai.losses.TverskyLoss(**options), x, target)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_dice_ce_loss_with_softmax(options, lambdas):
     theirs = dict(options)
     if "weight" in theirs:
         theirs["weight"] = torch.tensor(theirs["weight"], dtype=torch.float64)
-    both(
+    assert_same(
         losses.JDTCELoss(
             softmax=True,
             to_onehot_y=True,
@@ -134,7 +134,7 @@ def test_dice_ce_loss_with_sigmoid_and_one_channel(weight):
     x = torch.randn(2, 1, 4, 5, dtype=torch.float64)
     target = torch.randint(0, 2, (2, 1, 4, 5)).double()
     theirs = None if weight is None else torch.tensor([weight], dtype=torch.float64)
-    both(
+    assert_same(
         losses.JDTCELoss(
             sigmoid=True, alpha=0.5, beta=0.5, lambda_jdt=1, lambda_ce=1, weight=weight, smooth_nr=0.5e-5, smooth_dr=0.5e-5
         ),
@@ -152,31 +152,33 @@ def test_soft_labels_are_those_of_soft_label_true(options, activation):
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     target = torch.softmax(torch.randn(2, 3, 4, 5, dtype=torch.float64), 1)
     options = {**options, **activation}
-    both(losses.DiceSemimetricLoss(**options), monai.losses.DiceLoss(soft_label=True, **options), x, target)
-    both(
+    assert_same(losses.DiceSemimetricLoss(**options), monai.losses.DiceLoss(soft_label=True, **options), x, target)
+    assert_same(
         losses.DiceSemimetricLoss(squared_pred=True, **options),
         monai.losses.DiceLoss(soft_label=True, squared_pred=True, **options),
         x,
         target,
     )
-    both(losses.JaccardMetricLoss(**options), monai.losses.DiceLoss(soft_label=True, jaccard=True, **options), x, target)
+    assert_same(losses.JaccardMetricLoss(**options), monai.losses.DiceLoss(soft_label=True, jaccard=True, **options), x, target)
     costs = {"alpha": 0.3, "beta": 0.7}
-    both(losses.CompatibleTverskyLoss(**costs, **options), monai.losses.TverskyLoss(soft_label=True, **costs, **options), x, target)
+    assert_same(
+        losses.CompatibleTverskyLoss(**costs, **options), monai.losses.TverskyLoss(soft_label=True, **costs, **options), x, target
+    )
 
 
 def test_one_channel():
     x, target = torch.randn(2, 1, 4, 5, dtype=torch.float64), torch.randint(0, 2, (2, 1, 4, 5))
-    both(losses.DiceSemimetricLoss(sigmoid=True), monai.losses.DiceLoss(sigmoid=True), x, target)
-    both(losses.CompatibleTverskyLoss(sigmoid=True), monai.losses.TverskyLoss(sigmoid=True), x, target)
-    both(losses.DiceSemimetricLoss(sigmoid=True, weight=[2.0]), monai.losses.DiceLoss(sigmoid=True, weight=[2.0]), x, target)
+    assert_same(losses.DiceSemimetricLoss(sigmoid=True), monai.losses.DiceLoss(sigmoid=True), x, target)
+    assert_same(losses.CompatibleTverskyLoss(sigmoid=True), monai.losses.TverskyLoss(sigmoid=True), x, target)
+    assert_same(losses.DiceSemimetricLoss(sigmoid=True, weight=[2.0]), monai.losses.DiceLoss(sigmoid=True, weight=[2.0]), x, target)
 
 
 def test_one_channel_beside_the_background():
     """There a weight does nothing in MONAI's overlap term, and still weighs voxels in its cross-entropy."""
     x, index = torch.randn(2, 2, 4, 5, dtype=torch.float64), torch.randint(0, 2, (2, 1, 4, 5))
     options = {"softmax": True, "to_onehot_y": True, "include_background": False}
-    both(losses.DiceSemimetricLoss(weight=[2.0], **options), monai.losses.DiceLoss(weight=[2.0], **options), x, index)
-    both(
+    assert_same(losses.DiceSemimetricLoss(weight=[2.0], **options), monai.losses.DiceLoss(weight=[2.0], **options), x, index)
+    assert_same(
         losses.JDTCELoss(alpha=0.5, beta=0.5, lambda_jdt=1, lambda_ce=1, smooth_nr=5e-6, smooth_dr=5e-6, weight=[1.0, 3.0], **options),
         monai.losses.DiceCELoss(weight=torch.tensor([1.0, 3.0], dtype=torch.float64), **options),
         x,

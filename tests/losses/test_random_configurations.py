@@ -30,7 +30,7 @@ def test_finite_value_and_gradient(configuration):
     assert x.grad.isfinite().all()
 
 
-def _finite(value, *inputs):
+def assert_finite(value, *inputs):
     value.sum().backward()
     assert value.isfinite().all()
     for x in inputs:
@@ -47,7 +47,7 @@ def test_distillation_is_finite(configuration, temperature, labelled):
     loss = DistillationLoss(**configuration.arguments, temperature=temperature)
     value = loss(x, configuration.target if labelled else None, teacher, configuration.mask, **weights)
     assert value.dtype is (torch.float64 if x.dtype is torch.float64 else torch.float32)
-    _finite(value, x)
+    assert_finite(value, x)
 
 
 @settings(MANY, max_examples=2 * settings.default.max_examples)
@@ -58,7 +58,7 @@ def test_deep_supervision_is_finite(configuration):
     small = torch.rand((*x.shape[:2], *[max(size // 2, 1) for size in x.shape[2:]])).to(x.dtype).requires_grad_()
     loss = SoftDeepSupervisionLoss(configuration.module())
     weights = {} if configuration.rater_weights is None else {"rater_weights": configuration.rater_weights}
-    _finite(loss([x, small], configuration.target, configuration.mask, **weights), x, small)
+    assert_finite(loss([x, small], configuration.target, configuration.mask, **weights), x, small)
 
 
 @settings(MANY, max_examples=4 * settings.default.max_examples)

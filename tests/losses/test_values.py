@@ -18,7 +18,7 @@ RELAXED = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data
 MANY = settings(RELAXED, max_examples=5 * settings.default.max_examples)
 
 
-def is_close(got: torch.Tensor, expected, rel: float, gamma: float = 1.0) -> None:
+def assert_close(got: torch.Tensor, expected, rel: float, gamma: float = 1.0) -> None:
     got, expected = as_array(got), np.asarray(expected)
     assert got.shape == expected.shape
     # Near 0 there is an absolute error too: a probability near 1 is rounded to 6e-8 (1e-16), times weights of up to 20 and pairs;
@@ -31,7 +31,7 @@ def is_close(got: torch.Tensor, expected, rel: float, gamma: float = 1.0) -> Non
 def test_float64_equals_the_oracle(configuration):
     got = configuration()
     assert got.dtype is torch.float64
-    is_close(got, configuration.oracle(), 1e-9, configuration.arguments.get("gamma", 1.0))
+    assert_close(got, configuration.oracle(), 1e-9, configuration.arguments.get("gamma", 1.0))
 
 
 @MANY
@@ -39,7 +39,7 @@ def test_float64_equals_the_oracle(configuration):
 def test_smaller_dtypes_equal_the_oracle_on_the_rounded_input(configuration):
     got = configuration()
     assert got.dtype is torch.float32
-    is_close(got, configuration.oracle(), 1e-5, configuration.arguments.get("gamma", 1.0))
+    assert_close(got, configuration.oracle(), 1e-5, configuration.arguments.get("gamma", 1.0))
 
 
 @pytest.mark.parametrize("name", OVERLAP + COMPOUND)
@@ -48,7 +48,7 @@ def test_smaller_dtypes_equal_the_oracle_on_the_rounded_input(configuration):
 def test_each_loss_equals_the_oracle(name, data):
     """The same by loss, so that each gets its own number of examples."""
     configuration = data.draw(configurations(names=(name,), dtypes=(torch.float64,), empty=False, most=12))
-    is_close(configuration(), configuration.oracle(), 1e-9, configuration.arguments.get("gamma", 1.0))
+    assert_close(configuration(), configuration.oracle(), 1e-9, configuration.arguments.get("gamma", 1.0))
 
 
 # --- numbers by hand, which hold oracle and package alike ---
