@@ -50,9 +50,10 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
 
     Returns:
         One dictionary a case, in the natural order of the case names:
-        `{"case": name, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`. For the MSD, "image" is the path of
-        one 4D file, and "channels" is its permutation to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). A phantom's true
-        probability stands under "probability". The list's `found` tells what was found.
+        `{"case": name, "task": layout, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`, where the layout is the
+        key of :data:`LAYOUT_CONVENTIONS` that was named or seen. For the MSD, "image" is the path of one 4D file, and
+        "channels" is its permutation to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). A phantom's true probability stands
+        under "probability". The list's `found` tells what was found.
 
     Raises:
         ValueError: if `layout` is unknown.
@@ -66,7 +67,7 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
     if layout == "auto":
         layout = _layout_of(root, files)
     skipped: list[SkippedPath] = []
-    items, problems = _list_msd(root, files) if layout == "msd" else _list_brats(layout, files, skipped)
+    items, problems = _list_msd(files) if layout == "msd" else _list_brats(layout, files, skipped)
     if not items and not problems:
         problems = [nothing_found(root, f"cases in the layout {layout}", files)]
     problems += doubled_cases(items)
@@ -149,14 +150,14 @@ def _list_brats(layout: str, files: Iterable[str], skipped: list[SkippedPath]) -
         if not raters:
             problems.append(_no_rater(where, f"{case}{mark}seg"))
         images = [found[modality][0] for modality in modalities if modality in found]
-        item: dict[str, Any] = {"case": case, "image": images, "raters": raters}
+        item: dict[str, Any] = {"case": case, "task": layout, "image": images, "raters": raters}
         if "probability" in found:
             item["probability"] = found["probability"][0]
         items.append(item)
     return items, problems
 
 
-def _list_msd(root: str, files: Sequence[str]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
+def _list_msd(files: Sequence[str]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
     items, problems = [], []
     labels: dict[str, list[str]] = {}
     for file in files:
@@ -177,7 +178,7 @@ def _list_msd(root: str, files: Sequence[str]) -> tuple[list[dict[str, Any]], li
         raters = _raters(found)
         if not raters:
             problems.append(_no_rater(file, f"labelsTr/{case}"))
-        item: dict[str, Any] = {"case": case, "image": file, "raters": raters, "channels": list(MSD_CHANNELS)}
+        item: dict[str, Any] = {"case": case, "task": "msd", "image": file, "raters": raters, "channels": list(MSD_CHANNELS)}
         if "probability" in found:
             item["probability"] = found["probability"][0]
         items.append(item)

@@ -33,7 +33,7 @@ def pattern_datalist(
         image: one pattern for each channel, or a single string for one file that holds all channels.
         raters: the pattern of the label files. Without `{rater}` a case has one rater.
         probability: the pattern of the true probability, where there is one.
-        task: a name that every item carries under "task"; None: none.
+        task: a name that every item carries under "task"; None: "segmentation".
 
     Returns:
         Items as those of :func:`brats_datalist`; "image" is a list if `image` is one. Raters are in natural order ("2"
@@ -86,10 +86,8 @@ def pattern_datalist(
             continue
         paths = [matches[pattern][0][1] for pattern in images]
         drawn = sorted(matches[raters], key=lambda hit: natural_key(hit[0]))
-        item: dict[str, Any] = {"case": case, "image": paths[0] if isinstance(image, str) else paths}
+        item: dict[str, Any] = {"case": case, "task": task or "segmentation", "image": paths[0] if isinstance(image, str) else paths}
         item["raters"] = [file for _, file in drawn]
-        if task is not None:
-            item["task"] = task
         if probability is not None and probability in matches:
             item["probability"] = matches[probability][0][1]
         items.append(item)

@@ -77,7 +77,7 @@ def test_brats_and_patterns(tmp_path, capsys):
     root = write_brats_phantoms(tmp_path / "set", cases=2, shape=(12, 12, 12), seed=1, progress=False)
     code, out, _ = _run(capsys, "datalist", "brats", root)
     assert code == 0
-    assert out[0].startswith(f"{root}: 2 cases, 2 items; raters of an item: ")
+    assert out[0].startswith(f"{root}: 2 cases, 2 items (brats2021); raters of an item: ")
     file = tmp_path / "p.json"
     patterns = ["--image", "{case}/{case}_t1.nii.gz", "--image", "{case}/{case}_t2.nii.gz"]
     patterns += ["--raters", "{case}/{case}_seg_rater{rater}.nii.gz"]

@@ -75,6 +75,7 @@ def test_msd_pairs_images_with_labels(tmp_path):
     first, second = brats_datalist(tmp_path)
     assert first == {
         "case": "BRATS_001",
+        "task": "msd",
         "image": f"{root}/imagesTr/BRATS_001.nii.gz",
         "raters": [f"{root}/labelsTr/BRATS_001_seg_rater{n}.nii.gz" for n in (1, 2)],
         "channels": [2, 1, 3, 0],
