@@ -104,7 +104,7 @@ def test_short_names_resolve_after_an_import(name: str) -> None:
     assert type(loss).__module__.startswith("monai_jdt.")
 
 
-@pytest.mark.parametrize("name", ["LoadRatersd", "FuseRatersd", "LossProgressBar"])
+@pytest.mark.parametrize("name", ["LoadRatersd", "FuseRatersd", "LossProgressBar", "ThresholdedDice", "MeanThresholdedDice"])
 def test_transforms_and_handlers_have_short_names_too(name: str) -> None:
     locator = ComponentLocator()
     import_module("monai_jdt")
@@ -112,7 +112,7 @@ def test_transforms_and_handlers_have_short_names_too(name: str) -> None:
 
 
 def test_every_public_class_and_function_is_documented() -> None:
-    for module in ("losses", "transforms", "handlers", "data", "raters", "functional"):
+    for module in ("losses", "metrics", "transforms", "handlers", "data", "raters", "functional"):
         package = import_module(f"monai_jdt.{module}")
         for name in package.__all__:
             thing = getattr(package, name)

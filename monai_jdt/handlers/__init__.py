@@ -3,5 +3,14 @@
 from monai_jdt.handlers.case_figure import CaseFigureWriter
 from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
+from monai_jdt.handlers.thresholded_dice import MeanThresholdedDice
 
-__all__ = ["CaseFigureWriter", "EpochLoss", "LossProgressBar", "NonFiniteLossError", "NonFiniteLossStop", "mean_loss"]
+__all__ = [
+    "CaseFigureWriter",
+    "EpochLoss",
+    "LossProgressBar",
+    "MeanThresholdedDice",
+    "NonFiniteLossError",
+    "NonFiniteLossStop",
+    "mean_loss",
+]

@@ -1,0 +1,213 @@
+"""The Dice score of two probability maps, averaged over the thresholds at which both are cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+import torch
+
+from monai_jdt.checks import RANGE_TOLERANCE, may_look, plain_tensor
+from monai_jdt.definitions import flag_in, number_in
+from monai_jdt.functional.undefined import mean_of_defined
+
+
+class ThresholdComparison(Enum):
+    """Which voxels a threshold marks: those above it, or those at it as well."""
+
+    ABOVE = ">"
+    AT_LEAST = ">="
+
+
+class BothEmpty(Enum):
+    """The Dice score at a threshold at which neither map has a voxel: 1, 0, or undefined and left out of the mean."""
+
+    ONE = "one"
+    ZERO = "zero"
+    UNDEFINED = "undefined"
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How two probability maps are cut and compared; :func:`threshold_rule` makes one from plain arguments.
+
+    Args:
+        thresholds: different numbers; in [0, 1) for `ABOVE`, in (0, 1] for `AT_LEAST`: any other would mark nothing or everything.
+        comparison: whether a voxel at the threshold is marked.
+        both_empty: the score where neither map has a marked voxel.
+
+    Raises:
+        TypeError: a threshold that is no number.
+        ValueError: no threshold, one out of range, or one twice.
+    """
+
+    thresholds: tuple[float, ...]
+    comparison: ThresholdComparison = ThresholdComparison.ABOVE
+    both_empty: BothEmpty = BothEmpty.UNDEFINED
+
+    def __post_init__(self) -> None:
+        above = self.comparison is ThresholdComparison.ABOVE
+        for threshold in self.thresholds:
+            number_in("thresholds", threshold, 0, high=1)
+            if threshold == (1 if above else 0):
+                what, fix = ("nothing", "'>='") if above else ("everything", "'>'")
+                raise ValueError(
+                    f"thresholds: expected numbers in {'[0, 1)' if above else '(0, 1]'} for comparison {self.comparison.value!r}, came "
+                    f"{threshold:g}, which marks {what}; leave it out, or pass comparison={fix}"
+                )
+        if not self.thresholds or len(set(self.thresholds)) < len(self.thresholds):
+            raise ValueError(f"thresholds: expected at least one number, each once, came {list(self.thresholds)}")
+
+
+#: The thresholds of published evaluations. All of them mark what is above a threshold, and call two empty maps a perfect match:
+#: CURVAS-PDACVI by a rule of its own, the two others by adding a small number to numerator and denominator.
+THRESHOLD_PRESETS = {
+    # The QUBIQ challenge (MICCAI 2020, 2021), as its participants' code has it.
+    "qubiq": ThresholdRule((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), both_empty=BothEmpty.ONE),
+    # Ji et al., Learning calibrated medical image segmentation via multi-rater agreement modeling, CVPR 2021.
+    "mrnet": ThresholdRule((0.1, 0.3, 0.5, 0.7, 0.9), both_empty=BothEmpty.ONE),
+    # The CURVAS-PDACVI challenge (MICCAI 2025), whose code has linspace(0.1, 0.8, 6).
+    "curvas-pdacvi": ThresholdRule((0.1, 0.24, 0.38, 0.52, 0.66, 0.8), both_empty=BothEmpty.ONE),
+}
+
+
+def threshold_rule(
+    thresholds: str | Iterable[float] = "qubiq",
+    comparison: str | ThresholdComparison | None = None,
+    both_empty: str | BothEmpty | None = None,
+) -> ThresholdRule:
+    """The rule that a metric's arguments describe.
+
+    Args:
+        thresholds: a name in `THRESHOLD_PRESETS`, or numbers.
+        comparison: ">" or ">="; None: that of the preset, ">" for numbers.
+        both_empty: "one", "zero" or "undefined"; None: that of the preset ("one" in all of them), "undefined" for numbers.
+
+    Raises:
+        TypeError: thresholds that are neither a name nor numbers.
+        ValueError: an unknown name, or thresholds that :class:`ThresholdRule` refuses.
+
+    Example:
+        >>> threshold_rule("mrnet", both_empty="zero").thresholds
+        (0.1, 0.3, 0.5, 0.7, 0.9)
+    """
+    numbers: tuple[float, ...]
+    default_comparison, default_empty = ThresholdComparison.ABOVE, BothEmpty.UNDEFINED
+    if isinstance(thresholds, str):
+        if thresholds not in THRESHOLD_PRESETS:
+            raise ValueError(f"thresholds: expected one of {sorted(THRESHOLD_PRESETS)} or numbers, came {thresholds!r}")
+        preset = THRESHOLD_PRESETS[thresholds]
+        numbers, default_comparison, default_empty = preset.thresholds, preset.comparison, preset.both_empty
+    elif isinstance(thresholds, Iterable):
+        numbers = tuple(number_in("thresholds", number, 0, high=1) for number in thresholds)
+    else:
+        raise TypeError(f"thresholds: expected a name or a sequence of numbers, came {type(thresholds).__name__} {thresholds!r}")
+    return ThresholdRule(
+        numbers,
+        default_comparison if comparison is None else _member("comparison", comparison, ThresholdComparison),
+        default_empty if both_empty is None else _member("both_empty", both_empty, BothEmpty),
+    )
+
+
+def thresholded_dice(
+    y_pred: torch.Tensor, y: torch.Tensor, rule: ThresholdRule = THRESHOLD_PRESETS["qubiq"], *, include_background: bool = True
+) -> torch.Tensor:
+    r"""The mean over thresholds t of the Dice score of two maps cut at t: :math:`\frac1T \sum_t \mathrm{Dice}(p > t,\ m > t)`.
+
+    With :math:`P_t, M_t` the voxels of one image and class that the comparison marks,
+    :math:`\mathrm{Dice} = 2 |P_t \cap M_t| / (|P_t| + |M_t|)`. Voxels are counted in int64 and divided in float64.
+
+    Each map is compared with the threshold *rounded to the map's own dtype*. So 3 of 10 raters, .3 in any floating point dtype, are
+    at the threshold .3 and not above it, although .3 in float32 is a little more than .3 in float64. This holds for labels that are
+    correctly rounded quotients, which `FuseRatersd` and a mean of 0 and 1 are; a label that was computed in another dtype
+    than the one it comes in may fall on either side of a threshold that it meets exactly.
+
+    Args:
+        y_pred: probabilities p, `(N, C, *S)` or `(N, C)`, in [0, 1]; bool and whole numbers are taken as 0 and 1.
+        y: the soft label m, such as the mean of the raters, of the same shape.
+        rule: thresholds, comparison, and the score where both are empty.
+        include_background: False leaves channel 0 out.
+
+    Returns:
+        `(N, C)`, or `(N, C - 1)` without the background; float64 in [0, 1]. NaN (undefined) where both maps are empty at every
+        threshold and the rule says `BothEmpty.UNDEFINED`. An image without voxels is empty in both.
+
+    Raises:
+        TypeError: no tensors, or complex numbers.
+        ValueError: shapes or devices that differ, one channel without the background, or values outside [0, 1] (NaN among them).
+            Values are read where `monai_jdt.value_checks` allows it; elsewhere a NaN is a voxel that is not marked.
+
+    References:
+        The QUBIQ challenge (quantification of uncertainties in biomedical image quantification), https://qubiq.grand-challenge.org.
+
+    Example:
+        >>> p = torch.tensor([[[0.9, 0.6, 0.2, 0.0]]])
+        >>> m = torch.tensor([[[1.0, 0.4, 0.4, 0.0]]])
+        >>> # above .1: 3 voxels in both, Dice 1; above .5: {0, 1} and {0}, 2/3; above .8: {0} in both, 1
+        >>> thresholded_dice(p, m, threshold_rule([0.1, 0.5, 0.8]))
+        tensor([[0.8889]], dtype=torch.float64)
+    """
+    y_pred, y = plain_tensor("y_pred", y_pred).detach(), plain_tensor("y", y).detach()
+    _check_maps(y_pred, y, include_background)
+    first = 0 if flag_in("include_background", include_background) else 1
+    prob, label = _as_rows(y_pred[:, first:]), _as_rows(y[:, first:])
+    scores = []
+    for threshold in rule.thresholds:
+        marked, in_label = _cut(prob, threshold, rule.comparison), _cut(label, threshold, rule.comparison)
+        both = torch.count_nonzero(marked & in_label, -1)
+        size = torch.count_nonzero(marked, -1) + torch.count_nonzero(in_label, -1)
+        dice = (2 * both).to(torch.float64) / size.to(torch.float64)
+        scores.append(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]))
+    return mean_of_defined(torch.stack(scores), 0)
+
+
+_EMPTY_SCORE = {BothEmpty.ONE: 1.0, BothEmpty.ZERO: 0.0, BothEmpty.UNDEFINED: math.nan}
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def _member(name: str, value: str | _Choice, kind: type[_Choice]) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{name}: expected one of {[member.value for member in kind]}, came {value!r}") from None
+
+
+def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool) -> None:
+    if y_pred.ndim < 2:
+        raise ValueError(f"y_pred: expected shape (N, C, *spatial), came {tuple(y_pred.shape)}; add the dimensions that are missing")
+    if y.shape != y_pred.shape:
+        hint = ""
+        if y.ndim == y_pred.ndim and y.shape[1] == 1 and y.shape[0] == y_pred.shape[0] and y.shape[2:] == y_pred.shape[2:]:
+            hint = "; make one channel a class of it, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
+        raise ValueError(f"y: expected shape {tuple(y_pred.shape)}, the shape of y_pred, came {tuple(y.shape)}{hint}")
+    if y.device != y_pred.device:
+        raise ValueError(f"y: expected it on {y_pred.device}, where y_pred is, came {y.device}; move it there with .to(y_pred.device)")
+    if not include_background and y_pred.shape[1] == 1:
+        raise ValueError(
+            "include_background=False: expected at least 2 channels, came 1; leave it out: the one channel is the foreground"
+        )
+    for name, values, fix in (
+        ("y_pred", y_pred, "apply sigmoid or softmax to logits"),
+        ("y", y, "divide votes by the number of raters"),
+    ):
+        if values.numel() == 0 or values.dtype is torch.bool or not may_look(values):
+            continue
+        low, high = (float(bound) for bound in torch.aminmax(values))
+        # `not in range` rather than `out of range`: NaN is in none
+        if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+            raise ValueError(f"{name}: expected values in [0, 1], came {low:g} to {high:g}; {fix}")
+
+
+def _as_rows(values: torch.Tensor) -> torch.Tensor:
+    values = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
+    return values if values.is_floating_point() else values.to(torch.float32)
+
+
+def _cut(values: torch.Tensor, threshold: float, comparison: ThresholdComparison) -> torch.Tensor:
+    rounded = torch.tensor(threshold, dtype=values.dtype, device=values.device)
+    return values > rounded if comparison is ThresholdComparison.ABOVE else values >= rounded

@@ -1,0 +1,123 @@
+"""The thresholded Dice score as a MONAI metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import MetricReduction
+
+from monai_jdt.checks import plain_tensor
+from monai_jdt.definitions import flag_in
+from monai_jdt.functional.thresholded_dice import BothEmpty, ThresholdComparison, threshold_rule, thresholded_dice
+from monai_jdt.functional.undefined import UndefinedPolicy, undefined_policy_of
+from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
+
+
+class ThresholdedDice(CumulativeIterationMetric):
+    r"""The Dice score of a probability map and a soft label, averaged over the thresholds at which both are cut.
+
+    The metric of the QUBIQ challenge: :math:`\frac1T \sum_t \mathrm{Dice}(p > t,\ m > t)` for each image and class, p the predicted
+    probability and m the mean of the raters. It is 1 for p = m, and unlike a Dice score against the majority it asks for the right
+    probability wherever raters disagree. Formula, rounding at the thresholds and errors:
+    :func:`~monai_jdt.functional.thresholded_dice.thresholded_dice`.
+
+    ============== ========================= ========== ==========
+    thresholds     values                    comparison both_empty
+    ============== ========================= ========== ==========
+    "qubiq"        .1, .2, ..., .9           ">"        "one"
+    "mrnet"        .1, .3, .5, .7, .9        ">"        "one"
+    "curvas-pdacvi" .1, .24, .38, .52, .66, .8 ">"      "one"
+    numbers        as given                  ">"        "undefined"
+    ============== ========================= ========== ==========
+
+    `comparison` and `both_empty` override what the thresholds bring. "one" rewards an empty prediction of an empty label, and at
+    high thresholds many labels are empty: scores under "one" and "undefined" are not comparable.
+
+    Args:
+        include_background: False leaves channel 0 out.
+        reduction: as in :class:`monai.metrics.DiceMetric`: "mean", "sum", "mean_batch", "sum_batch", "mean_channel", "sum_channel",
+            "none". A result to which no defined score contributes, an empty run's among them, is NaN.
+        get_not_nans: `aggregate` returns the number of defined scores too.
+        thresholds: a name in the table, or different numbers in [0, 1) (for ">=" in (0, 1]).
+        comparison: ">" or ">="; None: that of the table.
+        both_empty: the score at a threshold that leaves neither map a voxel: "one", "zero", or "undefined", left out of the mean
+            over thresholds; None: that of the table.
+        undefined: what the reduction does with an undefined score: "leave_out", or "spread", which makes the result undefined.
+
+    Shapes:
+        - y_pred, y: ``(N, C, *S)`` or ``(N, C)``, or lists of ``(C, *S)``; values in [0, 1].
+        - result of a call: ``(N, C)``, float64; of `aggregate`: as the reduction says, float64.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an argument that makes no sense; at a call, maps that do not fit each other or [0, 1].
+
+    Example:
+        >>> metric = ThresholdedDice(thresholds=[0.1, 0.5, 0.8])
+        >>> p, m = torch.tensor([[[0.9, 0.6, 0.2, 0.0]]]), torch.tensor([[[1.0, 0.4, 0.4, 0.0]]])
+        >>> scores = metric(y_pred=p, y=m)
+        >>> round(metric.aggregate().item(), 4)  # (1 + 2/3 + 1) / 3
+        0.8889
+        >>> metric.reset()
+        >>> metric.aggregate().item()
+        nan
+    """
+
+    def __init__(
+        self,
+        include_background: bool = True,
+        reduction: MetricReduction | str = "mean",
+        get_not_nans: bool = False,
+        *,
+        thresholds: str | Iterable[float] = "qubiq",
+        comparison: str | ThresholdComparison | None = None,
+        both_empty: str | BothEmpty | None = None,
+        undefined: str | UndefinedPolicy = "leave_out",
+    ) -> None:
+        super().__init__()
+        self.include_background = flag_in("include_background", include_background)
+        self.reduction = metric_reduction_of(reduction)
+        self.get_not_nans = flag_in("get_not_nans", get_not_nans)
+        self.rule = threshold_rule(thresholds, comparison, both_empty)
+        self.undefined = undefined_policy_of(undefined)
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+        if y is None:
+            # MONAI hands a label that is no tensor on as None
+            raise TypeError("y: expected a torch.Tensor, came none; pass the soft label, such as the mean of the raters")
+        return thresholded_dice(y_pred, y, self.rule, include_background=self.include_background)
+
+    def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> torch.Tensor:
+        # MONAI pairs the items up to the shorter list's end, and drops the rest without a word
+        if y is None or len(y_pred) != len(y):
+            came = "None" if y is None else f"{len(y)} items"
+            raise ValueError(f"y: expected a label for each of the {len(y_pred)} predictions, came {came}")
+        rows = [
+            self._compute_tensor(plain_tensor("y_pred", p)[None], plain_tensor("y", m)[None]) for p, m in zip(y_pred, y, strict=True)
+        ]
+        return torch.cat(rows) if rows else torch.empty(0, 0, dtype=torch.float64)
+
+    def extend(self, *data: Any) -> None:
+        """Keep scores for `aggregate`; a batch without an image, which MONAI's buffer cannot hold, adds nothing."""
+        if len(data[0]) > 0:
+            super().extend(*data)
+
+    def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Reduce the scores of all calls since the last `reset`, those of other processes included.
+
+        Args:
+            reduction: instead of the constructor's.
+
+        Returns:
+            The result, float64; with `get_not_nans` also the number of defined scores. NaN, and 0, where there was no image.
+        """
+        scores = self.get_buffer()
+        if scores is None:
+            # the number of classes is not known, so neither is the shape
+            result, number = torch.tensor(float("nan"), dtype=torch.float64), torch.tensor(0.0)
+        else:
+            result, number = reduce_scores(scores, metric_reduction_of(reduction or self.reduction), self.undefined)
+        return (result, number) if self.get_not_nans else result
