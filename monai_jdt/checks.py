@@ -54,7 +54,8 @@ class value_checks:
         _mode = self._before
 
 
-def _may_look(*tensors: torch.Tensor | None) -> bool:
+def may_look(*tensors: torch.Tensor | None) -> bool:
+    """Whether the values of all these tensors may be read now; see :class:`value_checks`. None counts for nothing."""
     if _mode == "off" or torch.compiler.is_compiling():
         return False
     for tensor in tensors:
@@ -177,7 +178,7 @@ def check_teacher_values(teacher_logits: torch.Tensor, mask: torch.Tensor | None
     Raises:
         ValueError: NaN or infinite logits.
     """
-    if not _may_look(teacher_logits, mask):
+    if not may_look(teacher_logits, mask):
         return
     wrong = ~torch.isfinite(teacher_logits)
     if mask is not None:
@@ -199,7 +200,7 @@ def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) ->
         per_channel = "; a mask for each channel needs sigmoid=True" if tuple(mask.shape) == tuple(logits.shape) else ""
         raise ValueError(f"mask: expected shape {' or '.join(map(str, dict.fromkeys(shapes)))}, came {_shape(mask)}{per_channel}")
     _expect_device("mask", mask, logits.device)
-    if mask.dtype is not torch.bool and _may_look(mask):
+    if mask.dtype is not torch.bool and may_look(mask):
         wrong = (mask != 0) & (mask != 1)
         if bool(wrong.any()):
             value = mask[wrong].flatten()[0].item()
@@ -220,7 +221,7 @@ def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torc
     if tuple(weights.shape) not in ((n, raters), (raters,)):
         raise ValueError(f"rater_weights: expected shape ({n}, {raters}) or ({raters},), came {_shape(weights)}")
     _expect_device("rater_weights", weights, logits.device)
-    if _may_look(weights):
+    if may_look(weights):
         wrong = ~((weights >= 0) & (weights < float("inf")))
         if bool(wrong.any()):
             raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), came {weights[wrong].flatten()[0].item():g}")
@@ -259,7 +260,7 @@ def check_label_values(
         ValueError: dense values outside [0, 1] or NaN, softmax labels that do not sum to 1, indices that are not whole, or are
             no class.
     """
-    if label.numel() == 0 or not _may_look(logits, label, mask, rater_weights):
+    if label.numel() == 0 or not may_look(logits, label, mask, rater_weights):
         return
     if recipe.label.form is LabelForm.DENSE:
         _check_dense_values(label, mask, recipe)
@@ -319,7 +320,7 @@ def check_hard_values(logits: torch.Tensor, label: torch.Tensor, mask: torch.Ten
     Raises:
         ValueError: values other than 0 and 1.
     """
-    if recipe.label.form is not LabelForm.DENSE or not _may_look(logits, label, mask):
+    if recipe.label.form is not LabelForm.DENSE or not may_look(logits, label, mask):
         return
     wrong = (label != 0) & (label != 1)
     if recipe.label.ignore_index is not None:
@@ -400,7 +401,7 @@ def check_non_negative(x: torch.Tensor, y: torch.Tensor) -> None:
         ValueError: a negative number.
     """
     for name, values in (("x", x), ("y", y)):
-        if _may_look(values) and bool((values < 0).any()):
+        if may_look(values) and bool((values < 0).any()):
             raise ValueError(
                 f"{name}: expected numbers >= 0, came {values[values < 0].flatten()[0].item():g}; the distance means nothing for "
                 "signed vectors: map them first, or pass negative='softplus' or 'sigmoid'"
@@ -415,7 +416,7 @@ def check_predictions(prob: torch.Tensor, mask: torch.Tensor | None, recipe: Vox
     Raises:
         ValueError: values outside [0, 1] on a voxel that counts.
     """
-    if recipe.activation in (Activation.SIGMOID, Activation.SOFTMAX) or prob.numel() == 0 or not _may_look(prob, mask):
+    if recipe.activation in (Activation.SIGMOID, Activation.SOFTMAX) or prob.numel() == 0 or not may_look(prob, mask):
         return
     wrong = (prob < -RANGE_TOLERANCE) | (prob > 1 + RANGE_TOLERANCE)
     if mask is not None:

@@ -52,6 +52,16 @@ class PixelTerm(Enum):
     DIVERGENCE = "kl"
 
 
+class Backend(Enum):
+    """Which kernel sums over the voxels."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    CHUNKED = "chunked"
+    NUMBA = "numba"
+    TRITON = "triton"
+
+
 def number_in(name: str, value: object, low: float, *, strict: bool = False, high: float = float("inf")) -> float:
     """A finite number within bounds.
 
@@ -342,6 +352,18 @@ def activation_of(sigmoid: bool, softmax: bool, other_act: Callable | None) -> A
     if softmax:
         return Activation.SOFTMAX
     return Activation.NONE if other_act is None else Activation.OTHER
+
+
+def backend_of(backend: str) -> Backend:
+    """The `backend` argument.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    names = [member.value for member in Backend]
+    if backend not in names:
+        raise ValueError(f"backend: expected one of {names}, came {backend!r}")
+    return Backend(backend)
 
 
 def label_form_of(to_onehot_y: bool, votes: bool, regions: object) -> LabelForm:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from monai_jdt.checks import check_input, check_mask, check_teacher, check_teacher_values, plain_tensor
-from monai_jdt.definitions import Activation, LabelReading, LossRecipe, PixelRule, PixelTerm
+from monai_jdt.definitions import Activation, Backend, LabelReading, LossRecipe, PixelRule, PixelTerm
 from monai_jdt.functional.jdt import checked_sums
 from monai_jdt.functional.overlap import combine
 from monai_jdt.kernels.labels import spoken_voxels
@@ -25,6 +25,7 @@ def distillation_loss(
     temperature: float,
     rater_weights: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
+    backend: Backend = Backend.AUTO,
 ) -> torch.Tensor:
     """`lambda_label * L(input, target) + lambda_teacher * L(input, teacher)`.
 
@@ -42,6 +43,7 @@ def distillation_loss(
         temperature: T > 0.
         rater_weights: for votes.
         weight: class weight.
+        backend: which kernel sums over the voxels.
 
     Returns:
         A scalar. Voxels that `target` marks as ignored are ignored in both halves.
@@ -64,10 +66,10 @@ def distillation_loss(
         # Other ranks may have labels. This one adds nothing to their half, but to add nothing takes part in the sum.
         dense = replace(recipe.voxels, label=LabelReading())
         nowhere = torch.zeros_like(input[:, :1], dtype=torch.bool)
-        sums, _ = checked_sums(input, torch.zeros_like(input), dense, nowhere, weight=weight)
+        sums, _ = checked_sums(input, torch.zeros_like(input), dense, nowhere, weight=weight, backend=backend)
         terms.append((lambda_label, sums, recipe))
     elif target is not None:
-        sums, _ = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight)
+        sums, _ = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight, backend=backend)
         terms.append((lambda_label, sums, recipe))
         raters = None if rater_weights is None else plain_tensor("rater_weights", rater_weights)
         spoken = spoken_voxels(plain_tensor("target", target), recipe.voxels, raters)
@@ -80,14 +82,16 @@ def distillation_loss(
     voxels = replace(recipe.voxels, label=LabelReading(), pixel=PixelRule(PixelTerm.DIVERGENCE))
     teacher = _soft(wide, recipe, counted)
     if temperature == 1:
-        sums, overlap_weight = checked_sums(input, teacher, voxels, mask, weight=weight)
+        sums, overlap_weight = checked_sums(input, teacher, voxels, mask, weight=weight, backend=backend)
         terms.append((lambda_teacher, sums, replace(recipe, voxels=voxels)))
     else:
         overlap = replace(voxels, pixel=None)
-        sums, _ = checked_sums(input, teacher, overlap, mask)
+        sums, _ = checked_sums(input, teacher, overlap, mask, backend=backend)
         terms.append((lambda_teacher, sums, replace(recipe, voxels=overlap, lambda_pixel=0.0)))
         cooled = input.to(torch.promote_types(input.dtype, torch.float32)) / temperature
-        sums, overlap_weight = checked_sums(cooled, _soft(wide / temperature, recipe, counted), voxels, mask, weight=weight)
+        sums, overlap_weight = checked_sums(
+            cooled, _soft(wide / temperature, recipe, counted), voxels, mask, weight=weight, backend=backend
+        )
         by_pixel = replace(recipe, voxels=voxels, lambda_jdt=0.0, lambda_pixel=temperature**2 * recipe.lambda_pixel)
         terms.append((lambda_teacher, sums, by_pixel))
     return combine(terms, overlap_weight)

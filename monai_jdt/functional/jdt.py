@@ -9,13 +9,18 @@ from monai_jdt.checks import (
     check_input,
     check_label_values,
     check_mask,
+    check_predictions,
     check_rater_weights,
     check_target,
+    may_look,
     plain_tensor,
 )
-from monai_jdt.definitions import LossRecipe, VoxelRecipe, VoxelSums
+from monai_jdt.definitions import Backend, LossRecipe, VoxelRecipe, VoxelSums
 from monai_jdt.functional.overlap import combine
+from monai_jdt.kernels.choice import choose_kernel
 from monai_jdt.kernels.eager import eager_voxel_sums
+from monai_jdt.kernels.labels import spoken_voxels
+from monai_jdt.kernels.operators import fast_voxel_sums
 
 
 def jdt_loss(
@@ -26,6 +31,7 @@ def jdt_loss(
     *,
     rater_weights: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
+    backend: Backend = Backend.AUTO,
 ) -> torch.Tensor:
     """The loss that a recipe describes.
 
@@ -36,6 +42,7 @@ def jdt_loss(
         mask: bool or 0/1, `(N, 1, *S)`, or `(N, C, *S)` with sigmoid; True = counts.
         rater_weights: `(N, R)` or `(R,)` for votes, >= 0, 0 = missing.
         weight: `()` or one for each class: of the channels in the overlap, or of all channels with a pixel term.
+        backend: which kernel sums over the voxels; see :func:`monai_jdt.kernels.choice.choose_kernel`.
 
     Returns:
         float32, or float64 for float64 input: a scalar, or with `reduction="none"` a loss for each pair.
@@ -51,7 +58,7 @@ def jdt_loss(
         >>> round(float(jdt_loss(p, t, LossRecipe())), 4)  # Jaccard: 0.5 / 2
         0.25
     """
-    sums, overlap_weight = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight)
+    sums, overlap_weight = checked_sums(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight, backend=backend)
     loss = combine([(1.0, sums, recipe)], overlap_weight)
     if recipe.spatial_ones and recipe.averaging.reduction == "none":
         loss = loss.reshape(*loss.shape, *[1] * (input.ndim - 2))
@@ -66,6 +73,7 @@ def checked_sums(
     *,
     rater_weights: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
+    backend: Backend = Backend.AUTO,
 ) -> tuple[VoxelSums, torch.Tensor | None]:
     """Check the tensors, and sum over voxels.
 
@@ -76,6 +84,7 @@ def checked_sums(
         mask: which voxels count.
         rater_weights: for votes.
         weight: class weight.
+        backend: which kernel.
 
     Returns:
         The sums, and the class weight of the overlap term.
@@ -104,5 +113,15 @@ def checked_sums(
     if input.shape[1] - voxels.first_channel == 1:
         # As in MONAI: a single class has no other to be weighed against.
         overlap_weight = None
-    check_label_values(input, target, mask, rater_weights, voxels)
-    return eager_voxel_sums(input, target, voxels, mask, rater_weights, weight), overlap_weight
+    kernel = choose_kernel(backend, input, target, voxels)
+    if kernel is Backend.EAGER:
+        check_label_values(input, target, mask, rater_weights, voxels)
+        return eager_voxel_sums(input, target, voxels, mask, rater_weights, weight), overlap_weight
+    sums, suspect = fast_voxel_sums(kernel, input, target, voxels, mask, rater_weights, weight)
+    # on a CPU the kernel has looked at the values in passing
+    if may_look(input, target, mask, rater_weights) and (input.device.type != "cpu" or bool(suspect.any())):
+        check_label_values(input, target, mask, rater_weights, voxels)
+        spoken = spoken_voxels(target, voxels, rater_weights)
+        counted = spoken if mask is None else mask.to(torch.bool) if spoken is None else mask.to(torch.bool) & spoken
+        check_predictions(input.detach(), counted, voxels)
+    return sums, overlap_weight

@@ -53,7 +53,7 @@ def spoken_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch
     if recipe.label.form is LabelForm.VOTES:
         spoken = torch.ones_like(label, dtype=torch.bool) if marker is None else _comparable(label) != marker
         if rater_weights is not None:
-            spoken = spoken & (_relative_weights(rater_weights, label, torch.float32) > 0)
+            spoken = spoken & (_spread(relative_weights(rater_weights, label, torch.float32), label) > 0)
         return spoken.any(1, keepdim=True)
     return None if marker is None else (_comparable(label) != marker).any(1, keepdim=True)
 
@@ -63,7 +63,7 @@ def _read_votes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weighted share of raters for each channel, among the raters that speak at a voxel."""
     n, raters, *space = votes.shape
-    weights = _relative_weights(rater_weights, votes, dtype)
+    weights = _spread(relative_weights(rater_weights, votes, dtype), votes)
     share = torch.zeros((n, channels, *space), dtype=dtype, device=votes.device)
     total = torch.zeros((n, 1, *space), dtype=dtype, device=votes.device)
     for rater in range(raters):
@@ -79,14 +79,27 @@ def _read_votes(
     return torch.where(spoken, share / torch.where(spoken, total, 1.0), 0.0), spoken
 
 
-def _relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """`(N, R, 1, ...)`, the largest of an image 1, so that the scale of the weights cannot overflow a sum."""
-    shape = (*votes.shape[:2], *[1] * (votes.ndim - 2))
+def relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The weights with the largest of an image 1, so that their scale cannot overflow a sum.
+
+    Args:
+        rater_weights: `(N, R)` or `(R,)`, >= 0; None: 1 each.
+        votes: `(N, R, *S)`.
+        dtype: of the result.
+
+    Returns:
+        `(N, R)`.
+    """
     if rater_weights is None:
-        return torch.ones(shape, dtype=dtype, device=votes.device)
+        return torch.ones(votes.shape[:2], dtype=dtype, device=votes.device)
     weights = rater_weights.to(torch.promote_types(rater_weights.dtype, dtype)).expand(votes.shape[0], votes.shape[1])
     largest = weights.amax(1, keepdim=True)
-    return (weights / torch.where(largest > 0, largest, 1.0)).to(dtype).reshape(shape)
+    return (weights / torch.where(largest > 0, largest, 1.0)).to(dtype)
+
+
+def _spread(weights: torch.Tensor, votes: torch.Tensor) -> torch.Tensor:
+    """`(N, R, 1, ...)`, for products with votes."""
+    return weights.reshape(*weights.shape, *[1] * (votes.ndim - 2))
 
 
 def _comparable(label: torch.Tensor) -> torch.Tensor:

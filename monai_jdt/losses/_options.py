@@ -31,6 +31,7 @@ class SharedOptions(TypedDict, total=False):
     smooth_dr: float
     squared_pred: bool
     soft_label: bool
+    backend: str
 
 
 #: What to write here for arguments that MONAI's losses, or the other losses of this package, have.

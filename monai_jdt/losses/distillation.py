@@ -113,6 +113,7 @@ class DistillationLoss(JDTLoss):
             temperature=self.temperature,
             rater_weights=rater_weights,
             weight=self.class_weight,
+            backend=self._kernel(input, input),
         )
 
     def extra_repr(self) -> str:

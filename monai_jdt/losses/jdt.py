@@ -10,9 +10,11 @@ import torch
 from torch.nn.modules.loss import _Loss
 from typing_extensions import Unpack
 
+from monai_jdt.checks import plain_tensor
 from monai_jdt.definitions import (
     ActiveClasses,
     AveragingRule,
+    Backend,
     LabelReading,
     LossRecipe,
     PixelTerm,
@@ -21,11 +23,13 @@ from monai_jdt.definitions import (
     activation_of,
     active_classes_of,
     average_of,
+    backend_of,
     flag_in,
     label_form_of,
     regions_of,
 )
 from monai_jdt.functional.jdt import jdt_loss
+from monai_jdt.kernels.choice import choose_kernel
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 
 
@@ -79,6 +83,9 @@ class JDTLoss(_Loss):
         smooth_dr: added to the denominator, >= 0.
         squared_pred: MONAI's spelling of ``norm=2``.
         soft_label: MONAI's switch for soft labels; they need none here, so False is refused.
+        backend: which kernel sums over the voxels: "eager" (the definition; it alone has second derivatives and vmap), "chunked" and
+            "numba" (CPU), "triton" (CUDA), or "auto", the fastest that can run. A named one that cannot run is an error, with the
+            reason. After a call, ``backend_used`` is the name of the one that ran. See the page on kernels.
 
     Shapes:
         - input: ``(N, C, *S)``, any number of spatial dimensions, or ``(N, C)``, where each pair is one voxel. Floating point.
@@ -135,6 +142,7 @@ class JDTLoss(_Loss):
         smooth_dr: float = 1e-5,
         squared_pred: bool = False,
         soft_label: bool = True,
+        backend: str = "auto",
     ) -> None:
         reduction = getattr(reduction, "value", reduction)  # MONAI's LossReduction
         super().__init__()
@@ -164,6 +172,8 @@ class JDTLoss(_Loss):
             averaging=AveragingRule(average_of(average), mode, listed, batch, reduction, sync),
         )
         self.reduction = reduction
+        self.backend = backend_of(backend)
+        self.backend_used: str | None = None
         self.class_weight: torch.Tensor | None
         self.register_buffer("class_weight", _class_weight(weight))
 
@@ -190,7 +200,15 @@ class JDTLoss(_Loss):
             TypeError: an argument that is no tensor, or of the wrong kind of dtype.
             ValueError: shapes, devices, or (see `monai_jdt.checks.value_checks`) values that do not fit.
         """
-        return jdt_loss(input, target, self.recipe, mask, rater_weights=rater_weights, weight=self.class_weight)
+        backend = self._kernel(input, target)
+        return jdt_loss(input, target, self.recipe, mask, rater_weights=rater_weights, weight=self.class_weight, backend=backend)
+
+    def _kernel(self, input: torch.Tensor, target: torch.Tensor) -> Backend:
+        """Choose the kernel, and remember which."""
+        kernel = choose_kernel(self.backend, plain_tensor("input", input), plain_tensor("target", target), self.recipe.voxels)
+        if not torch.compiler.is_exporting():
+            self.backend_used = kernel.value
+        return kernel
 
     def extra_repr(self) -> str:
         """The settings that are not the defaults, and alpha and beta always."""
@@ -205,6 +223,8 @@ class JDTLoss(_Loss):
                 if field.name in own or is_dataclass(value) or (value == field.default and field.name not in ("alpha", "beta")):
                     continue
                 shown.append(f"{names.get(field.name, field.name)}={value.value if isinstance(value, Enum) else value}")
+        if self.backend is not Backend.AUTO:
+            shown.append(f"backend={self.backend.value}")
         return ", ".join(shown)
 
     def _as_dice_loss(self) -> None:

@@ -1,0 +1,101 @@
+"""Which kernel sums over the voxels of given tensors, and why another one cannot."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import torch
+from torch.autograd import forward_ad
+
+from monai_jdt.definitions import Activation, Backend, VoxelRecipe
+
+#: Below this many logits the eager kernel is as fast as any, and needs no compiler.
+SMALL = 2**15
+
+_HAS_NUMBA = find_spec("numba") is not None
+_HAS_TRITON = find_spec("triton") is not None
+_TRITON_INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
+
+_NUMBA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def choose_kernel(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> Backend:
+    """The kernel that a step runs on.
+
+    `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `chunked`; and `eager` for small inputs, on other
+    devices, for `other_act`, and where torch must see through the operations: `torch.compile` on a CPU, `torch.export`, meta and
+    fake tensors, functorch transforms, forward-mode derivatives.
+
+    Args:
+        backend: the user's choice.
+        logits: `(N, C, *S)`.
+        label: the label.
+        recipe: what to sum.
+
+    Returns:
+        Any but `Backend.AUTO`.
+
+    Raises:
+        ValueError: the named kernel cannot run here; the message says why.
+    """
+    if backend is Backend.AUTO:
+        return _automatic(logits, label, recipe)
+    reason = refusal(backend, logits, label, recipe)
+    if reason is not None:
+        raise ValueError(f"backend: expected one that can run here, came {backend.value!r}: {reason}; fix: backend='auto'")
+    return backend
+
+
+def refusal(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> str | None:
+    """Why a kernel cannot run; None if it can.
+
+    Args:
+        backend: any but `auto`.
+        logits: `(N, C, *S)`.
+        label: the label.
+        recipe: what to sum.
+    """
+    if backend is Backend.EAGER:
+        return None
+    if recipe.activation is Activation.OTHER:
+        return "other_act is Python code, which only the eager kernel calls"
+    if torch.compiler.is_exporting() or not (_is_real(logits) and _is_real(label)):
+        return "export, meta and fake tensors, functorch transforms and forward-mode derivatives need the eager kernel"
+    device = logits.device.type
+    if backend is Backend.NUMBA:
+        if not _HAS_NUMBA:
+            return "numba is not installed (pip install 'monai-jdt[cpu]')"
+        if device != "cpu":
+            return f"its loops run on a CPU, and input is on {logits.device}"
+        if logits.dtype not in _NUMBA_DTYPES:
+            return f"its loops compute in float32, and input is {logits.dtype}"
+    if backend is Backend.TRITON:
+        if not _HAS_TRITON:
+            return "triton is not installed (it comes with the CUDA build of torch)"
+        if device != "cuda" and not (device == "cpu" and _TRITON_INTERPRETS):
+            return f"its kernels run on CUDA, and input is on {logits.device}"
+        if logits.dtype not in _TRITON_DTYPES:
+            return f"its kernels compute in float32, and input is {logits.dtype}"
+    return None
+
+
+def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> Backend:
+    device = logits.device.type
+    if device == "cuda":
+        wanted: tuple[Backend, ...] = (Backend.TRITON,)
+    elif device == "cpu" and logits.numel() >= SMALL and not torch.compiler.is_compiling():
+        wanted = (Backend.NUMBA, Backend.CHUNKED)
+    else:
+        return Backend.EAGER
+    return next((kernel for kernel in wanted if refusal(kernel, logits, label, recipe) is None), Backend.EAGER)
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    """A tensor with values of its own, seen by nobody but autograd."""
+    if torch.compiler.is_compiling():
+        return True
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor) and forward_ad._current_level < 0
