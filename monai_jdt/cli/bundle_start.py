@@ -13,12 +13,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
-from monai_jdt.data import ensure_brats_phantoms
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
 
@@ -94,38 +93,59 @@ def run_or_exit(engine: Any) -> None:
         raise
 
 
-def check_settings(*, epochs: int, roi: Sequence[int], blocks: int) -> None:
+def check_settings(*, epochs: int, blocks: int, **sizes: Sequence[int]) -> None:
     """Settings that MONAI would answer with pages of traceback.
 
     Args:
         epochs: the number of epochs.
-        roi: size of the crops, voxels.
         blocks: the number of resolutions of the network; each but the first halves the size.
+        sizes: sizes of what the network sees, voxels, under the names that they have in the config.
 
     Raises:
         ValueError: `epochs` below 1, or a size that the network cannot halve so often.
 
     Example:
-        >>> check_settings(epochs=20, roi=[32, 32, 32], blocks=4)
+        >>> check_settings(epochs=20, blocks=4, roi=[32, 32, 32])
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs: expected a whole number >= 1, came {epochs!r}; fix: --epochs 20")
     multiple = 2 ** (blocks - 1)
-    if any(size < multiple or size % multiple for size in roi):
-        near = [max(round(size / multiple), 1) * multiple for size in roi]
-        raise ValueError(
-            f"roi: expected multiples of {multiple}, since the network halves them {blocks - 1} times, came {list(roi)}; fix: {near}"
-        )
+    for name, size in sizes.items():
+        if any(edge < multiple or edge % multiple for edge in size):
+            near = [max(round(edge / multiple), 1) * multiple for edge in size]
+            why = f"since the network halves them {blocks - 1} times"
+            raise ValueError(f"{name}: expected multiples of {multiple}, {why}, came {list(size)}; fix: {near}")
 
 
-def data_folder(dataset_dir: str | None, default_dir: str, **phantom_settings: Any) -> str:
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """A setting that is one of a few.
+
+    Args:
+        name: its key in the config.
+        value: what was given.
+        choices: what may be given.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> check_choice("label_source", "staple", ["average", "staple"])
+    """
+    known = list(choices)
+    if value not in known:
+        close = difflib.get_close_matches(str(value).lower(), [str(choice) for choice in known], n=1)
+        raise ValueError(f"{name}: expected one of {known}, came {value!r}; fix: --{name} {close[0] if close else known[0]}")
+
+
+def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callable[..., str], **phantom_settings: Any) -> str:
     """The folder of the data: the user's, or phantoms that are made on first use.
 
     Args:
         dataset_dir: the user's folder; None takes phantoms. A named folder that is absent or empty is an error, never
             replaced by phantoms.
         default_dir: where the phantoms lie or will lie.
-        phantom_settings: arguments of :func:`monai_jdt.data.ensure_brats_phantoms`.
+        make_phantoms: makes them unless they are there, e.g. :func:`monai_jdt.data.ensure_brats_phantoms`.
+        phantom_settings: its keyword arguments.
 
     Returns:
         The absolute path of the folder.
@@ -145,7 +165,7 @@ def data_folder(dataset_dir: str | None, default_dir: str, **phantom_settings: A
         return folder
     folder = os.path.abspath(default_dir)
     logger.info("dataset_dir is not given: using phantoms (synthetic data, no patients) in %s", folder)
-    return or_exit(ensure_brats_phantoms, folder, **phantom_settings)
+    return or_exit(make_phantoms, folder, **phantom_settings)
 
 
 def checked_file(path: str, expected: str, fix: str) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 import monai_jdt.cli.bundle_start as bundle_start
 from monai_jdt.cli.bundle import copy_bundle, shipped_bundles
+from monai_jdt.data import ensure_brats_phantoms
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.handlers import NonFiniteLossError
 
@@ -130,13 +131,13 @@ def test_run_or_exit_leaves_other_errors():
 
 
 def test_data_folder(tmp_path, capsys):
-    phantoms = bundle_start.data_folder(None, str(tmp_path / "data"), cases=1, shape=[12, 12, 12])
+    phantoms = bundle_start.data_folder(None, str(tmp_path / "data"), ensure_brats_phantoms, cases=1, shape=[12, 12, 12])
     assert os.listdir(phantoms)
-    assert bundle_start.data_folder(phantoms, "unused") == phantoms
+    assert bundle_start.data_folder(phantoms, "unused", ensure_brats_phantoms) == phantoms
     (tmp_path / "empty").mkdir()
     for name in ("absent", "empty"):
         with pytest.raises(SystemExit):
-            bundle_start.data_folder(str(tmp_path / name), str(tmp_path / "never"))
+            bundle_start.data_folder(str(tmp_path / name), str(tmp_path / "never"), ensure_brats_phantoms)
         assert f"dataset_dir {tmp_path / name}" in last_line(capsys)
     assert not (tmp_path / "never").exists()
 
@@ -150,3 +151,16 @@ def test_a_bundle_is_copied_once(tmp_path):
         copy_bundle("brats_multirater_segmentation", copy)
     with pytest.raises(ValueError, match="among"):
         copy_bundle("brats", tmp_path / "x")
+
+
+@pytest.mark.parametrize(("value", "fix"), [("prostat", "--set prostate"), ("Kidney", "--set kidney"), (7, "--set kidney")])
+def test_a_choice_that_is_none_names_the_closest(value, fix):
+    assert bundle_start.check_choice("set", "kidney", ["kidney", "prostate"]) is None
+    with pytest.raises(ValueError, match=fix):
+        bundle_start.check_choice("set", value, ["kidney", "prostate"])
+
+
+def test_every_size_is_checked_under_its_own_name():
+    assert bundle_start.check_settings(epochs=1, blocks=4, roi=[8, 16], size=[24]) is None
+    with pytest.raises(ValueError, match=r"size: expected multiples of 4, .* came \[8, 6\]; fix: \[8, 8\]"):
+        bundle_start.check_settings(epochs=1, blocks=3, roi=[8], size=[8, 6])
