@@ -9,8 +9,10 @@ from monai_jdt.data.brats import (
 )
 from monai_jdt.data.curvas import curvas_datalist
 from monai_jdt.data.datalist_file import PATH_KEYS, read_datalist, write_datalist
-from monai_jdt.data.inspection import check_items, distinct_values, find_problems
+from monai_jdt.data.grids import AFFINE_TOLERANCE, VoxelGrid, grid_problem
+from monai_jdt.data.inspection import check_items, find_problems
 from monai_jdt.data.kits import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datalist, merge_kits21
+from monai_jdt.data.label_values import WHOLE_TOLERANCE, distinct_values, whole_labels
 from monai_jdt.data.listing import CaseList, ListingRecord, SkippedPath, record_of
 from monai_jdt.data.msseg import MSSEG_MODALITIES, msseg_datalist
 from monai_jdt.data.patterns import pattern_datalist
@@ -39,6 +41,7 @@ from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_
 from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
+    "AFFINE_TOLERANCE",
     "DEFAULT_STYLES",
     "KITS21_PAINT_ORDER",
     "KITS21_REGIONS",
@@ -50,6 +53,7 @@ __all__ = [
     "QUBIQ_LAYOUTS",
     "QUBIQ_SETS",
     "REGION_CONVENTIONS",
+    "WHOLE_TOLERANCE",
     "CaseList",
     "DataProblem",
     "DataProblemError",
@@ -61,6 +65,7 @@ __all__ = [
     "RaterStyle",
     "RegionConvention",
     "SkippedPath",
+    "VoxelGrid",
     "brats_datalist",
     "brats_layout",
     "brats_phantom",
@@ -73,6 +78,7 @@ __all__ = [
     "error_line",
     "find_problems",
     "folds",
+    "grid_problem",
     "kits21_datalist",
     "merge_kits21",
     "msseg_datalist",
@@ -85,6 +91,7 @@ __all__ = [
     "record_of",
     "region_convention",
     "split_cases",
+    "whole_labels",
     "write_brats_phantoms",
     "write_datalist",
     "write_qubiq_phantoms",

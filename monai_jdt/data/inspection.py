@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from monai_jdt.data.grids import VoxelGrid, grid_problem, without_last_ones
+from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, whole_labels
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import FileVolume, open_volume
 
 logger = logging.getLogger(__name__)
-
-#: Two affines are taken for one when no corner of the volume moves by more than this share of the smallest voxel edge.
-AFFINE_TOLERANCE = 0.05
 
 _SHOWN = 20
 
@@ -41,8 +40,8 @@ def find_problems(
     or more raters than `raters`. One file's voxels are in memory at a time.
 
     NIfTI, MetaImage (`.mhd`, `.mha`), NRRD and pictures (`.png`, ...; they have no affine) are opened; of others only the
-    existence is looked at. Affines that differ by rounding are taken for one: see :data:`AFFINE_TOLERANCE`. Last axes of
-    length 1 are no difference in shape.
+    existence is looked at. Affines that differ by rounding are taken for one, and last axes of length 1 are no difference in
+    shape: see :func:`grid_problem`. Label values within 1e-3 of a whole number are that number: see :func:`whole_labels`.
 
     Args:
         items: as :func:`monai_jdt.data.brats_datalist` gives them: "case", "image" (a list of files of one channel, or
@@ -152,14 +151,14 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
     elif not single and rules.channels is not None and len(images) != rules.channels:
         yield DataProblem(case, f"{rules.channels} image files, one a channel", str(len(images)), "list one file a channel")
 
-    reference: _Geometry | None = None
+    reference: VoxelGrid | None = None
     for path in images:
         volume = yield from _opened(path, rules.full)
         if volume is None:
             continue
         shape = volume.shape
         if single:
-            shape, count = _without_channels(shape, item.get("channels"), rules.channels)
+            shape, count = _without_channels(volume, item.get("channels"), rules.channels)
             order = item.get("channels")
             came = f"{count} (shape {volume.shape})"
             if rules.channels is not None and count != rules.channels:
@@ -179,7 +178,7 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
 
 
 def _look_at_raters(
-    case: str, item: Mapping[str, Any], images: Sequence[str], reference: _Geometry | None, rules: _CheckRules
+    case: str, item: Mapping[str, Any], images: Sequence[str], reference: VoxelGrid | None, rules: _CheckRules
 ) -> Iterator[DataProblem]:
     raters = item.get("raters") or []
     raters = [raters] if isinstance(raters, (str, os.PathLike)) else list(raters)
@@ -201,6 +200,10 @@ def _look_at_raters(
             volume = yield from _opened(path, rules.full)
             if volume is None:
                 continue
+            if volume.components:
+                came = f"{volume.components} numbers a voxel (shape {volume.shape})"
+                yield DataProblem(path, "a label map of one channel", came, "export label values, not colours or one-hot channels")
+                continue
             yield from _compared(volume, volume.shape, reference)
             marked = yield from _rater_values(volume, rules.label_values if alone else (0, 1))
             if marked and alone:
@@ -220,32 +223,11 @@ def _paths_in(rater: Any) -> Iterator[str]:
             yield from _paths_in(part)
 
 
-class _Geometry:
-    """The image's grid, against which all other files of the case are held."""
-
-    def __init__(self, path: str, shape: tuple[int, ...], affine: np.ndarray | None) -> None:
-        self.path, self.shape, self.affine = path, shape, affine
-
-    def shift(self, affine: np.ndarray) -> float:
-        """How far the worst corner of the volume moves under another affine, in mm."""
-        size = [*self.shape[:3], 1, 1, 1][:3]
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in size], [1])).reshape(4, -1)
-        return float(np.linalg.norm((affine - self.affine)[:3] @ corners, axis=0).max())
-
-
-def _edges(affine: np.ndarray) -> np.ndarray:
-    """The voxel's edges in mm."""
-    return np.linalg.norm(affine[:3, :3], axis=0)
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    while len(shape) > 2 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _without_channels(shape: tuple[int, ...], order: Sequence[int] | None, channels: int | None) -> tuple[tuple[int, ...], int]:
+def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels: int | None) -> tuple[tuple[int, ...], int]:
     """The shape of the space of a single image file, and how many channels there are beside it."""
+    shape = volume.shape
+    if volume.components:
+        return shape[:-1], volume.components
     if len(shape) > 3:
         return shape[:3], int(np.prod(shape[3:]))
     expected = len(order) if order is not None else channels
@@ -254,37 +236,15 @@ def _without_channels(shape: tuple[int, ...], order: Sequence[int] | None, chann
     return shape, 1
 
 
-def _compared(volume: FileVolume, shape: tuple[int, ...], reference: _Geometry | None) -> Generator[DataProblem, None, _Geometry]:
-    """Generator whose value is the geometry to hold the next file against."""
-    path, shape = volume.path, _squeezed(shape)
+def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid | None) -> Generator[DataProblem, None, VoxelGrid]:
+    """Generator whose value is the grid to hold the next file against."""
+    grid = VoxelGrid(volume.path, without_last_ones(shape), volume.affine)
     if reference is None:
-        return _Geometry(path, shape, volume.affine)
-    if shape != reference.shape:
-        came, fix = str(shape), "resample it onto the image's grid"
-        if sorted(shape) == sorted(reference.shape):
-            came, fix = f"{shape}, the same axes in another order", "move its slice axis to where the image has it"
-        elif np.prod(shape) == np.prod(reference.shape):
-            came, fix = f"{shape}, with axes of length 1", "write it without them"
-        yield DataProblem(path, f"shape {reference.shape}, as {reference.path}", came, fix)
-        return reference
-    if volume.affine is None or reference.affine is None:
-        return reference
-    edges, own = _edges(reference.affine), _edges(volume.affine)
-    shift, allowed = reference.shift(volume.affine), AFFINE_TOLERANCE * float(edges.min())
-    if shift <= allowed:
-        return reference
-    fix = "resample it, or correct its header if the voxels do lie on the image's"
-    if not np.allclose(own, edges, rtol=0.01):
-        yield DataProblem(path, f"voxels of {_in_mm(edges)}, as {reference.path}", _in_mm(own), fix)
-    else:
-        expected = f"the affine of {reference.path} (within {allowed:.3g} mm at every corner)"
-        came = f"one that is {shift:.3g} mm off, origin {volume.affine[:3, 3].round(3).tolist()}"
-        yield DataProblem(path, expected, came, fix)
+        return grid
+    problem = grid_problem(grid, reference)
+    if problem is not None:
+        yield problem
     return reference
-
-
-def _in_mm(edges: np.ndarray) -> str:
-    return " x ".join(f"{edge:.4g}" for edge in edges) + " mm"
 
 
 def _opened(path: str, full: bool) -> Generator[DataProblem, None, FileVolume | None]:
@@ -306,37 +266,27 @@ def _finite(volume: FileVolume, expected: str, fix: str) -> Iterator[DataProblem
 
 
 def _rater_values(volume: FileVolume, label_values: Sequence[int] | None) -> Generator[DataProblem, None, bool]:
-    """Generator whose value is whether anything is marked; also False where only the header was read."""
+    """Generator whose value is whether there is a drawing to compare with others: a mark, of whole values, read in full."""
     if volume.values is None:
         return False
     path, values = volume.path, volume.values
     yield from _finite(volume, "finite label values", "write the label as whole numbers")
-    found = distinct_values(values)
-    broken = found[found != np.round(found)]
-    if broken.size:
-        yield DataProblem(path, "whole label values", *_not_whole(found, broken))
-        found = found[found == np.round(found)]
+    found, wrong = whole_labels(distinct_values(values))
+    if wrong is not None:
+        yield DataProblem(path, "whole label values", *wrong)
+    wide = np.abs(found) > LARGEST_LABEL
+    if wide.any():
+        yield DataProblem(path, f"label values up to {LARGEST_LABEL}", named(found[wide]), "number the labels anew")
     if label_values is not None:
-        unknown = found[~np.isin(found, np.asarray(label_values))]
+        unknown = found[~np.isin(found, np.asarray(label_values)) & ~wide]
         if unknown.size:
             known = ", ".join(str(value) for value in label_values)
-            yield DataProblem(path, f"label values among {known}", _named(unknown), "name the convention of this data set")
-    marked = bool(np.any(found != 0)) or bool(broken.size)
+            yield DataProblem(path, f"label values among {known}", named(unknown), "name the convention of this data set")
+    marked = bool(np.any(found != 0)) or wrong is not None
     if not marked:
         fix = "nothing, if the rater saw nothing there"
         yield DataProblem(path, "a mark", f"none: every value of {values.size} is 0", fix, fatal=False)
-    return marked
-
-
-def _not_whole(found: np.ndarray, broken: np.ndarray) -> tuple[str, str]:
-    """What came and what to do: a header's inexact scale factor, values on another scale, or an interpolated label."""
-    if np.all(np.abs(found - np.round(found)) < 1e-3):
-        return f"{_named(broken, digits=9)} (an inexact scale factor)", "round the values, and save them as integers"
-    step = np.abs(found[found != 0]).min()
-    scaled = 2 < found.size <= 16 and 2 * broken.size > found.size - 1  # most values but 0: not a few interpolated ones
-    if scaled and step > 1e-6 and np.all(np.abs(found / step - np.round(found / step)) < 1e-3):
-        return f"{_named(broken)} (multiples of {step:.6g})", "divide by that number, and save the values as integers"
-    return _named(broken), "resample labels with nearest-neighbour only"
+    return marked and wrong is None
 
 
 def _probability_values(volume: FileVolume) -> Iterator[DataProblem]:
@@ -350,41 +300,10 @@ def _not_finite(values: np.ndarray) -> int:
     return 0 if values.dtype.kind in "iub" else int(np.count_nonzero(~np.isfinite(values)))
 
 
-def distinct_values(values: np.ndarray) -> np.ndarray:
-    """The finite values that occur in an array, sorted; for labels ten times as fast as a sort.
-
-    Args:
-        values: any shape and real dtype.
-
-    Example:
-        >>> distinct_values(np.array([[4.0, 0.0], [np.nan, 4.0]])).tolist()
-        [0, 4]
-    """
-    flat = values.ravel(order="K")
-    if flat.dtype.kind == "f":
-        flat = flat[np.isfinite(flat)] if _not_finite(flat) else flat
-        with np.errstate(invalid="ignore"):
-            whole = flat.astype(np.int32)
-        if not np.array_equal(whole, flat):
-            return np.unique(flat)
-        flat = whole
-    if flat.size == 0:
-        return flat
-    least, most = int(flat.min()), int(flat.max())
-    if most - least >= 1 << 16:
-        return np.unique(flat)
-    counted = flat if least >= 0 else flat.astype(np.int64) - least
-    return np.flatnonzero(np.bincount(counted)) + min(least, 0)
-
-
 def _voxel_digest(volume: FileVolume) -> bytes:
     values = np.asarray(volume.values)
+    values = np.round(values) if values.dtype.kind == "f" else values
     if values.dtype != np.uint8 and values.min() >= 0 and values.max() <= 255:
         values = values.astype(np.uint8)  # one drawing in two dtypes is one drawing
     flat = values.ravel(order="K")
     return hashlib.blake2b(flat.view(np.uint8).data, digest_size=16).digest()
-
-
-def _named(values: np.ndarray, most: int = 5, digits: int = 6) -> str:
-    names = ", ".join(f"{value:.{digits}g}" for value in values[:most].tolist())
-    return names + (f" and {values.size - most} more" if values.size > most else "")

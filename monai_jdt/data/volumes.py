@@ -1,4 +1,4 @@
-"""One file of voxels, whatever its format: NIfTI by nibabel; MetaImage, NRRD and pictures by SimpleITK."""
+"""One file of voxels, whatever its format: NIfTI by nibabel; MetaImage, NRRD and TIFF by SimpleITK; other pictures by Pillow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import numpy as np
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 _NIFTI = (".nii", ".nii.gz")
-_ITK = (".mhd", ".mha", ".nrrd", ".nhdr")
+_ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".tif", ".tiff")
+# As MONAI's PILReader reads them: ITK makes colours of a palette's label values, and 255 of a bit.
+_PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
 #: Pictures have no place in space: their headers tell pixels, not millimetres.
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURES: tuple[str, ...] = (*_PILLOW, ".tif", ".tiff")
 _AGAIN = "copy it again from where it came"
 
 
@@ -28,12 +30,15 @@ class FileVolume:
         shape: voxels along each axis; several components of a voxel stand on a last axis.
         affine: `(4, 4)`, voxels to mm in NIfTI's orientation (RAS+); None where the format has none.
         values: the voxels with the header's scaling applied; None if only the header was read.
+        components: how many numbers a voxel has on a last axis of their own; 0: there is no such axis. NIfTI's fourth axis
+            is not told from space.
     """
 
     path: str
     shape: tuple[int, ...]
     affine: np.ndarray | None
     values: np.ndarray | None
+    components: int = 0
 
 
 def open_volume(path: str, full: bool = True) -> FileVolume | None:
@@ -57,8 +62,10 @@ def open_volume(path: str, full: bool = True) -> FileVolume | None:
     name = path.lower()
     if name.endswith(_NIFTI):
         return _open_nifti(path, full)
-    if name.endswith((*_ITK, *_PICTURES)):
-        return _open_itk(path, full, picture=name.endswith(_PICTURES))
+    if name.endswith(_ITK):
+        return _open_itk(path, full, picture=name.endswith(PICTURES))
+    if name.endswith(_PILLOW):
+        return _open_picture(path, full)
     return None
 
 
@@ -74,6 +81,7 @@ def _open_nifti(path: str, full: bool) -> FileVolume:
             if not isinstance(header, nibabel.Nifti1Image):  # NIfTI-2 is a subclass
                 raise ImageFileError(f"it is a {type(header).__name__}")
             shape = tuple(int(n) for n in header.shape)
+            _refuse_records(path, header.get_data_dtype())
             proxy: Any = header.dataobj
             need = proxy.offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
             if path.lower().endswith(".nii") and os.path.getsize(path) < need:
@@ -86,11 +94,14 @@ def _open_nifti(path: str, full: bool) -> FileVolume:
             content = gzip.decompress(content)
         kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
         volume = kind.from_bytes(content)
+        _refuse_records(path, volume.get_data_dtype())
         values = np.asanyarray(volume.dataobj)  # raises where voxels are missing
         return FileVolume(path, tuple(int(n) for n in values.shape), volume.affine, values)
     except EOFError as error:
         problem = DataProblem(path, "a whole gzip file", "one that ends early (truncated)", _AGAIN)
         raise DataProblemError([problem]) from error
+    except DataProblemError:
+        raise
     except (ImageFileError, HeaderDataError, WrapStructError, OSError, ValueError, zlib.error, MemoryError) as error:
         raise _unreadable(path, "NIfTI", error) from error
 
@@ -107,7 +118,7 @@ def _open_itk(path: str, full: bool, picture: bool) -> FileVolume:
             array = SimpleITK.GetArrayFromImage(image)
             axes = image.GetDimension()
             values = array.transpose(*range(axes - 1, -1, -1), *range(axes, array.ndim))
-            shape = tuple(values.shape)
+            shape, components = tuple(values.shape), image.GetNumberOfComponentsPerPixel()
         else:
             reader.ReadImageInformation()
             values, image, components = None, reader, reader.GetNumberOfComponents()
@@ -115,7 +126,27 @@ def _open_itk(path: str, full: bool, picture: bool) -> FileVolume:
     except (RuntimeError, MemoryError, ValueError) as error:
         raise _unreadable(path, os.path.splitext(path)[1].lower(), error) from error
     affine = None if picture else _ras_affine(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return FileVolume(path, shape, affine, values)
+    return FileVolume(path, shape, affine, values, components if components > 1 else 0)
+
+
+def _open_picture(path: str, full: bool) -> FileVolume:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            bands = len(image.getbands())
+            shape = (*image.size, bands) if bands > 1 else image.size
+            values = np.moveaxis(np.asarray(image), 0, 1) if full else None  # a picture's rows are the second axis
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, MemoryError) as error:
+        raise _unreadable(path, os.path.splitext(path)[1].lower(), error) from error
+    return FileVolume(path, shape, None, values, bands if bands > 1 else 0)
+
+
+def _refuse_records(path: str, dtype: np.dtype) -> None:
+    """Colours and complex numbers: legal in NIfTI, but nothing that a pipeline can load."""
+    if dtype.kind not in "iufb":
+        came = "colours" if dtype.kind == "V" else str(dtype)
+        raise DataProblemError([DataProblem(path, "one real number a voxel", came, "save each part as a channel of its own")])
 
 
 def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction: tuple[float, ...]) -> np.ndarray:
@@ -128,10 +159,23 @@ def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
+def how_to_mend(path: str, otherwise: str = _AGAIN) -> str:
+    """What to do about a file that cannot be read.
+
+    Args:
+        path: the file.
+        otherwise: the advice where the name does not tell.
+    """
+    ending = os.path.splitext(path)[1]
+    if ending != ending.lower() and ending.lower() in (".mhd", ".mha"):
+        return f"name it {ending.lower()}, as ITK wants it, or mend it"
+    return otherwise
+
+
 def _unreadable(path: str, what: str, error: Exception) -> DataProblemError:
     text = str(error)
     if "ITK ERROR: " in text:
         text = text.split("ITK ERROR: ", 1)[1]
     reason = " ".join(text.split()) or type(error).__name__
     came = f"{os.path.getsize(path)} bytes ({reason})"
-    return DataProblemError([DataProblem(path, f"a readable {what} file", came, _AGAIN)])
+    return DataProblemError([DataProblem(path, f"a readable {what} file", came, how_to_mend(path))])

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import to_affine_nd
 from monai.transforms import LoadImage
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
-from monai_jdt.data.inspection import AFFINE_TOLERANCE, distinct_values
+from monai_jdt.data.grids import VoxelGrid, grid_problem
+from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, whole_labels
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.volumes import PICTURES, how_to_mend
 from monai_jdt.raters.fusion import (
     RegionSpec,
     checked_rater_weights,
@@ -55,8 +58,9 @@ class LoadRaters(Transform):
 
     Raises:
         DataProblemError: when called: no rater, a file that cannot be read, more than one channel (a channel axis of length 1 is
-            dropped), values that are not whole or not allowed, a rater whose shape or affine differs from the first one's. The
-            message names the file.
+            dropped), values that are not whole (within :data:`monai_jdt.data.label_values.WHOLE_TOLERANCE`, for headers with a
+            scale factor) or not allowed, a rater whose shape (but for last axes of length 1) or affine differs from the first
+            one's by more than :func:`monai_jdt.data.grids.grid_problem` allows. The message names the file.
 
     Example:
         >>> LoadRaters(label_values=[0, 1])(["case01/rater1.nii.gz", "case01/rater2.nii.gz"])  # doctest: +SKIP
@@ -74,31 +78,60 @@ class LoadRaters(Transform):
             filenames: one path a rater; a single path is one rater.
 
         Returns:
-            Votes `(R, *S)`: uint8 where every value fits, else int16; affine and meta of the first rater.
+            Votes `(R, *S)`: uint8 where every value fits, else int16; affine `(4, 4)` and meta of the first rater.
+        """
+        return self.load_onto(filenames, None)
+
+    def load_onto(self, filenames: str | os.PathLike | Sequence[str | os.PathLike], grid: VoxelGrid | None) -> MetaTensor:
+        """Read the files as maps of the voxels of a given volume.
+
+        Args:
+            filenames: one path a rater; a single path is one rater.
+            grid: what every map must lie on, e.g. the image's; None: the first rater's.
+
+        Returns:
+            Votes `(R, *S)` with the shape of the grid (last axes of length 1 are added or taken away) and the affine of the first
+            rater whose format has one; if none has, as with pictures, the grid's.
         """
         paths = [filenames] if isinstance(filenames, (str, os.PathLike)) else list(filenames)
         if not paths:
             raise _one_problem("raters", "at least one rater's file", "an empty list", "add a rater's file to the case")
-        first = self._read_one(paths[0])
-        stack = [first.as_tensor()]
-        for path in paths[1:]:
-            rater = self._read_one(path)
-            _refuse_other_grid(path, rater, os.fspath(paths[0]), first)
-            stack.append(rater.as_tensor())
+        stack: list[torch.Tensor] = []
+        meta: dict[Any, Any] = {}
+        affine: np.ndarray | None = None
+        for path in paths:
+            label = self._read_one(path)
+            own = _grid_of(os.fspath(path), label)
+            if grid is None:
+                grid = own
+            elif (problem := grid_problem(own, grid)) is not None:
+                raise DataProblemError([problem])
+            elif grid.affine is None:
+                grid = VoxelGrid(grid.path, grid.shape, own.affine)
+            affine = own.affine if affine is None else affine
+            meta = meta or dict(label.meta)
+            stack.append(label.as_tensor().reshape(grid.shape))
+        assert grid is not None
         votes = torch.stack(stack)
         small = votes.min() >= 0 and votes.max() <= 255
         # the meta's shape and name stay those of one map: (R, *S) is not an image with R channels in the file
-        meta = dict(first.meta, original_channel_dim=0)
+        place = next((a for a in (affine, grid.affine) if a is not None), np.eye(4))
+        meta |= {"original_channel_dim": 0, "spatial_shape": np.array(grid.shape), "affine": torch.as_tensor(place)}
         return MetaTensor(votes.to(torch.uint8 if small else torch.int16), meta=meta)
 
     def _read_one(self, path: str | os.PathLike) -> MetaTensor:
+        if not isinstance(path, (str, os.PathLike)):
+            fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map a rater"
+            raise _one_problem("raters", "one file a rater", f"{type(path).__name__} {str(path)[:80]}", fix)
         name = os.fspath(path)
         try:
             label = self._read(name)
         except Exception as error:  # readers raise whatever their library raises
             reason = str(error).strip().splitlines()
             came = f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
-            raise _one_problem(name, "a label map that can be read", came, "copy or export the file again") from error
+            raise _one_problem(
+                name, "a label map that can be read", came, how_to_mend(name, "copy or export the file again")
+            ) from error
         channel_dim = label.meta.get("original_channel_dim", float("nan"))
         if isinstance(channel_dim, (int, np.integer)):  # "no_channel" or NaN where there is none
             if label.shape[channel_dim] != 1:
@@ -108,19 +141,21 @@ class LoadRaters(Transform):
         values = label.as_tensor().numpy()
         if values.size == 0:
             raise _one_problem(name, "a label map with voxels", f"shape {tuple(label.shape)}", "export the file again")
-        present = distinct_values(values)
-        wrong = [v.item() for v in present if v != round(v.item()) or abs(v) > 32767]
-        if not wrong and not np.isfinite(values).all():
-            wrong = [values[~np.isfinite(values)][0].item()]
-        if wrong:
-            came = f"the value {wrong[0]!r}"
-            raise _one_problem(name, "whole label values within int16", came, "export the label map as integers")
+        found = distinct_values(values)
+        present, wrong = whole_labels(found)
+        if wrong is None and not np.isfinite(values).all():
+            wrong = f"the value {values[~np.isfinite(values)][0].item()!r}", "write the label as whole numbers"
+        if wrong is None and (wide := np.abs(present) > LARGEST_LABEL).any():
+            wrong = named(present[wide]), "number the labels anew"
+        if wrong is not None:
+            raise _one_problem(name, "whole label values within int16", *wrong)
         if self.label_values is not None:
             unknown = [int(v) for v in present if int(v) not in self.label_values]
             if unknown:
                 fix = "set the convention (`regions`, `label_values`) to the one of the files, or correct the labels"
                 raise _one_problem(name, f"label values among {list(self.label_values)}", str(unknown), fix)
-        return label
+        # a scale factor's 0.99999994 must not be cut to 0
+        return label if found.dtype.kind != "f" else MetaTensor(label.as_tensor().round(), meta=label.meta)
 
 
 class LoadRatersd(MapTransform):
@@ -130,8 +165,8 @@ class LoadRatersd(MapTransform):
         keys: keys of the lists of rater paths.
         reader: see :class:`LoadRaters`.
         label_values: see :class:`LoadRaters`.
-        image_key: key of an image that is loaded already, channel first; the raters must have its spatial shape and
-            affine. None: the raters are compared only among themselves.
+        image_key: key of an image that is loaded already, channel first; every rater must lie on its voxels, and the stack has
+            its spatial shape. None: the raters are compared only among themselves.
         allow_missing_keys: leave out a key that the item does not have.
 
     Raises:
@@ -154,13 +189,12 @@ class LoadRatersd(MapTransform):
         """Load each key's raters; the item given is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
-            paths = d[key]
-            d[key] = self.loader(paths)
+            grid = None
             if self.image_key is not None:
-                first = paths if isinstance(paths, (str, os.PathLike)) else paths[0]
                 image = d[self.image_key]
                 of = str(getattr(image, "meta", {}).get("filename_or_obj", f"the image under {self.image_key!r}"))
-                _refuse_other_grid(first, d[key][0], of, image[0])
+                grid = _grid_of(of, image[0])
+            d[key] = self.loader.load_onto(d[key], grid)
         return d
 
 
@@ -306,22 +340,8 @@ def _one_problem(where: str, expected: str, came: str, fix: str) -> DataProblemE
     return DataProblemError([DataProblem(where, expected, came, fix)])
 
 
-def _refuse_other_grid(path: str | os.PathLike, rater: MetaTensor, other_path: str, other: Any) -> None:
-    """Raise if a rater's map does not lie on the voxels of another volume."""
-    if tuple(rater.shape) != tuple(other.shape):
-        expected = f"shape {tuple(other.shape)}, as {other_path}"
-        raise _one_problem(os.fspath(path), expected, str(tuple(rater.shape)), "resample the map onto that grid")
-    if not isinstance(other, MetaTensor):
-        return
-    # the same rule as that of the data check: how far the volume's corners are apart, in mm
-    corners = torch.cartesian_prod(*[torch.tensor([0.0, n - 1.0]) for n in (*other.shape, 1, 1, 1)[:3]])
-    points = torch.cat([corners, torch.ones(len(corners), 1)], dim=1).double()
-    mine, others = rater.affine.double(), other.affine.double()
-    shift = ((mine - others)[:3] @ points.T).norm(dim=0).max()
-    if not shift <= AFFINE_TOLERANCE * others[:3, :3].norm(dim=0).min():
-        expected = f"the affine of {other_path}, {_rows(others)}"
-        raise _one_problem(os.fspath(path), expected, _rows(mine), "resample the map or correct its header")
-
-
-def _rows(affine: torch.Tensor) -> str:
-    return str(np.round(affine.cpu().numpy(), 4).tolist())
+def _grid_of(name: str, volume: torch.Tensor) -> VoxelGrid:
+    """The grid of a volume `(*S)` without channels; a plain tensor and a picture have no affine."""
+    known = None if name.lower().endswith(PICTURES) else getattr(volume, "affine", None)
+    affine = None if known is None else to_affine_nd(3, np.asarray(known.cpu(), np.float64))  # (3, 3) of slices by ITK
+    return VoxelGrid(name, tuple(volume.shape), affine)

@@ -6,6 +6,7 @@ import os
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from monai_jdt.data import (
     brats_datalist,
@@ -27,6 +28,7 @@ from monai_jdt.data import (
 )
 
 SHAPE = (6, 5, 4)
+SCALED = "fix: divide by that number, round, and save the values as integers"
 AGAIN = "fix: copy it again from where it came"
 CASES = [{"case": "a"}, {"case": "b"}]
 QUBIQ = "QUBIQ cases (image.nii.gz with taskTT_segRR.nii.gz beside it)"
@@ -53,6 +55,10 @@ def root(tmp_path):
     save("empty.nii", mark * 0)
     save("two.nii", mark * 2)
     save("half.nii", mark * np.float32(0.5))
+    save("blurred.nii", np.where(image == 7, 0.5, mark).astype(np.float32))
+    save("wide.nii", mark * np.uint16(40000))
+    save("colours.nii", np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(tmp_path / "colours.png")
     save("inf.nii", np.where(mark == 1, np.inf, mark[::-1]).astype(np.float32))
     mark[1, 1, 1] = 0  # another drawing
     save("small.nii", mark[:-1])
@@ -101,7 +107,16 @@ IN_A_FILE = [
         "fix: resample it, or correct its header if the voxels do lie on the image's",
     ),
     ("rater", "inf.nii", "expected finite label values; came 12 of 120 voxels NaN or infinite; fix: write the label as whole numbers"),
-    ("rater", "half.nii", "expected whole label values; came 0.5; fix: resample labels with nearest-neighbour only"),
+    ("rater", "half.nii", "expected whole label values; came 0.5 (multiples of 0.5); " + SCALED),
+    ("rater", "blurred.nii", "expected whole label values; came 0.5; fix: resample labels with nearest-neighbour only"),
+    ("rater", "wide.nii", "expected label values up to 32767; came 40000; fix: number the labels anew"),
+    ("rater", "colours.nii", "expected one real number a voxel; came colours; fix: save each part as a channel of its own"),
+    (
+        "rater",
+        "colours.png",
+        "expected a label map of one channel; came 3 numbers a voxel (shape (6, 5, 3)); "
+        "fix: export label values, not colours or one-hot channels",
+    ),
     ("rater", "two.nii", "expected label values among 0, 1; came 2; fix: name the convention of this data set"),
     ("rater", "image.nii", "expected each file once in case good; came the image itself; fix: list each rater's own file"),
     ("rater", "other.nii", "expected each file once in case good; came it is there again; fix: list each rater's own file"),

@@ -63,7 +63,7 @@ def broken_files(tmp_path, first):
     ("kind", "words"),
     [
         ("other_shape", r"shape \(5, 6, 4\).*came \(5, 6, 3\)"),
-        ("other_affine", "the affine of"),
+        ("other_affine", r"voxels of 1\.5 x 2 x 3 mm, as .*rater0\.nii\.gz; came 0\.5 x 3 x 4 mm"),
         ("half", "whole label values.*0.5"),
         ("nan", "whole label values.*nan"),
         ("unknown", r"among \[0, 1, 2, 4\]; came \[7\]"),
@@ -84,7 +84,7 @@ def test_raters_must_lie_on_the_image(paths):
     loaded = LoadRatersd("raters", image_key="image")(item)
     assert loaded["raters"].shape == (3, 5, 6, 4)
     assert item["raters"] is paths
-    with pytest.raises(DataProblemError, match=r"rater0\.nii\.gz: expected the affine"):
+    with pytest.raises(DataProblemError, match=r"rater0\.nii\.gz: expected voxels of 1 x 1 x 1 mm, as the image under 'image'"):
         LoadRatersd("raters", image_key="image")({**item, "image": MetaTensor(torch.zeros(4, 5, 6, 4))})
     with pytest.raises(DataProblemError, match=r"rater0\.nii\.gz: expected shape"):
         LoadRatersd("raters", image_key="image")({**item, "image": MetaTensor(torch.zeros(4, 5, 6, 5))})
