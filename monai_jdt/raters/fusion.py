@@ -137,9 +137,11 @@ def region_members(labels: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
     """Bool, of the shape of `labels`: where the value is one of the group's."""
     if labels.device.type == "cpu" and type(labels) is torch.Tensor:
         return torch.from_numpy(_array_members(labels.numpy(), group))
-    member = labels == group[0]
-    for value in group[1:]:
-        member |= labels == value
+    member = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
+    span = None if labels.dtype == torch.bool else torch.iinfo(labels.dtype)
+    for value in group:
+        if span is None or span.min <= value <= span.max:  # torch compares bytes with 300 as with 44
+            member |= labels == value
     return member
 
 
