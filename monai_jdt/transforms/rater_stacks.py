@@ -14,7 +14,7 @@ from monai.transforms.transform import MapTransform, Randomizable, Transform
 from monai.utils import convert_to_tensor
 
 from monai_jdt.raters.fusion import checked_rater_weights
-from monai_jdt.transforms.raters import with_meta_of
+from monai_jdt.transforms.raters import RATER_FIELDS, with_meta_of
 
 #: The key under which rater weights go, unless another is asked for.
 RATER_WEIGHTS = "rater_weights"
@@ -200,6 +200,7 @@ def rater_collate(
     value: int = 0,
     weights_key: Hashable = RATER_WEIGHTS,
     collate: Callable[[Any], Any] = list_data_collate,
+    estimates_keys: KeysCollection = (),
 ) -> Any:
     """Collate cases of different numbers of raters: pads every stack to the most of this batch, then collates.
 
@@ -208,13 +209,15 @@ def rater_collate(
 
     Args:
         batch: the data set's items; an item may be a list of items, as those of `RandCropByPosNegLabeld`.
-        keys: keys of the rater stacks `(R, *S)`, the same raters under each.
+        keys: keys of the rater stacks `(R, *S)`, the same raters under each; may be empty if `estimates_keys` are not.
         value: as in :class:`PadRaters`.
-        weights_key: where the weights `(N, R)` go, and where an item's own are read from if it has some.
+        weights_key: where the weights `(N, R)` of the stacks go, and where an item's own are read from if it has some.
         collate: what collates the padded items.
+        estimates_keys: keys of the raters' estimates, as :class:`FuseRatersd` writes them: a rater added has weight 0 and NaN in
+            the rest.
 
     Returns:
-        The batch, with stacks `(N, R, *S)` and weights `(N, R)`, float32.
+        The batch, with stacks `(N, R, *S)`, weights `(N, R)`, float32, and estimates `(N, R, ...)`.
 
     Raises:
         ValueError: for a batch without items, or as :class:`PadRatersd`.
@@ -230,6 +233,21 @@ def rater_collate(
     if not items:
         raise ValueError("batch: expected at least one item, came none")
     names = (keys,) if isinstance(keys, str) else tuple(keys)  # type: ignore[arg-type]
-    most = max((len(item[name]) for item in items for name in names), default=1)
-    pad = PadRatersd(names, max(most, 1), value, weights_key)
-    return collate([pad(item) for item in items])
+    told = (estimates_keys,) if isinstance(estimates_keys, str) else tuple(estimates_keys)  # type: ignore[arg-type]
+    counts = [len(item[name]) for item in items for name in names]
+    counts += [len(tensor) for item in items for key in told for name, tensor in item[key].items() if name in RATER_FIELDS]
+    most = max([1, *counts])
+    if names:
+        pad = PadRatersd(names, most, value, weights_key)
+        items = [pad(item) for item in items]
+    return collate([{**item, **{key: _padded_estimates(item[key], most) for key in told}} for item in items])
+
+
+def _padded_estimates(estimates: Mapping[str, torch.Tensor], raters: int) -> dict[str, torch.Tensor]:
+    padded = dict(estimates)
+    for name in RATER_FIELDS:
+        if name in padded:
+            own = padded[name]
+            missing = own.new_full((raters - len(own), *own.shape[1:]), 0.0 if name == "weights" else float("nan"))
+            padded[name] = torch.cat([own, missing])
+    return padded

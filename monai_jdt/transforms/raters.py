@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, w
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import PICTURES, how_to_mend
 from monai_jdt.raters.fusion import (
+    RaterEstimates,
     RegionSpec,
     checked_rater_weights,
-    fuse_dice_weighted,
+    dice_weights,
     fuse_intersection,
     fuse_majority,
     fuse_random,
@@ -31,18 +32,34 @@ from monai_jdt.raters.fusion import (
     fuse_weighted,
     named_regions,
 )
-from monai_jdt.raters.staple import fuse_multilabel_staple, fuse_staple
+from monai_jdt.raters.staple import estimate_multilabel_staple, estimate_staple
 
+
+def _weighted(votes: torch.Tensor, regions: Sequence[Any], weights: Any) -> tuple[torch.Tensor, RaterEstimates]:
+    return fuse_weighted(votes, regions, weights), RaterEstimates(weights=checked_rater_weights(weights, len(votes)))
+
+
+def _dice_weighted(votes: torch.Tensor, regions: Sequence[Any], weights: Any, **options: Any) -> tuple[torch.Tensor, RaterEstimates]:
+    shares = dice_weights(votes, regions, weights, **options)
+    return fuse_weighted(votes, regions, shares), RaterEstimates(weights=shares)
+
+
+#: The entries of a dictionary of estimates whose first axis is the raters.
+RATER_FIELDS: tuple[str, ...] = ("weights", "sensitivity", "specificity", "confusion")
+
+# A method either tells something about the raters, or is a function of the votes alone.
+_ESTIMATIONS: dict[str, Callable[..., tuple[torch.Tensor, RaterEstimates]]] = {
+    "average": _weighted,
+    "dice_weighted": _dice_weighted,
+    "multilabel_staple": estimate_multilabel_staple,
+    "staple": estimate_staple,
+    "weighted": _weighted,
+}
 _FUSIONS: dict[str, Callable[..., torch.Tensor]] = {
-    "average": fuse_weighted,
-    "dice_weighted": fuse_dice_weighted,
     "intersection": fuse_intersection,
     "majority": fuse_majority,
-    "multilabel_staple": fuse_multilabel_staple,
     "random": fuse_random,
-    "staple": fuse_staple,
     "union": fuse_union,
-    "weighted": fuse_weighted,
 }
 
 
@@ -239,8 +256,8 @@ class FuseRaters(Transform):
         paper_compatible: bool = False,
         seed: int = 0,
     ) -> None:
-        if method not in _FUSIONS:
-            raise ValueError(f"expected method among {sorted(_FUSIONS)}, came {method!r}")
+        if method not in _FUSIONS and method not in _ESTIMATIONS:
+            raise ValueError(f"expected method among {sorted({*_FUSIONS, *_ESTIMATIONS})}, came {method!r}")
         if paper_compatible and method != "dice_weighted":
             raise ValueError(f"paper_compatible: expected False with method {method!r}, came True; it is for 'dice_weighted'")
         self.method = method
@@ -259,6 +276,27 @@ class FuseRaters(Transform):
         Returns:
             Label `(C, *S)`, float32, in [0, 1], with the affine and meta of the votes.
         """
+        return self.with_estimates(votes, rater_weights)[0]
+
+    def with_estimates(
+        self, votes: torch.Tensor, rater_weights: torch.Tensor | Sequence[float] | None = None
+    ) -> tuple[MetaTensor, RaterEstimates | None]:
+        """Fuse, and tell what the method estimated about the raters.
+
+        Args:
+            votes: label values `(R, *S)`, integer dtype.
+            rater_weights: `(R,)`, 0 = missing; None: those of the constructor.
+
+        Returns:
+            The label as :meth:`__call__` gives it, and the :class:`monai_jdt.raters.RaterEstimates`: `weights` of `"average"`,
+            `"weighted"` and `"dice_weighted"`, `sensitivity` and `specificity` of `"staple"`, `confusion` of
+            `"multilabel_staple"`. None of the other methods, which estimate nothing.
+
+        Example:
+            >>> label, estimates = FuseRaters([1], "dice_weighted").with_estimates(torch.tensor([[0, 1, 1], [0, 1, 1], [0, 0, 0]]))
+            >>> estimates.weights.tolist()
+            [0.5, 0.5, 0.0]
+        """
         stack = convert_to_tensor(votes, track_meta=False)
         weights = self.rater_weights if rater_weights is None else rater_weights
         options: dict[str, Any] = {}
@@ -271,8 +309,11 @@ class FuseRaters(Transform):
             options["paper_compatible"] = self.paper_compatible
         if self.method == "random":
             options["seed"] = zlib.crc32(stack.cpu().contiguous().numpy().tobytes(), self.seed & 0xFFFFFFFF)
-        label = _FUSIONS[self.method](stack, tuple(self.regions.values()), weights, **options)
-        return with_meta_of(votes, label)
+        groups = tuple(self.regions.values())
+        if self.method in _FUSIONS:
+            return with_meta_of(votes, _FUSIONS[self.method](stack, groups, weights, **options)), None
+        label, estimates = _ESTIMATIONS[self.method](stack, groups, weights, **options)
+        return with_meta_of(votes, label), estimates
 
 
 class FuseRatersd(MapTransform):
@@ -288,14 +329,24 @@ class FuseRatersd(MapTransform):
         weights_key: key of the item's own rater weights `(R,)`, as :class:`PadRatersd` writes them; None: `rater_weights`.
         paper_compatible: see :class:`FuseRaters`; used by those of the methods that are `"dice_weighted"`.
         seed: see :class:`FuseRaters`.
+        estimates_keys: where what :meth:`FuseRaters.with_estimates` tells about the raters goes, one a key, None for a key without;
+            None: nowhere. It is a dictionary of float64 tensors whose first axis is the raters: "weights" `(R,)`, "sensitivity" and
+            "specificity" `(R, C)`, or "confusion" `(R, L, L)` with its label "values" `(L,)`, int64: 0, those of `regions`, and any
+            other that occurs; NaN where a value does not occur. MONAI collates such dictionaries if all cases have as many raters:
+            by :class:`PadRatersd` before this transform and its weights under `weights_key` (a rater added weighs 0 and is NaN in
+            the rest), or by :func:`rater_collate` with the same `estimates_keys`.
 
     Raises:
-        ValueError: as :class:`FuseRaters`, and if output keys repeat.
+        ValueError: as :class:`FuseRaters`, if output keys repeat, and for an estimates key of a method that estimates nothing.
 
     Example:
         >>> both = FuseRatersd(["votes", "votes"], "brats2023", ["average", "majority"], ["label", "majority"])
         >>> sorted(both({"votes": torch.tensor([[0, 3], [0, 0], [1, 3]])}))
         ['label', 'majority', 'votes']
+        >>> fuse = FuseRatersd("votes", [1], "staple", "label", estimates_keys="raters_told")
+        >>> told = fuse({"votes": torch.tensor([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])})["raters_told"]
+        >>> told["sensitivity"].round(decimals=3).flatten().tolist()
+        [1.0, 1.0, 0.0]
     """
 
     def __init__(
@@ -309,6 +360,7 @@ class FuseRatersd(MapTransform):
         weights_key: Hashable | None = None,
         paper_compatible: bool = False,
         seed: int = 0,
+        estimates_keys: KeysCollection | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
@@ -319,14 +371,40 @@ class FuseRatersd(MapTransform):
             raise ValueError(f"paper_compatible: expected False with method {method!r}, came True; it is for 'dice_weighted'")
         self.fusions = tuple(FuseRaters(regions, m, rater_weights, paper_compatible and m == "dice_weighted", seed) for m in methods)
         self.weights_key = weights_key
+        self.estimates_keys = (None,) * len(self.keys) if estimates_keys is None else ensure_tuple_rep(estimates_keys, len(self.keys))
+        told = [key for key in self.estimates_keys if key is not None]
+        if len({*self.output_keys, *told}) < len(self.output_keys) + len(told):
+            raise ValueError(f"estimates_keys: expected names that differ and are no output key, came {self.estimates_keys}")
+        for name, estimates_key in zip(methods, self.estimates_keys, strict=True):
+            if estimates_key is not None and name not in _ESTIMATIONS:
+                fix = f"None for it, or one of {', '.join(sorted(_ESTIMATIONS))}"
+                raise ValueError(
+                    f"estimates_keys: expected None for method {name!r}, which estimates nothing, came {estimates_key!r}; fix: {fix}"
+                )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Fuse each key's stack; the item given is not changed."""
         d = dict(data)
         weights = None if self.weights_key is None else data[self.weights_key]
-        for key, output_key, fusion in self.key_iterator(d, self.output_keys, self.fusions):
-            d[output_key] = fusion(data[key], weights)
+        for key, output_key, fusion, told in self.key_iterator(d, self.output_keys, self.fusions, self.estimates_keys):
+            d[output_key], estimates = fusion.with_estimates(data[key], weights)
+            if told is not None:
+                d[told] = _as_tensors(estimates, fusion.regions.values())
         return d
+
+
+def _as_tensors(estimates: RaterEstimates, regions: Iterable[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Estimates as MONAI's collate takes them: only tensors, and of the same shape for every case."""
+    fields = {name: getattr(estimates, name) for name in RATER_FIELDS}
+    told = {name: tensor for name, tensor in fields.items() if tensor is not None}
+    if estimates.confusion is not None and estimates.values is not None:
+        # the values that occur differ from case to case
+        every = sorted({0, *estimates.values, *(value for group in regions for value in group)})
+        at = torch.tensor([every.index(value) for value in estimates.values])
+        full = estimates.confusion.new_full((len(estimates.confusion), len(every), len(every)), float("nan"))
+        full[:, at[:, None], at] = estimates.confusion
+        told |= {"confusion": full, "values": torch.tensor(every)}
+    return told
 
 
 def with_meta_of(source: Any, value: torch.Tensor) -> MetaTensor:
