@@ -64,6 +64,8 @@ def refusal(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe:
     if torch.compiler.is_exporting() or not (_is_real(logits) and _is_real(label)):
         return "export, meta and fake tensors, functorch transforms and forward-mode derivatives need the eager kernel"
     device = logits.device.type
+    if backend is Backend.CHUNKED and device != "cpu":
+        return f"its chunks are made for a CPU's caches, and input is on {logits.device}"
     if backend is Backend.NUMBA:
         if not _HAS_NUMBA:
             return "numba is not installed (pip install 'monai-jdt[cpu]')"
@@ -86,7 +88,7 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -
     if device == "cuda":
         wanted: tuple[Backend, ...] = (Backend.TRITON,)
     elif device == "cpu" and logits.numel() >= SMALL and not torch.compiler.is_compiling():
-        wanted = (Backend.NUMBA, Backend.CHUNKED)
+        wanted = (Backend.CHUNKED,)  # NUMBA before it, when it is there
     else:
         return Backend.EAGER
     return next((kernel for kernel in wanted if refusal(kernel, logits, label, recipe) is None), Backend.EAGER)

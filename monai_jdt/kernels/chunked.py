@@ -1,9 +1,11 @@
-"""The kernel of torch operations on chunks of voxels that fit the cache, so that no temporary is as large as the logits.
+"""The kernel of torch operations on chunks of voxels that stay near the cores, so that no temporary is as large as the logits.
 
 Forward sums chunk after chunk; backward computes each chunk's predictions again and writes its part of the gradient. With U the
 slope of a voxel's share of the loss by p, and v that by log p, the slope by the logits z is
 
     softmax:  v + p (U - sum_c p U - sum_c v)        sigmoid:  U p (1 - p) + (that of the pixel term)
+
+Temporaries of a chunk's size are written over and over again into the same memory: fresh memory costs more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from monai_jdt.kernels.labels import read_label
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 
-#: Logits in a chunk: a few temporaries of as many fit the second-level caches of two cores.
-_LARGEST = 2**19
+#: Logits in a chunk.
+_LARGEST = 2**17
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**14
-#: A chunk's share of all logits: temporaries of a step stay below a tenth of them.
+#: A chunk's share of all logits: its temporaries, at most seven, stay near a tenth of them.
 _SHARE = 1 / 64
 
 
@@ -37,30 +39,16 @@ def sums(step: Step) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    rows = torch.zeros((len(Row), *step.logits.shape[:2]), dtype=torch.float64, device=step.logits.device)
+    rows = torch.zeros((len(Row), *step.logits.shape[:2]), dtype=torch.float64)
+    scratch = _Scratch(step)
     for images, voxels in _chunks(step):
-        of_images = rows[:, images]
-        chunk = _read(step, images, voxels)
-        p, t = chunk.p, chunk.t
-        if step.recipe.norm == 1:
-            both = torch.minimum(p, t)
-            of_images[Row.TP] += both.sum(2)
-            of_images[Row.FP] += (p - both).sum(2)
-            of_images[Row.FN] += torch.sub(t, both, out=both).sum(2)
-        else:
-            of_images[Row.TP] += (p * t).sum(2)
-            far = (p - t).square_().sum(2) / 2
-            of_images[Row.FP] += far
-            of_images[Row.FN] += far
-        of_images[Row.COUNTED] += p.shape[2] if chunk.counted is None else chunk.counted.sum(2)
-        highest_p, highest = p.amax(2), chunk.raw.amax(2)
-        of_images[Row.IN_LABEL] += ~(highest <= step.recipe.threshold)
-        of_images[Row.IN_PREDICTION] += ~(highest_p <= step.recipe.threshold)
-        of_images[Row.SUSPECT] += _suspect(step, chunk, highest, highest_p)
-        if step.recipe.pixel is not None:
-            term, weight = _pixel_term(step, chunk, step.recipe.pixel)
-            of_images[Row.PIXEL, :, : term.shape[1]] += term.sum(2)
-            of_images[Row.PIXEL_NORM, :, : term.shape[1]] += weight if isinstance(weight, int) else weight.sum(2)
+        by_row = _sums_of_chunk(step, _read(step, images, voxels, scratch), scratch)
+        like = by_row[Row.TP]
+        nothing = torch.zeros_like(like)
+        rows[:, images] += torch.stack([by_row[row].to(like.dtype).expand_as(like) if row in by_row else nothing for row in Row])
+    if step.recipe.activation is Activation.SOFTMAX:
+        # one pixel term for all channels, which the stack has repeated
+        rows[[Row.PIXEL, Row.PIXEL_NORM], :, 1:] = 0
     return rows.to(step.dtype)
 
 
@@ -75,21 +63,43 @@ def gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         As the logits, in shape and dtype.
     """
     result = torch.empty_like(step.logits)
-    tp, fp, fn = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN))
+    scratch = _Scratch(step)
+    tp, fp, fn, by_pixel = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
     # by p it is fp where p > t, tp - fn where p < t, and the mean of the two at p = t
     middle, half = (tp + fp - fn) / 2, (tp - fp - fn) / 2
     for images, voxels in _chunks(step):
-        chunk = _read(step, images, voxels)
+        chunk = _read(step, images, voxels, scratch)
         p, t = chunk.p, chunk.t
         if step.recipe.norm == 1:
-            slope = (t - p).sign_().mul_(half[images]).add_(middle[images])
+            slope = torch.sub(t, p, out=scratch.take("first", p)).sign_().mul_(half[images]).add_(middle[images])
         else:
-            slope = (p - t).mul_((fp + fn)[images]).addcmul_(t, tp[images])
-        by_logits = _through_activation(step, chunk, slope, upstream[Row.PIXEL, images].unsqueeze(2))
-        if chunk.counted is not None:
-            by_logits = torch.where(chunk.counted, by_logits, 0.0)
-        result[images, :, voxels] = by_logits
+            slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
+        slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
+        result[images, :, voxels] = slope if chunk.counted is None else torch.where(chunk.counted, slope, 0.0)
     return result
+
+
+def _sums_of_chunk(step: Step, chunk: _Chunk, scratch: _Scratch) -> dict[Row, torch.Tensor]:
+    """Each row's sums over the chunk, `(n, C)` or `(n, 1)`; those that are all 0 may be missing."""
+    recipe, p, t = step.recipe, chunk.p, chunk.t
+    lowest, highest, highest_p = chunk.raw.amin(2), chunk.raw.amax(2), p.amax(2)
+    rows = {
+        Row.IN_LABEL: ~(highest <= recipe.threshold),
+        Row.IN_PREDICTION: ~(highest_p <= recipe.threshold),
+        Row.COUNTED: highest_p.new_full((), p.shape[2]) if chunk.counted is None else chunk.counted.sum(2),
+        Row.SUSPECT: _suspect(step, chunk, lowest, highest, highest_p),
+    }
+    if recipe.norm == 1:
+        both = torch.minimum(p, t, out=scratch.take("first", p))
+        rows[Row.TP] = both.sum(2)
+        rows[Row.FP] = torch.sub(p, both, out=scratch.take("second", p)).sum(2)
+        rows[Row.FN] = torch.sub(t, both, out=both).sum(2)
+    else:
+        rows[Row.TP] = torch.mul(p, t, out=scratch.take("first", p)).sum(2)
+        rows[Row.FP] = rows[Row.FN] = torch.sub(p, t, out=scratch.take("first", p)).square_().sum(2) / 2
+    if recipe.pixel is not None:
+        rows[Row.PIXEL], rows[Row.PIXEL_NORM] = _pixel_sums(step, chunk, recipe.pixel, rows[Row.COUNTED], scratch)
+    return rows
 
 
 class _Chunk(NamedTuple):
@@ -97,14 +107,30 @@ class _Chunk(NamedTuple):
 
     logits: torch.Tensor
     p: torch.Tensor
-    #: with softmax and a pixel term
+    #: with softmax and a pixel term; may be written over
     log_p: torch.Tensor | None
     #: before and after label smoothing
     raw: torch.Tensor
     t: torch.Tensor
     #: bool, `(n, 1 or C, v)`; None: all
     counted: torch.Tensor | None
+    #: `(1, C, 1)`
     class_weight: torch.Tensor | None
+
+
+class _Scratch:
+    """Memory for temporaries, by name; a name taken again is the same memory."""
+
+    def __init__(self, step: Step) -> None:
+        self._memory: dict[str, torch.Tensor] = {}
+        self._dtype = step.dtype
+
+    def take(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """Uninitialised, in the shape of `like`, contiguous."""
+        size = like.numel()
+        if name not in self._memory or self._memory[name].numel() < size:
+            self._memory[name] = torch.empty(size, dtype=self._dtype)
+        return self._memory[name][:size].view(like.shape)
 
 
 def _chunks(step: Step) -> Iterator[tuple[slice, slice]]:
@@ -118,12 +144,11 @@ def _chunks(step: Step) -> Iterator[tuple[slice, slice]]:
             yield slice(first, min(first + images_at_once, n)), slice(start, min(start + voxels_at_once, voxels))
 
 
-def _read(step: Step, images: slice, voxels: slice) -> _Chunk:
+def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch) -> _Chunk:
     recipe = step.recipe
     logits = step.logits[images, :, voxels].to(step.dtype)
-    label = step.label[images, :, voxels]
     weights = None if step.rater_weights is None else step.rater_weights[images]
-    raw, counted = read_label(label, logits.shape[1], recipe, weights, step.dtype)
+    raw, counted = read_label(step.label[images, :, voxels], logits.shape[1], recipe, weights, step.dtype)
     if step.mask is not None:
         mask = step.mask[images, :, voxels]
         counted = mask if counted is None else counted & mask
@@ -136,37 +161,39 @@ def _read(step: Step, images: slice, voxels: slice) -> _Chunk:
         t = (1 - e) * raw + e / (logits.shape[1] if recipe.activation is Activation.SOFTMAX else 2)
     log_p = None
     if recipe.activation is Activation.SOFTMAX:
-        log_p = logits - logits.amax(1, keepdim=True)
-        p = log_p.exp()
+        shifted = torch.sub(logits, logits.amax(1, keepdim=True), out=scratch.take("log_p", logits))
+        p = torch.exp(shifted, out=scratch.take("p", logits))
         total = p.sum(1, keepdim=True)
         p /= total
-        log_p = None if recipe.pixel is None else log_p.sub_(total.log_())
+        log_p = None if recipe.pixel is None else shifted.sub_(total.log_())
+    elif recipe.activation is Activation.SIGMOID:
+        p = torch.sigmoid(logits, out=scratch.take("p", logits))
     else:
-        p = torch.sigmoid(logits) if recipe.activation is Activation.SIGMOID else logits
+        p = logits
     if counted is not None:
         p = torch.where(counted, p, 0.0)
         t = torch.where(counted, t, 0.0)
     return _Chunk(logits, p, log_p, raw, t, counted, None if step.class_weight is None else step.class_weight.reshape(1, -1, 1))
 
 
-def _suspect(step: Step, chunk: _Chunk, highest: torch.Tensor, highest_p: torch.Tensor) -> torch.Tensor:
-    """Bool `(n, C)`; the checks' bounds, a little tighter."""
+def _suspect(step: Step, chunk: _Chunk, lowest: torch.Tensor, highest: torch.Tensor, highest_p: torch.Tensor) -> torch.Tensor:
+    """Bool `(n, C)`; the bounds of the value checks, a little tighter."""
     # an index or a vote that is no class is NaN
-    found = ~(highest <= 1 + 0.99 * RANGE_TOLERANCE)
-    if step.recipe.label.form is LabelForm.DENSE and step.label.dtype is not torch.bool:
-        found |= ~(chunk.raw.amin(2) >= -0.99 * RANGE_TOLERANCE)
+    found = ~((highest <= 1 + 0.99 * RANGE_TOLERANCE) & (lowest >= -0.99 * RANGE_TOLERANCE))
     if step.recipe.label.form is LabelForm.DENSE and step.recipe.activation is Activation.SOFTMAX:
-        off = (chunk.raw.sum(1, keepdim=True) - 1).abs_()
+        total = chunk.raw.sum(1, keepdim=True)
         if chunk.counted is not None:
-            off = torch.where(chunk.counted, off, 0.0)
-        found |= ~(off.amax(2) <= 0.99 * SUM_TOLERANCE)
+            total = torch.where(chunk.counted, total, 1.0)
+        # on a dimension, aminmax is ten times slower than both
+        fewest, most = total.amin(2), total.amax(2)
+        found |= ~((most <= 1 + 0.99 * SUM_TOLERANCE) & (fewest >= 1 - 0.99 * SUM_TOLERANCE))
     if step.recipe.activation is Activation.NONE:
         found |= (highest_p > 1 + 0.99 * RANGE_TOLERANCE) | (chunk.p.amin(2) < -0.99 * RANGE_TOLERANCE)
     return found
 
 
 def _voxel_weight(step: Step, chunk: _Chunk) -> torch.Tensor | None:
-    """What the pixel term of a voxel is multiplied by: `(n, 1, v)` with softmax, else `(n or 1, C, v or 1)`."""
+    """What the pixel term of a voxel is multiplied by: `(n, 1, v)` with softmax, else `(n or 1, C, v or 1)`; None: 1."""
     if chunk.class_weight is None:
         return None
     if step.recipe.activation is Activation.SOFTMAX:
@@ -180,69 +207,77 @@ def _focal_weight(step: Step, chunk: _Chunk, alpha: float) -> torch.Tensor:
     return alpha * foreground + (1 - alpha) * (1 - foreground)
 
 
-def _cross_entropy(step: Step, chunk: _Chunk) -> torch.Tensor:
+def _cross_entropy(chunk: _Chunk, scratch: _Scratch) -> torch.Tensor:
     """`(n, C, v)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
     if chunk.log_p is None:
         return F.binary_cross_entropy_with_logits(chunk.logits, chunk.t, reduction="none")
-    # -inf times 0: a class that a network masks out costs nothing where the label does not have it
-    return (chunk.log_p * chunk.t).masked_fill_(chunk.t == 0, 0.0).neg_()
+    by_class = torch.mul(chunk.log_p, chunk.t, out=scratch.take("second", chunk.p))
+    if not torch.isfinite(by_class.sum()):
+        # -inf times 0: a class that a network masks out costs nothing where the label does not have it
+        by_class.masked_fill_(chunk.t == 0, 0.0)
+    return by_class.neg_()
 
 
-def _pixel_term(step: Step, chunk: _Chunk, rule: PixelRule) -> tuple[torch.Tensor, torch.Tensor | int]:
-    """The term `(n, 1 or C, v)`, and what to divide its sum by: summed over voxels the same shape, or one number for all."""
+def _pixel_sums(
+    step: Step, chunk: _Chunk, rule: PixelRule, count: torch.Tensor, scratch: _Scratch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The term and what to divide it by, summed over voxels: `(n, 1)` with softmax, else `(n, C)`."""
     softmax = step.recipe.activation is Activation.SOFTMAX
     t = chunk.t
-    term = _cross_entropy(step, chunk)
+    term = _cross_entropy(chunk, scratch)
     if rule.term is PixelTerm.FOCAL:
-        term *= (chunk.p - t).abs_().pow_(rule.focal_gamma)
+        term *= torch.sub(chunk.p, t, out=scratch.take("first", t)).abs_().pow_(rule.focal_gamma)
         if rule.focal_alpha is not None:
             term *= _focal_weight(step, chunk, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
         term += torch.xlogy(t, t)
         if not softmax:
             term += torch.xlogy(1 - t, 1 - t)
-    if softmax:
-        term = term.sum(1, keepdim=True)
     weight = _voxel_weight(step, chunk)
     if weight is not None:
-        term = weight * term
+        term *= weight
     if chunk.counted is not None:
         term = torch.where(chunk.counted, term, 0.0)
-    if softmax and weight is not None:
-        return term, weight
-    return term, (t.shape[2] if chunk.counted is None else chunk.counted.to(t.dtype))
+    total = term.sum(2)
+    if softmax:
+        total = total.sum(1, keepdim=True)
+        if weight is not None:
+            return total, weight.sum(2)
+    return total, count
 
 
-def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor) -> torch.Tensor:
-    """From the slope by p, which is used up, and the upstream slope of the pixel term, to the slope by the logits."""
+def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: _Scratch) -> torch.Tensor:
+    """From the slope by p, which is written over, and the upstream slope of the pixel term, to the slope by the logits."""
     recipe, p, t = step.recipe, chunk.p, chunk.t
+    softmax, rule = recipe.activation is Activation.SOFTMAX, recipe.pixel
     if recipe.activation is Activation.NONE:
         return slope
-    rule = recipe.pixel
-    if rule is None:
-        if recipe.activation is Activation.SIGMOID:
-            return slope.mul_(p).mul_(1 - p)
-        return slope.sub_((slope * p).sum(1, keepdim=True)).mul_(p)
-    by_term = by_pixel[:, :1] if recipe.activation is Activation.SOFTMAX else by_pixel
-    weight = _voxel_weight(step, chunk)
-    if weight is not None:
-        by_term = by_term * weight
-    focus = None
-    if rule.term is PixelTerm.FOCAL:
-        if rule.focal_alpha is not None:
-            by_term = by_term * _focal_weight(step, chunk, rule.focal_alpha)
-        far = p - t
-        sign, far = far.sign(), far.abs_()
-        focus = far**rule.focal_gamma
-        of_focus = sign.mul_(rule.focal_gamma).mul_(far.pow_(rule.focal_gamma - 1)).mul_(_cross_entropy(step, chunk))
-        slope += of_focus.mul_(by_term)
-    if recipe.activation is Activation.SIGMOID:
-        direct = p - t
+    by_log_p = None
+    direct = None
+    if rule is not None:
+        by_term = by_pixel[:, :1] if softmax else by_pixel
+        weight = _voxel_weight(step, chunk)
+        if weight is not None:
+            by_term = by_term * weight
+        focus = None
+        if rule.term is PixelTerm.FOCAL:
+            if rule.focal_alpha is not None:
+                by_term = by_term * _focal_weight(step, chunk, rule.focal_alpha)
+            far = p - t
+            side, far = far.sign(), far.abs_()
+            focus = far**rule.focal_gamma
+            rise = far.pow_(rule.focal_gamma - 1).mul_(rule.focal_gamma).mul_(side)
+            slope += rise.mul_(_cross_entropy(chunk, scratch)).mul_(by_term)
+        if softmax:
+            own = by_log_p = torch.mul(t, by_term, out=scratch.take("own", t))
+        else:
+            own = direct = torch.sub(p, t, out=scratch.take("own", t)).mul_(by_term)
         if focus is not None:
-            direct *= focus
-        return slope.mul_(p).mul_(1 - p).add_(direct.mul_(by_term))
-    by_log_p = t * by_term
-    if focus is not None:
-        by_log_p *= focus
-    shared = by_log_p.sum(1, keepdim=True).sub_((slope * p).sum(1, keepdim=True))
-    return slope.add_(shared).mul_(p).sub_(by_log_p)
+            own *= focus
+    if not softmax:
+        slope.mul_(p).addcmul_(slope, p, value=-1)
+        return slope if direct is None else slope.add_(direct)
+    shared = torch.mul(slope, p, out=scratch.take("second", t)).sum(1, keepdim=True).neg_()
+    if by_log_p is None:
+        return slope.add_(shared).mul_(p)
+    return slope.add_(shared.add_(by_log_p.sum(1, keepdim=True))).mul_(p).sub_(by_log_p)
