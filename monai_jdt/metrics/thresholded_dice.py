@@ -24,14 +24,14 @@ class ThresholdedDice(CumulativeIterationMetric):
     probability wherever raters disagree. Formula, rounding at the thresholds and errors:
     :func:`~monai_jdt.functional.thresholded_dice.thresholded_dice`.
 
-    ============== ========================= ========== ==========
-    thresholds     values                    comparison both_empty
-    ============== ========================= ========== ==========
-    "qubiq"        .1, .2, ..., .9           ">"        "one"
-    "mrnet"        .1, .3, .5, .7, .9        ">"        "one"
-    "curvas-pdacvi" .1, .24, .38, .52, .66, .8 ">"      "one"
-    numbers        as given                  ">"        "undefined"
-    ============== ========================= ========== ==========
+    ===============  =============================  ==========  ===========
+    thresholds       values                         comparison  both_empty
+    ===============  =============================  ==========  ===========
+    "qubiq"          .1, .2, ..., .9                ">"         "one"
+    "mrnet"          .1, .3, .5, .7, .9             ">"         "one"
+    "curvas-pdacvi"  .1, .24, .38, .52, .66, .8     ">"         "one"
+    numbers          as given                       ">"         "undefined"
+    ===============  =============================  ==========  ===========
 
     `comparison` and `both_empty` override what the thresholds bring. "one" rewards an empty prediction of an empty label, and at
     high thresholds many labels are empty: scores under "one" and "undefined" are not comparable.
