@@ -12,6 +12,7 @@ from monai.networks.layers import GaussianFilter
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
+from monai_jdt.data.label_values import LARGEST_LABEL, WHOLE_TOLERANCE
 from monai_jdt.raters.fusion import RegionSpec, fuse_average, named_regions
 from monai_jdt.transforms.raters import with_meta_of
 
@@ -261,7 +262,8 @@ class RestoreSoftLabeld(MapTransform):
 class RestoreVotes(Transform):
     """Make votes whole numbers of an integer dtype again after a spatial transform, which gives floats even with nearest neighbour.
 
-    Label values must never be mixed: halfway between 1 and 4 lies no 2. So values that are not whole are an error.
+    Label values must never be mixed: halfway between 1 and 4 lies no 2. So values further from a whole number than
+    :data:`monai_jdt.data.label_values.WHOLE_TOLERANCE`, which is room for a header's scale factor, are an error.
 
     Example:
         >>> RestoreVotes()(torch.tensor([[0.0, 1.0, 4.0]]))
@@ -272,7 +274,7 @@ class RestoreVotes(Transform):
         """Restore.
 
         Args:
-            votes: `(R, *S)`, whole numbers of any real dtype.
+            votes: `(R, *S)`, whole numbers of any real dtype, within int16.
 
         Returns:
             The votes, uint8 where every value fits, else int16, with the affine, meta and operations they had.
@@ -281,10 +283,18 @@ class RestoreVotes(Transform):
             ValueError: for values that are not whole numbers within int16.
         """
         plain = convert_to_tensor(votes, track_meta=False)
-        whole = torch.isfinite(plain) & (plain == plain.round()) & (plain.abs() <= 32767) if plain.is_floating_point() else None
-        if whole is not None and not whole.all():
-            fix = "mode='nearest' for the votes in every spatial transform"
-            raise ValueError(f"votes: expected whole label values, came {plain[~whole][0].item():.6g}; fix: {fix}")
+        if plain.is_floating_point():
+            nearest = plain.round()
+            whole = (plain - nearest).abs() <= WHOLE_TOLERANCE  # False for NaN
+            if not whole.all():
+                fix = "mode='nearest' for the votes in every spatial transform"
+                raise ValueError(f"votes: expected whole label values, came {plain[~whole][0].item():.6g}; fix: {fix}")
+            plain = nearest
+        if plain.is_floating_point() or plain.element_size() > 2:  # a narrower dtype has no such values, and compares wrongly
+            wide = (plain > LARGEST_LABEL) | (plain < -LARGEST_LABEL)
+            if wide.any():
+                came = int(plain[wide][0])
+                raise ValueError(f"votes: expected whole label values within int16, came {came}; fix: number the labels anew")
         small = plain.numel() == 0 or (plain.min() >= 0 and plain.max() <= 255)
         return with_meta_of(votes, plain.to(torch.uint8 if small else torch.int16))
 

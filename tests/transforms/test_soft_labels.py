@@ -266,3 +266,26 @@ def test_regions_refuse_stacks_and_fractions():
         LabelRegions("msd")(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="whole label values"):
         LabelRegions("msd")(torch.full((1, 4), 0.5))
+
+
+def test_label_values_by_a_scale_factor_are_whole():
+    """As the loader of raters takes them; a cast alone would make 1 of 1.9999999."""
+    values = torch.tensor([[0.0, 0.9999999, 1.9999999, 4.0000002]], dtype=torch.float64)
+    assert RestoreVotes()(values).tolist() == [[0, 1, 2, 4]]
+    assert LabelRegions("brats2021")(values).tolist() == [[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+    with pytest.raises(ValueError, match=r"expected whole label values, came 1\.002"):
+        RestoreVotes()(values + torch.tensor([0, 0.002, 0, 0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float32])
+def test_values_too_large_for_int16_are_no_other_values(dtype):
+    """Cast, 65540 would be 4."""
+    with pytest.raises(ValueError, match="votes: expected whole label values within int16, came 65540; fix: "):
+        RestoreVotes()(torch.tensor([[1, 65540]], dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int64, torch.float16])
+def test_votes_of_any_dtype_are_restored(dtype):
+    values = [[0, 1, 1]] if dtype == torch.bool else [[0, 1, 100]]
+    restored = RestoreVotes()(torch.tensor(values).to(dtype))
+    assert (restored.dtype, restored.tolist()) == (torch.uint8, values)
