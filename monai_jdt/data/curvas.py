@@ -6,9 +6,9 @@ import os
 import re
 from typing import Any
 
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
 from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
-from monai_jdt.data.problems import DataProblemError
+from monai_jdt.data.problems import DataProblem, DataProblemError
 
 _ANNOTATION = re.compile(r"annotation[-_]?(?P<rater>\d+)", re.IGNORECASE)
 _EXPECTED = "CURVAS cases (image.nii.gz with annotation_1.nii.gz, ... beside it)"
@@ -26,27 +26,33 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
         `found` tells what was left out: images without annotations, and annotations without an image.
 
     Raises:
-        DataProblemError: if the folder is missing, holds no such case, or a case twice.
+        DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.
     """
     root = os.fspath(root)
     files = nifti_files(root, _EXPECTED)
     folders: dict[str, tuple[list[str], dict[int, str]]] = {}
+    problems: list[DataProblem] = []
     for file in files:
         stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
         images, raters = folders.setdefault(os.path.dirname(file), ([], {}))
         if stem.lower() == "image":
             images.append(file)
         elif match := _ANNOTATION.fullmatch(stem):
-            raters[int(match["rater"])] = file
+            number = int(match["rater"])
+            first = raters.setdefault(number, file)
+            if first != file:
+                problems.append(two_files(os.path.dirname(file), f"file of annotation {number}", first, file))
     items: list[dict[str, Any]] = []
     skipped: list[SkippedPath] = []
     for folder, (images, raters) in folders.items():
+        if len(images) > 1:
+            problems.append(two_files(folder, "image", *images[:2]))
         if images and raters:
             case = os.path.basename(os.path.abspath(folder))
             items.append({"case": case, "task": "curvas", "image": images[0], "raters": [raters[n] for n in sorted(raters)]})
         elif images or raters:
             skipped.append(SkippedPath(folder, "an image without annotations" if images else "annotations without an image.nii.gz"))
-    problems = doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
+    problems += doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
     if problems:
         raise DataProblemError(problems)
     return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)

@@ -23,7 +23,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
         ['case9', 'case10']
     """
     parts = re.split(r"(\d+)", name)
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part.lower()) for part in parts if part]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in parts if part]
 
 
 def walk_files(root: str) -> Iterator[str]:
@@ -79,14 +79,30 @@ def require_folder(root: str, expected: str) -> None:
         raise DataProblemError([problem])
 
 
-def nothing_found(root: str, expected: str, files: Iterable[str]) -> DataProblem:
+def two_files(folder: str, what: str, first: str, second: str) -> DataProblem:
+    """The problem of two files, as image.nii and image.nii.gz, where one must be: none is chosen in silence.
+
+    Args:
+        folder: where they are.
+        what: what they both are.
+        first: a file.
+        second: the other.
+    """
+    came = f"{os.path.basename(first)} and {os.path.basename(second)}"
+    return DataProblem(folder, f"one {what}", came, "remove one of them")
+
+
+def nothing_found(
+    root: str, expected: str, files: Iterable[str], fix: str = "name the folder that holds the cases, or use pattern_datalist"
+) -> DataProblem:
     """The problem of a folder in which no file fits.
 
     Args:
         root: the folder.
         expected: what was looked for.
         files: what is there instead.
+        fix: what the user can do.
     """
     files = list(files)
     came = f"{len(files)} other files, e.g. {files[0]}" if files else "no NIfTI file"
-    return DataProblem(root, expected, came, "name the folder that holds the cases, or use pattern_datalist")
+    return DataProblem(root, expected, came, fix)

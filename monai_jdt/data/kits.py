@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
 from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import open_volume
@@ -22,6 +22,7 @@ KITS21_REGIONS: tuple[str, ...] = ("kidney", "tumor", "cyst")
 KITS21_PAINT_ORDER: tuple[int, ...] = (1, 3, 2)
 
 _MASK = re.compile(r"(?P<region>kidney|tumor|cyst)_instance-(?P<instance>\d+)_annotation-(?P<annotation>\d+)", re.IGNORECASE)
+_IMAGE, _CONSENSUS = _SINGLE = ("imaging", "aggregated_maj_seg")
 _EXPECTED = "KiTS21 cases (case_XXXXX/imaging.nii.gz with segmentations/ beside it)"
 
 
@@ -43,7 +44,7 @@ def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
         masks, and annotation numbers that some instance of the case lacks.
 
     Raises:
-        DataProblemError: if the folder is missing, holds no such case, or a case twice.
+        DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.
     """
     root = os.fspath(root)
     files = nifti_files(root, _EXPECTED)
@@ -55,22 +56,25 @@ def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
         else:
             folders.setdefault(folder, {}).setdefault(NIFTI_SUFFIX.sub("", name).lower(), []).append(file)
     items: list[dict[str, Any]] = []
+    problems: list[DataProblem] = []
     skipped: list[SkippedPath] = []
     for folder, content in folders.items():
-        if "imaging" not in content:
+        problems += [two_files(folder, key, *paths[:2]) for key, paths in content.items() if key in _SINGLE and len(paths) > 1]
+        if _IMAGE not in content:
             if "masks" in content:
                 skipped.append(SkippedPath(folder, "masks without an imaging.nii.gz"))
             continue
-        raters, left = _raters_of(content.get("masks", []))
+        raters, left, doubled = _raters_of(content.get("masks", []))
+        problems += [two_files(folder, *what) for what in doubled]
         skipped += [SkippedPath(folder, why) for why in left]
         if not raters:
             skipped.append(SkippedPath(folder, "an image without a whole annotation in segmentations/"))
             continue
-        item = {"case": os.path.basename(os.path.abspath(folder)), "task": "kits21", "image": content["imaging"][0], "raters": raters}
-        if "aggregated_maj_seg" in content:
-            item["consensus"] = content["aggregated_maj_seg"][0]
+        item = {"case": os.path.basename(os.path.abspath(folder)), "task": "kits21", "image": content[_IMAGE][0], "raters": raters}
+        if _CONSENSUS in content:
+            item["consensus"] = content[_CONSENSUS][0]
         items.append(item)
-    problems = doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
+    problems += doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
     if problems:
         raise DataProblemError(problems)
     return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
@@ -83,7 +87,7 @@ def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str
     is there already is used as it is.
 
     Args:
-        items: as :func:`kits21_datalist` gives them.
+        items: as :func:`kits21_datalist` gives them; a rater that is one path already stays as it is.
         dest: the folder to write to: `<dest>/<case>/annotation-<n>.nii.gz`.
         progress: whether to show a progress bar.
 
@@ -99,6 +103,9 @@ def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str
     for item in tqdm(items, desc="merging instances", unit="case", disable=not progress):
         paths = []
         for number, groups in enumerate(item["raters"], start=1):
+            if isinstance(groups, str):
+                paths.append(groups)
+                continue
             path = os.path.join(os.fspath(dest), str(item["case"]), f"annotation-{number}.nii.gz")
             if not os.path.isfile(path):
                 _write_label(path, *_painted(groups))
@@ -107,14 +114,17 @@ def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str
     return CaseList(merged, os.fspath(dest))
 
 
-def _raters_of(masks: Sequence[str]) -> tuple[list[list[list[str]]], list[str]]:
-    """Files by annotation, label value and instance; and what is left out."""
+def _raters_of(masks: Sequence[str]) -> tuple[list[list[list[str]]], list[str], list[tuple[str, str, str]]]:
+    """Files by annotation, label value and instance; what is left out; and what is there twice, with its two files."""
     found: dict[int, dict[tuple[str, int], str]] = {}
+    doubled = []
     for file in masks:
         match = _MASK.fullmatch(NIFTI_SUFFIX.sub("", os.path.basename(file)))
         if match is not None:
             instance = (match["region"].lower(), int(match["instance"]))
-            found.setdefault(int(match["annotation"]), {})[instance] = file
+            first = found.setdefault(int(match["annotation"]), {}).setdefault(instance, file)
+            if first != file:
+                doubled.append((f"file of {instance[0]} instance {instance[1]}, annotation {int(match['annotation'])}", first, file))
     every = {instance for files in found.values() for instance in files}
     raters, left = [], []
     for annotation, files in sorted(found.items()):
@@ -124,7 +134,7 @@ def _raters_of(masks: Sequence[str]) -> tuple[list[list[list[str]]], list[str]]:
             left.append(f"annotation {annotation} lacks {names}")
         else:
             raters.append([[files[i] for i in sorted(files) if i[0] == region] for region in KITS21_REGIONS])
-    return raters, left
+    return raters, left, doubled
 
 
 def _painted(groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -133,7 +143,7 @@ def _painted(groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray | 
     for value, path in _in_paint_order(groups):
         volume = open_volume(path)
         assert volume is not None
-        mask = np.asarray(volume.values) != 0
+        mask = np.asarray(volume.values) > 0.5  # a scale factor may leave a little of 0
         if label is None:
             label, first, affine = np.zeros(mask.shape, np.uint8), path, volume.affine
         if mask.shape != label.shape:

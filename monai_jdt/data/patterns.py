@@ -68,7 +68,8 @@ def pattern_datalist(
                 rater = match.groupdict().get("rater", "")
                 found.setdefault(match["case"], {}).setdefault(pattern, []).append((rater, file))
     if not found:
-        raise DataProblemError([nothing_found(root, "files that match " + " or ".join(patterns), files)])
+        fix = "name the folder that the patterns begin at, or begin them with **/"
+        raise DataProblemError([nothing_found(root, "files that match " + " or ".join(patterns), files, fix)])
     items, problems = [], []
     for case in sorted(found, key=natural_key):
         matches, where = found[case], os.path.join(root, case)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
 from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
@@ -149,11 +149,11 @@ class _QubiqFolder:
                 raters = self.masks.setdefault(int(match["task"]), {})
                 first = raters.setdefault(int(match["rater"]), file)
                 if first != file:
-                    self.problems.append(_two(folder, f"file of {stem}", first, file))
+                    self.problems.append(two_files(folder, f"file of {stem}", first, file))
             elif match := _PROBABILITY.fullmatch(stem):
                 self.probabilities[int(match["task"])] = file
         if len(self.images) > 1:
-            self.problems.append(_two(folder, "image", *self.images[:2]))
+            self.problems.append(two_files(folder, "image", *self.images[:2]))
         parts = os.path.abspath(folder).split(os.sep)
         self.case = parts.pop()
         above = parts.pop().lower() if parts else ""
@@ -190,10 +190,6 @@ def _task_number(task: int | str | None) -> int | None:
     if match is None:
         raise ValueError(f"task: expected a number or a name as 'task01', came {task!r}")
     return int(match[1])
-
-
-def _two(folder: str, what: str, first: str, second: str) -> DataProblem:
-    return DataProblem(folder, f"one {what}", f"{os.path.basename(first)} and {os.path.basename(second)}", "remove one of them")
 
 
 def _no_case(

@@ -15,8 +15,9 @@ def split_cases(
     """Split cases into training and validation, by patient.
 
     All time points of a patient go to one side: names such as BraTS-GLI-00001-001 (time point 001 of patient
-    BraTS-GLI-00001), case1-2 (scan 2 of patient case1, QUBIQ's pancreas sets) and 01_ses-2 (BIDS) are taken apart, and
-    so are the tasks of a case. Any other name is a patient of its own; equal names in two data sets ("dataset") are two.
+    BraTS-GLI-00001), case1-2 (scan 2 of patient case1, QUBIQ's pancreas sets), 01_ses-2 (BIDS) and LIDC-IDRI-0001_3 or
+    LNDb-0001_3 (a crop of one patient) are taken apart; the tasks of a case stay together too. Any other name is a
+    patient of its own; equal names in two data sets ("dataset") are two.
 
     Args:
         items: dictionaries as those of :func:`brats_datalist`.
@@ -107,7 +108,7 @@ def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     names = []
     for item in items:
         name = str(item[key])
-        match = re.fullmatch(r"(.*-\d{5})-\d{3}|(case\d+)-\d+|(.+?)_ses-.+", name)
+        match = re.fullmatch(r"(.*-\d{5})-\d{3}|(case\d+)-\d+|(.+?)_ses-.+|((?:LIDC-IDRI|LNDb)-\d{4})\D.*", name)
         patient = name if match is None else str(match[match.lastindex or 0])
         names.append(f"{item['dataset']}/{patient}" if item.get("dataset") else patient)
     return names

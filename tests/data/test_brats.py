@@ -3,6 +3,7 @@ import os
 import pytest
 
 from monai_jdt.data import DataProblemError, brats_datalist, brats_layout, pattern_datalist, split_cases
+from monai_jdt.data.folders import natural_key
 
 
 def _touch(root, *names):
@@ -209,3 +210,23 @@ def test_split_errors():
         split_cases([{"case": "a"}, {"case": "b"}], 1.0)
     with pytest.raises(ValueError, match=r"items\[0\]: expected the key 'id'"):
         split_cases([{"case": "a"}, {"case": "b"}], key="id")
+
+
+def test_crops_of_one_patient_stay_together():
+    patients = ("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LNDb-0003")
+    sides = split_cases([{"case": patient + crop} for patient in patients for crop in ("_n1", "-2", "")], fraction=0.4)
+    assert [len(side) for side in sides] == [6, 3]
+    train, validation = ({patient for patient in patients for item in side if item["case"].startswith(patient)} for side in sides)
+    assert not train & validation
+
+
+def test_a_power_in_a_name_sorts():
+    assert natural_key("1\u00b2") > natural_key("1")  # a digit to str.isdigit, but no number
+
+
+def test_a_pattern_without_files_does_not_advise_itself(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(
+        DataProblemError, match=r"came 1 other files, e\.g\. .*a\.txt; fix: name the folder that the patterns begin at, or "
+    ):
+        pattern_datalist(tmp_path, "{case}/im.nii", "{case}/lab.nii")

@@ -165,6 +165,41 @@ def test_msseg_newer_release(tmp_path):
     assert raw[0]["image"] == [f"{place}/Raw_Data/FLAIR.nii.gz"]
 
 
+def test_two_files_for_one_thing_are_told(tmp_path):
+    """Which of image.nii and image.nii.gz was meant is not for a lister to choose."""
+    _image(tmp_path / "c/UKCHLL001/image.nii.gz")
+    _save(tmp_path / "c/UKCHLL001/annotation_1.nii.gz", _box((0, 0, 0), (1, 3, 1)))
+    _save(tmp_path / "c/UKCHLL001/annotation_01.nii", _box((0, 0, 0), (2, 3, 1)))
+    _image(tmp_path / "c/UKCHLL001/image.nii")
+    with pytest.raises(DataProblemError) as caught:
+        curvas_datalist(tmp_path / "c")
+    where = f"{tmp_path}/c/UKCHLL001"
+    assert str(caught.value).splitlines() == [
+        f"{where}: expected one file of annotation 1; came annotation_01.nii and annotation_1.nii.gz; fix: remove one of them",
+        f"{where}: expected one image; came image.nii and image.nii.gz; fix: remove one of them",
+    ]
+    _kits(tmp_path / "k", annotations=(1,))
+    where = tmp_path / "k/case_00000"
+    _image(where / "imaging.nii")
+    _save(where / "aggregated_MAJ_seg.nii", _box((0, 0, 0), (3, 3, 3)))
+    _save(where / "segmentations/cyst_instance-1_annotation-1.nii", _box((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(DataProblemError) as caught:
+        kits21_datalist(tmp_path / "k")
+    assert [str(line).removeprefix(f"{where}: ") for line in caught.value.problems] == [
+        "expected one aggregated_maj_seg; came aggregated_MAJ_seg.nii and aggregated_MAJ_seg.nii.gz; fix: remove one of them",
+        "expected one imaging; came imaging.nii and imaging.nii.gz; fix: remove one of them",
+        "expected one file of cyst instance 1, annotation 1; came cyst_instance-1_annotation-1.nii and "
+        "cyst_instance-1_annotation-1.nii.gz; fix: remove one of them",
+    ]
+
+
+def test_maps_that_are_merged_stay_as_they_are(tmp_path):
+    _kits(tmp_path)
+    merged = merge_kits21(kits21_datalist(tmp_path), tmp_path / "m", progress=False)
+    assert merge_kits21(merged, tmp_path / "n", progress=False) == merged
+    assert not (tmp_path / "n").exists()
+
+
 def test_msseg_older_release(tmp_path):
     for name in ("FLAIR", "T1", "GADO", "DP", "T2"):
         _image(tmp_path / f"Pre-processed/01016SACH/{name}_preprocessed.nii.gz")
