@@ -295,7 +295,7 @@ class RestoreVotes(Transform):
             if wide.any():
                 came = int(plain[wide][0])
                 raise ValueError(f"votes: expected whole label values within int16, came {came}; fix: number the labels anew")
-        small = plain.numel() == 0 or (plain.min() >= 0 and plain.max() <= 255)
+        small = plain.numel() == 0 or (int(plain.min()) >= 0 and int(plain.max()) <= 255)
         return with_meta_of(votes, plain.to(torch.uint8 if small else torch.int16))
 
 
