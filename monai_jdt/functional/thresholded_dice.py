@@ -153,16 +153,13 @@ def thresholded_dice(
     y_pred, y = plain_tensor("y_pred", y_pred).detach(), plain_tensor("y", y).detach()
     _check_maps(y_pred, y, include_background)
     first = 0 if flag_in("include_background", include_background) else 1
-    prob, label = _as_rows(y_pred[:, first:]), _as_rows(y[:, first:])
-    scores = []
-    for threshold in rule.thresholds:
-        marked, in_label = _cut(prob, threshold, rule.comparison), _cut(label, threshold, rule.comparison)
-        both = torch.count_nonzero(marked & in_label, -1)
-        size = torch.count_nonzero(marked, -1) + torch.count_nonzero(in_label, -1)
-        dice = (2 * both).to(torch.float64) / size.to(torch.float64)
-        scores.append(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]))
-    return mean_of_defined(torch.stack(scores), 0)
+    both, size = _count_marked(_as_rows(y_pred[:, first:]), _as_rows(y[:, first:]), rule)
+    dice = (2 * both).to(torch.float64) / size.to(torch.float64)
+    return mean_of_defined(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]), 0)
 
+
+#: Voxels compared at once.
+_BLOCK = 1 << 16
 
 _EMPTY_SCORE = {BothEmpty.ONE: 1.0, BothEmpty.ZERO: 0.0, BothEmpty.UNDEFINED: math.nan}
 
@@ -206,6 +203,20 @@ def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool)
 def _as_rows(values: torch.Tensor) -> torch.Tensor:
     values = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
     return values if values.is_floating_point() else values.to(torch.float32)
+
+
+def _count_marked(prob: torch.Tensor, label: torch.Tensor, rule: ThresholdRule) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each threshold, image and class, `(T, N, C)` int64: the voxels marked in both maps, and those of each map added up."""
+    both = torch.zeros(len(rule.thresholds), *prob.shape[:2], dtype=torch.int64, device=prob.device)
+    size = torch.zeros_like(both)
+    # every threshold reads the same voxels, which on a CPU should still be in its cache
+    voxels = max(_BLOCK // max(prob.shape[0] * prob.shape[1], 1), 1) if prob.device.type == "cpu" else max(prob.shape[2], 1)
+    for p, m in zip(prob.split(voxels, -1), label.split(voxels, -1), strict=True):
+        for row, threshold in enumerate(rule.thresholds):
+            marked, in_label = _cut(p, threshold, rule.comparison), _cut(m, threshold, rule.comparison)
+            both[row] += torch.count_nonzero(marked & in_label, -1)
+            size[row] += torch.count_nonzero(marked, -1) + torch.count_nonzero(in_label, -1)
+    return both, size
 
 
 def _cut(values: torch.Tensor, threshold: float, comparison: ThresholdComparison) -> torch.Tensor:

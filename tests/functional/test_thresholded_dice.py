@@ -160,6 +160,14 @@ def test_swapping_the_maps_and_permuting_voxels_change_nothing(p, m, seed):
     assert float(thresholded_dice(rows(p)[..., order], rows(m)[..., order])) == score
 
 
+@pytest.mark.parametrize("block", [1, 7, 40, 10**6])
+def test_cutting_into_other_blocks_changes_nothing(block, monkeypatch):
+    p, m = torch.rand(2, 3, 5, 13), torch.rand(2, 3, 5, 13)
+    expected = thresholded_dice(p, m)
+    monkeypatch.setattr("monai_jdt.functional.thresholded_dice._BLOCK", block)
+    assert torch.equal(thresholded_dice(p, m), expected)
+
+
 def test_hard_maps_of_any_dtype_give_the_dice_score():
     p, m = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 0, 0, 0]]])
     for dtype in (torch.bool, torch.uint8, torch.uint16, torch.int64, torch.float16, torch.float32):
