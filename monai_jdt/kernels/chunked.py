@@ -26,11 +26,11 @@ from monai_jdt.kernels.rows import Row
 _LARGEST = 2**17
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**14
-#: A chunk's share of all logits: its temporaries, at most seven, stay near a tenth of them.
-_SHARE = 1 / 64
+#: A chunk's share of all logits: its temporaries, about ten, stay below a tenth of them.
+_SHARE = 1 / 128
 
 
-def sums(step: Step) -> torch.Tensor:
+def chunked_sums(step: Step) -> torch.Tensor:
     """The sums of a step.
 
     Args:
@@ -52,11 +52,11 @@ def sums(step: Step) -> torch.Tensor:
     return rows.to(step.dtype)
 
 
-def gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
+def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     """The gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
-        step: as for :func:`sums`.
+        step: as for :func:`chunked_sums`.
         upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
 
     Returns:
@@ -98,7 +98,7 @@ def _sums_of_chunk(step: Step, chunk: _Chunk, scratch: _Scratch) -> dict[Row, to
         rows[Row.TP] = torch.mul(p, t, out=scratch.take("first", p)).sum(2)
         rows[Row.FP] = rows[Row.FN] = torch.sub(p, t, out=scratch.take("first", p)).square_().sum(2) / 2
     if recipe.pixel is not None:
-        rows[Row.PIXEL], rows[Row.PIXEL_NORM] = _pixel_sums(step, chunk, recipe.pixel, rows[Row.COUNTED], scratch)
+        rows[Row.PIXEL], rows[Row.PIXEL_NORM] = _pixel_sums_of_chunk(step, chunk, recipe.pixel, rows[Row.COUNTED], scratch)
     return rows
 
 
@@ -124,6 +124,9 @@ class _Scratch:
     def __init__(self, step: Step) -> None:
         self._memory: dict[str, torch.Tensor] = {}
         self._dtype = step.dtype
+        votes = step.recipe.label.form is LabelForm.VOTES and step.recipe.label.ignore_index is None
+        #: Whether every rater speaks at every voxel.
+        self.all_speak = votes and step.rater_weights is not None and bool((step.rater_weights > 0).all())
 
     def take(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """Uninitialised, in the shape of `like`, contiguous."""
@@ -149,6 +152,8 @@ def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch) -> _Chunk
     logits = step.logits[images, :, voxels].to(step.dtype)
     weights = None if step.rater_weights is None else step.rater_weights[images]
     raw, counted = read_label(step.label[images, :, voxels], logits.shape[1], recipe, weights, step.dtype)
+    if scratch.all_speak:
+        counted = None
     if step.mask is not None:
         mask = step.mask[images, :, voxels]
         counted = mask if counted is None else counted & mask
@@ -218,7 +223,7 @@ def _cross_entropy(chunk: _Chunk, scratch: _Scratch) -> torch.Tensor:
     return by_class.neg_()
 
 
-def _pixel_sums(
+def _pixel_sums_of_chunk(
     step: Step, chunk: _Chunk, rule: PixelRule, count: torch.Tensor, scratch: _Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The term and what to divide it by, summed over voxels: `(n, 1)` with softmax, else `(n, C)`."""

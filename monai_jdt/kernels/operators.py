@@ -18,7 +18,7 @@ from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, 
 from monai_jdt.kernels.labels import relative_weights
 from monai_jdt.kernels.rows import GRADED, Row, voxel_sums_of
 
-#: Where each kernel's `sums(step)` and `gradient(step, upstream)` are; imported at its first use.
+#: Where a kernel's `<its name>_sums(step)` and `<its name>_gradient(step, upstream)` are; imported at its first use.
 _MODULES = {
     Backend.CHUNKED: "monai_jdt.kernels.chunked",
     Backend.NUMBA: "monai_jdt.kernels.numba_loops",
@@ -157,7 +157,7 @@ def _recipe(
 
 def _functions(kernel: str) -> tuple[Callable[[Step], torch.Tensor], Callable[[Step, torch.Tensor], torch.Tensor]]:
     module = importlib.import_module(_MODULES[Backend(kernel)])
-    return module.sums, module.gradient
+    return getattr(module, f"{kernel}_sums"), getattr(module, f"{kernel}_gradient")
 
 
 def _step(tensors: Sequence[torch.Tensor | None], regions: Sequence[int] | None, activation: str, form: str, *numbers: Any) -> Step:
