@@ -104,7 +104,8 @@ def draw_case(
         limits = _window(average, prediction, axis, zoom)
         for panel in row:
             _prepare(panel, spacing, axis, limits)
-        row[0].set_ylabel(f"{name}\nslice {cut + 1} of {image.shape[1 + axis]}", fontsize=10)
+        slices = image.shape[1 + axis]
+        row[0].set_ylabel(f"{name}\nslice {cut + 1} of {slices}" if slices > 1 else name, fontsize=10)
         drawn_votes = None
         if votes is not None and groups is not None:
             drawn_votes = np.isin(np.take(votes, cut, 1 + axis), groups[name])

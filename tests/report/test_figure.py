@@ -1,4 +1,5 @@
 import os
+import re
 
 import nibabel
 import numpy as np
@@ -45,6 +46,15 @@ def test_without_votes_and_with_a_missing_region(tmp_path, case):
     assert picture(path).size
     flat = draw_case(tmp_path / "b.png", case["image"][..., 5], case["prediction"][..., 5], average=average[..., 5], dpi=30)
     assert picture(flat).size
+
+
+@pytest.mark.parametrize(("volume", "label"), [(False, "all$"), (True, r"all\nslice \d of 10$")])
+def test_a_slice_is_told_of_volumes_only(case, monkeypatch, volume, label):
+    drawn = []
+    monkeypatch.setattr("monai_jdt.report.figure._save_png", lambda figure, path: drawn.append(figure))
+    arrays = {name: values if volume else values[..., 5] for name, values in case.items()}
+    draw_case("unused.png", arrays["image"], arrays["prediction"][:1], arrays["votes"], regions={"all": [1, 4]}, dpi=30)
+    assert re.match(label, drawn[0].axes[0].get_ylabel())
 
 
 def test_refusals_leave_no_file(tmp_path, case):
