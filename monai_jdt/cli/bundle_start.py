@@ -137,6 +137,25 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         raise ValueError(f"{name}: expected one of {known}, came {value!r}; fix: --{name} {close[0] if close else known[0]}")
 
 
+def check_processes(processes: int, **cases: int) -> None:
+    """Every process of a distributed run needs a case of its own on each side.
+
+    Args:
+        processes: how many there are.
+        cases: how many cases each side has, by its name.
+
+    Raises:
+        ValueError: for fewer cases than processes, which a distributed sampler cannot deal out.
+
+    Example:
+        >>> check_processes(2, training=16, validation=3)
+    """
+    for side, count in cases.items():
+        if count < processes:
+            fix = "fewer processes, or another split"
+            raise ValueError(f"{side}: expected at least {processes} cases, one for each process, came {count}; fix: {fix}")
+
+
 def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callable[..., str], **phantom_settings: Any) -> str:
     """The folder of the data: the user's, or phantoms that are made on first use.
 

@@ -1,4 +1,4 @@
-"""The bundle under torchrun with two CPU processes: it ends, and validates as one process does, also with an uneven set."""
+"""The bundles under torchrun with two CPU processes: they train and validate as one process does, and end, whatever happens."""
 
 from __future__ import annotations
 
@@ -7,39 +7,109 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from monai_jdt.data import write_brats_phantoms
-from tests.bundles.test_brats_bundle import NETWORK, TINY, configs, start
+import monai_jdt.cli.bundle_start as bundle_start
+from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
+from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_qubiq_bundle as qubiq
+
+# nothing random, the cases in their order, and the loss of each step with all its digits, in a file of each process
+SAME_STEPS = """
++train#handlers:
+- _target_: monai.handlers.StatsHandler
+  epoch_log: false
+  iteration_print_logger: "$lambda engine: open(@bundle_root + '/losses%d' % @rank, 'a').write('%r ' % mean_loss(engine.state.output))"
++imports: [$from monai_jdt.handlers import mean_loss]
+"""
+WITHOUT_DRAWS = {
+    brats: "train#random_transforms: [{_target_: monai.transforms.SelectItemsd, keys: [case, image, label]}]\n",
+    qubiq: "train#augmentations: []\n",
+}
+# so that three cases are validated: an uneven number for two processes
+SPLIT = {brats: {"val_fraction": 0.4}, qubiq: {"folds": 2}}
+KEY_METRIC = {brats: "val_mean_dice", qubiq: "val_thresholded_dice"}
 
 
-def _run_on_two(root: Path, data: str, **overrides: object) -> subprocess.CompletedProcess[str]:
-    options = [text for key, value in (TINY | overrides).items() for text in (f"--{key}", str(value))]
+def _run_on_two(
+    bundle: ModuleType, root: Path, data: str, overlay: Path | None = None, **overrides: object
+) -> subprocess.CompletedProcess[str]:
+    options = [text for key, value in (bundle.TINY | overrides).items() for text in (f"--{key}", str(value))]
+    files = [*bundle.configs("train.yaml", "multi_gpu_train.yaml"), *([] if overlay is None else [str(overlay)])]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    command += ["--config_file", str(configs("train.yaml", "multi_gpu_train.yaml")), "--bundle_root", str(root), "--dataset_dir", data]
+    command += ["--config_file", str(files), "--bundle_root", str(root), "--dataset_dir", data]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, env=environment, cwd=root)
 
 
-def test_two_processes_end_and_validate_as_one(tmp_path: Path) -> None:
-    data = write_brats_phantoms(tmp_path / "set", cases=7, shape=(16, 16, 16), progress=False)
-    # three validation cases over two processes
-    done = _run_on_two(tmp_path, data, val_fraction=0.4, val_interval=2)
+def _losses(root: Path) -> dict[int, list[float]]:
+    """Rank to the losses of its steps."""
+    return {int(path.name[-1]): [float(word) for word in path.read_text().split()] for path in root.glob("losses*")}
+
+
+@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+def test_two_processes_train_and_validate_as_one(bundle: ModuleType, tmp_path: Path) -> None:
+    if bundle is brats:
+        data = write_brats_phantoms(tmp_path / "set", cases=7, shape=(16, 16, 16), progress=False)
+    else:
+        data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=7, shape=(16, 20), progress=False)
+    steps, steps_of_two = tmp_path / "steps.yaml", tmp_path / "steps_of_two.yaml"
+    steps.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#dataloader#shuffle: false\n")
+    steps_of_two.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#sampler#shuffle: false\n")
+    done = _run_on_two(bundle, tmp_path, data, steps_of_two, **SPLIT[bundle], epochs=2, val_interval=2, batch_size=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [text for text in done.stdout.splitlines() + done.stderr.splitlines() if "val_mean_dice:" in text and "Metrics" in text]
-    together = float(line.rsplit("val_mean_dice:", 1)[1])
     assert all(not key.startswith("module.") for key in torch.load(tmp_path / "models" / "model.pt", weights_only=True))
     assert len(list((tmp_path / "eval").glob("case.png"))) == 1
 
-    start("train.yaml", "evaluate.yaml", root=tmp_path, dataset_dir=data, val_fraction=0.4, **NETWORK)
+    # each of them said the loss of the whole batch, which is that of one process with twice the batch size
+    settings = {**bundle.TINY, **SPLIT[bundle], "dataset_dir": data, "epochs": 2, "val_interval": 2}
+    (tmp_path / "alone").mkdir()
+    bundle.start("train.yaml", str(steps), root=tmp_path / "alone", **{**settings, "batch_size": 2})
+    one, two = _losses(tmp_path / "alone"), _losses(tmp_path)
+    assert sorted(two) == [0, 1]
+    assert list(one) == [0]
+    assert len({round(loss, 4) for loss in one[0]}) == 4  # two epochs of four cases in pairs, no step like another
+    for rank in (0, 1):
+        assert two[rank] == pytest.approx(one[0], abs=1e-5)
+
+    # the metric that they agreed on is that of one process with their weights
+    (line,) = [
+        text for text in done.stdout.splitlines() + done.stderr.splitlines() if f"{KEY_METRIC[bundle]}:" in text and "Metrics" in text
+    ]
+    together = float(line.rsplit(f"{KEY_METRIC[bundle]}:", 1)[1].split()[0])
+    bundle.start("train.yaml", "evaluate.yaml", root=tmp_path, **settings)
     with (tmp_path / "eval" / "metrics.csv").open() as lines:
-        alone = {row[0]: float(row[1]) for row in csv.reader(lines)}["val_mean_dice"]
+        alone = {row[0]: float(row[1]) for row in csv.reader(lines)}[KEY_METRIC[bundle]]
     assert together == pytest.approx(alone, abs=1e-4)  # the log has four decimals
 
 
 def test_an_error_in_the_data_ends_both(tmp_path: Path) -> None:
-    done = _run_on_two(tmp_path, str(tmp_path / "nowhere"))
+    done = _run_on_two(brats, tmp_path, str(tmp_path / "nowhere"))
     assert done.returncode != 0
     assert "monai_jdt: error: dataset_dir" in done.stderr
+
+
+def test_fewer_cases_than_processes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bundle_start.or_exit(bundle_start.check_processes, 2, training=5, validation=1)
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("monai_jdt: error: validation: expected at least 2 cases, one for each process, came 1")
+    for bundle in (brats, qubiq):
+        assert "bundle_start.check_processes" in Path(bundle.configs("multi_gpu_train.yaml")[0]).read_text()
+
+
+def test_an_error_in_one_of_them_ends_both(tmp_path: Path) -> None:
+    data = write_qubiq_phantoms(tmp_path / "set", datasets="kidney", cases=4, shape=(16, 16), progress=False)
+    overlay = tmp_path / "fails.yaml"
+    # the other one waits for it in the second step
+    overlay.write_text(
+        "+train#handlers:\n- _target_: monai.handlers.StatsHandler\n  epoch_log: false\n"
+        "  iteration_print_logger: '$lambda engine: 1 / (1 - @rank)'\n"
+    )
+    done = _run_on_two(qubiq, tmp_path, data, overlay, set="kidney", batch_size=1, epochs=50, val_interval=50)
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr
+    assert not (tmp_path / "models" / "model.pt").exists()
