@@ -65,13 +65,13 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     result = torch.empty_like(step.logits)
     scratch = _Scratch(step)
     tp, fp, fn, by_pixel = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
-    # by p it is fp where p > t, tp - fn where p < t, and the mean of the two at p = t
-    middle, half = (tp + fp - fn) / 2, (tp - fp - fn) / 2
     for images, voxels in _chunks(step):
         chunk = _read(step, images, voxels, scratch)
         p, t = chunk.p, chunk.t
         if step.recipe.norm == 1:
-            slope = torch.sub(t, p, out=scratch.take("first", p)).sign_().mul_(half[images]).add_(middle[images])
+            # fp where p > t, tp - fn where p < t, the mean of the two at p = t; lerp is exact at its ends
+            is_below = torch.sub(t, p, out=scratch.take("second", p)).sign_().add_(1).mul_(0.5)
+            slope = torch.lerp(fp[images], (tp - fn)[images], is_below, out=scratch.take("first", p))
         else:
             slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
         slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)

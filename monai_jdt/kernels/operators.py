@@ -87,14 +87,14 @@ def fast_voxel_sums(
     pixel = recipe.pixel
     if reading.form is LabelForm.VOTES:
         rater_weights = relative_weights(rater_weights, label, dtype)
-    if class_weight is not None:
-        class_weight = class_weight.to(dtype).expand(logits.shape[1])
+    # without a pixel term, weights are for what comes after the sums
+    class_weight = None if class_weight is None or pixel is None else class_weight.to(dtype).expand(logits.shape[1])
     rows = _voxel_sums(
         _flat(logits),
         _flat(label),
         None if mask is None else _flat(mask.to(torch.bool)),
         rater_weights,
-        class_weight if pixel is not None else None,
+        class_weight,
         kernel.value,
         recipe.activation.value,
         reading.form.value,
