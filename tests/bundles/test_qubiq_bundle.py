@@ -143,7 +143,7 @@ def test_every_label_source_gives_its_label(tmp_path, phantoms, source):
     labels = [transforms(item)["label"] for _ in range(12)]
     assert all(label.shape == (2, 16, 16) for label in labels)
     assert all(torch.allclose(label.sum(0), torch.ones(16, 16), atol=1e-6) for label in labels)
-    label = labels[0].as_tensor()
+    label = labels[0]
     # 20 x 24 to 16 x 16 by the nearest: the voxel in which the centre of the new one lies
     rows, columns = ((np.arange(16) + 0.5) * 20 / 16).astype(int), ((np.arange(16) + 0.5) * 24 / 16).astype(int)
     votes = np.stack([np.asarray(nibabel.load(path).dataobj)[rows][:, columns, 0] for path in item["raters"]])
@@ -226,6 +226,15 @@ def test_a_wrong_setting_is_one_line(tmp_path, phantoms, capsys, settings, says)
     assert last.startswith("monai_jdt: error: ")
     assert says in last
     assert not (tmp_path / "models").exists()
+
+
+def test_files_with_and_without_a_last_axis_make_one_batch(tmp_path, phantoms):
+    shutil.copytree(phantoms, tmp_path / "set")
+    for number, path in enumerate(sorted(glob.glob(f"{tmp_path}/set/*/prostate/Training/case03/*.nii.gz"))):
+        if number % 2:
+            rewritten(path, lambda values: values[..., 0])
+    start("train.yaml", root=tmp_path, dataset_dir=str(tmp_path / "set"), **TINY, batch_size=2)
+    assert (tmp_path / "models" / "model.pt").is_file()
 
 
 def rewritten(path, change):
