@@ -1,0 +1,251 @@
+"""The numba kernel seen from torch: a step as plain numbers, and its voxels shared out among threads.
+
+Tasks depend on the tensors' shape only, and each has its own sums, which are added in the order of the tasks: the number of
+threads does not change the result. Threads take tasks one by one, since another program may hold one of them up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import numpy as np
+import torch
+
+from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
+from monai_jdt.definitions import Activation, LabelForm, PixelTerm
+from monai_jdt.kernels import numba_blocks as blocks
+from monai_jdt.kernels.numba_blocks import Grid, Job
+from monai_jdt.kernels.operators import Step
+from monai_jdt.kernels.rows import Row
+
+#: Numbers of a block in one row of each class: the dozen rows of a voxel stay in the first-level cache, or for many classes in
+#: the second.
+_BLOCK = 4096
+_LONGEST_ROW, _SHORTEST_ROW = 512, 128
+#: Voxels times channels of a task, at least; a task costs some 20 microseconds to hand out.
+_TASK = 2**16
+#: Tasks of an image, at most: each has sums of its own.
+_TASKS = 64
+
+_KINDS = {
+    torch.float32: blocks.FLOAT32,
+    torch.float16: blocks.FLOAT16,
+    torch.bfloat16: blocks.BFLOAT16,
+    torch.float64: blocks.FLOAT64,
+    torch.uint8: blocks.UINT8,
+    torch.bool: blocks.UINT8,
+    torch.int8: blocks.INT8,
+    torch.int16: blocks.INT16,
+    torch.int32: blocks.INT32,
+    torch.int64: blocks.INT64,
+}
+_ACTIVATIONS = {Activation.NONE: blocks.NO_ACTIVATION, Activation.SIGMOID: blocks.SIGMOID, Activation.SOFTMAX: blocks.SOFTMAX}
+_PIXELS = {
+    PixelTerm.CROSS_ENTROPY: blocks.CROSS_ENTROPY,
+    PixelTerm.FOCAL: blocks.FOCAL,
+    PixelTerm.DIVERGENCE: blocks.DIVERGENCE,
+}
+
+
+def numba_sums(step: Step) -> torch.Tensor:
+    """The sums of a step.
+
+    Args:
+        step: logits, label and what to sum.
+
+    Returns:
+        `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
+    """
+    images, channels, _ = step.logits.shape
+    tasks = _tasks(step)
+    job, tables = _job(step)
+    sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64)
+    stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
+
+    def run(number: int, scratch: int) -> None:
+        blocks.run_range(job, *tasks[number], scratch, first_sums + number * stride)
+
+    _share_out(len(tasks), run, job)
+    del tables
+    rows = torch.zeros((len(Row), images, channels), dtype=torch.float64)
+    for number, (image, _, _) in enumerate(tasks):
+        rows[:, image] += sums[number]
+    # NaN on one side of min: the other side was taken
+    rows[Row.TP] += rows[Row.FP] * 0
+    return rows.to(step.dtype)
+
+
+def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
+    """The gradient of `(upstream * sums).sum()` by the logits.
+
+    Args:
+        step: as for :func:`numba_sums`.
+        upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
+
+    Returns:
+        As the logits, in shape and dtype.
+    """
+    result = torch.empty_like(step.logits)
+    tasks = _tasks(step)
+    job, tables = _job(step, upstream.to(torch.float32).contiguous(), result)
+
+    def run(number: int, scratch: int) -> None:
+        blocks.run_range(job, *tasks[number], scratch, 0)
+
+    _share_out(len(tasks), run, job)
+    del tables
+    return result
+
+
+def _tasks(step: Step) -> list[tuple[int, int, int]]:
+    """Image, first voxel, and the voxel after the last."""
+    images, channels, voxels = step.logits.shape
+    size = max(_TASK // channels, -(-voxels // _TASKS), 1)
+    width = _width(channels)
+    size = -(-size // width) * width
+    return [(image, first, min(first + size, voxels)) for image in range(images) for first in range(0, voxels, size)]
+
+
+def _width(channels: int) -> int:
+    longest = max(min(_BLOCK // channels, _LONGEST_ROW), _SHORTEST_ROW)
+    # a scratch of many classes is kept small
+    return max(min(longest, 2**15 // channels // 16 * 16), 16)
+
+
+def _grid(tensor: torch.Tensor | None) -> Grid:
+    if tensor is None:
+        return Grid(0, 0, 0, 0, 0, 0)
+    size = tensor.element_size()
+    image, channel, voxel = tensor.stride()
+    return Grid(tensor.data_ptr(), _KINDS[tensor.dtype], size, image * size, channel * size, voxel)
+
+
+def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None) -> tuple[Job, list[torch.Tensor]]:
+    """A step in plain numbers, and the tables to be kept alive while it runs."""
+    recipe, reading, rule = step.recipe, step.recipe.label, step.recipe.pixel
+    images, channels, _ = step.logits.shape
+    tables = []
+
+    def table(values: torch.Tensor, dtype: torch.dtype) -> int:
+        values = values.to(dtype).contiguous()
+        tables.append(values)
+        return values.data_ptr()
+
+    raters, pairs, rater_weights, members, everywhere = 0, [], 0, 0, True
+    highest = max(channels - 1, 1)
+    if reading.form is not LabelForm.DENSE:
+        raters = step.label.shape[1]
+        weights = step.logits.new_ones((images, raters)) if step.rater_weights is None else step.rater_weights
+        everywhere = bool((weights > 0).any(1).all())
+        rater_weights = table(weights, torch.float32)
+        if reading.regions is not None:
+            pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
+            highest = 2**31 - 1
+        else:
+            pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
+        members = table(torch.tensor(pairs).T, torch.int64)
+
+    softmax = recipe.activation is Activation.SOFTMAX
+    class_weight = torch.ones(2, channels)
+    class_weight[1] = 0
+    if step.class_weight is not None:
+        class_weight[0] = step.class_weight
+        if channels == 1:
+            class_weight[0], class_weight[1] = 1, step.class_weight - 1
+    alpha = (1.0, 0.0)
+    if rule is not None and rule.term is PixelTerm.FOCAL and rule.focal_alpha is not None:
+        a = rule.focal_alpha
+        # of the background, whose weight is 1 - a; with softmax that is t_0, with sigmoid 1 - t
+        alpha = (a, 1 - 2 * a) if softmax else (1 - a, 2 * a - 1)
+    e = reading.smoothing
+    job = Job(
+        logits=_grid(step.logits),
+        label=_grid(step.label),
+        mask=_grid(step.mask),
+        gradient=_grid(result),
+        channels=channels,
+        width=_width(channels),
+        raters=raters,
+        rater_weights=rater_weights,
+        members=members,
+        pairs=len(pairs),
+        highest_class=highest,
+        has_ignore_index=int(reading.ignore_index is not None),
+        ignore_index=reading.ignore_index or 0,
+        marked=int(step.mask is not None or reading.ignore_index is not None or not everywhere),
+        mask_rows=1 if step.mask is None else step.mask.shape[1],
+        activation=_ACTIVATIONS[recipe.activation],
+        norm=recipe.norm,
+        pixel=blocks.NO_PIXEL if rule is None else _PIXELS[rule.term],
+        class_weight=table(class_weight, torch.float32),
+        has_class_weight=int(step.class_weight is not None),
+        upstream=0 if upstream is None else table(upstream, torch.float32),
+        images=images,
+        smoothed=int(e > 0),
+        smoothing_scale=np.float32(1 - e),
+        smoothing_floor=np.float32(e / (channels if softmax else 2)),
+        threshold=np.float32(recipe.threshold),
+        gamma=np.float32(1.0 if rule is None else rule.focal_gamma),
+        alpha=(np.float32(alpha[0]), np.float32(alpha[1])),
+        low=np.float32(-0.99 * RANGE_TOLERANCE),
+        high=np.float32(1 + 0.99 * RANGE_TOLERANCE),
+        off=np.float32(0.99 * SUM_TOLERANCE),
+    )
+    return job, tables
+
+
+# -- threads ------------------------------------------------------------------------------------------------------------------
+
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_pool_lock = Lock()
+
+
+def _forget_pool() -> None:
+    """In a forked child, which has the parent's pool but none of its threads."""
+    global _pool, _pool_size, _pool_lock
+    _pool, _pool_size, _pool_lock = None, 0, Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _helpers(wanted: int) -> ThreadPoolExecutor:
+    """The threads besides the caller's."""
+    global _pool, _pool_size
+    with _pool_lock:
+        if _pool is None or _pool_size < wanted:
+            # the old one's threads end when nobody holds it any more
+            _pool, _pool_size = ThreadPoolExecutor(wanted, "monai_jdt"), wanted
+        return _pool
+
+
+def _share_out(tasks: int, run: Callable[[int, int], None], job: Job) -> None:
+    """Run each task once, `run(number, address of its scratch)`, on as many threads as torch has; the caller's is one."""
+    numbers = iter(range(tasks))
+    lock = Lock()
+
+    def drawn() -> Iterator[int]:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            yield number
+
+    def work() -> None:
+        scratch = torch.empty((blocks.CHANNEL_ROWS * job.channels + blocks.VOXEL_ROWS) * job.width, dtype=torch.float32)
+        for number in drawn():
+            run(number, scratch.data_ptr())
+
+    helpers = min(torch.get_num_threads(), tasks) - 1
+    others = [_helpers(helpers).submit(work) for _ in range(helpers)] if helpers > 0 else []
+    work()
+    for other in others:
+        # one that waits behind another caller's work has nothing left to do
+        if not other.cancel():
+            other.result()
