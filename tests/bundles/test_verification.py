@@ -33,6 +33,7 @@ FILES = {
     "configs/evaluate.yaml",
     "configs/inference.yaml",
     "configs/multi_gpu_train.yaml",
+    "configs/votes.yaml",
     "configs/logging.conf",
     "docs/README.md",
     "docs/data_license.txt",
@@ -42,6 +43,7 @@ LAYERS = {
     "train": ["train.yaml"],
     "evaluate": ["train.yaml", "evaluate.yaml"],
     "multi_gpu_train": ["train.yaml", "multi_gpu_train.yaml"],
+    "votes": ["train.yaml", "votes.yaml"],
     "inference": ["inference.yaml"],
 }
 #: What apps look up, beside the ids of MONAI's properties. A training without a metric of its own has no `train#key_metric`.
