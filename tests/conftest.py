@@ -43,3 +43,7 @@ def _same_start():
 
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Without a GPU, Triton's kernels run under its interpreter. Triton reads this at its import, which is later than here; nothing else
+# does: on a CPU `torch.compile` generates C++, and "auto" never takes these kernels for CPU tensors.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -19,6 +19,8 @@ _TRITON_INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 
 _NUMBA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+#: All channels of a block of voxels lie in the registers of one program.
+TRITON_CHANNELS = 1024
 
 
 def choose_kernel(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> Backend:
@@ -80,6 +82,8 @@ def refusal(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe:
             return f"its kernels run on CUDA, and input is on {logits.device}"
         if logits.dtype not in _TRITON_DTYPES:
             return f"its kernels compute in float32, and input is {logits.dtype}"
+        if logits.shape[1] > TRITON_CHANNELS:
+            return f"its kernels take at most {TRITON_CHANNELS} channels, and input has {logits.shape[1]}"
     return None
 
 

@@ -1,0 +1,228 @@
+"""The maths of the Triton kernels on one block, `BLOCK_C` channels of `BLOCK_V` voxels; forward and backward share all of it.
+
+Names: `z` logits, `p` prediction, `t` label, `raw` the label before smoothing; values are float32 and `(BLOCK_C, BLOCK_V)`. A name in
+capitals is known when a kernel is compiled, so that an `if` on it costs nothing and a loss pays for its own terms only. C is padded
+to `BLOCK_C`, a power of two; what a padded channel holds is never stored, and must only stay out of sums over channels.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# Triton's values have no Python types.
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+#: Channels to a word of the regions' table: the bits of an int32 without its sign.
+WORD_BITS: tl.constexpr = tl.constexpr(31)
+_NAN: tl.constexpr = tl.constexpr(float("nan"))
+
+
+@triton.jit
+def voxel_block(
+    logits,
+    label,
+    mask,
+    rater_weights,
+    n,
+    start,
+    V,
+    logits_n,
+    logits_c,
+    logits_v,
+    label_n,
+    label_c,
+    label_v,
+    mask_n,
+    mask_c,
+    mask_v,
+    raters_n,
+    raters_r,
+    keep,
+    spread,
+    C: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    FORM: tl.constexpr,
+    LABEL_AS: tl.constexpr,
+    MARKER: tl.constexpr,
+    RATERS: tl.constexpr,
+    REGION_VALUES: tl.constexpr,
+    REGION_BITS: tl.constexpr,
+    MASK: tl.constexpr,
+    SMOOTHED: tl.constexpr,
+    LOGARITHM: tl.constexpr,
+):
+    """Read a block of image n from voxel `start` on, each logit and label once.
+
+    Returns `z, p, log_p, raw, t, counted`, the values 0 where they do not count. `counted` is `(1, BLOCK_V)`, or `(BLOCK_C, BLOCK_V)`
+    with a mask for each channel. `log_p` is the logarithm of a softmax if `LOGARITHM`, else z.
+    """
+    # int64: a tensor may have more than 2**31 elements. `start` and n go into the base, so that a block's own offsets stay few
+    channel = tl.arange(0, BLOCK_C)[:, None]
+    voxel = tl.arange(0, BLOCK_V)[None, :]
+    channel_64 = channel.to(tl.int64)
+    voxel_64 = voxel.to(tl.int64)
+    here = channel < C
+    inside = start + voxel < V
+    exists = here & inside
+
+    z = tl.load(logits + (n * logits_n + start * logits_v) + (channel_64 * logits_c + voxel_64 * logits_v), mask=exists, other=0.0)
+    z = z.to(tl.float32)
+
+    counted = inside
+    label_at = label + (n * label_n + start * label_v) + voxel_64 * label_v
+    if FORM == "dense":
+        value = tl.load(label_at + channel_64 * label_c, mask=exists, other=0).to(LABEL_AS)
+        if MARKER is not None:
+            # ignored is a voxel whose channels all hold the marker
+            says = tl.max(((value != MARKER) & here).to(tl.int32), axis=0, keep_dims=True)
+            counted = counted & (says > 0)
+        raw = value.to(tl.float32)
+    elif FORM == "index":
+        value = tl.load(label_at, mask=inside, other=0).to(LABEL_AS)
+        if MARKER is not None:
+            counted = counted & (value != MARKER)
+        member, legal = _class_members(value, channel, C, REGION_VALUES, REGION_BITS)
+        # a class that is none is NaN, never another class, so that the loss shows it without a wait for the device
+        raw = tl.where(legal, member.to(tl.float32), _NAN)
+    else:
+        share = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)
+        total = tl.zeros((1, BLOCK_V), tl.float32)
+        wrong = inside & (voxel < 0)
+        for rater in tl.static_range(RATERS):
+            value = tl.load(label_at + rater * label_c, mask=inside, other=0).to(LABEL_AS)
+            weight = tl.load(rater_weights + (n * raters_n + rater * raters_r))
+            # not above 0 is silent, NaN too
+            weight = tl.where(inside & (weight + voxel * 0.0 > 0), weight, 0.0)
+            if MARKER is not None:
+                weight = tl.where(value != MARKER, weight, 0.0)
+            member, legal = _class_members(value, channel, C, REGION_VALUES, REGION_BITS)
+            share += tl.where(member, weight, 0.0)
+            total += weight
+            wrong = wrong | ((weight > 0) & (legal == 0))
+        counted = counted & (total > 0)
+        # rounded as IEEE says: raters that agree give exactly 1, and x log x of 1 - t must not see a negative number
+        raw = tl.div_rn(share, tl.zeros((BLOCK_C, BLOCK_V), tl.float32) + tl.where(total > 0, total, 1.0))
+        raw = tl.where(wrong, _NAN, raw)
+
+    if MASK != "none":
+        mask_at = mask + (n * mask_n + start * mask_v) + voxel_64 * mask_v
+        if MASK == "each":
+            counted = counted & (tl.load(mask_at + channel_64 * mask_c, mask=exists, other=0) != 0)
+        else:
+            counted = counted & (tl.load(mask_at, mask=inside, other=0) != 0)
+
+    # selected, not multiplied: 0 * NaN is NaN
+    z = tl.where(counted, z, 0.0)
+    raw = tl.where(counted, raw, 0.0)
+    t = raw
+    if SMOOTHED:
+        t = tl.where(counted & here, keep * raw + spread, 0.0)
+
+    log_p = z
+    if ACTIVATION == "softmax":
+        z = tl.where(here, z, float("-inf"))
+        above = z - tl.max(z, axis=0, keep_dims=True)
+        p = tl.exp(above)
+        total_p = tl.sum(p, axis=0, keep_dims=True)
+        p = p * (1.0 / total_p)
+        if LOGARITHM:
+            log_p = above - tl.log(total_p)
+    elif ACTIVATION == "sigmoid":
+        # the exponential of a number <= 0 cannot overflow, and keeps its digits for small p
+        small = tl.exp(-tl.abs(z))
+        p = tl.where(z >= 0, 1.0, small) / (1.0 + small)
+    else:
+        p = z
+    p = tl.where(counted, p, 0.0)
+    return z, p, log_p, raw, t, counted
+
+
+@triton.jit
+def _class_members(value, channel, C: tl.constexpr, REGION_VALUES: tl.constexpr, REGION_BITS: tl.constexpr):
+    """For class values `(1, BLOCK_V)`: bool `(BLOCK_C, BLOCK_V)`, the channels of each, and bool `(1, BLOCK_V)`, whether it may occur.
+
+    What can be done once for a voxel is: a value becomes an int32 code first, and the channels compare that.
+    """
+    legal = value >= 0
+    if value.dtype.is_floating():
+        legal = legal & (value == tl.floor(value))
+    if REGION_VALUES is None:
+        # one channel holds value 1, several hold 0 to C - 1
+        FIRST: tl.constexpr = 1 if C == 1 else 0
+        LAST: tl.constexpr = 1 if C == 1 else C - 1
+        legal = legal & (value <= LAST)
+        code = tl.where(legal, value, -1).to(tl.int32)
+        member = code == channel + FIRST
+    else:
+        COUNT: tl.constexpr = len(REGION_VALUES)
+        WORDS: tl.constexpr = len(REGION_BITS) // COUNT
+        found = channel * 0
+        for word in tl.static_range(WORDS):
+            # bit b of the code: whether the value is in region `word * 31 + b`
+            code = tl.zeros(value.shape, tl.int32)
+            for number in tl.static_range(COUNT):
+                code = tl.where(value == REGION_VALUES[number], REGION_BITS[word * COUNT + number], code)
+            bit = channel - word * WORD_BITS
+            found = found | tl.where((bit >= 0) & (bit < WORD_BITS), (code >> (bit & 31)) & 1, 0)
+        member = found != 0
+    return member, legal
+
+
+@triton.jit
+def cross_entropy_block(z, log_p, t, ACTIVATION: tl.constexpr):
+    """`(BLOCK_C, BLOCK_V)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
+    if ACTIVATION == "softmax":
+        # -inf times 0: a class that a network masks out costs nothing where the label does not have it
+        result = -t * tl.where(t == 0, 0.0, log_p)
+    else:
+        small = tl.exp(-tl.abs(z))
+        one_more = 1.0 + small
+        # log(1 + small) with the digits that the rounding of 1 + small took: well predicted voxels cost little, but are many
+        log1p = tl.log(one_more) + (small - (one_more - 1.0))
+        result = tl.where(z > 0, z, 0.0) - z * t + log1p
+    return result
+
+
+@triton.jit
+def entropy_block(t):
+    """`t log t`, 0 at 0."""
+    return t * tl.log(tl.where(t == 0, 1.0, t))
+
+
+@triton.jit
+def focal_power(far, GAMMA: tl.constexpr):
+    """`far ** (GAMMA - 1)` for far > 0; at far = 0, where it is multiplied by 0, anything finite."""
+    if GAMMA == 1.0:
+        result = far * 0.0 + 1.0
+    elif GAMMA == 2.0:
+        result = far
+    else:
+        result = tl.exp2((GAMMA - 1.0) * tl.log2(tl.where(far == 0, 1.0, far)))
+    return result
+
+
+@triton.jit
+def voxel_factor(t, class_weight, weight_c, C: tl.constexpr, BLOCK_C: tl.constexpr, ACTIVATION: tl.constexpr):
+    """What a class weight multiplies a voxel's pixel term by: `(1, BLOCK_V)` with softmax, else for each channel."""
+    channel = tl.arange(0, BLOCK_C)[:, None]
+    weight = tl.load(class_weight + channel.to(tl.int64) * weight_c, mask=channel < C, other=0.0)
+    if ACTIVATION == "softmax":
+        result = tl.sum(weight * t, axis=0, keep_dims=True)
+    elif C == 1:
+        result = weight * t + 1.0 - t
+    else:
+        result = weight + t * 0.0
+    return result
+
+
+@triton.jit
+def focal_factor(t, ALPHA: tl.constexpr, BLOCK_C: tl.constexpr, ACTIVATION: tl.constexpr):
+    """The focal term's weight of foreground and background, shaped as :func:`voxel_factor`'s."""
+    if ACTIVATION == "softmax":
+        foreground = 1.0 - tl.sum(tl.where(tl.arange(0, BLOCK_C)[:, None] == 0, t, 0.0), axis=0, keep_dims=True)
+    else:
+        foreground = t
+    return ALPHA * foreground + (1.0 - ALPHA) * (1.0 - foreground)

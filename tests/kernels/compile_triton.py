@@ -1,0 +1,136 @@
+"""Compile the Triton kernels for a GPU without one: `python -m tests.kernels.compile_triton 90 80`; a line for each kernel.
+
+The interpreter takes what the compiler refuses (types, shapes, undefined names in a branch), so this is a test of its own. It must
+run in a process without TRITON_INTERPRET, since that is read when the kernels are defined.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from monai_jdt.definitions import Activation, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
+from monai_jdt.kernels import triton_blocks
+from monai_jdt.kernels.operators import Step
+
+SOFTMAX, SIGMOID, NONE = Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE
+DENSE, INDEX, VOTES = LabelForm.DENSE, LabelForm.INDEX, LabelForm.VOTES
+CE, FOCAL, KL = (PixelRule(term) for term in PixelTerm)
+HALF, BRAIN, SINGLE = torch.float16, torch.bfloat16, torch.float32
+BRATS = ((1, 4), (1, 2, 4), (4,))
+SMOOTHED = VoxelRecipe(SOFTMAX, None, LabelReading(DENSE, None, -1, 0.1), pixel=KL)
+INDICES = VoxelRecipe(SOFTMAX, None, LabelReading(INDEX), pixel=CE)
+IGNORING = VoxelRecipe(SOFTMAX, None, LabelReading(INDEX, None, 255), pixel=CE)
+OF_VOTES = VoxelRecipe(SIGMOID, None, LabelReading(VOTES, BRATS, 255), pixel=CE)
+OF_INDICES = VoxelRecipe(SIGMOID, None, LabelReading(INDEX, BRATS), pixel=CE)
+
+#: name: logits' dtype, C, V, label's dtype, raters or label channels, recipe, mask channels, class weight
+CASES: dict[str, tuple[Any, ...]] = {
+    "softmax, soft CE": (SINGLE, 4, 4096, SINGLE, 4, VoxelRecipe(SOFTMAX, pixel=CE), 0, False),
+    "softmax alone": (SINGLE, 4, 4096, SINGLE, 4, VoxelRecipe(SOFTMAX), 0, False),
+    "softmax, soft CE, half": (HALF, 4, 4096, HALF, 4, VoxelRecipe(SOFTMAX, pixel=CE), 0, False),
+    "softmax, KL, bfloat16, smoothing": (BRAIN, 5, 4095, BRAIN, 5, SMOOTHED, 1, True),
+    "softmax, focal": (SINGLE, 17, 4095, SINGLE, 17, VoxelRecipe(SOFTMAX, pixel=PixelRule(PixelTerm.FOCAL, 1.5, 0.3)), 0, True),
+    "softmax, index, CE, C=3": (BRAIN, 3, 4096, torch.uint8, 1, IGNORING, 0, False),
+    "softmax, index, CE, C=8": (BRAIN, 8, 4096, torch.int64, 1, INDICES, 0, False),
+    "softmax, index, CE, C=118": (BRAIN, 118, 4096, torch.int64, 1, INDICES, 0, False),
+    "softmax, index, CE, C=256": (SINGLE, 256, 4096, torch.float32, 1, INDICES, 0, False),
+    "softmax, index, CE, C=1024": (SINGLE, 1024, 4096, torch.int16, 1, INDICES, 0, False),
+    "softmax, votes": (SINGLE, 4, 4096, torch.uint8, 5, VoxelRecipe(SOFTMAX, None, LabelReading(VOTES, None, 255), pixel=CE), 0, False),
+    "sigmoid, votes, regions": (SINGLE, 3, 4096, torch.uint8, 3, OF_VOTES, 3, True),
+    "sigmoid, index, regions": (SINGLE, 3, 4096, torch.float32, 1, OF_INDICES, 1, False),
+    "sigmoid, BCE, C=1": (SINGLE, 1, 4096, torch.bool, 1, VoxelRecipe(SIGMOID, pixel=CE), 0, True),
+    "sigmoid, focal, C=3, half": (HALF, 3, 4096, SINGLE, 3, VoxelRecipe(SIGMOID, pixel=FOCAL), 0, False),
+    "sigmoid, KL": (SINGLE, 2, 4095, torch.float64, 2, VoxelRecipe(SIGMOID, pixel=KL), 0, False),
+    "probabilities, norm 2": (SINGLE, 4, 4096, SINGLE, 4, VoxelRecipe(NONE, norm=2), 1, False),
+}  # fmt: skip
+
+
+def step_of(case: tuple[Any, ...]) -> Step:
+    dtype, channels, voxels, label_dtype, label_channels, recipe, mask_channels, weighted = case
+    return Step(
+        torch.zeros(2, channels, voxels, dtype=dtype),
+        torch.zeros(2, label_channels, voxels, dtype=label_dtype),
+        recipe,
+        torch.ones(2, mask_channels, voxels, dtype=torch.bool) if mask_channels else None,
+        torch.ones(2, label_channels) if recipe.label.form is VOTES else None,
+        torch.ones(channels) if weighted else None,
+    )
+
+
+def source_of(kernel: Any, arguments: dict[str, Any]) -> ASTSource:
+    """As a launch would specialise it: integers that are 1, and those that 16 divides, pointers included."""
+    signature, constants, sixteens = {}, {}, []
+    for place, parameter in enumerate(kernel.params):
+        value = arguments[parameter.name]
+        if parameter.is_constexpr or (type(value) is int and value == 1):
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = "*" + POINTERS[value.dtype]
+            sixteens.append(place)
+        elif isinstance(value, float):
+            signature[parameter.name] = "fp32"
+        else:
+            signature[parameter.name] = "i32"
+            if value % 16 == 0:
+                sixteens.append(place)
+    attributes = {(place,): [["tt.divisibility", 16]] for place in sixteens}
+    return ASTSource(kernel, signature, constants, attributes)
+
+
+POINTERS = {
+    torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64",
+    torch.uint8: "u8", torch.int16: "i16", torch.int64: "i64",
+}  # fmt: skip
+
+
+def sources() -> Iterator[tuple[str, ASTSource, int]]:
+    for name, case in CASES.items():
+        step = step_of(case)
+        arguments, launch, _ = triton_blocks._call(step)
+        forward = {"partial": torch.zeros(1, dtype=torch.float32), "threshold": 0.01}
+        yield f"{name}: sums", source_of(triton_blocks.sums_kernel, arguments | forward), launch["num_warps"]
+        strides = dict(zip(("result_n", "result_c", "result_v"), step.logits.stride(), strict=True))
+        backward = {"upstream": torch.zeros(1), "result": step.logits, **strides}
+        yield f"{name}: gradient", source_of(triton_blocks.gradient_kernel, arguments | backward), launch["num_warps"]
+    total = {"partial": torch.zeros(1), "rows": torch.zeros(1), "columns": 72, "parts": 64}
+    sizes = {"PARTS": triton_blocks._PARTS, "COLUMNS": triton_blocks._COLUMNS}
+    yield "total", source_of(triton_blocks.total_kernel, total | sizes), 4
+
+
+def resources(compiled: Any) -> str:
+    """Registers of a thread, its stack (spilled registers lie there), and how many loads read several values at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(compiled.asm["cubin"])
+        command = [str(Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"), "-res-usage", str(path)]
+        report = subprocess.run(command, capture_output=True, text=True).stdout
+    used = re.search(r"REG:(\d+) STACK:(\d+)", report)
+    loads = re.findall(r"ld\.global\S*", compiled.asm["ptx"])
+    return (
+        f"registers {used[1] if used else '?':>3}, stack {used[2] if used else '?':>3}, shared {compiled.metadata.shared:>5}, "
+        f"loads {len(loads)}, of vectors {sum('.v' in load for load in loads)}"
+    )
+
+
+def main(capabilities: list[int], only: str = "") -> None:
+    for capability in capabilities:
+        target = GPUTarget("cuda", capability, 32)
+        for name, source, warps in sources():
+            if only in name:
+                compiled = triton.compile(source, target=target, options={"num_warps": warps})
+                print(f"sm_{capability} {name} ({warps} warps): {resources(compiled)}", flush=True)
+
+
+if __name__ == "__main__":
+    main([int(argument) for argument in sys.argv[1:] if argument.isdigit()], next((a for a in sys.argv[1:] if not a.isdigit()), ""))
