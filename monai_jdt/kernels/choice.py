@@ -92,7 +92,7 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -
     if device == "cuda":
         wanted: tuple[Backend, ...] = (Backend.TRITON,)
     elif device == "cpu" and logits.numel() >= SMALL and not torch.compiler.is_compiling():
-        wanted = (Backend.CHUNKED,)  # NUMBA before it, when it is there
+        wanted = (Backend.NUMBA, Backend.CHUNKED)
     else:
         return Backend.EAGER
     return next((kernel for kernel in wanted if refusal(kernel, logits, label, recipe) is None), Backend.EAGER)

@@ -1,0 +1,244 @@
+"""Which kernel runs, what is said where one cannot, and what the fast ones refuse."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from torch.autograd import forward_ad
+
+from monai_jdt.checks import value_checks
+from monai_jdt.definitions import Activation, Backend, VoxelRecipe
+from monai_jdt.functional.jdt import checked_sums
+from monai_jdt.kernels import choice
+from monai_jdt.kernels.choice import choose_kernel, refusal
+from monai_jdt.losses import DistillationLoss, JDTCELoss, JDTLoss, SoftDeepSupervisionLoss
+
+FAST = [Backend.CHUNKED, Backend.NUMBA, Backend.TRITON]
+#: Can run here for plain tensors.
+HERE = [kernel for kernel in FAST if refusal(kernel, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), VoxelRecipe()) is None]
+SOFTMAX = VoxelRecipe(activation=Activation.SOFTMAX)
+
+
+def tensors(side: int = 6, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    source = torch.Generator().manual_seed(3)
+    shape = (2, channels, side, side, side)
+    logits = torch.randn(shape, generator=source).requires_grad_()
+    return logits, torch.randn(shape, generator=source).softmax(1)
+
+
+def test_the_backends_of_the_issue_are_the_names() -> None:
+    assert [member.value for member in Backend] == ["auto", "eager", "chunked", "numba", "triton"]
+    with pytest.raises(ValueError, match=r"backend: expected one of \['auto', .*came 'cuda'"):
+        JDTLoss(backend="cuda")
+
+
+def test_auto_takes_eager_for_small_inputs_and_a_fast_kernel_for_large_ones() -> None:
+    loss = JDTCELoss(softmax=True)
+    assert loss.backend_used is None
+    loss(*tensors())
+    assert loss.backend_used == "eager"
+    loss(*tensors(32))
+    assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
+
+
+def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_HAS_NUMBA", False)
+    assert choose_kernel(Backend.AUTO, *tensors(32), SOFTMAX) is Backend.CHUNKED
+    with pytest.raises(ValueError, match=r"came 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\); fix"):
+        choose_kernel(Backend.NUMBA, *tensors(32), SOFTMAX)
+
+
+def test_auto_takes_chunks_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, label = tensors(32)
+    assert choose_kernel(Backend.AUTO, logits.double(), label, SOFTMAX) is Backend.CHUNKED
+
+
+@pytest.mark.parametrize("kernel", FAST)
+def test_a_named_kernel_that_cannot_run_says_why(kernel: Backend) -> None:
+    logits, label = tensors()
+    with pytest.raises(ValueError, match=f"backend: .*came '{kernel.value}': other_act is Python code.*fix: backend='auto'"):
+        JDTLoss(other_act=torch.sigmoid, backend=kernel.value)(logits, label)
+    if kernel in HERE:
+        with pytest.raises(ValueError, match="meta and fake tensors"):
+            JDTLoss(sigmoid=True, backend=kernel.value)(logits.to("meta"), label.to("meta"))
+
+
+def test_triton_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_TRITON_INTERPRETS", False)
+    monkeypatch.setattr(choice, "_HAS_TRITON", True)
+    with pytest.raises(ValueError, match="came 'triton': its kernels run on CUDA, and input is on cpu"):
+        JDTLoss(sigmoid=True, backend="triton")(*tensors())
+
+
+def test_every_loss_hands_the_backend_on() -> None:
+    logits, label = tensors()
+    distillation = DistillationLoss(softmax=True, backend="chunked")
+    distillation(logits, label, torch.zeros_like(label))
+    assert distillation.backend_used == "chunked"
+    inner = JDTLoss(softmax=True, backend="chunked")
+    SoftDeepSupervisionLoss(inner)([logits, logits[..., ::2, ::2, ::2]], label)
+    assert inner.backend_used == "chunked"
+    assert "backend=chunked" in repr(inner)
+    assert "backend" not in repr(JDTLoss())
+
+
+def test_meta_tensors_of_monai_run_on_a_fast_kernel() -> None:
+    logits, label = tensors(32)
+    loss = JDTCELoss(softmax=True)
+    value = loss(MetaTensor(logits.detach()), MetaTensor(label))
+    assert loss.backend_used in ("numba", "chunked")
+    assert type(value) is torch.Tensor
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_second_derivatives_and_vmap_name_the_eager_kernel(kernel: Backend) -> None:
+    logits, label = tensors()
+    loss = JDTCELoss(softmax=True, backend=kernel.value)
+    (gradient,) = torch.autograd.grad(loss(logits, label), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"no second derivative.*backend='eager'"):
+        gradient.sum().backward()
+    with pytest.raises((RuntimeError, ValueError), match="eager"):
+        torch.func.vmap(loss)(logits.detach()[None], label[None])
+
+
+@pytest.mark.parametrize("side", [6, 32])
+def test_auto_is_eager_where_torch_must_see_through(side: int) -> None:
+    logits, label = tensors(side)
+    loss = JDTCELoss(softmax=True)
+    expected = float(loss(logits, label).detach())
+    with forward_ad.dual_level():
+        loss(forward_ad.make_dual(logits.detach(), torch.ones_like(label)), label)
+        assert loss.backend_used == "eager"
+    loss.backend_used = None
+    torch.func.grad(loss)(logits.detach(), label)
+    assert loss.backend_used == "eager"
+    loss.backend_used = None
+    assert loss(logits.to("meta"), label.to("meta")).is_meta
+    assert loss.backend_used == "eager"
+    exported = torch.export.export(loss, (logits.detach(), label))
+    assert not any("monai_jdt" in str(node.target) for node in exported.graph.nodes)
+    assert float(exported.module()(logits.detach(), label)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_a_named_kernel_stays_in_a_full_graph(kernel: Backend) -> None:
+    logits, label = tensors()
+    loss = JDTCELoss(softmax=True, backend=kernel.value)
+    expected = loss(logits, label)
+    (slope,) = torch.autograd.grad(expected, logits)
+    torch._dynamo.reset()
+    value = torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, label)
+    assert float(value.detach()) == float(expected.detach())
+    assert torch.equal(torch.autograd.grad(value, logits)[0], slope)
+    assert loss.backend_used == kernel.value
+
+
+def test_a_compiled_loss_on_a_cpu_is_eager() -> None:
+    logits, label = tensors(32)
+    loss = JDTCELoss(softmax=True)
+    torch._dynamo.reset()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, label)
+    assert loss.backend_used == "eager"
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_the_operators_keep_torchs_rules(kernel: Backend) -> None:
+    logits, label = tensors(3)
+    settings = (kernel.value, "softmax", "dense", None, None, 0.0, True, 1, 0.01, "ce", 2.0, None)
+    flat = (logits.detach().flatten(2), label.flatten(2), None, None, None)
+    # one gradient is left out: that of finite differences of a float32
+    kinds = ("test_schema", "test_faketensor", "test_autograd_registration")
+    assert set(torch.library.opcheck(torch.ops.monai_jdt.voxel_sums.default, (*flat, *settings), test_utils=kinds).values()) == {
+        "SUCCESS"
+    }
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize(
+    ("options", "spoil", "words"),
+    [
+        ({"softmax": True}, lambda label: label * 1.5, "expected labels in|sum to 1"),
+        ({"sigmoid": True}, lambda label: label - 0.2, r"labels in \[0, 1\]"),
+        ({"softmax": True}, lambda label: label * 0.9, "sum to 1"),
+        ({"softmax": True}, lambda label: label.index_fill(0, torch.tensor(0), float("nan")), r"labels in \[0, 1\]"),
+        ({"softmax": True, "to_onehot_y": True}, lambda label: label.argmax(1, keepdim=True) + 1, "class indices 0 to 2"),
+        ({"softmax": True, "to_onehot_y": True}, lambda label: label[:, :1], "whole numbers"),
+        ({"softmax": True, "votes": True}, lambda label: label.argmax(1, keepdim=True).to(torch.uint8) + 9, "votes 0 to 2"),
+        ({}, lambda label: label, "expected probabilities"),
+    ],
+)
+def test_value_checks_reach_through_a_fast_kernel(kernel: Backend, options: dict, spoil: object, words: str) -> None:
+    logits, label = tensors()
+    loss = JDTLoss(**options, backend=kernel.value)
+    with pytest.raises(ValueError, match=words):
+        loss(logits, spoil(label))  # type: ignore[operator]
+    with value_checks("off"):
+        loss(logits, spoil(label))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_what_is_ignored_is_not_checked(kernel: Backend) -> None:
+    logits, label = tensors()
+    mask = torch.zeros(2, 1, 6, 6, 6, dtype=torch.bool)
+    mask[..., :3] = True
+    wrong = torch.where(mask, label, 7.0)
+    clean = JDTCELoss(softmax=True, backend="eager")(logits, torch.where(mask, label, 0.0), mask)
+    assert float(JDTCELoss(softmax=True, backend=kernel.value)(logits, wrong, mask)) == pytest.approx(float(clean), rel=1e-6)
+    # probabilities outside [0, 1] on a voxel that the target ignores
+    prob = torch.where(mask, label, -4.0)
+    target = torch.where(mask, label, 255.0)
+    loss = JDTLoss(ignore_index=255, backend=kernel.value)
+    assert float(loss(prob, target)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_half_gradients_are_multiplied_in_float32(kernel: Backend) -> None:
+    logits, label = tensors(8)
+    half = logits.detach().half().requires_grad_()
+    loss = JDTCELoss(softmax=True, backend=kernel.value)
+    loss_value = loss(half, label)
+    assert loss_value.dtype is torch.float32
+    (loss_value * 65536).backward()
+    wide = half.detach().float().requires_grad_()
+    (JDTCELoss(softmax=True, backend="eager")(wide, label) * 65536).backward()
+    assert half.grad is not None
+    assert wide.grad is not None
+    assert half.grad.dtype is torch.float16
+    torch.testing.assert_close(half.grad, wide.grad.half(), rtol=2e-3, atol=2e-3)
+
+
+def test_a_loss_with_a_backend_is_copied_and_pickled() -> None:
+    loss = JDTCELoss(softmax=True, backend="chunked")
+    logits, label = tensors()
+    value = loss(logits, label)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert other.backend is Backend.CHUNKED
+        assert torch.equal(other(logits, label), value)
+    assert not loss.state_dict()
+
+
+def test_sums_of_a_kernel_have_the_definitions_shapes() -> None:
+    logits, label = tensors()
+    recipe = JDTCELoss(softmax=True, include_background=False).recipe.voxels
+    eager, _ = checked_sums(logits, label, recipe, backend=Backend.EAGER)
+    for kernel in HERE:
+        fast, _ = checked_sums(logits, label, recipe, backend=kernel)
+        for name, expected, came in zip(eager._fields, eager, fast, strict=True):
+            assert came.shape == expected.shape, name
+            assert came.dtype == expected.dtype, name
+            torch.testing.assert_close(came, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_importing_the_package_imports_no_compiler() -> None:
+    code = "import sys, monai_jdt, monai_jdt.losses; print([n for n in ('numba', 'triton', 'llvmlite') if n in sys.modules])"
+    code = "import monai.losses; import sys; before = set(sys.modules); " + code.replace(
+        "in sys.modules", "in set(sys.modules) - before"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

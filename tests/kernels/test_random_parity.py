@@ -1,0 +1,72 @@
+"""Every kernel is `eager`, in value and gradient, on random configurations of the losses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+
+from monai_jdt.definitions import Backend
+from monai_jdt.kernels import chunked
+from monai_jdt.kernels.choice import refusal
+from tests.losses.strategies import Configuration, configurations
+
+#: By the dtype of the logits: of values, and of gradients relative to the largest.
+TOLERANCES = {
+    torch.float64: (1e-12, 1e-11),
+    torch.float32: (2e-6, 2e-5),
+    torch.float16: (2e-6, 2e-3),
+    torch.bfloat16: (2e-6, 2e-2),
+}
+MANY = settings(
+    max_examples=4 * settings.default.max_examples,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+
+
+def check_parity(configuration: Configuration, kernel: Backend) -> None:
+    """Close to `eager`; where a configuration loses digits, no farther from `eager` in float64 than a few times `eager` itself."""
+    recipe = configuration.module().recipe.voxels
+    assume(refusal(kernel, configuration.input, configuration.target, recipe) is None)
+    dtype = configuration.input.dtype
+    value, gradient = _value_and_gradient(configuration, "eager", dtype)
+    fast_value, fast_gradient = _value_and_gradient(configuration, kernel.value, dtype)
+    assert fast_value.dtype is value.dtype
+    assert fast_gradient.dtype is gradient.dtype
+    true_value, true_gradient = _value_and_gradient(configuration, "eager", torch.float64)
+    close, slopes_close = TOLERANCES[dtype]
+    largest = float(true_gradient.abs().max()) if gradient.numel() else 0.0
+    for came, expected, true, bound in (
+        (fast_value, value, true_value, close * (1 + true_value.abs())),
+        (fast_gradient, gradient, true_gradient, slopes_close * largest + torch.finfo(dtype).tiny),
+    ):
+        lost = (expected.double() - true).abs().max() if true.numel() else 0.0
+        assert ((came.double() - true).abs() <= bound + 4 * lost).all(), (came, expected, true)
+
+
+def _value_and_gradient(configuration: Configuration, backend: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    x = configuration.input.detach().to(dtype, memory_format=torch.preserve_format, copy=True).requires_grad_()
+    value = configuration(x, backend=backend)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), gradient
+
+
+@MANY
+@given(configurations(most=60))
+def test_chunks_are_the_definition(monkeypatch: pytest.MonkeyPatch, configuration: Configuration) -> None:
+    # several chunks of these few voxels
+    monkeypatch.setattr(chunked, "_LARGEST", 24)
+    monkeypatch.setattr(chunked, "_SMALLEST", 24)
+    check_parity(configuration, Backend.CHUNKED)
+
+
+@settings(MANY, max_examples=settings.default.max_examples // 2)
+@given(configurations(most=60))
+def test_blocks_of_triton_are_the_definition(configuration: Configuration) -> None:
+    check_parity(configuration, Backend.TRITON)
+
+
+@MANY
+@given(configurations(most=60))
+def test_loops_of_numba_are_the_definition(configuration: Configuration) -> None:
+    check_parity(configuration, Backend.NUMBA)
