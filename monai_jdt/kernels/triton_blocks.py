@@ -77,7 +77,7 @@ def triton_sums(step: Step) -> torch.Tensor:
     partial = torch.empty((parts, *rows.shape), dtype=torch.float32, device=rows.device)
     columns = rows.numel()
     with _on(step.logits.device):
-        sums_kernel[(n * parts,)](partial=partial, threshold=step.recipe.threshold, **arguments, **launch)
+        sums_kernel[(n * parts,)](partial=partial, threshold=step.recipe.threshold, FOLD=_fold_of(step.logits), **arguments, **launch)
         total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, num_warps=4)
     return rows
 
@@ -122,6 +122,15 @@ def block_shape(channels: int) -> tuple[int, int, int]:
     return block_c, block_v, min(max(block_c * block_v // 512, 4), 32)
 
 
+def _fold_of(logits: torch.Tensor) -> int:
+    """How many neighbours forward adds at once.
+
+    Where rows of logits are read 16 bytes at a time, four neighbours lie in one thread, and a sum of them takes one register of it
+    instead of four. Elsewhere they lie in different threads, and are left for the end.
+    """
+    return 4 if logits.stride(2) == 1 and logits.shape[2] % 16 == 0 else 1
+
+
 def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
     """What both kernels are given, how they are launched, and the number of programs to an image."""
     recipe, reading, rule = step.recipe, step.recipe.label, step.recipe.pixel
@@ -134,7 +143,6 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
     parts = triton.cdiv(blocks, group)
     label_as = _label_as(label.dtype)
     softmax = recipe.activation is Activation.SOFTMAX
-    values, bits = _region_table(reading.regions, label_as)
     marker = reading.ignore_index
     if marker is not None and not _holds(label_as, marker):
         # no value of the label equals it
@@ -166,8 +174,7 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
         "LABEL_AS": label_as,
         "MARKER": marker,
         "RATERS": label.shape[1] if reading.form is LabelForm.VOTES else 0,
-        "REGION_VALUES": values,
-        "REGION_BITS": bits,
+        **_region_table(reading.regions, label_as),
         "MASK": "none" if mask is None else "one" if mask.shape[1] == 1 else "each",
         "SMOOTHED": reading.smoothing > 0,
         "NORM": recipe.norm,
@@ -176,7 +183,8 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
         "ALPHA": None if focal is None else focal.focal_alpha,
         "WEIGHTED": step.class_weight is not None,
     }
-    return arguments, {"num_warps": warps}, parts
+    # said here, since the default of Triton 3.10 is another
+    return arguments, {"num_warps": warps, "enable_fp_fusion": True}, parts
 
 
 def _loadable(label: torch.Tensor) -> torch.Tensor:
@@ -194,26 +202,37 @@ def _holds(label_as: tl.dtype, number: int) -> bool:
     return label_as.is_floating() or abs(number) < 2 ** (label_as.primitive_bitwidth - 1)
 
 
-def _region_table(
-    regions: tuple[tuple[int, ...], ...] | None, label_as: tl.dtype
-) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The values that are in any region, and for each word of channels and each value the bits of the channels that have it."""
-    if regions is None:
-        return None, None
-    # a table cannot be empty; a value that nothing equals does no harm
-    values = tuple(sorted({number for region in regions for number in region if _holds(label_as, number)})) or (0,)
+def _region_table(regions: tuple[tuple[int, ...], ...] | None, label_as: tl.dtype) -> dict[str, int]:
+    """The values that are in any region, and for each word of channels and each value the bits of the channels that have it.
+
+    Both tables are packed into a number of 64 bits an entry; none of them is negative.
+    """
+    values = sorted({number for region in regions or () for number in region if _holds(label_as, number)})
+    if regions is not None and not values:
+        # a table cannot be empty; of a value that is in no region all bits are 0
+        values = [0]
     word = WORD_BITS.value
-    bits = tuple(
-        sum(1 << bit for bit, region in enumerate(regions[first : first + word]) if value in region)
-        for first in range(0, len(regions), word)
+    bits = [
+        sum(1 << bit for bit, region in enumerate((regions or ())[first : first + word]) if value in region)
+        for first in range(0, len(regions or ()), word)
         for value in values
-    )
-    return values, bits
+    ]
+
+    def packed(entries: list[int]) -> int:
+        return sum(entry << (64 * place) for place, entry in enumerate(entries))
+
+    return {"REGION_COUNT": len(values), "REGION_VALUES": packed(values), "REGION_BITS": packed(bits)}
 
 
 def _on(device: torch.device) -> Any:
     """Triton launches on the current device, which need not be the tensors'."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@triton.jit
+def _folded(values, FOLD: tl.constexpr):
+    """`(rows, voxels)` to `(rows, voxels / FOLD)`: sums of neighbours."""
+    return values if FOLD == 1 else tl.sum(tl.reshape(values, (values.shape[0], values.shape[1] // FOLD, FOLD)), axis=2)
 
 
 @triton.jit
@@ -250,6 +269,7 @@ def sums_kernel(
     LABEL_AS: tl.constexpr,
     MARKER: tl.constexpr,
     RATERS: tl.constexpr,
+    REGION_COUNT: tl.constexpr,
     REGION_VALUES: tl.constexpr,
     REGION_BITS: tl.constexpr,
     MASK: tl.constexpr,
@@ -259,6 +279,7 @@ def sums_kernel(
     GAMMA: tl.constexpr,
     ALPHA: tl.constexpr,
     WEIGHTED: tl.constexpr,
+    FOLD: tl.constexpr,
 ):
     """One program's part of the sums of one image, `(9, C)` of partial `(parts, 9, N, C)`."""
     n = (tl.program_id(0) // parts).to(tl.int64)
@@ -266,16 +287,16 @@ def sums_kernel(
     # the pixel term of a softmax is one number for a voxel, and what counts is too without a mask for each channel
     PIXEL_C: tl.constexpr = 1 if ACTIVATION == "softmax" else BLOCK_C
     COUNT_C: tl.constexpr = BLOCK_C if MASK == "each" else 1
-    DIVIDED: tl.constexpr = TERM != "none" and ACTIVATION == "softmax" and WEIGHTED
-    tp = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)
-    fp = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)
-    fn = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)
-    pixel = tl.zeros((PIXEL_C, BLOCK_V), tl.float32)
-    weights = tl.zeros((1, BLOCK_V), tl.float32)
-    counts = tl.zeros((COUNT_C, BLOCK_V), tl.float32)
-    # not at most the threshold (so that NaN is above it): bit 0 the label, bit 1 the prediction
-    found = tl.zeros((BLOCK_C, BLOCK_V), tl.int32)
-
+    DIVIDED: tl.constexpr = (TERM != "none" and ACTIVATION == "softmax") and WEIGHTED
+    WIDTH: tl.constexpr = BLOCK_V // FOLD
+    tp = tl.zeros((BLOCK_C, WIDTH), tl.float32)
+    fp = tl.zeros((BLOCK_C, WIDTH), tl.float32)
+    fn = tl.zeros((BLOCK_C, WIDTH), tl.float32)
+    pixel = tl.zeros((PIXEL_C, WIDTH), tl.float32)
+    weights = tl.zeros((1, WIDTH), tl.float32)
+    counts = tl.zeros((COUNT_C, WIDTH), tl.float32)
+    # how often a value was not at most the threshold (so that NaN is above it): the label's in the lower half, the prediction's above
+    found = tl.zeros((BLOCK_C, WIDTH), tl.int32)
     for block in range(part * group, tl.minimum(part * group + group, tl.cdiv(V, BLOCK_V))):
         z, p, log_p, raw, t, counted = voxel_block(
             logits,
@@ -306,22 +327,23 @@ def sums_kernel(
             LABEL_AS,
             MARKER,
             RATERS,
+            REGION_COUNT,
             REGION_VALUES,
             REGION_BITS,
             MASK,
             SMOOTHED,
             TERM != "none",
         )
-        counts += counted.to(tl.float32)
-        found = found | tl.where(raw <= threshold, 0, 1) | tl.where(p <= threshold, 0, 2)
+        counts += _folded(counted.to(tl.float32), FOLD)
+        found += _folded(tl.where(raw <= threshold, 0, 1) + tl.where(p <= threshold, 0, 65536), FOLD)
         if NORM == 1:
             both = tl.minimum(p, t, propagate_nan=tl.PropagateNan.ALL)
-            tp += both
-            fp += p - both
-            fn += t - both
+            tp += _folded(both, FOLD)
+            fp += _folded(p - both, FOLD)
+            fn += _folded(t - both, FOLD)
         else:
-            tp += p * t
-            fp += (p - t) * (p - t)
+            tp += _folded(p * t, FOLD)
+            fp += _folded((p - t) * (p - t), FOLD)
         if TERM != "none":
             term = cross_entropy_block(z, log_p, t, ACTIVATION)
             if TERM == "focal":
@@ -339,8 +361,8 @@ def sums_kernel(
                 weight = voxel_factor(t, class_weight, weight_c, C, BLOCK_C, ACTIVATION)
                 term = term * weight
                 if DIVIDED:
-                    weights += weight
-            pixel += tl.where(counted, term, 0.0)
+                    weights += _folded(weight, FOLD)
+            pixel += _folded(tl.where(counted, term, 0.0), FOLD)
     all_tp = tl.sum(tp, axis=1, keep_dims=True)
     all_fp = tl.sum(fp, axis=1, keep_dims=True)
     all_fn = tl.sum(fn, axis=1, keep_dims=True)
@@ -357,8 +379,8 @@ def sums_kernel(
     if ACTIVATION == "softmax":
         all_pixel = tl.where(channel == 0, all_pixel, 0.0)
         norm = tl.where(channel == 0, norm, 0.0)
-    in_label = tl.max(found & 1, axis=1, keep_dims=True)
-    in_prediction = tl.max((found >> 1) & 1, axis=1, keep_dims=True)
+    in_label = tl.max(found & 65535, axis=1, keep_dims=True)
+    in_prediction = tl.max(found >> 16, axis=1, keep_dims=True)
 
     # rows of `(parts, 9, N, C)` lie N * C apart
     images = (tl.num_programs(0) // parts).to(tl.int64)
@@ -424,6 +446,7 @@ def gradient_kernel(
     LABEL_AS: tl.constexpr,
     MARKER: tl.constexpr,
     RATERS: tl.constexpr,
+    REGION_COUNT: tl.constexpr,
     REGION_VALUES: tl.constexpr,
     REGION_BITS: tl.constexpr,
     MASK: tl.constexpr,
@@ -481,6 +504,7 @@ def gradient_kernel(
             LABEL_AS,
             MARKER,
             RATERS,
+            REGION_COUNT,
             REGION_VALUES,
             REGION_BITS,
             MASK,

@@ -48,6 +48,7 @@ def voxel_block(
     LABEL_AS: tl.constexpr,
     MARKER: tl.constexpr,
     RATERS: tl.constexpr,
+    REGION_COUNT: tl.constexpr,
     REGION_VALUES: tl.constexpr,
     REGION_BITS: tl.constexpr,
     MASK: tl.constexpr,
@@ -84,7 +85,7 @@ def voxel_block(
         value = tl.load(label_at, mask=inside, other=0).to(LABEL_AS)
         if MARKER is not None:
             counted = counted & (value != MARKER)
-        member, legal = _class_members(value, channel, C, REGION_VALUES, REGION_BITS)
+        member, legal = _class_members(value, channel, C, REGION_COUNT, REGION_VALUES, REGION_BITS)
         # a class that is none is NaN, never another class, so that the loss shows it without a wait for the device
         raw = tl.where(legal, member.to(tl.float32), _NAN)
     else:
@@ -98,7 +99,7 @@ def voxel_block(
             weight = tl.where(inside & (weight + voxel * 0.0 > 0), weight, 0.0)
             if MARKER is not None:
                 weight = tl.where(value != MARKER, weight, 0.0)
-            member, legal = _class_members(value, channel, C, REGION_VALUES, REGION_BITS)
+            member, legal = _class_members(value, channel, C, REGION_COUNT, REGION_VALUES, REGION_BITS)
             share += tl.where(member, weight, 0.0)
             total += weight
             wrong = wrong | ((weight > 0) & (legal == 0))
@@ -141,7 +142,7 @@ def voxel_block(
 
 
 @triton.jit
-def _class_members(value, channel, C: tl.constexpr, REGION_VALUES: tl.constexpr, REGION_BITS: tl.constexpr):
+def _class_members(value, channel, C: tl.constexpr, REGION_COUNT: tl.constexpr, REGION_VALUES: tl.constexpr, REGION_BITS: tl.constexpr):
     """For class values `(1, BLOCK_V)`: bool `(BLOCK_C, BLOCK_V)`, the channels of each, and bool `(1, BLOCK_V)`, whether it may occur.
 
     What can be done once for a voxel is: a value becomes an int32 code first, and the channels compare that.
@@ -149,7 +150,7 @@ def _class_members(value, channel, C: tl.constexpr, REGION_VALUES: tl.constexpr,
     legal = value >= 0
     if value.dtype.is_floating():
         legal = legal & (value == tl.floor(value))
-    if REGION_VALUES is None:
+    if REGION_COUNT == 0:
         # one channel holds value 1, several hold 0 to C - 1
         FIRST: tl.constexpr = 1 if C == 1 else 0
         LAST: tl.constexpr = 1 if C == 1 else C - 1
@@ -157,14 +158,15 @@ def _class_members(value, channel, C: tl.constexpr, REGION_VALUES: tl.constexpr,
         code = tl.where(legal, value, -1).to(tl.int32)
         member = code == channel + FIRST
     else:
-        COUNT: tl.constexpr = len(REGION_VALUES)
-        WORDS: tl.constexpr = len(REGION_BITS) // COUNT
+        # the tables are whole numbers with 64 bits an entry, since Triton 3.3 and older index no tuples
         found = channel * 0
-        for word in tl.static_range(WORDS):
+        for word in tl.static_range((C + WORD_BITS - 1) // WORD_BITS):
             # bit b of the code: whether the value is in region `word * 31 + b`
             code = tl.zeros(value.shape, tl.int32)
-            for number in tl.static_range(COUNT):
-                code = tl.where(value == REGION_VALUES[number], REGION_BITS[word * COUNT + number], code)
+            for number in tl.static_range(REGION_COUNT):
+                wanted = (REGION_VALUES >> (number * 64)) & 0xFFFFFFFFFFFFFFFF
+                bits = (REGION_BITS >> ((word * REGION_COUNT + number) * 64)) & 0xFFFFFFFFFFFFFFFF
+                code = tl.where(value == wanted, bits, code)
             bit = channel - word * WORD_BITS
             found = found | tl.where((bit >= 0) & (bit < WORD_BITS), (code >> (bit & 31)) & 1, 0)
         member = found != 0

@@ -98,7 +98,7 @@ def sources() -> Iterator[tuple[str, ASTSource, int]]:
     for name, case in CASES.items():
         step = step_of(case)
         arguments, launch, _ = triton_blocks._call(step)
-        forward = {"partial": torch.zeros(1, dtype=torch.float32), "threshold": 0.01}
+        forward = {"partial": torch.zeros(1, dtype=torch.float32), "threshold": 0.01, "FOLD": triton_blocks._fold_of(step.logits)}
         yield f"{name}: sums", source_of(triton_blocks.sums_kernel, arguments | forward), launch["num_warps"]
         strides = dict(zip(("result_n", "result_c", "result_v"), step.logits.stride(), strict=True))
         backward = {"upstream": torch.zeros(1), "result": step.logits, **strides}
@@ -128,7 +128,7 @@ def main(capabilities: list[int], only: str = "") -> None:
         target = GPUTarget("cuda", capability, 32)
         for name, source, warps in sources():
             if only in name:
-                compiled = triton.compile(source, target=target, options={"num_warps": warps})
+                compiled = triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": True})
                 print(f"sm_{capability} {name} ({warps} warps): {resources(compiled)}", flush=True)
 
 

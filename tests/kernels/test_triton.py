@@ -116,7 +116,7 @@ def random_case(seed: int) -> dict:
     channels = draw.choice([2, 3, 5, 17] if activation is SOFTMAX else [1, 2, 3, 5])
     if seed % 20 == 0:
         channels = 118
-    space = draw.choice([(1,), (63,), (129,), (7, 9), (3, 5, 4)])
+    space = draw.choice([(1,), (63,), (129,), (7, 9), (3, 5, 4), (64,), (8, 6, 4)])
     n = draw.choice([1, 2, 3])
     normalised = activation is not NONE
     regions = None
