@@ -460,3 +460,11 @@ def test_a_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("capability", ["80", "90"])
 def test_the_kernels_compile_for_a_gpu(capability: str, tmp_path: Path) -> None:
     assert len(compile_for([capability], tmp_path)) > 30
+
+
+@pytest.mark.long
+def test_the_script_of_gpu_checks_runs_its_lines(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu_checks.py", str(tmp_path), "--device", "cpu", "--small", "--tune"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "gpu_checks.md").read_text().count("PASS") > 20
