@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
 from torch.autograd import forward_ad
 
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
+
+logger = logging.getLogger(__name__)
 
 #: Below this many logits the eager kernel is as fast as any, and needs no compiler.
 SMALL = 2**15
@@ -95,7 +99,19 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -
         wanted = (Backend.NUMBA, Backend.CHUNKED)
     else:
         return Backend.EAGER
-    return next((kernel for kernel in wanted if refusal(kernel, logits, label, recipe) is None), Backend.EAGER)
+    for kernel in wanted:
+        reason = refusal(kernel, logits, label, recipe)
+        if reason is None:
+            return kernel
+        if not torch.compiler.is_compiling():
+            _say_once(kernel, reason)
+    return Backend.EAGER
+
+
+@lru_cache(maxsize=64)
+def _say_once(kernel: Backend, reason: str) -> None:
+    """A line in the log for each new reason."""
+    logger.info("the losses do not run on their fastest kernel here, %s: %s", kernel.value, reason)
 
 
 def _is_real(tensor: torch.Tensor) -> bool:

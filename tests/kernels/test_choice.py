@@ -47,9 +47,14 @@ def test_auto_takes_eager_for_small_inputs_and_a_fast_kernel_for_large_ones() ->
     assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
 
 
-def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(choice, "_HAS_NUMBA", False)
-    assert choose_kernel(Backend.AUTO, *tensors(32), SOFTMAX) is Backend.CHUNKED
+    choice._say_once.cache_clear()
+    with caplog.at_level("INFO"):
+        assert choose_kernel(Backend.AUTO, *tensors(32), SOFTMAX) is Backend.CHUNKED
+        assert choose_kernel(Backend.AUTO, *tensors(32), SOFTMAX) is Backend.CHUNKED
+    (line,) = caplog.messages
+    assert "numba: numba is not installed (pip install 'monai-jdt[cpu]')" in line
     with pytest.raises(ValueError, match=r"came 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\); fix"):
         choose_kernel(Backend.NUMBA, *tensors(32), SOFTMAX)
 
