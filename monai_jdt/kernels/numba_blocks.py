@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 #: Rows of a block, as pointers: to float32, to int32, to any number; and one number of a row.
@@ -39,7 +38,9 @@ TP, FP, FN, PIXEL, PIXEL_NORM, COUNTED, IN_LABEL, IN_PREDICTION, SUSPECT = range
 _ILLEGAL, _SILENT = -1, -2
 
 #: Scratch rows of a block besides the four of each channel.
-VOXEL_ROWS = 5
+VOXEL_ROWS = 6
+#: Numbers between rows: at distances of whole pages, a load waits for a store that has nothing to do with it.
+ROW_GAP = 16
 #: Scratch rows of each channel.
 CHANNEL_ROWS = 4
 
@@ -118,6 +119,7 @@ class Rows(NamedTuple):
     weight: int
     focus: int
     codes: int
+    shared: int
     step: int
     keep_step: int
 
@@ -136,6 +138,8 @@ _joined = njit(fastmath={"contract"}, error_model="numpy", nogil=True, inline="a
 #: Written in LLVM's language; Any, since its type has one argument more than a call.
 _llvm: Any = intrinsic
 _part = njit(fastmath={"contract"}, error_model="numpy", nogil=True)
+#: Of single numbers: a call that LLVM does not inline would keep a loop from becoming vector instructions.
+_scalar = njit(fastmath={"contract"}, error_model="numpy", nogil=True, forceinline=True)
 #: Without fused products, so that it rounds as the definition does: where a tie p = t depends on it.
 _rounded_part = njit(error_model="numpy", nogil=True)
 
@@ -175,19 +179,15 @@ def _plus(context: Any, total: Any, value: Any) -> Any:
 
 
 @_llvm
-def _prefetch(context: Any, address: Any) -> Any:
-    """Ask for the cache line at an address."""
+def _widest_vectors(context: Any) -> Any:
+    """Where it has them, use vectors of 512 bits: LLVM avoids them on machines that once slowed down for them."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = ir.IntType(8).as_pointer()
-        number = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [place, number, number, number]), "llvm.prefetch.p0"
-        )
-        builder.call(function, [builder.inttoptr(arguments[0], place), number(0), number(3), number(1)])
+        # past the attributes that llvmlite knows by name
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
 
-    return types.none(types.int64), code
+    return types.none(), code
 
 
 @_llvm
@@ -214,7 +214,7 @@ def _from_bits(context: Any, bits: Any) -> Any:
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(number) for number in (1.44269504088896341, 0.693359375, -2.12194440e-4))
 #: Adding it rounds to a whole number, which then stands in the lowest bits.
 _ROUND = np.float32(1.5 * 2**23)
-_EXP_LOW, _EXP_HIGH = np.float32(-86.98), np.float32(89)
+_EXP_LOWEST = np.float32(-87.33)
 _E0, _E1, _E2, _E3, _E4, _E5 = (
     np.float32(number)
     for number in (5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4)
@@ -238,22 +238,19 @@ _LIFT, _LIFTED = np.float32(2.0**23), np.float32(23)
 _SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS = np.int32(0x3F3504F3), np.int32(-0x800000), np.int32(23)
 
 
-@_part
+@_scalar
 def exponential(x: Number) -> Number:
-    """`exp(x)` of a float32; 0 where that is below 2**-125."""
-    clipped = _EXP_HIGH if x > _EXP_HIGH else x
-    rounded = clipped * _LOG2_E + _ROUND
+    """`exp(x)` of a float32 that is at most 0; 0 where that is below the smallest normal one."""
+    rounded = x * _LOG2_E + _ROUND
     exponent = rounded - _ROUND
-    r = clipped - exponent * _LN2_HIGH
+    r = x - exponent * _LN2_HIGH
     r = r - exponent * _LN2_LOW
     series = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
     series = series * (r * r) + r + _ONE
-    # in two factors, since 2**128 is no float32
-    power = series * _from_bits((_bits(rounded) + 126) << 23) * _TWO
-    return _ZERO if x < _EXP_LOW else power
+    return _ZERO if x < _EXP_LOWEST else series * _from_bits((_bits(rounded) + 127) << 23)
 
 
-@_part
+@_scalar
 def logarithm(x: Number) -> Number:
     """`log(x)` of a float32."""
     tiny = x < _SMALLEST
@@ -271,7 +268,15 @@ def logarithm(x: Number) -> Number:
     return y if x > _ZERO else (-_INFINITY if x == _ZERO else _NAN)
 
 
-@_part
+@_scalar
+def power(base: Number, exponent: Number) -> Number:
+    """`base ** exponent` for base > 0."""
+    size = exponent * logarithm(base)
+    small = exponential(-abs(size))
+    return small if size < _ZERO else _ONE / small
+
+
+@_scalar
 def log_of_one_plus(x: Number) -> Number:
     """`log(1 + x)` for x in [0, 1], as exact for small x as for large."""
     u = _ONE + x
@@ -281,7 +286,7 @@ def log_of_one_plus(x: Number) -> Number:
 _HALF_SCALE = np.float32(2.0**112)
 
 
-@_part
+@_scalar
 def from_float16(half: Number) -> Number:
     """float32 of the bits of a float16."""
     shifted = (half & 0x7FFF) << 13
@@ -290,7 +295,7 @@ def from_float16(half: Number) -> Number:
     return _from_bits(magnitude | ((half & 0x8000) << 16))
 
 
-@_part
+@_scalar
 def to_float16(value: Number) -> Number:
     """The bits of the nearest float16, of two the even one."""
     bits = np.int64(_bits(value))
@@ -306,13 +311,13 @@ def to_float16(value: Number) -> Number:
     return np.uint16(rounded | sign)
 
 
-@_part
+@_scalar
 def from_bfloat16(half: Number) -> Number:
     """float32 of the bits of a bfloat16."""
     return _from_bits(np.int64(half) << 16)
 
 
-@_part
+@_scalar
 def to_bfloat16(value: Number) -> Number:
     """The bits of the nearest bfloat16, of two the even one."""
     bits = np.int64(_bits(value))
@@ -323,7 +328,7 @@ def to_bfloat16(value: Number) -> Number:
 # -- rows in memory -----------------------------------------------------------------------------------------------------------
 
 
-@_part
+@_scalar
 def _place(grid: Grid, image: int, channel: int, voxel: int) -> int:
     return grid.address + image * grid.image + channel * grid.channel + voxel * grid.voxel * grid.size
 
@@ -332,15 +337,6 @@ def _place(grid: Grid, image: int, channel: int, voxel: int) -> int:
 def _copy_numbers(source: Numbers, stride: int, n: int, out: Floats) -> None:
     for i in range(n):
         out[i] = np.float32(source[i * stride])
-
-
-@_part
-def _ahead(grid: Grid, place: int, n: int) -> None:
-    """Ask for what the next block will read: it comes from far while this one is worked on."""
-    if grid.voxel == 1:
-        size = n * grid.size
-        for offset in range(size, size + size, 64):
-            _prefetch(place + offset)
 
 
 @_part
@@ -385,14 +381,14 @@ def _write_row(kind: int, address: int, stride: int, n: int, row: Floats) -> Non
             halves[i * stride] = to_bfloat16(row[i])
 
 
-@_part
+@_scalar
 def _class_code(value: Number, job: Job) -> Number:
     """A whole number as a class value."""
     legal = value if (value >= 0) & (value <= job.highest_class) else _ILLEGAL
     return np.int32(_SILENT if (job.has_ignore_index != 0) & (value == job.ignore_index) else legal)
 
 
-@_part
+@_scalar
 def _whole(value: Number) -> Number:
     """A float as a whole number, -1 where it is none (or large); -1 is no class either."""
     clipped = value if (value > -2.0e9) & (value < 2.0e9) else -1.0
@@ -469,7 +465,7 @@ def _any_outside(row: Floats, low: Number, high: Number, n: int) -> bool:
 
 @_part
 def _rows_in(job: Job, scratch: int) -> Rows:
-    step = 4 * job.width
+    step = 4 * (job.width + ROW_GAP)
     block = step * job.channels
     voxels = scratch + CHANNEL_ROWS * block
     keep_step = step if job.mask_rows > 1 else 0
@@ -485,6 +481,7 @@ def _rows_in(job: Job, scratch: int) -> Rows:
         voxels + 2 * step,
         voxels + 3 * step,
         voxels + 4 * step,
+        voxels + 5 * step,
         step,
         keep_step,
     )
@@ -532,9 +529,7 @@ def _read_dense(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
     _fill(keep, _ZERO if job.has_ignore_index else _ONE, n)
     for c in range(job.channels):
         row = _floats(rows.t + c * rows.step)
-        place = _place(job.label, image, c, start)
-        _read_row(job.label.kind, place, job.label.voxel, n, row)
-        _ahead(job.label, place, n)
+        _read_row(job.label.kind, _place(job.label, image, c, start), job.label.voxel, n, row)
         if job.has_ignore_index:
             for i in range(n):
                 keep[i] = keep[i] if row[i] == marker else _ONE
@@ -551,29 +546,38 @@ def _apply_mask(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
             kept[i] = first[i] * row[i]
 
 
+@_part
+def _add_to_total(row: Floats, low: Number, high: Number, n: int, total: Floats) -> bool:
+    """Add a row to `total`; whether any number is out of bounds or NaN."""
+    outside = _ZERO
+    for i in range(n):
+        total[i] = total[i] + row[i]
+        outside = _plus(outside, _ZERO if (row[i] >= low) & (row[i] <= high) else _ONE)
+    return outside > _ZERO
+
+
 @_joined
 def _look_at_label(job: Job, n: int, rows: Rows, sums: Numbers) -> None:
     """IN_LABEL and SUSPECT, until found; the label is not smoothed yet."""
+    total, keep, suspect = _floats(rows.total), _floats(rows.keep), SUSPECT * job.channels
+    dense = job.raters == 0
+    if dense:
+        _fill(total, _ZERO, n)
     for c in range(job.channels):
-        t = _floats(rows.t + c * rows.step)
-        found, suspect = IN_LABEL * job.channels + c, SUSPECT * job.channels + c
+        t, found = _floats(rows.t + c * rows.step), IN_LABEL * job.channels + c
         if sums[found] == 0 and _any_outside(t, -_INFINITY, job.threshold, n):
             sums[found] = 1
         # a value that is no class is NaN in every channel, so one of them is enough
-        if (job.raters == 0 or c == 0) and sums[suspect] == 0 and _any_outside(t, job.low, job.high, n):
+        if dense and _add_to_total(t, job.low, job.high, n, total):
+            sums[suspect + c] = 1
+        elif c == 0 and not dense and _any_outside(t, job.low, job.high, n):
             sums[suspect] = 1
-    if job.raters == 0 and job.activation == SOFTMAX and sums[SUSPECT * job.channels] == 0:
-        total, keep = _floats(rows.total), _floats(rows.keep)
-        _fill(total, _ZERO, n)
-        for c in range(job.channels):
-            t = _floats(rows.t + c * rows.step)
-            for i in range(n):
-                total[i] = total[i] + t[i]
+    if dense and job.activation == SOFTMAX:
         if job.marked:
             for i in range(n):
                 total[i] = total[i] if keep[i] != _ZERO else _ONE
         if _any_outside(total, _ONE - job.off, _ONE + job.off, n):
-            sums[SUSPECT * job.channels] = 1
+            sums[suspect] = 1
 
 
 @_rounded_part
@@ -587,7 +591,7 @@ def _smooth(t: Floats, keep: Floats, scale: Number, floor: Number, n: int) -> No
 
 @_joined
 def _softmax(job: Job, n: int, rows: Rows) -> None:
-    """p, 0 where a voxel does not count; x becomes log p."""
+    """p, 0 where a voxel does not count; x becomes log p but for the log of the sum, which is in `top`."""
     top, total, keep = _floats(rows.top), _floats(rows.total), _floats(rows.keep)
     _fill(top, -_INFINITY, n)
     _fill(total, _ZERO, n)
@@ -610,32 +614,21 @@ def _softmax(job: Job, n: int, rows: Rows) -> None:
         p = _floats(rows.p + c * rows.step)
         for i in range(n):
             p[i] = p[i] * total[i]
-    if job.pixel != NO_PIXEL:
-        for c in range(job.channels):
-            x, t = _floats(rows.x + c * rows.step), _floats(rows.t + c * rows.step)
-            for i in range(n):
-                # -inf times 0: a class that a network masks out costs nothing where the label does not have it
-                x[i] = _ZERO if t[i] == _ZERO else (top[i] - x[i]) * t[i]
 
 
 @_joined
 def _sigmoid(job: Job, n: int, rows: Rows) -> None:
     """p, 0 where a voxel does not count."""
     for c in range(job.channels):
-        x, p, t = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-        keep = _floats(rows.keep + c * rows.keep_step)
+        x, p, keep = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.keep + c * rows.keep_step)
         for i in range(n):
             e = exponential(-abs(x[i]))
             p[i] = (_ONE if x[i] >= _ZERO else e) / (_ONE + e) * keep[i]
-        if job.pixel != NO_PIXEL:
-            for i in range(n):
-                above = _ZERO if x[i] < _ZERO else x[i]
-                x[i] = above - x[i] * t[i] + log_of_one_plus(exponential(-abs(x[i])))
 
 
 @_joined
 def _read_block(job: Job, image: int, start: int, n: int, rows: Rows, place: int) -> None:
-    """A block's label t and prediction p, both 0 where `keep` is; with a pixel term x is the cross-entropy of each channel.
+    """A block's label t and prediction p, both 0 where `keep` is.
 
     The sums get what is seen in passing.
     """
@@ -647,9 +640,7 @@ def _read_block(job: Job, image: int, start: int, n: int, rows: Rows, place: int
         _apply_mask(job, image, start, n, rows)
     for c in range(job.channels):
         x = _floats(rows.x + c * rows.step)
-        at = _place(job.logits, image, c, start)
-        _read_row(job.logits.kind, at, job.logits.voxel, n, x)
-        _ahead(job.logits, at, n)
+        _read_row(job.logits.kind, _place(job.logits, image, c, start), job.logits.voxel, n, x)
         if job.marked:
             keep = _floats(rows.keep + c * rows.keep_step)
             _silence(x, keep, n)
@@ -709,15 +700,39 @@ def _focus_row(p: Floats, t: Floats, gamma: Number, n: int, out: Floats) -> None
         for i in range(n):
             out[i] = _ZERO if p[i] == t[i] else _ONE
     else:
-        power = gamma - _ONE
         for i in range(n):
-            out[i] = _ZERO if p[i] == t[i] else exponential(power * logarithm(abs(p[i] - t[i])))
+            out[i] = _ZERO if p[i] == t[i] else power(abs(p[i] - t[i]), gamma - _ONE)
 
 
-@_part
+@_scalar
 def _entropy(t: Number) -> Number:
     """`t log t`, 0 at 0."""
     return _ZERO if t == _ZERO else t * logarithm(t)
+
+
+@_scalar
+def _entropy_of_softmax(x: Number, log_total: Number, t: Number) -> Number:
+    """`-t log p` of a class."""
+    # -inf times 0: a class that a network masks out costs nothing where the label does not have it
+    return _ZERO if t == _ZERO else (log_total - x) * t
+
+
+@_scalar
+def _entropy_of_sigmoid(x: Number, t: Number) -> Number:
+    """`-t log p - (1 - t) log(1 - p)`."""
+    return (_ZERO if x < _ZERO else x) - x * t + log_of_one_plus(exponential(-abs(x)))
+
+
+@_joined
+def _cross_entropy_row(job: Job, c: int, n: int, rows: Rows) -> None:
+    """That of a channel, where x is."""
+    x, t, log_total = _floats(rows.x + c * rows.step), _floats(rows.t + c * rows.step), _floats(rows.top)
+    if job.activation == SOFTMAX:
+        for i in range(n):
+            x[i] = _entropy_of_softmax(x[i], log_total[i], t[i])
+    else:
+        for i in range(n):
+            x[i] = _entropy_of_sigmoid(x[i], t[i])
 
 
 @_joined
@@ -725,6 +740,12 @@ def _pixel_sum(job: Job, c: int, n: int, rows: Rows) -> Number:
     term, weight, focus = _floats(rows.x + c * rows.step), _floats(rows.weight), _floats(rows.focus)
     p, t = _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
     total = _ZERO
+    if job.pixel == CROSS_ENTROPY and job.activation == SOFTMAX:
+        log_total = _floats(rows.top)
+        for i in range(n):
+            total = _plus(total, weight[i] * _entropy_of_softmax(term[i], log_total[i], t[i]))
+        return total
+    _cross_entropy_row(job, c, n, rows)
     if job.pixel == CROSS_ENTROPY:
         for i in range(n):
             total = _plus(total, weight[i] * term[i])
@@ -830,7 +851,7 @@ def _scale(row: Floats, factor: Number, n: int) -> None:
 @_joined
 def _through_softmax(job: Job, image: int, n: int, rows: Rows) -> None:
     """Where x is, leave the slope by the logits: p (U + sum v - sum p U) - v, with U the slope by p and v that by -log p."""
-    shared, weight, slope, focus = _floats(rows.top), _floats(rows.weight), _floats(rows.total), _floats(rows.focus)
+    shared, weight, slope, focus = _floats(rows.shared), _floats(rows.weight), _floats(rows.total), _floats(rows.focus)
     has_pixel = job.pixel != NO_PIXEL
     if has_pixel:
         _weigh_voxels(job, n, rows)
@@ -838,19 +859,22 @@ def _through_softmax(job: Job, image: int, n: int, rows: Rows) -> None:
     _fill(shared, _ZERO, n)
     for c in range(job.channels):
         x, p, t = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-        _slope_of_overlap(job, image, c, n, p, t, slope)
         if job.pixel == FOCAL:
+            _slope_of_overlap(job, image, c, n, p, t, slope)
+            _cross_entropy_row(job, c, n, rows)
             _focus_row(p, t, job.gamma, n, focus)
             _add_slope_of_focus(job.gamma, n, p, t, rows, x, slope)
             for i in range(n):
-                t[i] = t[i] * weight[i] * focus[i] * abs(p[i] - t[i])
-        elif has_pixel:
+                focus[i] = focus[i] * abs(p[i] - t[i])
             for i in range(n):
-                t[i] = t[i] * weight[i]
-        for i in range(n):
-            x[i] = slope[i]
+                t[i] = t[i] * focus[i]
+            for i in range(n):
+                x[i] = slope[i]
+        else:
+            _slope_of_overlap(job, image, c, n, p, t, x)
         if has_pixel:
             for i in range(n):
+                t[i] = t[i] * weight[i]
                 shared[i] = shared[i] + (t[i] - p[i] * x[i])
         else:
             for i in range(n):
@@ -876,6 +900,7 @@ def _through_sigmoid(job: Job, image: int, n: int, rows: Rows) -> None:
             _weigh_channel(job, c, n, rows)
             _scale(weight, _floats(job.upstream)[(PIXEL * job.images + image) * job.channels + c], n)
         if job.pixel == FOCAL:
+            _cross_entropy_row(job, c, n, rows)
             _focus_row(p, t, job.gamma, n, focus)
             _add_slope_of_focus(job.gamma, n, p, t, rows, x, slope)
             for i in range(n):
@@ -913,9 +938,10 @@ def run_range(job: Job, image: int, first: int, last: int, scratch: int, place: 
         image: which image.
         first: its first voxel.
         last: the voxel after the last.
-        scratch: address of `CHANNEL_ROWS * C + VOXEL_ROWS` rows of `job.width` float32.
+        scratch: address of `CHANNEL_ROWS * C + VOXEL_ROWS` rows of `job.width + ROW_GAP` float32.
         place: address of the sums, float64 `(9, C)`, which are added to; 0: the gradient is wanted.
     """
+    _widest_vectors()
     rows = _rows_in(job, scratch)
     for start in range(first, last, job.width):
         n = min(job.width, last - start)

@@ -6,9 +6,12 @@ threads does not change the result. Threads take tasks one by one, since another
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from threading import Lock
 
 import numpy as np
@@ -21,10 +24,9 @@ from monai_jdt.kernels.numba_blocks import Grid, Job
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 
-#: Numbers of a block in one row of each class: the dozen rows of a voxel stay in the first-level cache, or for many classes in
-#: the second.
-_BLOCK = 4096
-_LONGEST_ROW, _SHORTEST_ROW = 512, 128
+#: Voxels in a block, at most, and voxels times channels: the dozen rows of a few classes stay in a core's first-level cache, the
+#: rows of a hundred in its second.
+_LONGEST_ROW, _BLOCK = 256, 2**15
 #: Voxels times channels of a task, at least; a task costs some 20 microseconds to hand out.
 _TASK = 2**16
 #: Tasks of an image, at most: each has sums of its own.
@@ -89,6 +91,7 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         As the logits, in shape and dtype.
     """
     result = torch.empty_like(step.logits)
+    _ask_for_huge_pages(result)
     tasks = _tasks(step)
     job, tables = _job(step, upstream.to(torch.float32).contiguous(), result)
 
@@ -110,9 +113,7 @@ def _tasks(step: Step) -> list[tuple[int, int, int]]:
 
 
 def _width(channels: int) -> int:
-    longest = max(min(_BLOCK // channels, _LONGEST_ROW), _SHORTEST_ROW)
-    # a scratch of many classes is kept small
-    return max(min(longest, 2**15 // channels // 16 * 16), 16)
+    return max(min(_LONGEST_ROW, _BLOCK // channels // 16 * 16), 16)
 
 
 def _grid(tensor: torch.Tensor | None) -> Grid:
@@ -142,11 +143,12 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         everywhere = bool((weights > 0).any(1).all())
         rater_weights = table(weights, torch.float32)
         if reading.regions is not None:
-            pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
+            # class values are 32 bits wide in the loops: a label above is NaN, as one that is no class
             highest = 2**31 - 1
+            pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values if value <= highest]
         else:
             pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
-        members = table(torch.tensor(pairs).T, torch.int64)
+        members = table(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T, torch.int64)
 
     softmax = recipe.activation is Activation.SOFTMAX
     class_weight = torch.ones(2, channels)
@@ -197,6 +199,33 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
     return job, tables
 
 
+# -- memory -------------------------------------------------------------------------------------------------------------------
+
+#: Smaller tensors come from memory that was touched before.
+_LARGE = 2**23
+
+
+@lru_cache(maxsize=1)
+def _madvise() -> Callable[[int, int, int], int] | None:
+    """That of the C library, on Linux."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    function = getattr(ctypes.CDLL(None), "madvise", None)
+    if function is not None:
+        function.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+    return function
+
+
+def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
+    """For fresh memory, which otherwise comes in pages of 4 KiB: to get them one by one takes as long as to compute what they hold."""
+    size = tensor.numel() * tensor.element_size()
+    advise = _madvise()
+    if size >= _LARGE and advise is not None:
+        first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        # a refusal changes nothing
+        advise(first, (tensor.data_ptr() + size - first) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_HUGEPAGE)
+
+
 # -- threads ------------------------------------------------------------------------------------------------------------------
 
 _pool: ThreadPoolExecutor | None = None
@@ -238,7 +267,9 @@ def _share_out(tasks: int, run: Callable[[int, int], None], job: Job) -> None:
             yield number
 
     def work() -> None:
-        scratch = torch.empty((blocks.CHANNEL_ROWS * job.channels + blocks.VOXEL_ROWS) * job.width, dtype=torch.float32)
+        scratch = torch.empty(
+            (blocks.CHANNEL_ROWS * job.channels + blocks.VOXEL_ROWS) * (job.width + blocks.ROW_GAP), dtype=torch.float32
+        )
         for number in drawn():
             run(number, scratch.data_ptr())
 

@@ -180,7 +180,7 @@ def test_every_recipe(kernel, activation, form, examples):
 @pytest.mark.parametrize("channels", [1, 2, 5, 9, 17, 130])
 @pytest.mark.parametrize("voxels", [1, 63, 511, 513, 4095, 4097])
 def test_awkward_sizes(kernel, channels, voxels):
-    if channels * voxels > 2**18:
+    if channels * voxels > 2**16:
         voxels = 1025
     for form in ("dense", "index", "votes"):
         for activation in ACTIVATIONS:
@@ -191,3 +191,184 @@ def test_awkward_sizes(kernel, channels, voxels):
             pixel = None if activation is Activation.NONE else PixelRule(PixelTerm.CROSS_ENTROPY)
             class_weight = torch.full((channels,), 1.5) if pixel is not None else None
             agree(kernel, logits, label, recipe_of(activation, label_form, None, pixel), None, weights, class_weight, tolerance=3e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 50.0, 500.0])
+@pytest.mark.parametrize("activation", [Activation.SOFTMAX, Activation.SIGMOID], ids=lambda activation: activation.value)
+def test_saturated_logits(kernel, activation, factor):
+    for pixel, form in itertools.product(PIXELS, ("dense", "index")):
+        label, label_form, _, _ = label_of(form, 2, 4, (700,), activation, None)
+        agree(kernel, torch.randn(2, 4, 700) * factor, label, recipe_of(activation, label_form, None, pixel), tolerance=3e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda activation: activation.value)
+@pytest.mark.parametrize("norm", [1, 2])
+def test_ties_are_split(kernel, activation, norm):
+    logits = torch.zeros(2, 4, 300)
+    label = torch.full((2, 4, 300), 0.25 if activation is Activation.SOFTMAX else 0.5)
+    if activation is Activation.NONE:
+        logits = label.clone()
+    label[:, :, ::3] = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(1, 4, 1)
+    for pixel in PIXELS if activation is not Activation.NONE else [None]:
+        agree(kernel, logits, label, recipe_of(activation, LabelForm.DENSE, None, pixel, norm), judge=torch.float32)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("activation", [Activation.SOFTMAX, Activation.SIGMOID], ids=lambda activation: activation.value)
+def test_logits_that_are_no_numbers(kernel, activation, value):
+    logits = torch.randn(2, 3, 500)
+    logits[0, 1, 77] = value
+    for pixel in PIXELS:
+        for form in ("dense", "index"):
+            label, label_form, _, _ = label_of(form, 2, 3, (500,), activation, None)
+            if form == "dense" and value == -math.inf:
+                label[0, 1, 77] = 0
+            recipe = recipe_of(activation, label_form, None, pixel)
+            mine, gradient, _ = run(kernel, logits, label, recipe)
+            theirs, expected, _ = run(Backend.EAGER, logits, label, recipe)
+            for name in ("tp", "fp", "fn", "pixel"):
+                if getattr(mine, name) is not None:
+                    # an infinite logit makes a binary cross-entropy infinite or NaN, by the order of operations
+                    came, wanted = (torch.nan_to_num(getattr(sums, name), math.inf, math.inf, math.inf) for sums in (mine, theirs))
+                    close(came, wanted, 1e-5, name)
+            differs = gradient.isnan() != expected.isnan()
+            if activation is Activation.SIGMOID and math.isinf(value):
+                differs[0, 1, 77] = False
+            assert not differs.any()
+            # where such a voxel is ignored, it is as if it were another
+            mask = torch.ones(2, 1, 500, dtype=torch.bool)
+            mask[0, 0, 77] = False
+            agree(kernel, logits, label, recipe, mask)
+
+
+def test_class_masked_out_by_the_network_costs_nothing(kernel):
+    logits = torch.randn(1, 4, 300)
+    logits[:, 2] = -math.inf
+    label = torch.randint(0, 2, (1, 1, 300))
+    for pixel in PIXELS:
+        recipe = recipe_of(Activation.SOFTMAX, LabelForm.INDEX, None, pixel)
+        sums, gradient, _ = run(kernel, logits, label, recipe)
+        assert torch.isfinite(gradient).all()
+        assert all(torch.isfinite(part).all() for part in (sums.tp, sums.fp, sums.fn))
+        assert pixel is None or torch.isfinite(sums.pixel).all()
+
+
+def test_indices_out_of_range_are_nan_and_suspect(kernel):
+    for dtype in (torch.int64, torch.uint8, torch.float32):
+        label = torch.randint(0, 3, (2, 1, 400)).to(dtype)
+        label[1, 0, 5] = 3
+        for form, activation in itertools.product((LabelForm.INDEX, LabelForm.VOTES), (Activation.SOFTMAX, Activation.SIGMOID)):
+            recipe = recipe_of(activation, form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
+            sums, _, suspect = run(kernel, torch.randn(2, 3, 400), label, recipe)
+            assert torch.isfinite(sums.fn[0]).all()
+            assert sums.fn[1].isnan().all()
+            assert suspect.any()
+            mask = torch.ones(2, 1, 400, dtype=torch.bool)
+            mask[1, 0, 5] = False
+            agree(kernel, torch.randn(2, 3, 400), label, recipe, mask)
+    fractional = torch.full((1, 1, 50), 0.5)
+    _, _, suspect = run(kernel, torch.randn(1, 3, 50), fractional, recipe_of(Activation.SOFTMAX, LabelForm.INDEX, None))
+    assert suspect.any()
+
+
+@pytest.mark.parametrize(
+    ("value", "activation"),
+    [(1.01, Activation.SIGMOID), (-0.01, Activation.SIGMOID), (math.nan, Activation.SIGMOID), (0.9, Activation.SOFTMAX)],
+)
+def test_labels_that_a_check_refuses_are_suspect(kernel, value, activation):
+    label = torch.zeros(2, 2, 600)
+    label[:, 0] = 1
+    recipe = recipe_of(activation, LabelForm.DENSE, None)
+    assert not run(kernel, torch.randn(2, 2, 600), label, recipe)[2].any()
+    label[1, 0, 300] = value
+    assert run(kernel, torch.randn(2, 2, 600), label, recipe)[2].any()
+    mask = torch.ones(2, 1, 600, dtype=torch.bool)
+    mask[1, 0, 300] = False
+    assert not run(kernel, torch.randn(2, 2, 600), label, recipe, mask)[2].any()
+
+
+def test_predictions_out_of_range_are_suspect(kernel):
+    recipe = recipe_of(Activation.NONE, LabelForm.DENSE, None)
+    for value in (1.01, -0.01):
+        prob = torch.rand(1, 2, 300)
+        prob[0, 1, 299] = value
+        assert run(kernel, prob, torch.ones(1, 2, 300), recipe)[2].any()
+
+
+LABEL_DTYPES = {
+    "dense": (torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    "index": (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.int32),
+    "votes": (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+
+
+@pytest.mark.parametrize(("form", "dtype"), [(form, dtype) for form, dtypes in LABEL_DTYPES.items() for dtype in dtypes], ids=str)
+def test_labels_of_any_dtype(kernel, form, dtype):
+    label, label_form, _, _ = label_of(form, 2, 3, (350,), Activation.SIGMOID, None)
+    if form == "dense" and not dtype.is_floating_point:
+        label = label.round()
+    marker = None
+    if form != "dense" and dtype is not torch.bool:
+        marker = 100
+        label = torch.where(torch.rand(label.shape) < 0.2, marker, label)
+    recipe = recipe_of(Activation.SIGMOID, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY), ignore=marker)
+    agree(kernel, torch.randn(2, 3, 350), label.to(dtype), recipe)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda activation: activation.value)
+def test_halves(kernel, activation, dtype):
+    for pixel in PIXELS if activation is not Activation.NONE else [None]:
+        label, label_form, _, _ = label_of("dense", 2, 3, (700,), activation, None)
+        logits = torch.randn(2, 3, 700) * 4 if activation is not Activation.NONE else torch.rand(2, 3, 700)
+        agree(kernel, logits.to(dtype), label, recipe_of(activation, label_form, None, pixel))
+
+
+LAYOUTS = {
+    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+    "crop": lambda x: torch.nn.functional.pad(x, (1, 2), value=1)[..., 1:-2],
+    "transposed": lambda x: x.transpose(-1, -2).contiguous().transpose(-1, -2),
+    "every second": lambda x: torch.stack([x, x], -1).flatten(-2)[..., ::2],
+    "batch of one image": lambda x: x[:1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_layouts(kernel, layout, dtype):
+    n, c, space = 2, 3, (6, 7, 9)
+    arrange = LAYOUTS[layout]
+    logits = arrange(torch.randn(n, c, *space).to(dtype))
+    mask = arrange((torch.rand(n, 1, *space) < 0.7).to(torch.uint8)).to(torch.bool)
+    for form in ("dense", "index", "votes"):
+        label, label_form, _, _ = label_of(form, n, c, space, Activation.SOFTMAX, None)
+        recipe = recipe_of(Activation.SOFTMAX, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
+        agree(kernel, logits, arrange(label), recipe, mask)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 5), (2, 3, 0), (2, 3), (2, 3, 7), (2, 3, 4, 5), (1, 3, 2, 3, 4), (1, 3, 2, 3, 2, 2)], ids=str)
+def test_shapes(kernel, shape):
+    for form in ("dense", "index", "votes"):
+        label, label_form, _, _ = label_of(form, shape[0], shape[1], shape[2:], Activation.SOFTMAX, None)
+        recipe = recipe_of(Activation.SOFTMAX, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
+        if 0 in shape:
+            sums, gradient, suspect = run(kernel, torch.randn(shape), label, recipe)
+            assert all((part == 0).all() for part in (sums.tp, sums.fp, sums.fn, sums.counted, sums.pixel, suspect))
+            assert gradient.shape == shape
+        else:
+            agree(kernel, torch.randn(shape), label, recipe)
+
+
+def test_gradient_keeps_the_layout(kernel):
+    logits = torch.randn(2, 4, 6, 6, 6).to(memory_format=torch.channels_last_3d)
+    label = torch.randint(0, 4, (2, 1, 6, 6, 6))
+    _, gradient, _ = run(kernel, logits, label, recipe_of(Activation.SOFTMAX, LabelForm.INDEX, None))
+    assert gradient.stride() == logits.stride()
+
+
+def test_inputs_are_left_alone(kernel):
+    label = torch.rand(2, 3, 300)
+    logits, mask = torch.randn(2, 3, 300), torch.rand(2, 1, 300) < 0.5
+    before = [tensor.clone() for tensor in (logits, label, mask)]
+    run(kernel, logits, label, recipe_of(Activation.SIGMOID, LabelForm.DENSE, None, PIXELS[2], ignore=255), mask)
+    assert all(torch.equal(a, b) for a, b in zip(before, (logits, label, mask), strict=True))

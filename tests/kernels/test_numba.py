@@ -1,0 +1,221 @@
+"""What the numba kernel promises beyond parity: its numbers, its threads, its cache on disk, its memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from monai_jdt.definitions import Activation, LabelForm, LabelReading, VoxelRecipe
+from monai_jdt.kernels.operators import Step
+from monai_jdt.losses import JDTCELoss
+
+numba = pytest.importorskip("numba")
+blocks = pytest.importorskip("monai_jdt.kernels.numba_blocks")
+numba_loops = pytest.importorskip("monai_jdt.kernels.numba_loops")
+
+
+def over(function, result):
+    """A number function on arrays."""
+
+    @numba.njit
+    def each(values, out):
+        for i in range(len(values)):
+            out[i] = function(values[i])
+
+    def apply(values):
+        out = np.empty(len(values), result)
+        each(values, out)
+        return out
+
+    return apply
+
+
+def last_places(came: np.ndarray, exact: np.ndarray) -> float:
+    """The largest error in units of the last place of the exact value."""
+    return float((np.abs(came.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(np.float32))).max())
+
+
+def test_exponential():
+    exponential = over(blocks.exponential, np.float32)
+    x = np.concatenate([np.linspace(-87.3, 0, 2_000_001), -np.logspace(-40, 0, 100_000)]).astype(np.float32)
+    assert last_places(exponential(x), np.exp(x.astype(np.float64))) < 1.5
+    special = np.array([0, -0.0, -88, -1000, -np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(exponential(special), np.array([1, 1, 0, 0, 0, np.nan], np.float32))
+
+
+def test_logarithm():
+    logarithm = over(blocks.logarithm, np.float32)
+    bits = np.arange(1, 0x7F800000, 997, dtype=np.uint32)
+    x = np.concatenate([bits.view(np.float32), np.linspace(0.5, 2, 1_000_001).astype(np.float32)])
+    x = x[x != 1]
+    assert last_places(logarithm(x), np.log(x.astype(np.float64))) < 1.5
+    special = np.array([1, 0, -0.0, np.inf, -1, np.nan, -np.inf], np.float32)
+    np.testing.assert_array_equal(logarithm(special), np.array([0, -np.inf, -np.inf, np.inf, np.nan, np.nan, np.nan], np.float32))
+
+
+def test_log_of_one_plus():
+    function = over(blocks.log_of_one_plus, np.float32)
+    x = np.concatenate([np.logspace(-37, 0, 500_001), np.linspace(0, 1, 500_001)]).astype(np.float32)
+    x = x[x > 0]
+    assert last_places(function(x), np.log1p(x.astype(np.float64))) < 3
+    np.testing.assert_array_equal(function(np.array([0, np.nan], np.float32)), np.array([0, np.nan], np.float32))
+
+
+def test_power():
+    for exponent in (0.25, 1.0, 1.5, 3.0):
+        e = np.float32(exponent)
+        each = over(numba.njit(lambda x, e=e: blocks.power(x, e)), np.float32)
+        x = np.logspace(-6, 2, 100_001).astype(np.float32)
+        np.testing.assert_allclose(each(x), x.astype(np.float64) ** exponent, rtol=5e-6)
+
+
+def test_float16():
+    every = np.arange(2**16, dtype=np.uint16)
+    widened = over(blocks.from_float16, np.float32)(every)
+    np.testing.assert_array_equal(widened, every.view(np.float16).astype(np.float32))
+    bits = np.random.default_rng(0).integers(0, 2**32, 2_000_000, dtype=np.uint32)
+    near_ties = (widened.view(np.uint32)[:, None] + np.array([0xFFF, 0x1000, 0x1001, 0x2000], np.uint32)).ravel()
+    values = np.concatenate([bits, near_ties]).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = values.astype(np.float16)
+    np.testing.assert_array_equal(over(blocks.to_float16, np.uint16)(values).view(np.float16), expected)
+
+
+def test_bfloat16():
+    every = np.arange(2**16, dtype=np.uint16)
+    widened = over(blocks.from_bfloat16, np.float32)(every)
+    expected = torch.from_numpy(every.view(np.int16)).view(torch.bfloat16).float().numpy()
+    np.testing.assert_array_equal(widened, expected)
+    bits = np.random.default_rng(0).integers(0, 2**32, 2_000_000, dtype=np.uint32)
+    values = np.concatenate([bits, bits & 0xFFFF8000]).astype(np.uint32).view(np.float32)
+    came = torch.from_numpy(over(blocks.to_bfloat16, np.uint16)(values).view(np.int16)).view(torch.bfloat16).float().numpy()
+    np.testing.assert_array_equal(came, torch.from_numpy(values).to(torch.bfloat16).float().numpy())
+
+
+def pair(seed: int = 0, size: int = 40):
+    """Logits and a label, made once: torch's softmax may round by the number of threads."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, 3, size, size, size)
+    return torch.randn(shape, generator=generator), torch.softmax(torch.randn(shape, generator=generator), 1)
+
+
+def step(logits, label):
+    logits = logits.detach().requires_grad_()
+    loss = JDTCELoss(softmax=True, backend="numba")(logits, label)
+    loss.backward()
+    return loss.detach(), logits.grad
+
+
+def test_number_of_threads_changes_nothing():
+    data, results = pair(), []
+    for threads in (1, 2, 3, 8):
+        torch.set_num_threads(threads)
+        results.append(step(*data))
+    for loss, gradient in results[1:]:
+        assert torch.equal(loss, results[0][0])
+        assert torch.equal(gradient, results[0][1])
+
+
+def test_several_callers_at_once():
+    data = [pair(seed) for seed in range(4)]
+    expected = [step(*each) for each in data]
+    came: dict[int, tuple] = {}
+    callers = [threading.Thread(target=lambda seed=seed: came.update({seed: step(*data[seed])})) for seed in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for seed, (loss, gradient) in enumerate(expected):
+        assert torch.equal(came[seed][0], loss)
+        assert torch.equal(came[seed][1], gradient)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_child_has_threads_of_its_own():
+    torch.set_num_threads(2)
+    # the kernel alone: OpenMP, which torch's own operations may use, does not survive a fork
+    logits, label = torch.randn(2, 3, 40000), torch.randint(0, 3, (2, 1, 40000))
+    reading = LabelReading(form=LabelForm.INDEX)
+    whole = Step(logits, label, VoxelRecipe(activation=Activation.SOFTMAX, label=reading), None, None, None)
+    expected = numba_loops.numba_sums(whole)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(60)
+            code = 0 if torch.equal(numba_loops.numba_sums(whole), expected) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+CHILD = """
+import torch
+from monai_jdt.losses import JDTCELoss
+from monai_jdt.kernels import numba_blocks
+x = torch.randn(1, 3, 40, requires_grad=True)
+JDTCELoss(sigmoid=True, backend="numba")(x, torch.rand(1, 3, 40)).backward()
+print(len(numba_blocks.run_range.stats.cache_hits), len(numba_blocks.run_range.stats.cache_misses))
+"""
+
+
+def child(**environment):
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_second_process_needs_no_compiler():
+    step(*pair(size=8))  # on disk from here on
+    assert child() == ["1", "0"]
+
+
+def test_without_a_folder_it_is_compiled_in_memory(monkeypatch):
+    def without_folder(*functions, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(*functions, **options)
+
+    monkeypatch.setattr(blocks, "njit", without_folder)
+    assert blocks._on_disk(lambda x: x + 1)(1) == 2
+
+
+MEMORY = """
+import resource, torch
+from monai_jdt.losses import JDTCELoss
+x = torch.randn(1, 4, 8, 8, 8, requires_grad=True)
+t = torch.softmax(torch.randn(1, 4, 8, 8, 8), 1)
+loss = JDTCELoss(softmax=True, backend="numba")
+loss(x, t).backward()
+x = torch.randn(2, 4, 160, 160, 160, requires_grad=True)
+t = torch.empty(x.shape)
+torch.softmax(x.detach(), 1, out=t)
+size = x.numel() * 4 / 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+loss(x, t).backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / size)
+"""
+
+
+@pytest.mark.long
+def test_memory_is_the_gradient():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0.9 < float(done.stdout) < 1.05
+
+
+def test_what_only_eager_has_is_said():
+    x = torch.randn(1, 3, 40, requires_grad=True)
+    loss = JDTCELoss(sigmoid=True, backend="numba")
+    (gradient,) = torch.autograd.grad(loss(x, torch.rand(1, 3, 40)), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend='eager'"):
+        gradient.sum().backward()
+    with pytest.raises((RuntimeError, ValueError), match="eager"):
+        torch.vmap(loss)(torch.randn(2, 1, 3, 40), torch.rand(2, 1, 3, 40))
