@@ -47,6 +47,8 @@ _PROGRAMS = 2048
 _VOXELS = 512
 #: Columns and rows that the second kernel holds at once.
 _COLUMNS, _PARTS = 32, 64
+#: A multiplication and an addition may round once. Said, since Triton 3.10 has another default.
+_FUSED = {"enable_fp_fusion": True}
 
 _TP: tl.constexpr = tl.constexpr(int(Row.TP))
 _FP: tl.constexpr = tl.constexpr(int(Row.FP))
@@ -78,7 +80,7 @@ def triton_sums(step: Step) -> torch.Tensor:
     columns = rows.numel()
     with _on(step.logits.device):
         sums_kernel[(n * parts,)](partial=partial, threshold=step.recipe.threshold, FOLD=_fold_of(step.logits), **arguments, **launch)
-        total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, num_warps=4)
+        total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, **_FUSED)
     return rows
 
 
@@ -183,8 +185,7 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
         "ALPHA": None if focal is None else focal.focal_alpha,
         "WEIGHTED": step.class_weight is not None,
     }
-    # said here, since the default of Triton 3.10 is another
-    return arguments, {"num_warps": warps, "enable_fp_fusion": True}, parts
+    return arguments, {"num_warps": warps, **_FUSED}, parts
 
 
 def _loadable(label: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,6 @@ import triton.language as tl
 
 #: Channels to a word of the regions' table: the bits of an int32 without its sign.
 WORD_BITS: tl.constexpr = tl.constexpr(31)
-_NAN: tl.constexpr = tl.constexpr(float("nan"))
 
 
 @triton.jit
@@ -87,7 +86,7 @@ def voxel_block(
             counted = counted & (value != MARKER)
         member, legal = _class_members(value, channel, C, REGION_COUNT, REGION_VALUES, REGION_BITS)
         # a class that is none is NaN, never another class, so that the loss shows it without a wait for the device
-        raw = tl.where(legal, member.to(tl.float32), _NAN)
+        raw = tl.where(legal, member.to(tl.float32), float("nan"))
     else:
         share = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)
         total = tl.zeros((1, BLOCK_V), tl.float32)
@@ -106,7 +105,7 @@ def voxel_block(
         counted = counted & (total > 0)
         # rounded as IEEE says: raters that agree give exactly 1, and x log x of 1 - t must not see a negative number
         raw = tl.div_rn(share, tl.zeros((BLOCK_C, BLOCK_V), tl.float32) + tl.where(total > 0, total, 1.0))
-        raw = tl.where(wrong, _NAN, raw)
+        raw = tl.where(wrong, float("nan"), raw)
 
     if MASK != "none":
         mask_at = mask + (n * mask_n + start * mask_v) + voxel_64 * mask_v

@@ -453,13 +453,16 @@ def compile_for(capabilities: list[str], tmp_path: Path) -> list[str]:
 
 
 def test_a_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
-    assert len(compile_for(["90", "softmax, soft CE:"], tmp_path)) == 2
+    assert len(compile_for(["90", "softmax alone"], tmp_path)) == 3
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("capability", ["80", "90"])
 def test_the_kernels_compile_for_a_gpu(capability: str, tmp_path: Path) -> None:
-    assert len(compile_for([capability], tmp_path)) > 30
+    lines = compile_for([capability], tmp_path)
+    assert len(lines) == 3 * 17
+    # registers that do not fit slow a kernel down; with more channels than these they are known not to
+    assert all("stack   0" in line or "C=1024" in line or "KL" in line for line in lines)
 
 
 @pytest.mark.long
