@@ -45,8 +45,8 @@ _GROUP = 16
 _PROGRAMS = 2048
 #: Voxels of a program, if there are as many: its sums (36 bytes a channel) are then below 0.04 of its float16 logits.
 _VOXELS = 512
-#: Columns and rows that the second kernel holds at once.
-_COLUMNS, _PARTS = 32, 64
+#: Columns and rows that the second kernel holds at once: there are few columns, so it is the rows that must be read side by side.
+_COLUMNS, _PARTS = 8, 256
 #: A multiplication and an addition may round once. Said, since Triton 3.10 has another default.
 _FUSED = {"enable_fp_fusion": True}
 

@@ -52,17 +52,22 @@ CASES: dict[str, tuple[Any, ...]] = {
     "sigmoid, BCE, C=1": (SINGLE, 1, 4096, torch.bool, 1, VoxelRecipe(SIGMOID, pixel=CE), 0, True),
     "sigmoid, focal, C=3, half": (HALF, 3, 4096, SINGLE, 3, VoxelRecipe(SIGMOID, pixel=FOCAL), 0, False),
     "sigmoid, KL": (SINGLE, 2, 4095, torch.float64, 2, VoxelRecipe(SIGMOID, pixel=KL), 0, False),
+    "one voxel": (SINGLE, 3, 1, SINGLE, 3, VoxelRecipe(SOFTMAX, pixel=CE), 1, False),
+    "one program": (SINGLE, 3, 63, torch.uint8, 3, OF_VOTES, 1, False),
+    "more than 2**31 voxels": (SINGLE, 2, 2**31 + 64, torch.uint8, 1, INDICES, 1, True),
     "probabilities, norm 2": (SINGLE, 4, 4096, SINGLE, 4, VoxelRecipe(NONE, norm=2), 1, False),
 }  # fmt: skip
 
 
 def step_of(case: tuple[Any, ...]) -> Step:
     dtype, channels, voxels, label_dtype, label_channels, recipe, mask_channels, weighted = case
+    # of tensors on this device the launcher asks nothing but what they are
+    device = "meta" if voxels > 2**31 else "cpu"
     return Step(
-        torch.zeros(2, channels, voxels, dtype=dtype),
-        torch.zeros(2, label_channels, voxels, dtype=label_dtype),
+        torch.zeros(2, channels, voxels, dtype=dtype, device=device),
+        torch.zeros(2, label_channels, voxels, dtype=label_dtype, device=device),
         recipe,
-        torch.ones(2, mask_channels, voxels, dtype=torch.bool) if mask_channels else None,
+        torch.ones(2, mask_channels, voxels, dtype=torch.bool, device=device) if mask_channels else None,
         torch.ones(2, label_channels) if recipe.label.form is VOTES else None,
         torch.ones(channels) if weighted else None,
     )

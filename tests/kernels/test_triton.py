@@ -460,7 +460,7 @@ def test_a_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("capability", ["80", "90"])
 def test_the_kernels_compile_for_a_gpu(capability: str, tmp_path: Path) -> None:
     lines = compile_for([capability], tmp_path)
-    assert len(lines) == 3 * 17
+    assert len(lines) == 3 * 20
     # registers that do not fit slow a kernel down; with more channels than these they are known not to
     assert all("stack   0" in line or "C=1024" in line or "KL" in line for line in lines)
 
