@@ -124,24 +124,29 @@ class Rows(NamedTuple):
     keep_step: int
 
 
+#: NaN and the order of operations are kept; a product and a sum may be one instruction.
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+#: No Python calls these: what a call needs would be a quarter of the time to compile.
+_UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 def _on_disk(function: Callable) -> Any:
     """Compiled at its first call; from disk, where a folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
-        return njit(**options)(function)
+        return njit(**_OPTIONS)(function)
 
 
 #: Compiled as a part of what calls it. numba compiles any other function by itself too, with all that it calls.
-_joined = njit(fastmath={"contract"}, error_model="numpy", nogil=True, inline="always")
+_joined = njit(inline="always", **_OPTIONS)
 #: Written in LLVM's language; Any, since its type has one argument more than a call.
 _llvm: Any = intrinsic
-_part = njit(fastmath={"contract"}, error_model="numpy", nogil=True)
+_part = njit(**_OPTIONS, **_UNWRAPPED)
 #: Of single numbers: a call that LLVM does not inline would keep a loop from becoming vector instructions.
-_scalar = njit(fastmath={"contract"}, error_model="numpy", nogil=True, forceinline=True)
+_scalar = njit(forceinline=True, **_OPTIONS, **_UNWRAPPED)
 #: Without fused products, so that it rounds as the definition does: where a tie p = t depends on it.
-_rounded_part = njit(error_model="numpy", nogil=True)
+_rounded_part = njit(nogil=True, error_model="numpy", **_UNWRAPPED)
 
 _ZERO, _HALF, _ONE, _TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
 _NAN = np.float32(np.nan)
