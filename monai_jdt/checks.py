@@ -135,27 +135,36 @@ def check_target(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe)
     """
     n, channels, *space = logits.shape
     form = recipe.label.form
-    hint = ""
     if form is LabelForm.DENSE:
         fits = label.shape == logits.shape
+    elif form is LabelForm.INDEX:
+        fits = list(label.shape) == [n, 1, *space]
+    else:
+        fits = label.ndim == logits.ndim and label.shape[0] == n and list(label.shape[2:]) == space and label.shape[1] > 0
+    if not fits:
+        raise ValueError(_target_misfit(logits, label, form))
+    _expect_device("target", label, logits.device)
+
+
+def _target_misfit(logits: torch.Tensor, label: torch.Tensor, form: LabelForm) -> str:
+    """Made only where it is needed: a compiled loss cannot write down sizes that vary."""
+    n, channels, *space = logits.shape
+    hint = ""
+    if form is LabelForm.DENSE:
         expected = f"{_shape(logits)}, the shape of input"
         if label.ndim == logits.ndim and label.shape[1] == 1 and label.shape[0] == n and list(label.shape[2:]) == space:
             hint = "; for a map of class indices pass to_onehot_y=True (or regions=...)"
         elif label.ndim == logits.ndim - 1 and list(label.shape) == [n, *space]:
             hint = "; add the channel dimension with target[:, None]" + (" and pass to_onehot_y=True" if channels > 1 else "")
     elif form is LabelForm.INDEX:
-        fits = list(label.shape) == [n, 1, *space]
         expected = f"{(n, 1, *space)}, class indices"
         if label.shape == logits.shape:
             hint = "; the target looks one-hot or soft: leave to_onehot_y and regions out"
         elif list(label.shape) == [n, *space]:
             hint = "; add the channel dimension with target[:, None]"
     else:
-        fits = label.ndim == logits.ndim and label.shape[0] == n and list(label.shape[2:]) == space and label.shape[1] > 0
         expected = f"{(n, 'R', *space)}, one map of label values for each of R >= 1 raters"
-    if not fits:
-        raise ValueError(f"target: expected shape {expected}, came {_shape(label)}{hint}")
-    _expect_device("target", label, logits.device)
+    return f"target: expected shape {expected}, came {_shape(label)}{hint}"
 
 
 def check_teacher(logits: torch.Tensor, teacher_logits: torch.Tensor) -> None:

@@ -88,7 +88,7 @@ def fast_voxel_sums(
     if reading.form is LabelForm.VOTES:
         rater_weights = relative_weights(rater_weights, label, dtype)
     # without a pixel term, weights are for what comes after the sums
-    class_weight = None if class_weight is None or pixel is None else class_weight.to(dtype).expand(logits.shape[1])
+    class_weight = None if class_weight is None or pixel is None else class_weight.to(logits.device, dtype).expand(logits.shape[1])
     rows = _voxel_sums(
         _flat(logits),
         _flat(label),

@@ -247,3 +247,15 @@ def test_importing_the_package_imports_no_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("options", [{}, {"to_onehot_y": True}, {"votes": True}], ids=["dense", "index", "votes"])
+@pytest.mark.parametrize("backend", ["eager", "chunked"])
+def test_a_full_graph_takes_shapes_that_change(options: dict, backend: str) -> None:
+    torch._dynamo.reset()
+    loss = JDTCELoss(softmax=True, backend=backend, **options)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for side in (6, 5, 7):
+        logits, label = tensors(side)
+        target = label.argmax(1, keepdim=True) if options else label
+        assert float(compiled(logits, target).detach()) == pytest.approx(float(loss(logits, target).detach()), rel=1e-6)
