@@ -1,18 +1,15 @@
 """The numba kernel seen from torch: a step as plain numbers, and its voxels shared out among threads.
 
 Tasks depend on the tensors' shape only, and each has its own sums, which are added in the order of the tasks: the number of
-threads does not change the result. Threads take tasks one by one, since another program may hold one of them up.
+threads does not change the result.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from threading import Lock
 
 import numpy as np
 import torch
@@ -23,6 +20,7 @@ from monai_jdt.kernels import numba_blocks as blocks
 from monai_jdt.kernels.numba_blocks import Grid, Job
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
+from monai_jdt.kernels.threads import share_out
 
 #: Voxels in a block, at most, and voxels times channels: the dozen rows of a few classes stay in a core's first-level cache, the
 #: rows of a hundred in its second.
@@ -67,10 +65,12 @@ def numba_sums(step: Step) -> torch.Tensor:
     sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64)
     stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
 
-    def run(number: int, scratch: int) -> None:
-        blocks.run_range(job, *tasks[number], scratch, first_sums + number * stride)
+    def work(numbers: Iterator[int]) -> None:
+        scratch = _scratch(job)
+        for number in numbers:
+            blocks.run_range(job, *tasks[number], scratch.data_ptr(), first_sums + number * stride)
 
-    _share_out(len(tasks), run, job)
+    share_out(len(tasks), work)
     del tables
     rows = torch.zeros((len(Row), images, channels), dtype=torch.float64)
     for number, (image, _, _) in enumerate(tasks):
@@ -95,10 +95,12 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     tasks = _tasks(step)
     job, tables = _job(step, upstream.to(torch.float32).contiguous(), result)
 
-    def run(number: int, scratch: int) -> None:
-        blocks.run_range(job, *tasks[number], scratch, 0)
+    def work(numbers: Iterator[int]) -> None:
+        scratch = _scratch(job)
+        for number in numbers:
+            blocks.run_range(job, *tasks[number], scratch.data_ptr(), 0)
 
-    _share_out(len(tasks), run, job)
+    share_out(len(tasks), work)
     del tables
     return result
 
@@ -199,6 +201,12 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
     return job, tables
 
 
+def _scratch(job: Job) -> torch.Tensor:
+    """What one thread works in."""
+    rows = blocks.CHANNEL_ROWS * job.channels + blocks.VOXEL_ROWS
+    return torch.empty(rows * (job.width + blocks.ROW_GAP), dtype=torch.float32)
+
+
 # -- memory -------------------------------------------------------------------------------------------------------------------
 
 #: Smaller tensors come from memory that was touched before.
@@ -224,59 +232,3 @@ def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
         first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         # a refusal changes nothing
         advise(first, (tensor.data_ptr() + size - first) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_HUGEPAGE)
-
-
-# -- threads ------------------------------------------------------------------------------------------------------------------
-
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
-_pool_lock = Lock()
-
-
-def _forget_pool() -> None:
-    """In a forked child, which has the parent's pool but none of its threads."""
-    global _pool, _pool_size, _pool_lock
-    _pool, _pool_size, _pool_lock = None, 0, Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def _helpers(wanted: int) -> ThreadPoolExecutor:
-    """The threads besides the caller's."""
-    global _pool, _pool_size
-    with _pool_lock:
-        if _pool is None or _pool_size < wanted:
-            # the old one's threads end when nobody holds it any more
-            _pool, _pool_size = ThreadPoolExecutor(wanted, "monai_jdt"), wanted
-        return _pool
-
-
-def _share_out(tasks: int, run: Callable[[int, int], None], job: Job) -> None:
-    """Run each task once, `run(number, address of its scratch)`, on as many threads as torch has; the caller's is one."""
-    numbers = iter(range(tasks))
-    lock = Lock()
-
-    def drawn() -> Iterator[int]:
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            yield number
-
-    def work() -> None:
-        scratch = torch.empty(
-            (blocks.CHANNEL_ROWS * job.channels + blocks.VOXEL_ROWS) * (job.width + blocks.ROW_GAP), dtype=torch.float32
-        )
-        for number in drawn():
-            run(number, scratch.data_ptr())
-
-    helpers = min(torch.get_num_threads(), tasks) - 1
-    others = [_helpers(helpers).submit(work) for _ in range(helpers)] if helpers > 0 else []
-    work()
-    for other in others:
-        # one that waits behind another caller's work has nothing left to do
-        if not other.cancel():
-            other.result()
