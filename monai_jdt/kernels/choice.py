@@ -14,8 +14,8 @@ from monai_jdt.definitions import Activation, Backend, VoxelRecipe
 
 logger = logging.getLogger(__name__)
 
-#: Below this many logits the eager kernel is as fast as any, and needs no compiler.
-SMALL = 2**15
+#: Below this many logits a step of the eager kernel takes a few milliseconds: not worth a compiler.
+SMALL = 2**18
 
 _HAS_NUMBA = find_spec("numba") is not None
 _HAS_TRITON = find_spec("triton") is not None

@@ -7,9 +7,13 @@ threads does not change the result.
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
+import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from glob import escape as glob_escape
+from glob import glob
 
 import numpy as np
 import torch
@@ -21,6 +25,8 @@ from monai_jdt.kernels.numba_blocks import Grid, Job
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 from monai_jdt.kernels.threads import share_out
+
+logger = logging.getLogger(__name__)
 
 #: Voxels in a block, at most, and voxels times channels: the dozen rows of a few classes stay in a core's first-level cache, the
 #: rows of a hundred in its second.
@@ -59,6 +65,7 @@ def numba_sums(step: Step) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
+    _announce_compilation()
     images, channels, _ = step.logits.shape
     tasks = _tasks(step)
     job, tables = _job(step)
@@ -199,6 +206,14 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         off=np.float32(0.99 * SUM_TOLERANCE),
     )
     return job, tables
+
+
+@lru_cache(maxsize=1)
+def _announce_compilation() -> None:
+    """Once in a process, if numba has nothing on disk."""
+    folder = blocks.run_range.stats.cache_path
+    if folder is None or not glob(os.path.join(glob_escape(folder), "numba_blocks.run_range-*.nbi")):
+        logger.info("numba compiles the losses' kernel: a quarter of a minute, once on this machine")
 
 
 def _scratch(job: Job) -> torch.Tensor:

@@ -43,7 +43,7 @@ def test_auto_takes_eager_for_small_inputs_and_a_fast_kernel_for_large_ones() ->
     assert loss.backend_used is None
     loss(*tensors())
     assert loss.backend_used == "eager"
-    loss(*tensors(32))
+    loss(*tensors(36))
     assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
 
 
@@ -51,16 +51,16 @@ def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch, caplog
     monkeypatch.setattr(choice, "_HAS_NUMBA", False)
     choice._say_once.cache_clear()
     with caplog.at_level("INFO"):
-        assert choose_kernel(Backend.AUTO, *tensors(32), SOFTMAX) is Backend.CHUNKED
-        assert choose_kernel(Backend.AUTO, *tensors(32), SOFTMAX) is Backend.CHUNKED
+        assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
+        assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
     (line,) = caplog.messages
     assert "numba: numba is not installed (pip install 'monai-jdt[cpu]')" in line
     with pytest.raises(ValueError, match=r"came 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\); fix"):
-        choose_kernel(Backend.NUMBA, *tensors(32), SOFTMAX)
+        choose_kernel(Backend.NUMBA, *tensors(36), SOFTMAX)
 
 
 def test_auto_takes_chunks_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, label = tensors(32)
+    logits, label = tensors(36)
     assert choose_kernel(Backend.AUTO, logits.double(), label, SOFTMAX) is Backend.CHUNKED
 
 
@@ -94,7 +94,7 @@ def test_every_loss_hands_the_backend_on() -> None:
 
 
 def test_meta_tensors_of_monai_run_on_a_fast_kernel() -> None:
-    logits, label = tensors(32)
+    logits, label = tensors(36)
     loss = JDTCELoss(softmax=True)
     value = loss(MetaTensor(logits.detach()), MetaTensor(label))
     assert loss.backend_used in ("numba", "chunked")
@@ -112,7 +112,7 @@ def test_second_derivatives_and_vmap_name_the_eager_kernel(kernel: Backend) -> N
         torch.func.vmap(loss)(logits.detach()[None], label[None])
 
 
-@pytest.mark.parametrize("side", [6, 32])
+@pytest.mark.parametrize("side", [6, 36])
 def test_auto_is_eager_where_torch_must_see_through(side: int) -> None:
     logits, label = tensors(side)
     loss = JDTCELoss(softmax=True)
@@ -145,7 +145,7 @@ def test_a_named_kernel_stays_in_a_full_graph(kernel: Backend) -> None:
 
 
 def test_a_compiled_loss_on_a_cpu_is_eager() -> None:
-    logits, label = tensors(32)
+    logits, label = tensors(36)
     loss = JDTCELoss(softmax=True)
     torch._dynamo.reset()
     torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, label)

@@ -219,3 +219,18 @@ def test_what_only_eager_has_is_said():
         gradient.sum().backward()
     with pytest.raises((RuntimeError, ValueError), match="eager"):
         torch.vmap(loss)(torch.randn(2, 1, 3, 40), torch.rand(2, 1, 3, 40))
+
+
+def test_a_first_compilation_is_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    loss = JDTCELoss(softmax=True, backend="numba")
+    logits, label = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
+    loss(logits, label)  # now it is on disk
+    with caplog.at_level("INFO"):
+        numba_loops._announce_compilation.cache_clear()
+        loss(logits, label)
+        assert not caplog.messages
+        monkeypatch.setattr(numba_loops, "glob", lambda pattern: [])
+        numba_loops._announce_compilation.cache_clear()
+        loss(logits, label)
+    (line,) = caplog.messages
+    assert line.startswith("numba compiles the losses' kernel")
