@@ -133,7 +133,7 @@ def check_target(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe)
     Raises:
         ValueError: a shape or device that does not fit; the message says which and how to mend it.
     """
-    n, channels, *space = logits.shape
+    n, _, *space = logits.shape
     form = recipe.label.form
     if form is LabelForm.DENSE:
         fits = label.shape == logits.shape

@@ -113,7 +113,7 @@ def checked_sums(
     if input.shape[1] - voxels.first_channel == 1:
         # As in MONAI: a single class has no other to be weighed against.
         overlap_weight = None
-    kernel = choose_kernel(backend, input, target, voxels)
+    kernel = choose_kernel(backend, input, target, voxels, mask, rater_weights, weight)
     if kernel is Backend.EAGER:
         check_label_values(input, target, mask, rater_weights, voxels)
         return eager_voxel_sums(input, target, voxels, mask, rater_weights, weight), overlap_weight

@@ -11,6 +11,7 @@ import torch
 from torch.autograd import forward_ad
 
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
+from monai_jdt.kernels.operators import import_failure
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,9 @@ _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_CHANNELS = 1024
 
 
-def choose_kernel(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> Backend:
+def choose_kernel(
+    backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *others: torch.Tensor | None
+) -> Backend:
     """The kernel that a step runs on.
 
     `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `chunked`; and `eager` for small inputs, on other
@@ -39,6 +42,7 @@ def choose_kernel(backend: Backend, logits: torch.Tensor, label: torch.Tensor, r
         logits: `(N, C, *S)`.
         label: the label.
         recipe: what to sum.
+        others: mask, weights and whatever else takes part.
 
     Returns:
         Any but `Backend.AUTO`.
@@ -47,14 +51,16 @@ def choose_kernel(backend: Backend, logits: torch.Tensor, label: torch.Tensor, r
         ValueError: the named kernel cannot run here; the message says why.
     """
     if backend is Backend.AUTO:
-        return _automatic(logits, label, recipe)
-    reason = refusal(backend, logits, label, recipe)
+        return _automatic(logits, label, recipe, *others)
+    reason = refusal(backend, logits, label, recipe, *others)
     if reason is not None:
         raise ValueError(f"backend: expected one that can run here, came {backend.value!r}: {reason}; fix: backend='auto'")
     return backend
 
 
-def refusal(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> str | None:
+def refusal(
+    backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *others: torch.Tensor | None
+) -> str | None:
     """Why a kernel cannot run; None if it can.
 
     Args:
@@ -62,12 +68,13 @@ def refusal(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe:
         logits: `(N, C, *S)`.
         label: the label.
         recipe: what to sum.
+        others: mask, weights and whatever else takes part.
     """
     if backend is Backend.EAGER:
         return None
     if recipe.activation is Activation.OTHER:
         return "other_act is Python code, which only the eager kernel calls"
-    if torch.compiler.is_exporting() or not (_is_real(logits) and _is_real(label)):
+    if torch.compiler.is_exporting() or not all(_is_real(tensor) for tensor in (logits, label, *others)):
         return "export, meta and fake tensors, functorch transforms and forward-mode derivatives need the eager kernel"
     device = logits.device.type
     if backend is Backend.CHUNKED and device != "cpu":
@@ -88,10 +95,12 @@ def refusal(backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe:
             return f"its kernels compute in float32, and input is {logits.dtype}"
         if logits.shape[1] > TRITON_CHANNELS:
             return f"its kernels take at most {TRITON_CHANNELS} channels, and input has {logits.shape[1]}"
-    return None
+    # a compiler that is installed may still be broken; under torch.compile nothing can be imported
+    failure = "" if torch.compiler.is_compiling() else import_failure(backend)
+    return f"it cannot be imported ({failure})" if failure else None
 
 
-def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> Backend:
+def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *others: torch.Tensor | None) -> Backend:
     device = logits.device.type
     if device == "cuda":
         wanted: tuple[Backend, ...] = (Backend.TRITON,)
@@ -100,7 +109,7 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -
     else:
         return Backend.EAGER
     for kernel in wanted:
-        reason = refusal(kernel, logits, label, recipe)
+        reason = refusal(kernel, logits, label, recipe, *others)
         if reason is None:
             return kernel
         if not torch.compiler.is_compiling():
@@ -114,10 +123,12 @@ def _say_once(kernel: Backend, reason: str) -> None:
     logger.info("the losses do not run on their fastest kernel here, %s: %s", kernel.value, reason)
 
 
-def _is_real(tensor: torch.Tensor) -> bool:
-    """A tensor with values of its own, seen by nobody but autograd."""
-    if torch.compiler.is_compiling():
+def _is_real(tensor: torch.Tensor | None) -> bool:
+    """A tensor with values of its own, seen by nobody but autograd (or none)."""
+    if tensor is None or torch.compiler.is_compiling():
         return True
+    if hasattr(tensor, "as_tensor"):  # MONAI's MetaTensor
+        tensor = tensor.as_tensor()
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor) and forward_ad._current_level < 0

@@ -26,7 +26,7 @@ from monai_jdt.kernels.threads import share_out
 #: Logits in a chunk.
 _LARGEST = 2**17
 #: Below it, the time goes into calling operations.
-_SMALLEST = 2**14
+_SMALLEST = 2**13
 #: A chunk's share of all logits: its temporaries, about ten, stay below a tenth of them.
 _SHARE = 1 / 128
 
@@ -155,6 +155,9 @@ class _Scratch:
 def _chunks(step: Step) -> Iterator[tuple[slice, slice]]:
     """Ranges of images and of voxels: several whole images, or a part of one."""
     n, channels, voxels = step.logits.shape
+    if step.recipe.label.form is not LabelForm.DENSE:
+        # class values are widened to 64 bits, those of all raters at once
+        channels = max(channels, 2 * step.label.shape[1])
     size = int(min(max(step.logits.numel() * _SHARE, _SMALLEST), _LARGEST))
     images_at_once = max(size // max(channels * voxels, 1), 1)
     voxels_at_once = max(size // channels, 1)

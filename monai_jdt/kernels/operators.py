@@ -83,6 +83,9 @@ def fast_voxel_sums(
         RuntimeError: under vmap, and in a second derivative.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
+    if not torch.compiler.is_compiling() and label.is_inference() and not torch.is_inference_mode_enabled():
+        # cannot be kept for backward as it is
+        label = label.clone()
     reading = recipe.label
     pixel = recipe.pixel
     if reading.form is LabelForm.VOTES:
@@ -153,6 +156,20 @@ def _recipe(
         threshold=threshold,
         pixel=None if pixel is None else PixelRule(PixelTerm(pixel), focal_gamma, focal_alpha),
     )
+
+
+@lru_cache(maxsize=4)
+def import_failure(kernel: Backend) -> str:
+    """Why a kernel's module cannot be imported, its compiler being absent or broken; empty if it can.
+
+    Args:
+        kernel: a fast one.
+    """
+    try:
+        importlib.import_module(_MODULES[kernel])
+    except Exception as error:  # whatever a broken installation does
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _functions(kernel: str) -> tuple[Callable[[Step], torch.Tensor], Callable[[Step, torch.Tensor], torch.Tensor]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Barrier, Lock
 
 import torch
@@ -70,9 +70,15 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], *, on_caller: b
     wanted = min(torch.get_num_threads(), tasks)
     others = wanted - 1 if on_caller or wanted == 1 else wanted
     started = [_threads(others).submit(unrecorded) for _ in range(others)] if others > 0 else []
-    if others < wanted:
-        unrecorded()
-    for other in started:
-        # one that waits behind another caller's work has nothing left to do
-        if others == wanted or not other.cancel():
-            other.result()
+    try:
+        if others < wanted:
+            unrecorded()
+        for other in started:
+            # one that waits behind another caller's work has nothing left to do
+            if others == wanted or not other.cancel():
+                other.result()
+    finally:
+        # after an error or an interrupt, what is left is nobody's, and what is under way writes to memory that must outlive it
+        for _ in drawn():
+            pass
+        wait([other for other in started if not other.cancel()])

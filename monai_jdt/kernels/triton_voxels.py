@@ -92,7 +92,7 @@ def voxel_block(
         total = tl.zeros((1, BLOCK_V), tl.float32)
         wrong = inside & (voxel < 0)
         for rater in tl.static_range(RATERS):
-            value = tl.load(label_at + rater * label_c, mask=inside, other=0).to(LABEL_AS)
+            value = tl.load(label_at + tl.full((), rater, tl.int64) * label_c, mask=inside, other=0).to(LABEL_AS)
             weight = tl.load(rater_weights + (n * raters_n + rater * raters_r))
             # not above 0 is silent, NaN too
             weight = tl.where(inside & (weight + voxel * 0.0 > 0), weight, 0.0)

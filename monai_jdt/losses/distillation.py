@@ -113,7 +113,7 @@ class DistillationLoss(JDTLoss):
             temperature=self.temperature,
             rater_weights=rater_weights,
             weight=self.class_weight,
-            backend=self._kernel(input, input),
+            backend=self._kernel(input, teacher_logits, target, mask, rater_weights),
         )
 
     def extra_repr(self) -> str:

@@ -10,7 +10,6 @@ import torch
 from torch.nn.modules.loss import _Loss
 from typing_extensions import Unpack
 
-from monai_jdt.checks import plain_tensor
 from monai_jdt.definitions import (
     ActiveClasses,
     AveragingRule,
@@ -200,12 +199,15 @@ class JDTLoss(_Loss):
             TypeError: an argument that is no tensor, or of the wrong kind of dtype.
             ValueError: shapes, devices, or (see `monai_jdt.checks.value_checks`) values that do not fit.
         """
-        backend = self._kernel(input, target)
+        backend = self._kernel(input, target, mask, rater_weights)
         return jdt_loss(input, target, self.recipe, mask, rater_weights=rater_weights, weight=self.class_weight, backend=backend)
 
-    def _kernel(self, input: torch.Tensor, target: torch.Tensor) -> Backend:
-        """Choose the kernel, and remember which."""
-        kernel = choose_kernel(self.backend, plain_tensor("input", input), plain_tensor("target", target), self.recipe.voxels)
+    def _kernel(self, input: torch.Tensor, label: torch.Tensor, *others: torch.Tensor | None) -> Backend:
+        """Choose the kernel for all that takes part, and remember which."""
+        if not (isinstance(input, torch.Tensor) and isinstance(label, torch.Tensor)):
+            return self.backend  # the checks will say what is wrong
+        tensors = (other for other in others if isinstance(other, torch.Tensor))
+        kernel = choose_kernel(self.backend, input, label, self.recipe.voxels, *tensors, self.class_weight)
         if not torch.compiler.is_exporting():
             self.backend_used = kernel.value
         return kernel

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
 from monai_jdt.functional.jdt import checked_sums
-from monai_jdt.kernels import choice
+from monai_jdt.kernels import choice, operators
 from monai_jdt.kernels.choice import choose_kernel, refusal
 from monai_jdt.losses import DistillationLoss, JDTCELoss, JDTLoss, SoftDeepSupervisionLoss
 
@@ -259,3 +259,41 @@ def test_a_full_graph_takes_shapes_that_change(options: dict, backend: str) -> N
         logits, label = tensors(side)
         target = label.argmax(1, keepdim=True) if options else label
         assert float(compiled(logits, target).detach()) == pytest.approx(float(loss(logits, target).detach()), rel=1e-6)
+
+
+def test_auto_passes_over_a_compiler_that_is_broken(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(choice, "_HAS_NUMBA", True)
+    monkeypatch.setitem(operators._MODULES, Backend.NUMBA, "tests.kernels.no_such_module")
+    operators.import_failure.cache_clear()
+    choice._say_once.cache_clear()
+    with caplog.at_level("INFO"):
+        assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
+    assert "it cannot be imported (ModuleNotFoundError: No module named 'tests.kernels.no_such_module')" in caplog.messages[0]
+    with pytest.raises(ValueError, match="came 'numba': it cannot be imported"):
+        JDTLoss(sigmoid=True, backend="numba")(*tensors())
+    operators.import_failure.cache_clear()
+
+
+def test_auto_is_eager_where_anything_is_transformed() -> None:
+    logits, label = (tensor.detach() for tensor in tensors(36))
+    loss = JDTCELoss(softmax=True)
+    masks = torch.ones(2, 2, 1, 36, 36, 36, dtype=torch.bool)
+    by_mask = torch.func.vmap(lambda mask: loss(logits, label, mask))(masks)
+    assert loss.backend_used == "eager"
+    assert by_mask.shape == (2,)
+    distillation = DistillationLoss(softmax=True)
+    teachers = torch.stack([logits, 2 * logits])
+    by_teacher = torch.func.vmap(lambda teacher: distillation(logits, label, teacher))(teachers)
+    assert distillation.backend_used == "eager"
+    plain = torch.stack([distillation(logits, label, teacher) for teacher in teachers])
+    assert distillation.backend_used != "eager"
+    torch.testing.assert_close(by_teacher, plain)
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_a_label_of_inference_mode_is_one(kernel: Backend) -> None:
+    logits, label = tensors()
+    with torch.inference_mode():
+        made = label * 1
+    loss = JDTCELoss(softmax=True, backend=kernel.value)
+    assert torch.equal(torch.autograd.grad(loss(logits, made), logits)[0], torch.autograd.grad(loss(logits, label), logits)[0])

@@ -73,3 +73,24 @@ def test_chunks_give_the_same_bits_on_any_number_of_threads(monkeypatch: pytest.
     for value, gradient in results[1:]:
         assert torch.equal(value, results[0][0])
         assert torch.equal(gradient, results[0][1])
+
+
+def test_an_interrupt_ends_what_is_under_way_first() -> None:
+    torch.set_num_threads(2)
+    threads._forget_pool()
+    done, caller = [], threading.current_thread()
+
+    def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            if threading.current_thread() is caller:
+                time.sleep(0.02)
+                raise KeyboardInterrupt
+            time.sleep(0.05)
+            done.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        share_out(50, work)
+    before = len(done)
+    assert before < 10
+    time.sleep(0.2)
+    assert len(done) == before
