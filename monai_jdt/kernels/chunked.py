@@ -24,7 +24,7 @@ from monai_jdt.kernels.rows import Row
 from monai_jdt.kernels.threads import share_out
 
 #: Logits in a chunk.
-_LARGEST = 2**17
+_LARGEST = 2**16
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**13
 #: A chunk's share of all logits: its temporaries, about ten, stay below a tenth of them.
@@ -157,7 +157,7 @@ def _chunks(step: Step) -> Iterator[tuple[slice, slice]]:
     n, channels, voxels = step.logits.shape
     if step.recipe.label.form is not LabelForm.DENSE:
         # class values are widened to 64 bits, those of all raters at once
-        channels = max(channels, 2 * step.label.shape[1])
+        channels += 3 * step.label.shape[1]
     size = int(min(max(step.logits.numel() * _SHARE, _SMALLEST), _LARGEST))
     images_at_once = max(size // max(channels * voxels, 1), 1)
     voxels_at_once = max(size // channels, 1)
