@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from monai_jdt.kernels import choice
 from monai_jdt.losses import (
     CompatibleTverskyLoss,
     DiceSemimetricLoss,
@@ -22,6 +23,7 @@ from monai_jdt.losses import (
     JDTLoss,
     SoftDeepSupervisionLoss,
 )
+from tests.forced import auto_takes
 
 IGNORED = 255
 CLASSES = 3
@@ -130,6 +132,33 @@ def _compare(rank: int, world: int, backend: str, alone: dict[str, tuple[torch.T
         _expect(f"{world} ranks, compiled, {name}", got, alone[name])
 
 
+def _in_rank_on(rank: int, world: int, meeting: str, kernel: str) -> None:
+    """Every loss on `kernel` in both halves of a split, against one process in float64 on the eager kernel."""
+    torch.set_num_threads(1)
+    images, labels = _data()
+    dtype = torch.float32 if kernel == "numba" else torch.float64
+    alone = {}
+    for name, make in LOSSES.items():
+        network = _network()
+        alone[name] = _value_and_gradients(network, make(False)(network(images), labels))
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=120))
+    try:
+        with auto_takes(kernel):
+            for split, parts in SPLITS[world].items():
+                mine = parts[rank]
+                for name, make in LOSSES.items():
+                    network = torch.nn.parallel.DistributedDataParallel(_network())
+                    loss = make(True)
+                    got = _value_and_gradients(network, loss(network(images[mine]).to(dtype), labels[mine]))
+                    assert loss.backend_used == kernel, (split, name)
+                    _expect(f"{world} ranks on {kernel}, {split}, {name}", got, alone[name])
+        gc.collect()
+        dist.barrier()
+        Path(f"{meeting}.compared.{rank}").touch()
+    finally:
+        dist.destroy_process_group()
+
+
 def _compare_unlabelled_ranks(rank: int, world: int) -> None:
     """The first rank has labels, the others a teacher only: the label half is that of the first rank's images alone."""
     images, labels = _data()
@@ -157,6 +186,14 @@ def test_ranks_are_one_process(world: int, tmp_path: Path, request: pytest.Fixtu
     backend = "inductor" if request.config.getoption("--long") else "aot_eager"
     mp.spawn(_in_rank, (world, str(tmp_path / "meeting"), backend), nprocs=world)  # raises what a rank raises
     assert len(list(tmp_path.glob("meeting.compared.*"))) == world
+
+
+@pytest.mark.parametrize("kernel", ["numba", pytest.param("chunked", marks=pytest.mark.long)])
+def test_ranks_are_one_process_on_fast_kernels(kernel: str, tmp_path: Path) -> None:
+    if kernel == "numba" and not choice._HAS_NUMBA:
+        pytest.skip("needs numba")
+    mp.spawn(_in_rank_on, (2, str(tmp_path / "meeting"), kernel), nprocs=2)
+    assert len(list(tmp_path.glob("meeting.compared.*"))) == 2
 
 
 def test_without_sync_ranks_are_not_one_process() -> None:

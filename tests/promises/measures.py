@@ -112,10 +112,11 @@ def minimiser_at_label(subject: Subject, labels: Sequence[float] = LABELS) -> Me
 
 def minimiser(subject: Subject, activation: str, y: float, company: bool, weight: tuple[float, float] | None = None) -> float:
     """The prediction x for voxels of label y that makes the loss smallest, others being predicted exactly."""
+    exact = subject.exact
     # One voxel; or two of label y among one of foreground and seven of background.
-    label, shared = torch.tensor([y], dtype=torch.float64), torch.tensor([True])
+    label, shared = torch.tensor([y], dtype=exact), torch.tensor([True])
     if company:
-        label, shared = torch.tensor([y, y, 1.0, *[0.0] * 7], dtype=torch.float64), torch.tensor([True] * 2 + [False] * 8)
+        label, shared = torch.tensor([y, y, 1.0, *[0.0] * 7], dtype=exact), torch.tensor([True] * 2 + [False] * 8)
     target = label
     if subject.heads:
         # The head that counts is half as long as the label, whose means over two voxels are y.
@@ -196,9 +197,9 @@ def zero_at_label(subject: Subject) -> Measured:
     activation = "none" if "none" in subject.activations else subject.activations[0]
     module = subject.make(activation) if subject.soft else subject.make("softmax")
     shape = (2, 2, 3, 4)
-    t = soft_label(*shape, dtype=torch.float64)
+    t = soft_label(*shape, dtype=subject.exact)
     if not subject.soft:
-        t = one_hot(t.argmax(1, keepdim=True), 2).to(torch.float64)
+        t = one_hot(t.argmax(1, keepdim=True), 2).to(subject.exact)
 
     def loss(p: torch.Tensor, label: torch.Tensor = t) -> float:
         logits = logits_of(p, activation)
@@ -209,10 +210,10 @@ def zero_at_label(subject: Subject) -> Measured:
     at_label = loss(t)
     elsewhere = []
     for seed in range(60):
-        elsewhere.append(loss(soft_label(*shape, seed=seed + 1, dtype=torch.float64)) - at_label)
+        elsewhere.append(loss(soft_label(*shape, seed=seed + 1, dtype=subject.exact)) - at_label)
         if subject.soft:
             for share in (0.5, 0.1, 1e-2, 1e-3):
-                near = (1 - share) * t + share * soft_label(*shape, seed=seed + 1, dtype=torch.float64, sharpness=20.0)
+                near = (1 - share) * t + share * soft_label(*shape, seed=seed + 1, dtype=subject.exact, sharpness=20.0)
                 elsewhere.append(loss(near) - at_label)
     if subject.soft:
         for power in (0.5, 0.8, 0.95, 1.05, 1.25, 2.0, 4.0):  # flatter and sharper than the label
@@ -220,7 +221,7 @@ def zero_at_label(subject: Subject) -> Measured:
     if subject.soft and "sigmoid" in subject.activations:
         # An empty label: a false alarm has to cost something.
         act = activation if activation == "none" else "sigmoid"
-        alone, empty = subject.make(act), torch.zeros(1, 1, 8, dtype=torch.float64)
+        alone, empty = subject.make(act), torch.zeros(1, 1, 8, dtype=subject.exact)
         right, wrong = (float(subject.value(alone, logits_of(p, act), empty, None, act)) for p in (empty, empty + 0.5))
         elsewhere.append(wrong - right)
     least = min(elsewhere)
@@ -245,15 +246,15 @@ def zero_at_label(subject: Subject) -> Measured:
 # --- 4: ranks ---
 
 
-@lru_cache(maxsize=1)
-def _errors_of_ranks() -> dict[str, tuple[float, float] | str]:
-    return errors_of_ranks()
+@lru_cache
+def _errors_of_ranks(kernel: str) -> dict[str, tuple[float, ...] | str]:
+    return errors_of_ranks(kernel)
 
 
 def ranks_are_one_process(subject: Subject) -> Measured:
     if subject.vectors:
         return Measured(None, "no sums over a batch")
-    errors = _errors_of_ranks()[subject.name]
+    errors = _errors_of_ranks(subject.kernel)[subject.name]
     if isinstance(errors, str):
         return Measured(False, errors)
     figure = " / ".join(short(e) for e in errors)

@@ -19,21 +19,25 @@ from tests.promises.subjects import SUBJECTS, Subject
 SPLITS = (((0, 1), (2, 3)), ((0, 1, 2), (3,)))
 
 
-def errors_of_ranks() -> dict[str, tuple[float, ...] | str]:
-    """Subject -> relative error of the parameter gradients for each split, or what went wrong."""
+def errors_of_ranks(kernel: str = "auto") -> dict[str, tuple[float, ...] | str]:
+    """Subject -> relative error of the parameter gradients for each split, or what went wrong.
+
+    Args:
+        kernel: what `backend="auto"` takes.
+    """
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_in_rank, (folder,), nprocs=2)
+        mp.spawn(_in_rank, (folder, kernel), nprocs=2)
         return torch.load(Path(folder) / "errors.pt")
 
 
-def _in_rank(rank: int, folder: str) -> None:
+def _in_rank(rank: int, folder: str, kernel: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=120))
     try:
-        errors = {subject.name: _errors(subject, rank) for subject in SUBJECTS if not subject.vectors}
+        errors = {subject.name: _errors(subject.on(kernel), rank) for subject in SUBJECTS if not subject.vectors}
         if rank == 0:
             torch.save(errors, Path(folder) / "errors.pt")
         # Nobody leaves while another still talks, nor while a DistributedDataParallel still holds the group.
@@ -60,7 +64,7 @@ def _gradient(subject: Subject, network: torch.nn.Module, images: torch.Tensor, 
     """Of the loss over the whole batch, which only a loss that has such sums can share over ranks."""
     options = {} if whole or not subject.syncs else {"sync": False}
     loss = subject.make("softmax", "dense", whole_batch=True, **options)
-    subject.value(loss, network(images), labels).backward()
+    subject.value(loss, network(images).to(subject.exact), labels).backward()
     return torch.cat([p.grad.flatten() for p in network.parameters()])
 
 

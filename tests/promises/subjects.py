@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import monai.losses
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import monai_jdt.losses as losses
+from tests.forced import auto_takes
 
 Heads = list[torch.Tensor]
 
@@ -37,6 +38,7 @@ class Subject:
         heads: a list of predictions at several resolutions.
         teacher: a teacher's logits come after the label.
         vectors: takes two tensors of numbers, and no logits.
+        kernel: what `backend="auto"` takes while it is measured: "auto" (its own choice), "chunked" or "numba".
     """
 
     name: str
@@ -55,6 +57,16 @@ class Subject:
     heads: bool = False
     teacher: bool = False
     vectors: bool = False
+    kernel: str = "auto"
+
+    @property
+    def exact(self) -> torch.dtype:
+        """The widest dtype that the kernel computes in, for measurements that are about no dtype."""
+        return torch.float32 if self.kernel == "numba" else torch.float64
+
+    def on(self, kernel: str) -> Subject:
+        """The same loss, measured on another kernel."""
+        return replace(self, kernel=kernel)
 
     def make(self, activation: str = "softmax", form: str = "dense", *, whole_batch: bool = False, **options: Any) -> nn.Module:
         """The module.
@@ -100,7 +112,9 @@ class Subject:
         mask: torch.Tensor | None = None,
         activation: str = "softmax",
     ) -> torch.Tensor:
-        return module(*self.arguments(prediction, label, mask, activation))
+        arguments = self.arguments(prediction, label, mask, activation)
+        with auto_takes(self.kernel):
+            return module(*arguments)
 
 
 def activated(logits: torch.Tensor, activation: str) -> torch.Tensor:

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import monai_jdt.losses
+from monai_jdt.kernels import choice
+from tests.forced import FAST
 from tests.promises.__main__ import PAGE, row_name
 from tests.promises.measures import PROMISES, measure, metric_axioms, minimiser_at_label, short, triangle_of
 from tests.promises.subjects import BY_NAME, OURS, SUBJECTS
@@ -45,6 +47,34 @@ def test_ours_compile_and_do_not_wait(name):
 def test_ours_keep_the_slow_ones(name, number):
     measured = measure(number, BY_NAME[name])
     assert measured.passed is not False, said(measured)
+
+
+#: Promises about what the kernels compute. The others are about messages, torch's transforms, state and, of two vectors, distances.
+OF_KERNELS = (1, 2, 3, 4, 5, 6, 8)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", OF_KERNELS)
+@pytest.mark.parametrize("name", [s.name for s in OURS if s.syncs])
+@pytest.mark.parametrize("kernel", FAST)
+def test_ours_keep_it_on_fast_kernels(kernel, name, number):
+    """The losses that have kernels: all that are made of JDTs. numba is measured in float32."""
+    if kernel == "numba" and not choice._HAS_NUMBA:
+        pytest.skip("needs numba")
+    measured = measure(number, BY_NAME[name].on(kernel))
+    assert measured.passed, said(measured)
+
+
+@pytest.mark.parametrize("kernel", FAST)
+def test_a_subject_runs_on_its_kernel(kernel):
+    if kernel == "numba" and not choice._HAS_NUMBA:
+        pytest.skip("needs numba")
+    subject = BY_NAME["JDTCELoss"].on(kernel)
+    loss = subject.make("softmax")
+    subject.value(loss, torch.zeros(1, 2, 3, dtype=subject.exact), torch.full((1, 2, 3), 0.5))
+    assert loss.backend_used == kernel
+    BY_NAME["JDTCELoss"].value(loss, torch.zeros(1, 2, 3), torch.full((1, 2, 3), 0.5))
+    assert loss.backend_used == "eager"
 
 
 def test_ranks():
