@@ -23,6 +23,7 @@ _HAS_TRITON = find_spec("triton") is not None
 _TRITON_INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 
 _NUMBA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_NUMBA_LABELS = (*_NUMBA_DTYPES, torch.float64, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 #: All channels of a block of voxels lie in the registers of one program.
 TRITON_CHANNELS = 1024
@@ -86,6 +87,10 @@ def refusal(
             return f"its loops run on a CPU, and input is on {logits.device}"
         if logits.dtype not in _NUMBA_DTYPES:
             return f"its loops compute in float32, and input is {logits.dtype}"
+        if label.dtype not in _NUMBA_LABELS:
+            return f"its loops read no labels of {label.dtype}"
+        if (largest := max(map(max, recipe.label.regions or [[0]]))) > 2**31 - 1:
+            return f"its loops have regions of values up to {2**31 - 1}, and regions have {largest}"
     if backend is Backend.TRITON:
         if not _HAS_TRITON:
             return "triton is not installed (it comes with the CUDA build of torch)"

@@ -34,8 +34,8 @@ NO_ACTIVATION, SIGMOID, SOFTMAX = range(3)
 NO_PIXEL, CROSS_ENTROPY, FOCAL, DIVERGENCE = range(4)
 # Rows of the sums, as in monai_jdt.kernels.rows.Row.
 TP, FP, FN, PIXEL, PIXEL_NORM, COUNTED, IN_LABEL, IN_PREDICTION, SUSPECT = range(9)
-# Class values that are none.
-_ILLEGAL, _SILENT = -1, -2
+# Class values that are none: no class; the marker; and with regions, a number in none of them that 32 bits do not hold.
+ILLEGAL, SILENT, NOWHERE = -1, -2, -3
 
 #: Scratch rows of a block besides the four of each channel.
 VOXEL_ROWS = 6
@@ -79,6 +79,8 @@ class Job(NamedTuple):
     members: int
     pairs: int
     highest_class: int
+    #: what a whole number above is
+    above: int
     has_ignore_index: int
     ignore_index: int
     #: whether any voxel might not count
@@ -245,7 +247,7 @@ _SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS = np.int32(0x3F3504F3), np.int32
 
 @_scalar
 def exponential(x: Number) -> Number:
-    """`exp(x)` of a float32 that is at most 0; 0 where that is below the smallest normal one."""
+    """`exp(x)` of a float32 that is at most 0; 0 for x < -87.33, where it is below the smallest normal one (2 ** -126)."""
     rounded = x * _LOG2_E + _ROUND
     exponent = rounded - _ROUND
     r = x - exponent * _LN2_HIGH
@@ -386,19 +388,25 @@ def _write_row(kind: int, address: int, stride: int, n: int, row: Floats) -> Non
             halves[i * stride] = to_bfloat16(row[i])
 
 
+#: Above every class value; all floats from here on are whole.
+_LARGE_WHOLE = 2.0**53
+
+
 @_scalar
 def _class_code(value: Number, job: Job) -> Number:
     """A whole number as a class value."""
-    legal = value if (value >= 0) & (value <= job.highest_class) else _ILLEGAL
-    return np.int32(_SILENT if (job.has_ignore_index != 0) & (value == job.ignore_index) else legal)
+    legal = ILLEGAL if value < 0 else (value if value <= job.highest_class else job.above)
+    return np.int32(SILENT if (job.has_ignore_index != 0) & (value == job.ignore_index) else legal)
 
 
 @_scalar
-def _whole(value: Number) -> Number:
-    """A float as a whole number, -1 where it is none (or large); -1 is no class either."""
-    clipped = value if (value > -2.0e9) & (value < 2.0e9) else -1.0
+def _class_code_of_float(value: Number, job: Job) -> Number:
+    """A float64 as a class value. What no whole number stands for must equal no marker, so the marker is looked for first."""
+    clipped = (value if value < _LARGE_WHOLE else _LARGE_WHOLE) if value >= 0.0 else -1.0
     whole = np.int64(clipped)
-    return whole if np.float64(whole) == clipped else -1
+    legal = whole if whole <= job.highest_class else job.above
+    legal = legal if np.float64(whole) == clipped else ILLEGAL
+    return np.int32(SILENT if (job.has_ignore_index != 0) & (value == np.float64(job.ignore_index)) else legal)
 
 
 @_part
@@ -410,7 +418,7 @@ def _copy_classes(source: Numbers, stride: int, n: int, out: Codes, job: Job) ->
 @_part
 def _round_classes(source: Numbers, stride: int, n: int, out: Codes, job: Job) -> None:
     for i in range(n):
-        out[i] = _class_code(_whole(np.float64(source[i * stride])), job)
+        out[i] = _class_code_of_float(np.float64(source[i * stride]), job)
 
 
 @_part
@@ -510,10 +518,10 @@ def _count_votes(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
             continue
         _read_classes(job, _place(job.label, image, r, start), n, codes, weight)
         for i in range(n):
-            keep[i] = keep[i] + (rater_weight if codes[i] != _SILENT else _ZERO)
+            keep[i] = keep[i] + (rater_weight if codes[i] != SILENT else _ZERO)
         for i in range(n):
             # NaN times anything: a value that is no class makes every channel NaN
-            weight[i] = _ZERO if codes[i] == _SILENT else (_NAN if codes[i] == _ILLEGAL else rater_weight)
+            weight[i] = _ZERO if codes[i] == SILENT else (_NAN if codes[i] == ILLEGAL else rater_weight)
         for k in range(job.pairs):
             share, value = _floats(rows.t + channel_of[k] * rows.step), np.int32(value_of[k])
             for i in range(n):
@@ -572,10 +580,10 @@ def _look_at_label(job: Job, n: int, rows: Rows, sums: Numbers) -> None:
         t, found = _floats(rows.t + c * rows.step), IN_LABEL * job.channels + c
         if sums[found] == 0 and _any_outside(t, -_INFINITY, job.threshold, n):
             sums[found] = 1
-        # a value that is no class is NaN in every channel, so one of them is enough
+        # a value that is no class is NaN in every channel that counts it: one is enough where they all count the same voxels
         if dense and _add_to_total(t, job.low, job.high, n, total):
             sums[suspect + c] = 1
-        elif c == 0 and not dense and _any_outside(t, job.low, job.high, n):
+        elif (c == 0 or job.mask_rows > 1) and not dense and _any_outside(t, job.low, job.high, n):
             sums[suspect] = 1
     if dense and job.activation == SOFTMAX:
         if job.marked:
@@ -724,8 +732,11 @@ def _entropy_of_softmax(x: Number, log_total: Number, t: Number) -> Number:
 
 @_scalar
 def _entropy_of_sigmoid(x: Number, t: Number) -> Number:
-    """`-t log p - (1 - t) log(1 - p)`."""
-    return (_ZERO if x < _ZERO else x) - x * t + log_of_one_plus(exponential(-abs(x)))
+    """`-t log p - (1 - t) log(1 - p)`; of an infinite x as torch has it: inf or NaN for inf, NaN for -inf."""
+    lower = _ZERO if x > _ZERO else x
+    # -inf less itself is NaN
+    upper = x - lower
+    return upper * (_ONE - t) - lower * t + log_of_one_plus(exponential(-abs(x)))
 
 
 @_joined

@@ -145,16 +145,16 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         return values.data_ptr()
 
     raters, pairs, rater_weights, members, everywhere = 0, [], 0, 0, True
-    highest = max(channels - 1, 1)
+    highest, above = max(channels - 1, 1), blocks.ILLEGAL
     if reading.form is not LabelForm.DENSE:
         raters = step.label.shape[1]
         weights = step.logits.new_ones((images, raters)) if step.rater_weights is None else step.rater_weights
         everywhere = bool((weights > 0).any(1).all())
         rater_weights = table(weights, torch.float32)
         if reading.regions is not None:
-            # class values are 32 bits wide in the loops: a label above is NaN, as one that is no class
-            highest = 2**31 - 1
-            pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values if value <= highest]
+            # class values are 32 bits wide in the loops; none above is in a region, by `monai_jdt.kernels.choice.refusal`
+            highest, above = 2**31 - 1, blocks.NOWHERE
+            pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
         else:
             pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
         members = table(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T, torch.int64)
@@ -184,6 +184,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         members=members,
         pairs=len(pairs),
         highest_class=highest,
+        above=above,
         has_ignore_index=int(reading.ignore_index is not None),
         ignore_index=reading.ignore_index or 0,
         marked=int(step.mask is not None or reading.ignore_index is not None or not everywhere),

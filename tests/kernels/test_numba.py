@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_jdt.definitions import Activation, LabelForm, LabelReading, VoxelRecipe
+from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, VoxelRecipe
+from monai_jdt.kernels.choice import choose_kernel, refusal
 from monai_jdt.kernels.operators import Step
 from monai_jdt.losses import JDTCELoss
 
@@ -219,6 +220,17 @@ def test_what_only_eager_has_is_said():
         gradient.sum().backward()
     with pytest.raises((RuntimeError, ValueError), match="eager"):
         torch.vmap(loss)(torch.randn(2, 1, 3, 40), torch.rand(2, 1, 3, 40))
+
+
+def test_what_the_loops_cannot_read_is_refused():
+    loss = JDTCELoss(sigmoid=True, backend="numba", regions=[[1], [2**31]])
+    with pytest.raises(ValueError, match=r"backend: .* 2147483648"):
+        loss(torch.randn(1, 2, 40), torch.zeros(1, 1, 40))
+    logits, label = torch.randn(1, 3, 2**17), torch.zeros(1, 3, 2**17).to(torch.float8_e4m3fn)
+    assert "no labels of torch.float8_e4m3fn" in str(refusal(Backend.NUMBA, logits, label, VoxelRecipe()))
+    assert choose_kernel(Backend.AUTO, logits, label, VoxelRecipe(activation=Activation.SIGMOID)) is Backend.CHUNKED
+    for dtype in numba_loops._KINDS:
+        assert refusal(Backend.NUMBA, logits, label.to(dtype), VoxelRecipe()) is None
 
 
 def test_a_first_compilation_is_announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
