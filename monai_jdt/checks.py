@@ -368,10 +368,10 @@ def _check_class_values(
         wrong, legal = ((label < 0) | (label > last)) & counted, f"0 to {last}"
     if bool(wrong.any()):
         value = label[wrong][0].item()
-        raise ValueError(
-            f"target: expected {name} {legal}, came {int(value)} at {int(wrong.sum())} voxels; name a marker of unlabelled voxels by "
-            f"ignore_index={int(value)}, or map the values to regions"
-        )
+        hint = f"name a marker of unlabelled voxels by ignore_index={value:.0f}, or map the values to regions"
+        if value in (float("inf"), float("-inf")):
+            hint = "look where the label was made"
+        raise ValueError(f"target: expected {name} {legal}, came {value:.0f} at {int(wrong.sum())} voxels; {hint}")
 
 
 def check_activated(prob: torch.Tensor, logits: torch.Tensor) -> None:

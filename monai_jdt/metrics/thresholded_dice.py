@@ -108,6 +108,8 @@ class ThresholdedDice(CumulativeIterationMetric):
     def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Reduce the scores of all calls since the last `reset`, those of other processes included.
 
+        Each process needs at least one case: as with MONAI's own metrics, one without leaves the others waiting.
+
         Args:
             reduction: instead of the constructor's.
 
