@@ -20,7 +20,7 @@ ON_FAST_KERNELS = {
     "test_monai_parity": False,
 }
 #: Tests that no fast kernel is for, and why.
-EAGER_ONLY: dict[str, str] = {}
+EAGER_ONLY = {"test_gradcheck_and_gradgradcheck": "a second derivative needs the graph of the eager kernel"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
