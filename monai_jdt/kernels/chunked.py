@@ -155,9 +155,6 @@ class _Scratch:
 def _chunks(step: Step) -> Iterator[tuple[slice, slice]]:
     """Ranges of images and of voxels: several whole images, or a part of one."""
     n, channels, voxels = step.logits.shape
-    if step.recipe.label.form is not LabelForm.DENSE:
-        # class values are widened to 64 bits, those of all raters at once
-        channels += 3 * step.label.shape[1]
     size = int(min(max(step.logits.numel() * _SHARE, _SMALLEST), _LARGEST))
     images_at_once = max(size // max(channels * voxels, 1), 1)
     voxels_at_once = max(size // channels, 1)
@@ -291,7 +288,8 @@ def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel
             side, far = far.sign(), far.abs_()
             focus = far**rule.focal_gamma
             rise = far.pow_(rule.focal_gamma - 1).mul_(rule.focal_gamma).mul_(side)
-            slope += rise.mul_(_cross_entropy(chunk, scratch)).mul_(by_term)
+            # the small factor first: the cross-entropy alone may be near the largest float
+            slope += rise.mul_(_cross_entropy(chunk, scratch).mul_(by_term))
         if softmax:
             own = by_log_p = torch.mul(t, by_term, out=scratch.take("own", t))
         else:

@@ -31,8 +31,8 @@ def read_label(
     reading = recipe.label
     if reading.form is LabelForm.DENSE:
         return label.to(dtype), spoken_voxels(label, recipe)
-    label = _comparable(label)
     if reading.form is LabelForm.INDEX:
+        label = _comparable(label)
         spoken = spoken_voxels(label, recipe)
         member, legal = _membership(label, channels, reading)
         if spoken is not None:
@@ -67,7 +67,7 @@ def _read_votes(
     share = torch.zeros((n, channels, *space), dtype=dtype, device=votes.device)
     total = torch.zeros((n, 1, *space), dtype=dtype, device=votes.device)
     for rater in range(raters):
-        vote, weight = votes[:, rater : rater + 1], weights[:, rater : rater + 1]
+        vote, weight = _comparable(votes[:, rater : rater + 1]), weights[:, rater : rater + 1]
         speaks = weight > 0
         if recipe.label.ignore_index is not None:
             speaks = speaks & (vote != recipe.label.ignore_index)
