@@ -260,32 +260,32 @@ def draw_ratios(rows: Sequence[dict[str, Any]], path: Path) -> None:
     cases = list(dict.fromkeys((r["form"], r["channels"], r["side"], r["batch"], r["allocator"]) for r in rows))
     names = [name for name in dict.fromkeys(r["contender"] for r in rows) if name != "floor"]
     colours = {name: f"C{number}" for number, name in enumerate(names)}
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 0.42 * len(cases) * len(names) * 0.45 + 1.6), sharey=True)
-    height = 0.8 / len(names)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 0.13 * len(cases) * len(names) + 1.8), sharey=True)
+    height = 0.85 / len(names)
     for number, key in enumerate(cases):
         mine = {r["contender"]: r for r in rows if (r["form"], r["channels"], r["side"], r["batch"], r["allocator"]) == key}
         for place, name in enumerate(names):
             if name not in mine:
                 continue
             at = number + (place - (len(names) - 1) / 2) * height
-            label = name if number == 0 else None
             row = mine[name]
             error = [[row["p50_ms"] - row["p20_ms"]], [row["p80_ms"] - row["p50_ms"]]]
-            left.barh(at, row["p50_ms"], height, color=colours[name], label=label, xerr=error, error_kw={"lw": 0.7})
+            left.barh(at, row["p50_ms"], height, color=colours[name], xerr=error, error_kw={"lw": 0.7})
             if row["memory_over_logits"] is not None:
                 right.barh(at, row["memory_over_logits"], height, color=colours[name])
         floor = mine["floor"]["p50_ms"]
-        left.plot(
-            [floor, floor], [number - 0.42, number + 0.42], color="black", lw=1, label="bytes that must move" if number == 0 else None
-        )
-    left.set_yticks(range(len(cases)), [f"{f}, C={c}, {b}x{s}³\n{a} malloc" for f, c, s, b, a in cases])
-    left.invert_yaxis()
+        left.plot([floor, floor], [number - 0.45, number + 0.45], color="black", lw=1)
+    pages = {"default": "default malloc", "huge": "huge pages"}
+    left.set_yticks(range(len(cases)), [f"{f}, C={c}, {b}x{s}³\n{pages[a]}" for f, c, s, b, a in cases])
+    left.set_ylim(len(cases) - 0.5, -0.5)
     left.set_xscale("log")
     left.set_xlabel("forward + backward, ms (median; 20 to 80 %)")
-    right.set_xlabel("extra peak memory, multiples of the logits")
+    right.set_xlabel("extra peak memory, multiples of the logits (default malloc)")
     right.axvline(1, color="black", lw=1)
-    left.legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    handles = [*(pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in names), pyplot.Line2D([], [], color="black", lw=1)]
+    labels = [*names, "time: the bytes that must move; memory: the gradient"]
+    figure.legend(handles, labels, loc="upper center", ncols=5, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.6 / figure.get_figheight()))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -21,10 +21,9 @@ from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
 from monai_jdt.kernels.labels import read_label
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
-from monai_jdt.kernels.threads import share_out
 
 #: Logits in a chunk.
-_LARGEST = 2**16
+_LARGEST = 2**17
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**13
 #: A chunk's share of all logits: its temporaries, about ten, stay below a tenth of them.
@@ -40,22 +39,13 @@ def chunked_sums(step: Step) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    chunks = list(_chunks(step))
-    parts: list[torch.Tensor] = [step.logits] * len(chunks)
-
-    def work(numbers: Iterator[int]) -> None:
-        scratch = _Scratch(step)
-        for number in numbers:
-            by_row = _sums_of_chunk(step, _read(step, *chunks[number], scratch), scratch)
-            like = by_row[Row.TP]
-            nothing = torch.zeros_like(like)
-            parts[number] = torch.stack([by_row[row].to(like.dtype).expand_as(like) if row in by_row else nothing for row in Row])
-
-    share_out(len(chunks), work, on_caller=False)
     rows = torch.zeros((len(Row), *step.logits.shape[:2]), dtype=torch.float64)
-    # in the order of the chunks, whichever thread had them
-    for (images, _), part in zip(chunks, parts, strict=True):
-        rows[:, images] += part
+    scratch = _Scratch(step)
+    for images, voxels in _chunks(step):
+        by_row = _sums_of_chunk(step, _read(step, images, voxels, scratch), scratch)
+        like = by_row[Row.TP]
+        nothing = torch.zeros_like(like)
+        rows[:, images] += torch.stack([by_row[row].to(like.dtype).expand_as(like) if row in by_row else nothing for row in Row])
     if step.recipe.activation is Activation.SOFTMAX:
         # one pixel term for all channels, which the stack has repeated
         rows[[Row.PIXEL, Row.PIXEL_NORM], :, 1:] = 0
@@ -74,24 +64,18 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     """
     result = torch.empty_like(step.logits)
     tp, fp, fn, by_pixel = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
-    chunks = list(_chunks(step))
-
-    def work(numbers: Iterator[int]) -> None:
-        scratch = _Scratch(step)
-        for number in numbers:
-            images, voxels = chunks[number]
-            chunk = _read(step, images, voxels, scratch)
-            p, t = chunk.p, chunk.t
-            if step.recipe.norm == 1:
-                # fp where p > t, tp - fn where p < t, the mean of the two at p = t; lerp is exact at its ends
-                is_below = torch.sub(t, p, out=scratch.take("second", p)).sign_().add_(1).mul_(0.5)
-                slope = torch.lerp(fp[images], (tp - fn)[images], is_below, out=scratch.take("first", p))
-            else:
-                slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
-            slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
-            result[images, :, voxels] = slope if chunk.counted is None else torch.where(chunk.counted, slope, 0.0)
-
-    share_out(len(chunks), work, on_caller=False)
+    scratch = _Scratch(step)
+    for images, voxels in _chunks(step):
+        chunk = _read(step, images, voxels, scratch)
+        p, t = chunk.p, chunk.t
+        if step.recipe.norm == 1:
+            # fp where p > t, tp - fn where p < t, the mean of the two at p = t; lerp is exact at its ends
+            is_below = torch.sub(t, p, out=scratch.take("second", p)).sign_().add_(1).mul_(0.5)
+            slope = torch.lerp(fp[images], (tp - fn)[images], is_below, out=scratch.take("first", p))
+        else:
+            slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
+        slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
+        result[images, :, voxels] = slope if chunk.counted is None else torch.where(chunk.counted, slope, 0.0)
     return result
 
 

@@ -1,7 +1,7 @@
-"""The threads that a CPU kernel shares its tasks among: as many as torch has.
+"""The threads that a compiled CPU kernel shares its tasks among: as many as torch has, the caller's being one.
 
-Threads take tasks one by one, since another program may hold one of them up. Torch's own threads wait for each other after every
-operation, which on a shared machine costs several times the work; so an operation of torch runs on one thread here.
+Threads take tasks one by one, since another program may hold one of them up. Not for tasks of many torch operations: their threads
+would hand the interpreter to and fro more often than they compute.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from threading import Barrier, Lock
+from threading import Lock
 
 import torch
 
@@ -28,28 +28,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _threads(wanted: int) -> ThreadPoolExecutor:
+def _helpers(wanted: int) -> ThreadPoolExecutor:
+    """The threads besides the caller's."""
     global _pool, _pool_size
     with _pool_lock:
         if _pool is None or _pool_size < wanted:
-            of_torch = torch.get_num_threads()
-            all_there = Barrier(wanted)
             # the old one's threads end when nobody holds it any more
-            _pool, _pool_size = ThreadPoolExecutor(wanted, "monai_jdt", lambda: torch.set_num_threads(1)), wanted
-            for started in [_pool.submit(all_there.wait) for _ in range(wanted)]:
-                started.result()
-            # the number is a thread's own, but what it is set to last is what new threads begin with
-            torch.set_num_threads(of_torch)
+            _pool, _pool_size = ThreadPoolExecutor(wanted, "monai_jdt"), wanted
         return _pool
 
 
-def share_out(tasks: int, work: Callable[[Iterator[int]], None], *, on_caller: bool = True) -> None:
+def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
     """Run `work` on every thread; each is given the numbers of the tasks that fall to it, one by one.
 
     Args:
         tasks: how many there are, numbered from 0. Each number is given once.
         work: sets up what a thread needs, and does the tasks that it is given.
-        on_caller: the caller's thread is one of them. False: it waits, since its operations of torch would run on all of torch's.
     """
     numbers = iter(range(tasks))
     lock = Lock()
@@ -62,20 +56,13 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], *, on_caller: b
                 return
             yield number
 
-    def unrecorded() -> None:
-        # whether autograd records is each thread's own matter
-        with torch.no_grad():
-            work(drawn())
-
-    wanted = min(torch.get_num_threads(), tasks)
-    others = wanted - 1 if on_caller or wanted == 1 else wanted
-    started = [_threads(others).submit(unrecorded) for _ in range(others)] if others > 0 else []
+    helpers = min(torch.get_num_threads(), tasks) - 1
+    started = [_helpers(helpers).submit(work, drawn()) for _ in range(helpers)] if helpers > 0 else []
     try:
-        if others < wanted:
-            unrecorded()
+        work(drawn())
         for other in started:
             # one that waits behind another caller's work has nothing left to do
-            if others == wanted or not other.cancel():
+            if not other.cancel():
                 other.result()
     finally:
         # after an error or an interrupt, what is left is nobody's, and what is under way writes to memory that must outlive it
