@@ -16,12 +16,13 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: handed on to pytest, such as `--long`.
     """
+    # a kernel's module needs a compiler that not every machine has; whether it can be imported, the kernel's tests say
+    doctests = ["--doctest-modules", "--doctest-ignore-import-errors"]
     checks = {
         "lint": ["ruff", "check", "."],
         "format": ["ruff", "format", "--check", "--diff", "-q", "."],
         "types": ["mypy"],
-        # a kernel's module needs a compiler that not every machine has; whether it can be imported, the kernel's tests say
-        "tests": ["pytest", "--doctest-modules", "--doctest-ignore-import-errors", "-n", "2", "--dist", "worksteal", "tests", "monai_jdt", *arguments],
+        "tests": ["pytest", *doctests, "-n", "2", "--dist", "worksteal", "tests", "monai_jdt", *arguments],
     }
     # Two processes with a thread each: more threads than cores wait for each other at every parallel loop.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -23,7 +23,7 @@ from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 
 #: Logits in a chunk.
-_LARGEST = 2**17
+_LARGEST = 2**16
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**13
 #: A chunk's share of all logits: its temporaries, about ten, stay below a tenth of them.

@@ -20,8 +20,14 @@ CASES = [(name, kind) for name in OVERLAP + COMPOUND for kind in ACTIVATIONS if 
 @given(configurations(dtypes=(torch.float64,), empty=False, most=6))
 def test_gradient_is_that_of_the_oracle(configuration):
     """Ties included. Only probabilities of exactly 0 are left out: the difference would look outside [0, 1]; and roots at 0."""
-    same = configuration.input.shape == configuration.target.shape and (configuration.input == configuration.target).any()
-    assume(not (same and configuration.arguments.get("gamma", 1.0) < 1))
+    alike = configuration.input.shape == configuration.target.shape
+    apart = (configuration.input - configuration.target.double()).abs() if alike else torch.ones(1)
+    # a difference that steps over a tie nearby is not the slope on this side of it
+    assume(not ((apart > 0) & (apart < 1e-4)).any())
+    same = bool((apart == 0).any())
+    # with a cost of 0 the loss is 0 away from the label, too
+    free = 0 in (configuration.arguments.get("alpha"), configuration.arguments.get("beta"))
+    assume(not ((same or free) and configuration.arguments.get("gamma", 1.0) < 1))
     x = configuration.input.clone().requires_grad_()
     configuration(x).sum().backward()
     expected = configuration.oracle_gradient()

@@ -27,7 +27,11 @@ def test_finite_value_and_gradient(configuration):
     assert value.isfinite().all()
     assert (value >= 0).all()
     assert x.grad.dtype is x.dtype
-    assert x.grad.isfinite().all()
+    # the slope of a logarithm at hardly any overlap may be more than float16 holds; then, and only then, it is infinite there
+    wide = configuration.input.detach().double().requires_grad_()
+    configuration(wide).sum().backward()
+    assert x.grad[wide.grad.abs() < 0.99 * torch.finfo(x.dtype).max].isfinite().all()
+    assert not x.grad.isnan().any()
 
 
 def assert_finite(value, *inputs):
