@@ -85,7 +85,7 @@ def empty_folder(tmp_path, monkeypatch):
     return folder
 
 
-def verify(tmp_path, content):
+def check_verifies(tmp_path, content):
     file, schema = tmp_path / "metadata.json", tmp_path / "schema.json"
     file.write_text(json.dumps(content))
     # where the file is there, MONAI downloads nothing
@@ -112,7 +112,7 @@ def test_the_files_of_a_bundle_are_there(bundle):
 
 @every_bundle
 def test_the_metadata_fit_the_schema(bundle, tmp_path, offline):
-    verify(tmp_path, metadata(bundle))
+    check_verifies(tmp_path, metadata(bundle))
 
 
 def test_the_schema_says_that_it_is_not_monais():
@@ -165,7 +165,7 @@ def test_the_schema_rejects(path, value, says, tmp_path, offline):
     else:
         holder[path[-1]] = value
     with pytest.raises(ValueError, match=says):
-        verify(tmp_path, content)
+        check_verifies(tmp_path, content)
 
 
 @every_bundle

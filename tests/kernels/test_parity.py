@@ -113,7 +113,7 @@ def close(came: torch.Tensor, expected: torch.Tensor, relative: float, what: str
         assert far <= relative * max(expected[keep].abs().max(), 1e-3), f"{what}: {far}"
 
 
-def agree(kernel, logits, label, recipe, mask=None, weights=None, class_weight=None, judge=torch.float64, tolerance=2e-6):
+def assert_agrees(kernel, logits, label, recipe, mask=None, weights=None, class_weight=None, judge=torch.float64, tolerance=2e-6):
     """The kernel's sums and gradient are the judge's; returns the suspicion."""
     with torch.no_grad():
         seen = logits.to(judge)
@@ -172,7 +172,7 @@ def test_every_recipe(kernel, activation, form, examples):
         recipe = recipe_of(activation, label_form, regions, pixel, norm, ignore, smoothing, include_background=not weighted)
         mask = None if mask_rows is None else torch.rand(n, mask_rows, *space) < 0.6
         class_weight = torch.tensor([0.5, 2.0, 1.5]) if weighted else None
-        suspect = agree(kernel, logits, label, recipe, mask, weights, class_weight)
+        suspect = assert_agrees(kernel, logits, label, recipe, mask, weights, class_weight)
         assert not suspect.any()
     assert len(tried) >= 6
 
@@ -192,7 +192,9 @@ def test_awkward_sizes(kernel, channels, voxels, monkeypatch):
             logits = torch.randn(1, channels, voxels) if activation is not Activation.NONE else torch.rand(1, channels, voxels)
             pixel = None if activation is Activation.NONE else PixelRule(PixelTerm.CROSS_ENTROPY)
             class_weight = torch.full((channels,), 1.5) if pixel is not None else None
-            agree(kernel, logits, label, recipe_of(activation, label_form, None, pixel), None, weights, class_weight, tolerance=3e-6)
+            assert_agrees(
+                kernel, logits, label, recipe_of(activation, label_form, None, pixel), None, weights, class_weight, tolerance=3e-6
+            )
 
 
 @pytest.mark.parametrize("factor", [1.0, 50.0, 500.0])
@@ -200,7 +202,7 @@ def test_awkward_sizes(kernel, channels, voxels, monkeypatch):
 def test_saturated_logits(kernel, activation, factor):
     for pixel, form in itertools.product(PIXELS, ("dense", "index")):
         label, label_form, _, _ = label_of(form, 2, 4, (700,), activation, None)
-        agree(kernel, torch.randn(2, 4, 700) * factor, label, recipe_of(activation, label_form, None, pixel), tolerance=3e-6)
+        assert_agrees(kernel, torch.randn(2, 4, 700) * factor, label, recipe_of(activation, label_form, None, pixel), tolerance=3e-6)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda activation: activation.value)
@@ -212,7 +214,7 @@ def test_ties_are_split(kernel, activation, norm):
         logits = label.clone()
     label[:, :, ::3] = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(1, 4, 1)
     for pixel in PIXELS if activation is not Activation.NONE else [None]:
-        agree(kernel, logits, label, recipe_of(activation, LabelForm.DENSE, None, pixel, norm), judge=torch.float32)
+        assert_agrees(kernel, logits, label, recipe_of(activation, LabelForm.DENSE, None, pixel, norm), judge=torch.float32)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -239,7 +241,7 @@ def test_logits_that_are_no_numbers(kernel, activation, value):
             # where such a voxel is ignored, it is as if it were another
             mask = torch.ones(2, 1, 500, dtype=torch.bool)
             mask[0, 0, 77] = False
-            agree(kernel, logits, label, recipe, mask)
+            assert_agrees(kernel, logits, label, recipe, mask)
 
 
 def test_class_masked_out_by_the_network_costs_nothing(kernel):
@@ -266,7 +268,7 @@ def test_indices_out_of_range_are_nan_and_suspect(kernel):
             assert suspect.any()
             mask = torch.ones(2, 1, 400, dtype=torch.bool)
             mask[1, 0, 5] = False
-            agree(kernel, torch.randn(2, 3, 400), label, recipe, mask)
+            assert_agrees(kernel, torch.randn(2, 3, 400), label, recipe, mask)
     fractional = torch.full((1, 1, 50), 0.5)
     _, _, suspect = run(kernel, torch.randn(1, 3, 50), fractional, recipe_of(Activation.SOFTMAX, LabelForm.INDEX, None))
     assert suspect.any()
@@ -290,7 +292,7 @@ def test_floats_that_are_no_class(kernel, form, ignore, value):
         logits = torch.randn(2, 3, 300)
         # regions have no highest value: one above all of them belongs to none
         legal = regions is not None and value > 1
-        suspect = agree(kernel, logits, label, recipe)
+        suspect = assert_agrees(kernel, logits, label, recipe)
         assert suspect.any() == (not legal)
         assert run(kernel, logits, label, recipe)[0].fn.isnan().any() == (not legal)
         loss = JDTCELoss(
@@ -318,9 +320,9 @@ def test_a_marker_may_be_any_whole_number(kernel):
         label = torch.randint(0, 3, (2, 1, 300))
         label[:, :, ::7] = marker
         recipe = recipe_of(Activation.SIGMOID, LabelForm.INDEX, None, PIXELS[1], ignore=marker)
-        assert not agree(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
+        assert not assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
         label[1, 0, 40] = -1
-        assert agree(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
+        assert assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
 
 
 @pytest.mark.parametrize("form", CLASS_FORMS)
@@ -331,13 +333,13 @@ def test_large_class_values(kernel, form, value):
     label[1, 0, 40] = value
     recipe = recipe_of(Activation.SIGMOID, LabelForm.VOTES if raters > 1 else LabelForm.INDEX, regions, PIXELS[1])
     for each in (label, label.double()):
-        assert agree(kernel, torch.randn(2, 3, 300), each, recipe).any() == (regions is None)
+        assert assert_agrees(kernel, torch.randn(2, 3, 300), each, recipe).any() == (regions is None)
     # a region of that value, where the kernel has it, and never another one's
     recipe = recipe_of(Activation.SIGMOID, recipe.label.form, ((value,), (2,), (1, 2)), PIXELS[1])
     if kernel is Backend.NUMBA and value > 2**31 - 1:
         assert refusal(kernel, torch.randn(2, 3, 300), label, recipe) is not None
     else:
-        assert not agree(kernel, torch.randn(2, 3, 300), label, recipe).any()
+        assert not assert_agrees(kernel, torch.randn(2, 3, 300), label, recipe).any()
 
 
 def test_an_illegal_vote_is_found_in_every_channel_that_counts(kernel):
@@ -347,7 +349,7 @@ def test_an_illegal_vote_is_found_in_every_channel_that_counts(kernel):
         mask = torch.ones(2, 3, 400, dtype=torch.bool)
         mask[1, silent, 50] = False
         recipe = recipe_of(Activation.SIGMOID, form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
-        suspect = agree(kernel, torch.randn(2, 3, 400), label, recipe, mask)
+        suspect = assert_agrees(kernel, torch.randn(2, 3, 400), label, recipe, mask)
         assert suspect.any() == bool(mask[1, :, 50].any())
 
 
@@ -392,7 +394,7 @@ def test_labels_of_any_dtype(kernel, form, dtype):
         marker = 100
         label = torch.where(torch.rand(label.shape) < 0.2, marker, label)
     recipe = recipe_of(Activation.SIGMOID, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY), ignore=marker)
-    agree(kernel, torch.randn(2, 3, 350), label.to(dtype), recipe)
+    assert_agrees(kernel, torch.randn(2, 3, 350), label.to(dtype), recipe)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -401,7 +403,7 @@ def test_halves(kernel, activation, dtype):
     for pixel in PIXELS if activation is not Activation.NONE else [None]:
         label, label_form, _, _ = label_of("dense", 2, 3, (700,), activation, None)
         logits = torch.randn(2, 3, 700) * 4 if activation is not Activation.NONE else torch.rand(2, 3, 700)
-        agree(kernel, logits.to(dtype), label, recipe_of(activation, label_form, None, pixel))
+        assert_agrees(kernel, logits.to(dtype), label, recipe_of(activation, label_form, None, pixel))
 
 
 LAYOUTS = {
@@ -423,7 +425,7 @@ def test_layouts(kernel, layout, dtype):
     for form in ("dense", "index", "votes"):
         label, label_form, _, _ = label_of(form, n, c, space, Activation.SOFTMAX, None)
         recipe = recipe_of(Activation.SOFTMAX, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
-        agree(kernel, logits, arrange(label), recipe, mask)
+        assert_agrees(kernel, logits, arrange(label), recipe, mask)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 5), (2, 3, 0), (2, 3), (2, 3, 7), (2, 3, 4, 5), (1, 3, 2, 3, 4), (1, 3, 2, 3, 2, 2)], ids=str)
@@ -436,7 +438,7 @@ def test_shapes(kernel, shape):
             assert all((part == 0).all() for part in (sums.tp, sums.fp, sums.fn, sums.counted, sums.pixel, suspect))
             assert gradient.shape == shape
         else:
-            agree(kernel, torch.randn(shape), label, recipe)
+            assert_agrees(kernel, torch.randn(shape), label, recipe)
 
 
 def test_gradient_keeps_the_layout(kernel):
