@@ -1,24 +1,46 @@
 """The compiled side of the numba kernel: the sums, and the gradient, of a range of voxels, a block of voxels at a time.
 
 One program serves every recipe, dtype and number of classes, so it is compiled once on a machine: numba keeps it on disk, beside
-this file or in its user-wide folder. A block is so short that the values of all its classes stay in the cache of a core. Each
-step over a block is a loop over one row of it, simple enough that LLVM makes vector instructions of it; which loops run is
-decided once for a block. A row is a plain pointer. Python's numbers are 64 bits wide to numba, so every constant in a loop is
-named, and narrow. Keep a loop to a few rows, of which two at most are written: LLVM gives up where more than eight pairs of rows
-might overlap.
+this file or in its user-wide folder. A block is so short that the values of all its classes stay in the cache of a core. It is
+read from memory into rows, one of each class, or where it lies there as rows of float32 already, left where it is. Then a few
+voxels at a time, as many as lanes are wide, go through all classes; between the steps only what each class needs is written down.
 
-All compiled code stands in this file, since numba compiles again when this file changes, and looks at no other.
+The reading and writing of other dtypes, and the counting of votes, are loops over one row, simple enough that LLVM makes vector
+instructions of them. Python's numbers are 64 bits wide to numba, so every constant in a loop is named, and narrow.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
+
+from monai_jdt.checks import RANGE_TOLERANCE
+from monai_jdt.kernels import numba_lanes
+from monai_jdt.kernels.numba_lanes import (
+    WIDTH,
+    Choice,
+    Lanes,
+    any_lane,
+    choose,
+    exponential,
+    fetch,
+    lanes_at,
+    log_of_one_plus,
+    logarithm,
+    power,
+    spread,
+    store,
+    total,
+    whole_at,
+    widest_vectors,
+)
 
 #: Rows of a block, as pointers: to float32, to int32, to any number; and one number of a row.
 Floats: TypeAlias = Any
@@ -35,14 +57,21 @@ NO_PIXEL, CROSS_ENTROPY, FOCAL, DIVERGENCE = range(4)
 # Rows of the sums, as in monai_jdt.kernels.rows.Row.
 TP, FP, FN, PIXEL, PIXEL_NORM, COUNTED, IN_LABEL, IN_PREDICTION, SUSPECT = range(9)
 # Class values that are none: no class; the marker; and with regions, a number in none of them that 32 bits do not hold.
-ILLEGAL, SILENT, NOWHERE = -1, -2, -3
+ILLEGAL, SILENT, NOWHERE = (np.int32(number) for number in (-1, -2, -3))
 
-#: Scratch rows of a block besides the four of each channel.
-VOXEL_ROWS = 6
+#: Scratch rows of each channel, and of all channels together.
+CHANNEL_ROWS, VOXEL_ROWS = 3, 2
 #: Numbers between rows: at distances of whole pages, a load waits for a store that has nothing to do with it.
 ROW_GAP = 16
-#: Scratch rows of each channel.
-CHANNEL_ROWS = 4
+#: Lanes that each channel has in scratch for the voxels at hand: exponentials, which become predictions, slopes by them, and by
+#: the pixel term; in the forward pass sums, and whether a prediction above the threshold was seen.
+_EXPONENTIALS, _SLOPES, _TERMS = range(3)
+_SUM_TP, _SUM_FP, _SUM_FN, _SEEN = range(1, 5)
+CHANNEL_LANES = 5
+#: Bytes of lanes.
+LANES = 4 * WIDTH
+#: Bytes of a row between what is computed and what is fetched.
+AHEAD = 4 * LANES
 
 
 class Grid(NamedTuple):
@@ -92,8 +121,9 @@ class Job(NamedTuple):
     pixel: int
     class_weight: int
     has_class_weight: int
-    #: float32 (4, N, C)
-    upstream: int
+    #: float32 (4, N, C). Of a channel's share of the loss by p, with norm 1: where p < t, where p > t, at p = t; with norm 2: what
+    #: p - t and t are multiplied by; last, what the pixel term is
+    slopes: int
     images: int
     smoothed: int
     #: label smoothing: t = scale * raw + floor
@@ -102,28 +132,32 @@ class Job(NamedTuple):
     threshold: np.float32
     gamma: np.float32
     alpha: tuple[np.float32, np.float32]
-    #: what suspicion starts at: label and prediction below, above; sum of a label off by
+    #: what suspicion starts at, of the smoothed label: number below, above; sum over channels off by
     low: np.float32
     high: np.float32
     off: np.float32
 
 
 class Rows(NamedTuple):
-    """Addresses of a block's rows: of each channel, `step` bytes apart; and one of each kind for all channels."""
+    """Addresses of a block's rows, those of a channel `..._step` bytes after the one before."""
 
+    #: voxels, filled up to whole lanes with some that do not count
+    n: int
     x: int
-    p: int
+    x_step: int
     t: int
-    #: 1 where a voxel counts, else 0; one row, or with `keep_step` one of each channel
+    t_step: int
+    #: 1 where a voxel counts, else 0; one row, or with a step one of each channel
     keep: int
-    top: int
-    total: int
-    weight: int
-    focus: int
-    codes: int
-    shared: int
-    step: int
     keep_step: int
+    #: where the gradient is written
+    out: int
+    out_step: int
+    #: int32, and float32 for a rater's weights
+    codes: int
+    weight: int
+    #: lanes of each channel
+    lanes: int
 
 
 #: NaN and the order of operations are kept; a product and a sum may be one instruction.
@@ -145,13 +179,15 @@ _joined = njit(inline="always", **_OPTIONS)
 #: Written in LLVM's language; Any, since its type has one argument more than a call.
 _llvm: Any = intrinsic
 _part = njit(**_OPTIONS, **_UNWRAPPED)
-#: Of single numbers: a call that LLVM does not inline would keep a loop from becoming vector instructions.
-_scalar = njit(forceinline=True, **_OPTIONS, **_UNWRAPPED)
+#: Of single numbers, or of lanes: a call that LLVM does not inline would keep a loop from becoming vector instructions.
+_small = njit(forceinline=True, **_OPTIONS, **_UNWRAPPED)
 #: Without fused products, so that it rounds as the definition does: where a tie p = t depends on it.
 _rounded_part = njit(nogil=True, error_model="numpy", **_UNWRAPPED)
 
 _ZERO, _HALF, _ONE, _TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
-_NAN = np.float32(np.nan)
+#: What suspicion of a prediction starts at.
+_LOW, _HIGH = np.float32(-0.99 * RANGE_TOLERANCE), np.float32(1 + 0.99 * RANGE_TOLERANCE)
+_NAN, _INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
 # -- numbers ------------------------------------------------------------------------------------------------------------------
@@ -176,28 +212,6 @@ _int8s, _int16s, _int32s, _int64s = (_pointer_to(kind) for kind in (types.int8, 
 
 
 @_llvm
-def _plus(context: Any, total: Any, value: Any) -> Any:
-    """`total + value` in any order of summands: what lets a sum run in vector lanes, while all else stays in order."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fadd(*arguments, flags=("reassoc", "contract"))
-
-    return types.float32(types.float32, types.float32), code
-
-
-@_llvm
-def _widest_vectors(context: Any) -> Any:
-    """Where it has them, use vectors of 512 bits: LLVM avoids them on machines that once slowed down for them."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # past the attributes that llvmlite knows by name
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.none(), code
-
-
-@_llvm
 def _bits(context: Any, value: Any) -> Any:
     """The 32 bits of a float32."""
 
@@ -217,83 +231,10 @@ def _from_bits(context: Any, bits: Any) -> Any:
     return types.float32(types.int64), code
 
 
-# log(2) in a part with few bits, whose products with an exponent are exact, and the rest; polynomials from Cephes (Moshier).
-_LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(number) for number in (1.44269504088896341, 0.693359375, -2.12194440e-4))
-#: Adding it rounds to a whole number, which then stands in the lowest bits.
-_ROUND = np.float32(1.5 * 2**23)
-_EXP_LOWEST = np.float32(-87.33)
-_E0, _E1, _E2, _E3, _E4, _E5 = (
-    np.float32(number)
-    for number in (5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4)
-)
-_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (
-    np.float32(number)
-    for number in (
-        3.3333331174e-1,
-        -2.4999993993e-1,
-        2.0000714765e-1,
-        -1.6668057665e-1,
-        1.4249322787e-1,
-        -1.2420140846e-1,
-        1.1676998740e-1,
-        -1.1514610310e-1,
-        7.0376836292e-2,
-    )
-)
-_INFINITY, _SMALLEST = np.float32(np.inf), np.float32(2.0**-126)
-_LIFT, _LIFTED = np.float32(2.0**23), np.float32(23)
-_SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS = np.int32(0x3F3504F3), np.int32(-0x800000), np.int32(23)
-
-
-@_scalar
-def exponential(x: Number) -> Number:
-    """`exp(x)` of a float32 that is at most 0; 0 for x < -87.33, where it is below the smallest normal one (2 ** -126)."""
-    rounded = x * _LOG2_E + _ROUND
-    exponent = rounded - _ROUND
-    r = x - exponent * _LN2_HIGH
-    r = r - exponent * _LN2_LOW
-    series = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
-    series = series * (r * r) + r + _ONE
-    return _ZERO if x < _EXP_LOWEST else series * _from_bits((_bits(rounded) + 127) << 23)
-
-
-@_scalar
-def logarithm(x: Number) -> Number:
-    """`log(x)` of a float32."""
-    tiny = x < _SMALLEST
-    scaled = x * _LIFT if tiny else x
-    bits = _bits(scaled)
-    exponent = np.int32(np.int32(bits - _SQRT_HALF_BITS) & _EXPONENT_BITS)
-    f = _from_bits(np.int32(bits - exponent)) - _ONE
-    e = np.float32(np.int32(exponent >> _FRACTION_BITS)) - (_LIFTED if tiny else _ZERO)
-    square = f * f
-    series = (((((((_L8 * f + _L7) * f + _L6) * f + _L5) * f + _L4) * f + _L3) * f + _L2) * f + _L1) * f + _L0
-    y = series * f * square + e * _LN2_LOW
-    y = y - _HALF * square
-    y = f + y + e * _LN2_HIGH
-    y = y if x < _INFINITY else x
-    return y if x > _ZERO else (-_INFINITY if x == _ZERO else _NAN)
-
-
-@_scalar
-def power(base: Number, exponent: Number) -> Number:
-    """`base ** exponent` for base > 0."""
-    size = exponent * logarithm(base)
-    small = exponential(-abs(size))
-    return small if size < _ZERO else _ONE / small
-
-
-@_scalar
-def log_of_one_plus(x: Number) -> Number:
-    """`log(1 + x)` for x in [0, 1], as exact for small x as for large."""
-    u = _ONE + x
-    return logarithm(u) + (x - (u - _ONE)) / u
-
-
 _HALF_SCALE = np.float32(2.0**112)
 
 
-@_scalar
+@_small
 def from_float16(half: Number) -> Number:
     """float32 of the bits of a float16."""
     shifted = (half & 0x7FFF) << 13
@@ -302,7 +243,7 @@ def from_float16(half: Number) -> Number:
     return _from_bits(magnitude | ((half & 0x8000) << 16))
 
 
-@_scalar
+@_small
 def to_float16(value: Number) -> Number:
     """The bits of the nearest float16, of two the even one."""
     bits = np.int64(_bits(value))
@@ -318,13 +259,13 @@ def to_float16(value: Number) -> Number:
     return np.uint16(rounded | sign)
 
 
-@_scalar
+@_small
 def from_bfloat16(half: Number) -> Number:
     """float32 of the bits of a bfloat16."""
     return _from_bits(np.int64(half) << 16)
 
 
-@_scalar
+@_small
 def to_bfloat16(value: Number) -> Number:
     """The bits of the nearest bfloat16, of two the even one."""
     bits = np.int64(_bits(value))
@@ -335,7 +276,7 @@ def to_bfloat16(value: Number) -> Number:
 # -- rows in memory -----------------------------------------------------------------------------------------------------------
 
 
-@_scalar
+@_small
 def _place(grid: Grid, image: int, channel: int, voxel: int) -> int:
     return grid.address + image * grid.image + channel * grid.channel + voxel * grid.voxel * grid.size
 
@@ -392,14 +333,14 @@ def _write_row(kind: int, address: int, stride: int, n: int, row: Floats) -> Non
 _LARGE_WHOLE = 2.0**53
 
 
-@_scalar
+@_small
 def _class_code(value: Number, job: Job) -> Number:
     """A whole number as a class value."""
     legal = ILLEGAL if value < 0 else (value if value <= job.highest_class else job.above)
     return np.int32(SILENT if (job.has_ignore_index != 0) & (value == job.ignore_index) else legal)
 
 
-@_scalar
+@_small
 def _class_code_of_float(value: Number, job: Job) -> Number:
     """A float64 as a class value. What no whole number stands for must equal no marker, so the marker is looked for first."""
     clipped = (value if value < _LARGE_WHOLE else _LARGE_WHOLE) if value >= 0.0 else -1.0
@@ -447,57 +388,38 @@ def _read_classes(job: Job, address: int, n: int, out: Codes, scratch: Floats) -
 
 
 @_part
-def _fill(row: Floats, value: Number, n: int) -> None:
-    for i in range(n):
+def _fill(row: Floats, value: Number, first: int, last: int) -> None:
+    for i in range(first, last):
         row[i] = value
 
 
-@_part
-def _total(row: Floats, n: int) -> Number:
-    total = _ZERO
-    for i in range(n):
-        total = _plus(total, row[i])
-    return total
+@_small
+def _true() -> Choice:
+    return spread(_ZERO) <= _ZERO
 
 
 @_part
-def _silence(row: Floats, keep: Floats, n: int) -> None:
+def _total(row: int, n: int) -> Number:
+    result = spread(_ZERO)
+    for i in range(0, 4 * n, LANES):
+        result = result + lanes_at(row + i)
+    return total(result)
+
+
+@_part
+def _silence(row: int, keep: int, n: int) -> None:
     """0 where a voxel does not count, whatever is there."""
-    for i in range(n):
-        row[i] = row[i] if keep[i] != _ZERO else _ZERO
+    for i in range(0, 4 * n, LANES):
+        store(row + i, choose(lanes_at(keep + i) > _ZERO, lanes_at(row + i), _ZERO))
 
 
 @_part
-def _any_outside(row: Floats, low: Number, high: Number, n: int) -> bool:
-    """Whether any number is out of bounds or NaN."""
-    outside = _ZERO
-    for i in range(n):
-        outside = _plus(outside, _ZERO if (row[i] >= low) & (row[i] <= high) else _ONE)
-    return outside > _ZERO
-
-
-@_part
-def _rows_in(job: Job, scratch: int) -> Rows:
-    step = 4 * (job.width + ROW_GAP)
-    block = step * job.channels
-    voxels = scratch + CHANNEL_ROWS * block
-    keep_step = step if job.mask_rows > 1 else 0
-    # without an activation, the logits are the prediction
-    p = scratch if job.activation == NO_ACTIVATION else scratch + block
-    return Rows(
-        scratch,
-        p,
-        scratch + 2 * block,
-        scratch + 3 * block,
-        voxels,
-        voxels + step,
-        voxels + 2 * step,
-        voxels + 3 * step,
-        voxels + 4 * step,
-        voxels + 5 * step,
-        step,
-        keep_step,
-    )
+def _any_above(row: int, threshold: Number, n: int) -> bool:
+    """Whether any number is above, or NaN."""
+    below = _true()
+    for i in range(0, 4 * n, LANES):
+        below = below & (lanes_at(row + i) <= threshold)
+    return any_lane(~below)
 
 
 # -- the label ----------------------------------------------------------------------------------------------------------------
@@ -506,91 +428,75 @@ def _rows_in(job: Job, scratch: int) -> Rows:
 @_joined
 def _count_votes(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
     """Weighted shares of the raters that speak; `keep` says where any does."""
-    codes, weight, keep = _int32s(rows.codes), _floats(rows.weight), _floats(rows.keep)
     channel_of, value_of = _int64s(job.members), _int64s(job.members + 8 * job.pairs)
     weights = _floats(job.rater_weights + 4 * image * job.raters)
     for c in range(job.channels):
-        _fill(_floats(rows.t + c * rows.step), _ZERO, n)
-    _fill(keep, _ZERO, n)
+        _fill(_floats(rows.t + c * rows.t_step), _ZERO, 0, rows.n)
+    _fill(_floats(rows.keep), _ZERO, 0, rows.n)
+    _fill(_int32s(rows.codes), SILENT, n, rows.n)
     for r in range(job.raters):
         rater_weight = weights[r]
         if not rater_weight > _ZERO:
             continue
-        _read_classes(job, _place(job.label, image, r, start), n, codes, weight)
-        for i in range(n):
-            keep[i] = keep[i] + (rater_weight if codes[i] != SILENT else _ZERO)
-        for i in range(n):
+        _read_classes(job, _place(job.label, image, r, start), n, _int32s(rows.codes), _floats(rows.weight))
+        for i in range(0, 4 * rows.n, LANES):
+            codes = whole_at(rows.codes + i)
+            silent = codes == SILENT
+            store(rows.keep + i, lanes_at(rows.keep + i) + choose(silent, _ZERO, rater_weight))
             # NaN times anything: a value that is no class makes every channel NaN
-            weight[i] = _ZERO if codes[i] == SILENT else (_NAN if codes[i] == ILLEGAL else rater_weight)
+            store(rows.weight + i, choose(silent, _ZERO, choose(codes == ILLEGAL, _NAN, rater_weight)))
         for k in range(job.pairs):
-            share, value = _floats(rows.t + channel_of[k] * rows.step), np.int32(value_of[k])
-            for i in range(n):
-                share[i] = share[i] + weight[i] * (_ONE if codes[i] == value else _ZERO)
+            share, value = rows.t + channel_of[k] * rows.t_step, np.int32(value_of[k])
+            for i in range(0, 4 * rows.n, LANES):
+                chosen = choose(whole_at(rows.codes + i) == value, _ONE, _ZERO)
+                store(share + i, lanes_at(share + i) + lanes_at(rows.weight + i) * chosen)
     if job.raters > 1:
+        for i in range(0, 4 * rows.n, LANES):
+            spoke = lanes_at(rows.keep + i)
+            store(rows.weight + i, choose(spoke > _ZERO, spoke, _ONE))
         for c in range(job.channels):
-            share = _floats(rows.t + c * rows.step)
-            for i in range(n):
-                share[i] = share[i] / (keep[i] if keep[i] > _ZERO else _ONE)
-    for i in range(n):
-        keep[i] = _ONE if keep[i] > _ZERO else _ZERO
+            share = rows.t + c * rows.t_step
+            for i in range(0, 4 * rows.n, LANES):
+                store(share + i, lanes_at(share + i) / lanes_at(rows.weight + i))
+    for i in range(0, 4 * rows.n, LANES):
+        store(rows.keep + i, choose(lanes_at(rows.keep + i) > _ZERO, _ONE, _ZERO))
 
 
 @_joined
 def _read_dense(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
     """The values; `keep` says where not all channels are the marker."""
-    keep, marker = _floats(rows.keep), np.float32(job.ignore_index)
-    _fill(keep, _ZERO if job.has_ignore_index else _ONE, n)
+    marker = np.float32(job.ignore_index)
+    _fill(_floats(rows.keep), _ZERO if job.has_ignore_index else _ONE, 0, n)
+    _fill(_floats(rows.keep), _ZERO, n, rows.n)
     for c in range(job.channels):
-        row = _floats(rows.t + c * rows.step)
-        _read_row(job.label.kind, _place(job.label, image, c, start), job.label.voxel, n, row)
+        place = _place(job.label, image, c, start)
+        row = rows.t + c * rows.t_step
+        if row != place:
+            _read_row(job.label.kind, place, job.label.voxel, n, _floats(row))
+            _fill(_floats(row), marker, n, rows.n)
         if job.has_ignore_index:
-            for i in range(n):
-                keep[i] = keep[i] if row[i] == marker else _ONE
+            for i in range(0, 4 * rows.n, LANES):
+                store(rows.keep + i, choose(lanes_at(row + i) == marker, lanes_at(rows.keep + i), _ONE))
 
 
 @_joined
 def _apply_mask(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
     """`keep` times the mask, for each row of it; the first one last, since the others are made of it."""
-    first, row = _floats(rows.keep), _floats(rows.weight)
+    _fill(_floats(rows.weight), _ZERO, n, rows.n)
     for k in range(job.mask_rows - 1, -1, -1):
-        _read_row(job.mask.kind, _place(job.mask, image, k, start), job.mask.voxel, n, row)
-        kept = _floats(rows.keep + k * rows.step)
-        for i in range(n):
-            kept[i] = first[i] * row[i]
-
-
-@_part
-def _add_to_total(row: Floats, low: Number, high: Number, n: int, total: Floats) -> bool:
-    """Add a row to `total`; whether any number is out of bounds or NaN."""
-    outside = _ZERO
-    for i in range(n):
-        total[i] = total[i] + row[i]
-        outside = _plus(outside, _ZERO if (row[i] >= low) & (row[i] <= high) else _ONE)
-    return outside > _ZERO
+        _read_row(job.mask.kind, _place(job.mask, image, k, start), job.mask.voxel, n, _floats(rows.weight))
+        kept = rows.keep + k * rows.keep_step
+        for i in range(0, 4 * rows.n, LANES):
+            store(kept + i, lanes_at(rows.keep + i) * lanes_at(rows.weight + i))
 
 
 @_joined
-def _look_at_label(job: Job, n: int, rows: Rows, sums: Numbers) -> None:
-    """IN_LABEL and SUSPECT, until found; the label is not smoothed yet."""
-    total, keep, suspect = _floats(rows.total), _floats(rows.keep), SUSPECT * job.channels
-    dense = job.raters == 0
-    if dense:
-        _fill(total, _ZERO, n)
+def _look_at_label(job: Job, rows: Rows, sums: Numbers) -> None:
+    """IN_LABEL, until found; the label is not smoothed yet."""
     for c in range(job.channels):
-        t, found = _floats(rows.t + c * rows.step), IN_LABEL * job.channels + c
-        if sums[found] == 0 and _any_outside(t, -_INFINITY, job.threshold, n):
+        found = IN_LABEL * job.channels + c
+        if sums[found] == 0 and _any_above(rows.t + c * rows.t_step, job.threshold, rows.n):
             sums[found] = 1
-        # a value that is no class is NaN in every channel that counts it: one is enough where they all count the same voxels
-        if dense and _add_to_total(t, job.low, job.high, n, total):
-            sums[suspect + c] = 1
-        elif (c == 0 or job.mask_rows > 1) and not dense and _any_outside(t, job.low, job.high, n):
-            sums[suspect] = 1
-    if dense and job.activation == SOFTMAX:
-        if job.marked:
-            for i in range(n):
-                total[i] = total[i] if keep[i] != _ZERO else _ONE
-        if _any_outside(total, _ONE - job.off, _ONE + job.off, n):
-            sums[suspect] = 1
 
 
 @_rounded_part
@@ -599,49 +505,38 @@ def _smooth(t: Floats, keep: Floats, scale: Number, floor: Number, n: int) -> No
         t[i] = (scale * t[i] + floor) * keep[i]
 
 
-# -- the prediction -----------------------------------------------------------------------------------------------------------
+# -- a block's rows -----------------------------------------------------------------------------------------------------------
+
+
+@_small
+def _lies_in_rows(grid: Grid) -> bool:
+    return (grid.kind == FLOAT32) & (grid.voxel == 1)
 
 
 @_joined
-def _softmax(job: Job, n: int, rows: Rows) -> None:
-    """p, 0 where a voxel does not count; x becomes log p but for the log of the sum, which is in `top`."""
-    top, total, keep = _floats(rows.top), _floats(rows.total), _floats(rows.keep)
-    _fill(top, -_INFINITY, n)
-    _fill(total, _ZERO, n)
-    for c in range(job.channels):
-        x = _floats(rows.x + c * rows.step)
-        for i in range(n):
-            top[i] = x[i] if x[i] > top[i] else top[i]
-    for c in range(job.channels):
-        x, p = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step)
-        for i in range(n):
-            x[i] = x[i] - top[i]
-            p[i] = exponential(x[i])
-            total[i] = total[i] + p[i]
-    if job.pixel != NO_PIXEL:
-        for i in range(n):
-            top[i] = logarithm(total[i])
-    for i in range(n):
-        total[i] = keep[i] / total[i]
-    for c in range(job.channels):
-        p = _floats(rows.p + c * rows.step)
-        for i in range(n):
-            p[i] = p[i] * total[i]
-
-
-@_joined
-def _sigmoid(job: Job, n: int, rows: Rows) -> None:
-    """p, 0 where a voxel does not count."""
-    for c in range(job.channels):
-        x, p, keep = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.keep + c * rows.keep_step)
-        for i in range(n):
-            e = exponential(-abs(x[i]))
-            p[i] = (_ONE if x[i] >= _ZERO else e) / (_ONE + e) * keep[i]
+def _rows_of_block(job: Job, image: int, start: int, n: int, scratch: int) -> Rows:
+    step = 4 * (job.width + ROW_GAP)
+    block = step * job.channels
+    voxels = scratch + CHANNEL_ROWS * block
+    x, t, keep, codes = scratch, scratch + block, scratch + 2 * block, voxels
+    x_step, t_step, out, out_step = step, step, x, step
+    if n % WIDTH == 0:
+        if _lies_in_rows(job.gradient):
+            out, out_step = _place(job.gradient, image, 0, start), job.gradient.channel
+        if not job.marked:
+            if _lies_in_rows(job.logits):
+                x, x_step = _place(job.logits, image, 0, start), job.logits.channel
+            if _lies_in_rows(job.label) and job.raters == 0 and not job.smoothed:
+                t, t_step = _place(job.label, image, 0, start), job.label.channel
+    keep_step = step if job.mask_rows > 1 else 0
+    whole = -(-n // WIDTH) * WIDTH
+    lanes = voxels + VOXEL_ROWS * step
+    return Rows(whole, x, x_step, t, t_step, keep, keep_step, out, out_step, codes, codes + step, lanes)
 
 
 @_joined
 def _read_block(job: Job, image: int, start: int, n: int, rows: Rows, place: int) -> None:
-    """A block's label t and prediction p, both 0 where `keep` is.
+    """A block's logits x and label t, both 0 where `keep` is.
 
     The sums get what is seen in passing.
     """
@@ -651,318 +546,401 @@ def _read_block(job: Job, image: int, start: int, n: int, rows: Rows, place: int
         _read_dense(job, image, start, n, rows)
     if job.mask.address != 0:
         _apply_mask(job, image, start, n, rows)
+    gaps = (job.marked != 0) | (n != rows.n)
     for c in range(job.channels):
-        x = _floats(rows.x + c * rows.step)
-        _read_row(job.logits.kind, _place(job.logits, image, c, start), job.logits.voxel, n, x)
-        if job.marked:
-            keep = _floats(rows.keep + c * rows.keep_step)
-            _silence(x, keep, n)
-            _silence(_floats(rows.t + c * rows.step), keep, n)
+        x, there = rows.x + c * rows.x_step, _place(job.logits, image, c, start)
+        if x != there:
+            _read_row(job.logits.kind, there, job.logits.voxel, n, _floats(x))
+        if gaps:
+            _silence(x, rows.keep + c * rows.keep_step, rows.n)
+            _silence(rows.t + c * rows.t_step, rows.keep + c * rows.keep_step, rows.n)
     if place != 0:
-        _look_at_label(job, n, rows, _doubles(place))
+        _look_at_label(job, rows, _doubles(place))
     if job.smoothed:
         for c in range(job.channels):
-            t, keep = _floats(rows.t + c * rows.step), _floats(rows.keep + c * rows.keep_step)
-            _smooth(t, keep, job.smoothing_scale, job.smoothing_floor, n)
-    if job.activation == SOFTMAX:
-        _softmax(job, n, rows)
-    elif job.activation == SIGMOID:
-        _sigmoid(job, n, rows)
+            t, keep = _floats(rows.t + c * rows.t_step), _floats(rows.keep + c * rows.keep_step)
+            _smooth(t, keep, job.smoothing_scale, job.smoothing_floor, rows.n)
+
+
+@_small
+def _x_of(rows: Rows, c: int, i: int) -> Lanes:
+    return lanes_at(rows.x + c * rows.x_step + i)
+
+
+@_small
+def _t_of(rows: Rows, c: int, i: int) -> Lanes:
+    return lanes_at(rows.t + c * rows.t_step + i)
+
+
+@_small
+def _keep_of(rows: Rows, c: int, i: int) -> Lanes:
+    return lanes_at(rows.keep + c * rows.keep_step + i)
+
+
+@_small
+def _lanes_of(rows: Rows, c: int, kind: int) -> int:
+    """The address of a channel's lanes."""
+    return rows.lanes + (c * CHANNEL_LANES + kind) * LANES
+
+
+@_small
+def _fetch_ahead(job: Job, c: int, rows: Rows, i: int) -> None:
+    """What a channel's rows need soon: a machine does not foresee the rows of many channels by itself."""
+    fetch(rows.x + c * rows.x_step + i + AHEAD)
+    fetch(rows.t + c * rows.t_step + i + AHEAD)
+    if job.gradient.address != 0:
+        fetch(rows.out + c * rows.out_step + i + AHEAD)
+
+
+# -- the prediction -----------------------------------------------------------------------------------------------------------
+
+
+@_small
+def _exponentials(job: Job, rows: Rows, i: int) -> tuple[Lanes, Lanes]:
+    """The largest logit of each voxel, and the sum of the exponentials of what the others are below it, which the lanes keep."""
+    top, whole = spread(-_INFINITY), spread(_ZERO)
+    for c in range(job.channels):
+        _fetch_ahead(job, c, rows, i)
+        x = _x_of(rows, c, i)
+        top = choose(x > top, x, top)
+    for c in range(job.channels):
+        e = exponential(_x_of(rows, c, i) - top)
+        store(_lanes_of(rows, c, _EXPONENTIALS), e)
+        whole = whole + e
+    return top, whole
+
+
+@_small
+def _sigmoid(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """The prediction, e = `exp(-|x|)`, and `1 / (1 + e)`."""
+    e = exponential(-abs(x))
+    reciprocal = _ONE / (_ONE + e)
+    return choose(x >= _ZERO, reciprocal, e * reciprocal), e, reciprocal
 
 
 # -- the pixel term -----------------------------------------------------------------------------------------------------------
 
 
-@_joined
-def _weigh_voxels(job: Job, n: int, rows: Rows) -> None:
-    """With softmax, what a voxel's term is multiplied by, in `weight`; and without the focal weight, in `total`."""
-    weight, total, t = _floats(rows.weight), _floats(rows.total), _floats(rows.t)
+@_small
+def _weight_of_voxel(job: Job, rows: Rows, i: int) -> tuple[Lanes, Lanes]:
+    """With softmax, what a voxel's term is multiplied by; and that without the focal weight."""
+    plain = lanes_at(rows.keep + i)
     if job.has_class_weight:
-        of_class = _floats(job.class_weight)
-        _fill(total, _ZERO, n)
+        of_class, plain = _floats(job.class_weight), spread(_ZERO)
         for c in range(job.channels):
-            t, w = _floats(rows.t + c * rows.step), of_class[c]
-            for i in range(n):
-                total[i] = total[i] + w * t[i]
-    else:
-        keep = _floats(rows.keep)
-        for i in range(n):
-            total[i] = keep[i]
-    t, constant, slope = _floats(rows.t), job.alpha[0], job.alpha[1]
-    for i in range(n):
-        weight[i] = total[i] * (constant + slope * t[i])
+            plain = plain + of_class[c] * _t_of(rows, c, i)
+    return plain * (job.alpha[0] + job.alpha[1] * lanes_at(rows.t + i)), plain
 
 
-@_joined
-def _weigh_channel(job: Job, c: int, n: int, rows: Rows) -> None:
-    """With sigmoid, what each voxel's term of a channel is multiplied by, in `weight`."""
-    weight, t, keep = _floats(rows.weight), _floats(rows.t + c * rows.step), _floats(rows.keep + c * rows.keep_step)
+@_small
+def _weight_in_channel(job: Job, c: int, t: Lanes, keep: Lanes) -> Lanes:
+    """With sigmoid, what each voxel's term of a channel is multiplied by."""
     of_class = _floats(job.class_weight)
-    w, v, constant, slope = of_class[c], of_class[job.channels + c], job.alpha[0], job.alpha[1]
-    for i in range(n):
-        weight[i] = (w + v * t[i]) * (constant + slope * t[i]) * keep[i]
+    return (of_class[c] + of_class[job.channels + c] * t) * (job.alpha[0] + job.alpha[1] * t) * keep
 
 
-@_part
-def _focus_row(p: Floats, t: Floats, gamma: Number, n: int, out: Floats) -> None:
-    """`|p - t| ** (gamma - 1)`, 0 at p = t."""
+@_small
+def _focal_power(far: Lanes, gamma: Number) -> Lanes:
+    """`far ** (gamma - 1)` of far = |p - t|, 0 at 0."""
     if gamma == _TWO:
-        for i in range(n):
-            out[i] = abs(p[i] - t[i])
-    elif gamma == _ONE:
-        for i in range(n):
-            out[i] = _ZERO if p[i] == t[i] else _ONE
-    else:
-        for i in range(n):
-            out[i] = _ZERO if p[i] == t[i] else power(abs(p[i] - t[i]), gamma - _ONE)
+        return far
+    if gamma == _ONE:
+        return choose(far == _ZERO, _ZERO, _ONE)
+    return choose(far == _ZERO, _ZERO, power(far, gamma - _ONE))
 
 
-@_scalar
-def _entropy(t: Number) -> Number:
+@_small
+def _slope_of_focus(p: Lanes, t: Lanes, gamma: Number, focus: Lanes) -> Lanes:
+    """Of `|p - t| ** gamma` by p."""
+    return focus * choose(p > t, gamma, -gamma)
+
+
+@_small
+def _entropy(t: Lanes) -> Lanes:
     """`t log t`, 0 at 0."""
-    return _ZERO if t == _ZERO else t * logarithm(t)
+    return choose(t == _ZERO, _ZERO, t * logarithm(t))
 
 
-@_scalar
-def _entropy_of_softmax(x: Number, log_total: Number, t: Number) -> Number:
+@_small
+def _entropy_of_softmax(x: Lanes, top: Lanes, log_whole: Lanes, t: Lanes) -> Lanes:
     """`-t log p` of a class."""
     # -inf times 0: a class that a network masks out costs nothing where the label does not have it
-    return _ZERO if t == _ZERO else (log_total - x) * t
+    return choose(t == _ZERO, _ZERO, (log_whole - (x - top)) * t)
 
 
-@_scalar
-def _entropy_of_sigmoid(x: Number, t: Number) -> Number:
-    """`-t log p - (1 - t) log(1 - p)`; of an infinite x as torch has it: inf or NaN for inf, NaN for -inf."""
-    lower = _ZERO if x > _ZERO else x
+@_small
+def _entropy_of_sigmoid(x: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
+    """`-t log p - (1 - t) log(1 - p)`, with e = exp(-|x|) and 1 / (1 + e).
+
+    Of an infinite x as torch has it: inf or NaN for inf, NaN for -inf.
+    """
+    lower = choose(x > _ZERO, _ZERO, x)
     # -inf less itself is NaN
     upper = x - lower
-    return upper * (_ONE - t) - lower * t + log_of_one_plus(exponential(-abs(x)))
+    return upper * (_ONE - t) - lower * t + log_of_one_plus(e, reciprocal)
 
 
-@_joined
-def _cross_entropy_row(job: Job, c: int, n: int, rows: Rows) -> None:
-    """That of a channel, where x is."""
-    x, t, log_total = _floats(rows.x + c * rows.step), _floats(rows.t + c * rows.step), _floats(rows.top)
-    if job.activation == SOFTMAX:
-        for i in range(n):
-            x[i] = _entropy_of_softmax(x[i], log_total[i], t[i])
-    else:
-        for i in range(n):
-            x[i] = _entropy_of_sigmoid(x[i], t[i])
+@_small
+def _other_term_of_softmax(job: Job, rows: Rows, i: int, scale: Lanes, top: Lanes, log_whole: Lanes) -> Lanes:
+    """Of each voxel, not yet weighted: any but the cross-entropy."""
+    term = spread(_ZERO)
+    for c in range(job.channels):
+        t = _t_of(rows, c, i)
+        entropy = _entropy_of_softmax(_x_of(rows, c, i), top, log_whole, t)
+        if job.pixel == FOCAL:
+            far = abs(lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale - t)
+            term = term + entropy * _focal_power(far, job.gamma) * far
+        else:
+            term = term + (entropy + _entropy(t))
+    return term
 
 
-@_joined
-def _pixel_sum(job: Job, c: int, n: int, rows: Rows) -> Number:
-    term, weight, focus = _floats(rows.x + c * rows.step), _floats(rows.weight), _floats(rows.focus)
-    p, t = _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-    total = _ZERO
-    if job.pixel == CROSS_ENTROPY and job.activation == SOFTMAX:
-        log_total = _floats(rows.top)
-        for i in range(n):
-            total = _plus(total, weight[i] * _entropy_of_softmax(term[i], log_total[i], t[i]))
-        return total
-    _cross_entropy_row(job, c, n, rows)
-    if job.pixel == CROSS_ENTROPY:
-        for i in range(n):
-            total = _plus(total, weight[i] * term[i])
-    elif job.pixel == FOCAL:
-        _focus_row(p, t, job.gamma, n, focus)
-        for i in range(n):
-            total = _plus(total, weight[i] * term[i] * focus[i] * abs(p[i] - t[i]))
-    elif job.activation == SOFTMAX:
-        for i in range(n):
-            total = _plus(total, weight[i] * (term[i] + _entropy(t[i])))
-    else:
-        for i in range(n):
-            total = _plus(total, weight[i] * (term[i] + _entropy(t[i]) + _entropy(_ONE - t[i])))
-    return total
+@_small
+def _pixel_term_of_sigmoid(job: Job, x: Lanes, p: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
+    """Of each voxel of a channel, not yet weighted."""
+    term = _entropy_of_sigmoid(x, e, reciprocal, t)
+    if job.pixel == FOCAL:
+        far = abs(p - t)
+        term = term * _focal_power(far, job.gamma) * far
+    elif job.pixel == DIVERGENCE:
+        term = term + _entropy(t) + _entropy(_ONE - t)
+    return term
 
 
 # -- sums ---------------------------------------------------------------------------------------------------------------------
 
 
-@_part
-def _add_overlap(p: Floats, t: Floats, norm: int, n: int) -> tuple[Number, Number, Number]:
-    """tp, fp, fn of a row. NaN on either side makes fp NaN."""
-    tp, fp, fn = _ZERO, _ZERO, _ZERO
+@_small
+def _overlap(p: Lanes, t: Lanes, norm: int) -> tuple[Lanes, Lanes, Lanes]:
+    """tp, fp, fn. NaN on either side makes fp NaN."""
+    far = p - t
     if norm == 1:
-        for i in range(n):
-            far = p[i] - t[i]
-            over = _ZERO if far < _ZERO else far
-            tp = _plus(tp, t[i] if t[i] < p[i] else p[i])
-            fp = _plus(fp, over)
-            fn = _plus(fn, over - far)
-    else:
-        for i in range(n):
-            far = p[i] - t[i]
-            tp = _plus(tp, p[i] * t[i])
-            fp = _plus(fp, far * far)
-        fp = fp * _HALF
-        fn = fp
-    return tp, fp, fn
+        over = choose(far < _ZERO, _ZERO, far)
+        return choose(t < p, t, p), over, over - far
+    half = _HALF * (far * far)
+    return p * t, half, half
 
 
 @_joined
-def _sum_block(job: Job, n: int, rows: Rows, sums: Numbers) -> None:
-    channels = job.channels
-    if job.pixel != NO_PIXEL and job.activation == SOFTMAX:
-        _weigh_voxels(job, n, rows)
-        sums[PIXEL_NORM * channels] += _total(_floats(rows.total), n)
+def _sum_softmax(job: Job, rows: Rows, sums: Numbers) -> None:
+    channels, looking = job.channels, False
     for c in range(channels):
-        p, t = _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-        tp, fp, fn = _add_overlap(p, t, job.norm, n)
-        sums[TP * channels + c] += tp
-        sums[FP * channels + c] += fp
-        sums[FN * channels + c] += fn
-        counted = np.float32(n)
-        if job.marked:
-            counted = _total(_floats(rows.keep + c * rows.keep_step), n)
-        sums[COUNTED * channels + c] += counted
-        found, suspect = IN_PREDICTION * channels + c, SUSPECT * channels + c
-        if sums[found] == 0 and _any_outside(p, -_INFINITY, job.threshold, n):
-            sums[found] = 1
-        if job.activation == NO_ACTIVATION and sums[suspect] == 0 and _any_outside(p, job.low, job.high, n):
-            sums[suspect] = 1
+        for kind in range(_SUM_TP, CHANNEL_LANES):
+            store(_lanes_of(rows, c, kind), spread(_ZERO))
+        looking = looking | (sums[IN_PREDICTION * channels + c] == 0)
+    pixel, pixel_norm, legal = spread(_ZERO), spread(_ZERO), _true()
+    for i in range(0, 4 * rows.n, LANES):
+        top, whole = _exponentials(job, rows, i)
+        scale, label, inside, term = lanes_at(rows.keep + i) / whole, spread(_ZERO), _true(), spread(_ZERO)
+        for c in range(channels):
+            p, t = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale, _t_of(rows, c, i)
+            label, inside = label + t, inside & (t >= job.low) & (t <= job.high)
+            if job.pixel == CROSS_ENTROPY:
+                x = _x_of(rows, c, i)
+                # -inf times 0: a class that a network masks out costs nothing where the label does not have it
+                term = term + choose(t == _ZERO, _ZERO, (top - x) * t)
+            tp, fp, fn = _overlap(p, t, job.norm)
+            store(_lanes_of(rows, c, _SUM_TP), lanes_at(_lanes_of(rows, c, _SUM_TP)) + tp)
+            store(_lanes_of(rows, c, _SUM_FP), lanes_at(_lanes_of(rows, c, _SUM_FP)) + fp)
+            store(_lanes_of(rows, c, _SUM_FN), lanes_at(_lanes_of(rows, c, _SUM_FN)) + fn)
+        legal = legal & ((inside & (abs(label - _ONE) <= job.off)) | ~(lanes_at(rows.keep + i) > _ZERO))
+        if looking:
+            for c in range(channels):
+                p = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale
+                seen = lanes_at(_lanes_of(rows, c, _SEEN))
+                store(_lanes_of(rows, c, _SEEN), choose(p <= job.threshold, seen, _ONE))
         if job.pixel != NO_PIXEL:
-            if job.activation == SIGMOID:
-                _weigh_channel(job, c, n, rows)
-                sums[PIXEL_NORM * channels + c] += counted
-            sums[PIXEL * channels + (c if job.activation == SIGMOID else 0)] += _pixel_sum(job, c, n, rows)
+            log_whole = logarithm(whole)
+            if job.pixel == CROSS_ENTROPY:
+                term = term + log_whole * label
+            else:
+                term = _other_term_of_softmax(job, rows, i, scale, top, log_whole)
+            weight, plain = _weight_of_voxel(job, rows, i)
+            pixel = pixel + weight * term
+            pixel_norm = pixel_norm + plain
+    counted = _total(rows.keep, rows.n)
+    for c in range(channels):
+        sums[TP * channels + c] += total(lanes_at(_lanes_of(rows, c, _SUM_TP)))
+        sums[FP * channels + c] += total(lanes_at(_lanes_of(rows, c, _SUM_FP)))
+        sums[FN * channels + c] += total(lanes_at(_lanes_of(rows, c, _SUM_FN)))
+        sums[COUNTED * channels + c] += counted
+        if looking and any_lane(lanes_at(_lanes_of(rows, c, _SEEN)) > _ZERO):
+            sums[IN_PREDICTION * channels + c] = 1
+    if any_lane(~legal):
+        sums[SUSPECT * channels] = 1
+    sums[PIXEL * channels] += total(pixel)
+    sums[PIXEL_NORM * channels] += total(pixel_norm)
+
+
+@_joined
+def _sum_channel(job: Job, c: int, rows: Rows, sums: Numbers) -> None:
+    """With sigmoid, or where the logits are the prediction."""
+    channels = job.channels
+    tps, fps, fns = spread(_ZERO), spread(_ZERO), spread(_ZERO)
+    pixel, counted = spread(_ZERO), spread(_ZERO)
+    low, legal = _true(), _true()
+    for i in range(0, 4 * rows.n, LANES):
+        _fetch_ahead(job, c, rows, i)
+        x, t = _x_of(rows, c, i), _t_of(rows, c, i)
+        keep = _keep_of(rows, c, i)
+        p = x
+        if job.activation == SIGMOID:
+            p, e, reciprocal = _sigmoid(x)
+            p = p * keep
+            if job.pixel != NO_PIXEL:
+                pixel = pixel + _weight_in_channel(job, c, t, keep) * _pixel_term_of_sigmoid(job, x, p, e, reciprocal, t)
+        else:
+            legal = legal & (p >= _LOW) & (p <= _HIGH)
+        legal = legal & (((t >= job.low) & (t <= job.high)) | ~(keep > _ZERO))
+        low = low & (p <= job.threshold)
+        tp, fp, fn = _overlap(p, t, job.norm)
+        tps, fps, fns, counted = tps + tp, fps + fp, fns + fn, counted + keep
+    sums[TP * channels + c] += total(tps)
+    sums[FP * channels + c] += total(fps)
+    sums[FN * channels + c] += total(fns)
+    sums[COUNTED * channels + c] += total(counted)
+    sums[PIXEL * channels + c] += total(pixel)
+    if job.pixel != NO_PIXEL:
+        sums[PIXEL_NORM * channels + c] += total(counted)
+    if any_lane(~low):
+        sums[IN_PREDICTION * channels + c] = 1
+    if any_lane(~legal):
+        sums[SUSPECT * channels + c] = 1
 
 
 # -- the gradient -------------------------------------------------------------------------------------------------------------
 
 
-@_joined
-def _slope_of_overlap(job: Job, image: int, c: int, n: int, p: Floats, t: Floats, out: Floats) -> None:
+@_small
+def _slope_of(job: Job, image: int, c: int, row: int) -> Number:
+    return _floats(job.slopes)[(row * job.images + image) * job.channels + c]
+
+
+@_small
+def _slope_of_overlap(job: Job, image: int, c: int, p: Lanes, t: Lanes) -> Lanes:
     """By p, the loss's share of a voxel."""
-    upstream, row = _floats(job.upstream + 4 * (image * job.channels + c)), job.images * job.channels
-    tp, fp, fn = upstream[TP * row], upstream[FP * row], upstream[FN * row]
+    first, second = _slope_of(job, image, c, 0), _slope_of(job, image, c, 1)
     if job.norm == 1:
-        below, above, tie = tp - fn, fp, (tp - fn + fp) * _HALF
-        for i in range(n):
-            out[i] = below if p[i] < t[i] else (above if p[i] > t[i] else tie)
-    else:
-        far = fp + fn
-        for i in range(n):
-            out[i] = far * (p[i] - t[i]) + tp * t[i]
+        return choose(p < t, first, choose(p > t, second, _slope_of(job, image, c, 2)))
+    return first * (p - t) + second * t
 
 
 @_joined
-def _add_slope_of_focus(gamma: Number, n: int, p: Floats, t: Floats, rows: Rows, term: Floats, slope: Floats) -> None:
-    """Of `term |p - t| ** gamma` by p; `focus` and `weight` are the channel's, upstream slope included."""
-    focus, weight = _floats(rows.focus), _floats(rows.weight)
-    for i in range(n):
-        term[i] = term[i] * weight[i] * focus[i] * (gamma if p[i] > t[i] else -gamma)
-    for i in range(n):
-        slope[i] = slope[i] + term[i]
-
-
-@_part
-def _scale(row: Floats, factor: Number, n: int) -> None:
-    for i in range(n):
-        row[i] = row[i] * factor
-
-
-@_joined
-def _through_softmax(job: Job, image: int, n: int, rows: Rows) -> None:
-    """Where x is, leave the slope by the logits: p (U + sum v - sum p U) - v, with U the slope by p and v that by -log p."""
-    shared, weight, slope, focus = _floats(rows.shared), _floats(rows.weight), _floats(rows.total), _floats(rows.focus)
-    has_pixel = job.pixel != NO_PIXEL
-    if has_pixel:
-        _weigh_voxels(job, n, rows)
-        _scale(weight, _floats(job.upstream)[(PIXEL * job.images + image) * job.channels], n)
-    _fill(shared, _ZERO, n)
-    for c in range(job.channels):
-        x, p, t = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-        if job.pixel == FOCAL:
-            _slope_of_overlap(job, image, c, n, p, t, slope)
-            _cross_entropy_row(job, c, n, rows)
-            _focus_row(p, t, job.gamma, n, focus)
-            _add_slope_of_focus(job.gamma, n, p, t, rows, x, slope)
-            for i in range(n):
-                focus[i] = focus[i] * abs(p[i] - t[i])
-            for i in range(n):
-                t[i] = t[i] * focus[i]
-            for i in range(n):
-                x[i] = slope[i]
-        else:
-            _slope_of_overlap(job, image, c, n, p, t, x)
-        if has_pixel:
-            for i in range(n):
-                t[i] = t[i] * weight[i]
-                shared[i] = shared[i] + (t[i] - p[i] * x[i])
-        else:
-            for i in range(n):
-                shared[i] = shared[i] - p[i] * x[i]
-    for c in range(job.channels):
-        x, p, t = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-        if has_pixel:
-            for i in range(n):
-                x[i] = p[i] * (x[i] + shared[i]) - t[i]
-        else:
-            for i in range(n):
-                x[i] = p[i] * (x[i] + shared[i])
-
-
-@_joined
-def _through_sigmoid(job: Job, image: int, n: int, rows: Rows) -> None:
-    """Where x is, leave the slope by the logits: U p (1 - p) + (p - t) times what the pixel term is multiplied by."""
-    weight, slope, focus = _floats(rows.weight), _floats(rows.total), _floats(rows.focus)
-    for c in range(job.channels):
-        x, p, t = _floats(rows.x + c * rows.step), _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step)
-        _slope_of_overlap(job, image, c, n, p, t, slope)
+def _write_softmax(job: Job, image: int, rows: Rows) -> None:
+    """With softmax `p (U + sum v - sum p U) - v`, with U the slope by p and v that by -log p."""
+    pixel = _slope_of(job, image, 0, 3) if job.pixel != NO_PIXEL else _ZERO
+    for i in range(0, 4 * rows.n, LANES):
+        top, whole = _exponentials(job, rows, i)
+        scale = lanes_at(rows.keep + i) / whole
+        weight, shared = spread(_ZERO), spread(_ZERO)
         if job.pixel != NO_PIXEL:
-            _weigh_channel(job, c, n, rows)
-            _scale(weight, _floats(job.upstream)[(PIXEL * job.images + image) * job.channels + c], n)
-        if job.pixel == FOCAL:
-            _cross_entropy_row(job, c, n, rows)
-            _focus_row(p, t, job.gamma, n, focus)
-            _add_slope_of_focus(job.gamma, n, p, t, rows, x, slope)
-            for i in range(n):
-                weight[i] = weight[i] * focus[i] * abs(p[i] - t[i])
-        for i in range(n):
-            x[i] = slope[i] * p[i] * (_ONE - p[i])
-        if job.pixel != NO_PIXEL:
-            for i in range(n):
-                x[i] = x[i] + (p[i] - t[i]) * weight[i]
+            weight, _ = _weight_of_voxel(job, rows, i)
+            weight = weight * pixel
+        log_whole = logarithm(whole) if job.pixel == FOCAL else top
+        for c in range(job.channels):
+            p, t = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale, _t_of(rows, c, i)
+            slope, by_term = _slope_of_overlap(job, image, c, p, t), t * weight
+            if job.pixel == FOCAL:
+                far = abs(p - t)
+                focus = _focal_power(far, job.gamma)
+                entropy = _entropy_of_softmax(_x_of(rows, c, i), top, log_whole, t)
+                slope = slope + entropy * weight * _slope_of_focus(p, t, job.gamma, focus)
+                by_term = t * (focus * far) * weight
+                store(_lanes_of(rows, c, _TERMS), by_term)
+            store(_lanes_of(rows, c, _EXPONENTIALS), p)
+            store(_lanes_of(rows, c, _SLOPES), slope)
+            shared = shared + (by_term - p * slope)
+        kept = lanes_at(rows.keep + i) > _ZERO
+        for c in range(job.channels):
+            p, slope = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)), lanes_at(_lanes_of(rows, c, _SLOPES))
+            by_term = lanes_at(_lanes_of(rows, c, _TERMS)) if job.pixel == FOCAL else _t_of(rows, c, i) * weight
+            result = p * (slope + shared) - by_term
+            store(rows.out + c * rows.out_step + i, choose(kept, result, _ZERO))
 
 
 @_joined
-def _write_block(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
-    if job.activation == SOFTMAX:
-        _through_softmax(job, image, n, rows)
-    elif job.activation == SIGMOID:
-        _through_sigmoid(job, image, n, rows)
-    for c in range(job.channels):
-        x = _floats(rows.x + c * rows.step)
-        if job.activation == NO_ACTIVATION:
-            # x is p here, and two rows that are one are no vector code
-            x = _floats(rows.total)
-            _slope_of_overlap(job, image, c, n, _floats(rows.p + c * rows.step), _floats(rows.t + c * rows.step), x)
-        if job.marked:
-            _silence(x, _floats(rows.keep + c * rows.keep_step), n)
-        _write_row(job.gradient.kind, _place(job.gradient, image, c, start), job.gradient.voxel, n, x)
+def _write_channel(job: Job, image: int, c: int, rows: Rows) -> None:
+    """With sigmoid `U p (1 - p)` plus `p - t` times what the pixel term is multiplied by; without an activation U, the slope by p."""
+    pixel = _slope_of(job, image, c, 3) if job.pixel != NO_PIXEL else _ZERO
+    for i in range(0, 4 * rows.n, LANES):
+        _fetch_ahead(job, c, rows, i)
+        x, t = _x_of(rows, c, i), _t_of(rows, c, i)
+        keep = _keep_of(rows, c, i)
+        if job.activation == SIGMOID:
+            p, e, reciprocal = _sigmoid(x)
+            p = p * keep
+            slope = _slope_of_overlap(job, image, c, p, t)
+            direct = spread(_ZERO)
+            if job.pixel != NO_PIXEL:
+                weight = _weight_in_channel(job, c, t, keep) * pixel
+                if job.pixel == FOCAL:
+                    far = abs(p - t)
+                    focus = _focal_power(far, job.gamma)
+                    entropy = _entropy_of_sigmoid(x, e, reciprocal, t)
+                    slope = slope + entropy * weight * _slope_of_focus(p, t, job.gamma, focus)
+                    weight = weight * focus * far
+                direct = (p - t) * weight
+            slope = slope * p * (_ONE - p) + direct
+        else:
+            slope = _slope_of_overlap(job, image, c, x, t)
+        store(rows.out + c * rows.out_step + i, choose(keep > _ZERO, slope, _ZERO))
 
 
-@_on_disk
-def run_range(job: Job, image: int, first: int, last: int, scratch: int, place: int) -> None:
-    """Sum some voxels, or write their gradient.
+# -- the program --------------------------------------------------------------------------------------------------------------
+
+
+def _range_program(sources: str) -> Any:
+    """The compiled function. numba tells what it has on disk by this file's time and size, and by what the function encloses."""
+
+    @_on_disk
+    def run_range(job: Job, image: int, first: int, last: int, scratch: int, place: int) -> int:
+        """Sum some voxels, or write their gradient.
+
+        Args:
+            job: the step.
+            image: which image.
+            first: its first voxel.
+            last: the voxel after the last.
+            scratch: address of `scratch_size` float32.
+            place: address of the sums, float64 `(9, C)`, which are added to; 0: the gradient is wanted.
+
+        Returns:
+            The length of `sources`, which is thus enclosed.
+        """
+        widest_vectors()
+        for start in range(first, last, job.width):
+            n = min(job.width, last - start)
+            rows = _rows_of_block(job, image, start, n, scratch)
+            _read_block(job, image, start, n, rows, place)
+            if place != 0 and job.activation == SOFTMAX:
+                _sum_softmax(job, rows, _doubles(place))
+            elif place != 0:
+                for c in range(job.channels):
+                    _sum_channel(job, c, rows, _doubles(place))
+            else:
+                if job.activation == SOFTMAX:
+                    _write_softmax(job, image, rows)
+                else:
+                    for c in range(job.channels):
+                        _write_channel(job, image, c, rows)
+                for c in range(job.channels):
+                    row, there = rows.out + c * rows.out_step, _place(job.gradient, image, c, start)
+                    if row != there:
+                        _write_row(job.gradient.kind, there, job.gradient.voxel, n, _floats(row))
+        return len(sources)
+
+    return run_range
+
+
+#: The program of this file and of the lanes.
+run_range = _range_program("".join(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (__file__, numba_lanes.__file__)))
+
+
+def scratch_size(channels: int, width: int) -> int:
+    """Numbers that :func:`run_range` needs to work in.
 
     Args:
-        job: the step.
-        image: which image.
-        first: its first voxel.
-        last: the voxel after the last.
-        scratch: address of `CHANNEL_ROWS * C + VOXEL_ROWS` rows of `job.width + ROW_GAP` float32.
-        place: address of the sums, float64 `(9, C)`, which are added to; 0: the gradient is wanted.
+        channels: C.
+        width: voxels in a block.
     """
-    _widest_vectors()
-    rows = _rows_in(job, scratch)
-    for start in range(first, last, job.width):
-        n = min(job.width, last - start)
-        _read_block(job, image, start, n, rows, place)
-        if place != 0:
-            _sum_block(job, n, rows, _doubles(place))
-        else:
-            _write_block(job, image, start, n, rows)
+    return (CHANNEL_ROWS * channels + VOXEL_ROWS) * (width + ROW_GAP) + channels * CHANNEL_LANES * WIDTH

@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 #: Voxels in a block, at most, and voxels times channels: the dozen rows of a few classes stay in a core's first-level cache, the
 #: rows of a hundred in its second.
-_LONGEST_ROW, _BLOCK = 256, 2**15
+_LONGEST_ROW, _BLOCK = 1024, 2**15
 #: Voxels times channels of a task, at least; a task costs some 20 microseconds to hand out.
 _TASK = 2**16
 #: Tasks of an image, at most: each has sums of its own.
-_TASKS = 64
+_TASKS = 32
 
 _KINDS = {
     torch.float32: blocks.FLOAT32,
@@ -79,12 +79,10 @@ def numba_sums(step: Step) -> torch.Tensor:
 
     share_out(len(tasks), work)
     del tables
-    rows = torch.zeros((len(Row), images, channels), dtype=torch.float64)
-    for number, (image, _, _) in enumerate(tasks):
-        rows[:, image] += sums[number]
+    rows = sums.view(images, len(tasks) // max(images, 1), len(Row), channels).sum(1).transpose(0, 1)
     # NaN on one side of min: the other side was taken
     rows[Row.TP] += rows[Row.FP] * 0
-    return rows.to(step.dtype)
+    return rows.to(step.dtype).contiguous()
 
 
 def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
@@ -98,16 +96,15 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         As the logits, in shape and dtype.
     """
     result = torch.empty_like(step.logits)
-    _ask_for_huge_pages(result)
     tasks = _tasks(step)
-    job, tables = _job(step, upstream.to(torch.float32).contiguous(), result)
+    job, tables = _job(step, upstream, result)
 
     def work(numbers: Iterator[int]) -> None:
         scratch = _scratch(job)
         for number in numbers:
             blocks.run_range(job, *tasks[number], scratch.data_ptr(), 0)
 
-    share_out(len(tasks), work)
+    share_out(len(tasks), work, _claimer(result, tasks))
     del tables
     return result
 
@@ -122,7 +119,7 @@ def _tasks(step: Step) -> list[tuple[int, int, int]]:
 
 
 def _width(channels: int) -> int:
-    return max(min(_LONGEST_ROW, _BLOCK // channels // 16 * 16), 16)
+    return max(min(_LONGEST_ROW, _BLOCK // channels // blocks.WIDTH * blocks.WIDTH), blocks.WIDTH)
 
 
 def _grid(tensor: torch.Tensor | None) -> Grid:
@@ -172,6 +169,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         # of the background, whose weight is 1 - a; with softmax that is t_0, with sigmoid 1 - t
         alpha = (a, 1 - 2 * a) if softmax else (1 - a, 2 * a - 1)
     e = reading.smoothing
+    scale, floor = 1 - e, e / (channels if softmax else 2)
     job = Job(
         logits=_grid(step.logits),
         label=_grid(step.label),
@@ -194,39 +192,48 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         pixel=blocks.NO_PIXEL if rule is None else _PIXELS[rule.term],
         class_weight=table(class_weight, torch.float32),
         has_class_weight=int(step.class_weight is not None),
-        upstream=0 if upstream is None else table(upstream, torch.float32),
+        slopes=0 if upstream is None else table(_slopes(upstream.to(torch.float32), recipe.norm), torch.float32),
         images=images,
         smoothed=int(e > 0),
-        smoothing_scale=np.float32(1 - e),
-        smoothing_floor=np.float32(e / (channels if softmax else 2)),
+        smoothing_scale=np.float32(scale),
+        smoothing_floor=np.float32(floor),
         threshold=np.float32(recipe.threshold),
         gamma=np.float32(1.0 if rule is None else rule.focal_gamma),
         alpha=(np.float32(alpha[0]), np.float32(alpha[1])),
-        low=np.float32(-0.99 * RANGE_TOLERANCE),
-        high=np.float32(1 + 0.99 * RANGE_TOLERANCE),
-        off=np.float32(0.99 * SUM_TOLERANCE),
+        low=np.float32(floor - 0.99 * scale * RANGE_TOLERANCE),
+        high=np.float32(floor + scale * (1 + 0.99 * RANGE_TOLERANCE)),
+        off=np.float32(0.99 * scale * SUM_TOLERANCE if softmax and raters == 0 else np.inf),
     )
     return job, tables
+
+
+def _slopes(upstream: torch.Tensor, norm: int) -> torch.Tensor:
+    """As :class:`monai_jdt.kernels.numba_blocks.Job` has them."""
+    tp, fp, fn, pixel = upstream
+    if norm == 1:
+        return torch.stack([tp - fn, fp, (tp - fn + fp) / 2, pixel])
+    return torch.stack([fp + fn, tp, tp, pixel])
 
 
 @lru_cache(maxsize=1)
 def _announce_compilation() -> None:
     """Once in a process, if numba has nothing on disk."""
     folder = blocks.run_range.stats.cache_path
-    if folder is None or not glob(os.path.join(glob_escape(folder), "numba_blocks.run_range-*.nbi")):
-        logger.info("numba compiles the losses' kernel: a quarter of a minute, once on this machine")
+    if folder is None or not glob(os.path.join(glob_escape(folder), "numba_blocks.*run_range-*.nbi")):
+        logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
 
 
 def _scratch(job: Job) -> torch.Tensor:
     """What one thread works in."""
-    rows = blocks.CHANNEL_ROWS * job.channels + blocks.VOXEL_ROWS
-    return torch.empty(rows * (job.width + blocks.ROW_GAP), dtype=torch.float32)
+    return torch.empty(blocks.scratch_size(job.channels, job.width), dtype=torch.float32)
 
 
 # -- memory -------------------------------------------------------------------------------------------------------------------
 
 #: Smaller tensors come from memory that was touched before.
 _LARGE = 2**23
+#: Linux's number for "get all of it now"; Python's mmap does not know it yet. Before Linux 5.14 it is refused.
+_POPULATE_WRITE = 23
 
 
 @lru_cache(maxsize=1)
@@ -240,11 +247,36 @@ def _madvise() -> Callable[[int, int, int], int] | None:
     return function
 
 
-def _ask_for_huge_pages(tensor: torch.Tensor) -> None:
-    """For fresh memory, which otherwise comes in pages of 4 KiB: to get them one by one takes as long as to compute what they hold."""
-    size = tensor.numel() * tensor.element_size()
+def _claimer(tensor: torch.Tensor, tasks: list[tuple[int, int, int]]) -> Callable[[int, int], None] | None:
+    """A function that gets a span of tasks' share of a fresh tensor's memory from the system, in huge pages where there are.
+
+    One by one, in pages of 4 KiB, to get them takes as long as to compute what they hold; and threads that ask for pages at a
+    time wait for each other.
+    """
+    number = tensor.element_size()
+    start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * number
     advise = _madvise()
-    if size >= _LARGE and advise is not None:
-        first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        # a refusal changes nothing
-        advise(first, (tensor.data_ptr() + size - first) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_HUGEPAGE)
+    if end - start < _LARGE or advise is None:
+        return None
+    page = mmap.PAGESIZE
+
+    def claim(first: int, last: int, advice: int) -> None:
+        # whole pages of the tensor's own; a refusal changes nothing
+        first, last = max(first // page, -(-start // page)) * page, min(-(-last // page), end // page) * page
+        if first < last:
+            advise(first, last - first, advice)
+
+    claim(start, end, mmap.MADV_HUGEPAGE)
+    _, channels, voxels = tensor.shape
+
+    def prepare(first: int, last: int) -> None:
+        if not tensor.is_contiguous():
+            claim(start, end, _POPULATE_WRITE)
+            return
+        for image in {image for image, _, _ in tasks[first:last]}:
+            own = [task for task in tasks[first:last] if task[0] == image]
+            for row in range(image * channels, (image + 1) * channels):
+                place = start + row * voxels * number
+                claim(place + own[0][1] * number, place + own[-1][2] * number, _POPULATE_WRITE)
+
+    return prepare

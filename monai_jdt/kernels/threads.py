@@ -1,6 +1,7 @@
 """The threads that a compiled CPU kernel shares its tasks among: as many as torch has, the caller's being one.
 
-Threads take tasks one by one, since another program may hold one of them up. Not for tasks of many torch operations: their threads
+Threads take tasks one by one, since another program may hold one of them up: each from a span of neighbours of its own, then from
+the end of the longest one left. Not for tasks of many torch operations: their threads
 would hand the interpreter to and fro more often than they compute.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 
 import torch
@@ -38,34 +39,51 @@ def _helpers(wanted: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
+def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callable[[int, int], None] | None = None) -> None:
     """Run `work` on every thread; each is given the numbers of the tasks that fall to it, one by one.
 
     Args:
         tasks: how many there are, numbered from 0. Each number is given once.
         work: sets up what a thread needs, and does the tasks that it is given.
+        prepare: called by this thread with the first task of a span and the one after its last, before any of them is given out.
     """
-    numbers = iter(range(tasks))
+    threads = max(min(torch.get_num_threads(), tasks), 1)
+    spans: list[list[int]] = []
     lock = Lock()
 
-    def drawn() -> Iterator[int]:
+    def drawn(own: list[int]) -> Iterator[int]:
         while True:
             with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
+                if own[0] < own[1]:
+                    own[0] += 1
+                    number = own[0] - 1
+                else:
+                    longest = max(spans, key=lambda span: span[1] - span[0])
+                    if longest[0] == longest[1]:
+                        return
+                    longest[1] -= 1
+                    number = longest[1]
             yield number
 
-    helpers = min(torch.get_num_threads(), tasks) - 1
-    started = [_helpers(helpers).submit(work, drawn()) for _ in range(helpers)] if helpers > 0 else []
+    started: list[Future] = []
     try:
-        work(drawn())
+        for k in range(threads - 1, -1, -1):
+            own = [tasks * k // threads, tasks * (k + 1) // threads]
+            if prepare is not None:
+                prepare(*own)
+            with lock:
+                spans.append(own)
+            if k > 0:
+                started.append(_helpers(threads - 1).submit(work, drawn(own)))
+            else:
+                work(drawn(own))
         for other in started:
             # one that waits behind another caller's work has nothing left to do
             if not other.cancel():
                 other.result()
     finally:
         # after an error or an interrupt, what is left is nobody's, and what is under way writes to memory that must outlive it
-        for _ in drawn():
-            pass
+        with lock:
+            for span in spans:
+                span[0] = span[1]
         wait([other for other in started if not other.cancel()])

@@ -23,11 +23,12 @@ from monai_jdt.losses import JDTCELoss
 
 numba = pytest.importorskip("numba")
 blocks = pytest.importorskip("monai_jdt.kernels.numba_blocks")
+lanes = pytest.importorskip("monai_jdt.kernels.numba_lanes")
 numba_loops = pytest.importorskip("monai_jdt.kernels.numba_loops")
 
 
 def over(function, result):
-    """A number function on arrays."""
+    """A function of one number on arrays."""
 
     @numba.njit
     def each(values, out):
@@ -47,8 +48,76 @@ def last_places(came: np.ndarray, exact: np.ndarray) -> float:
     return float((np.abs(came.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(np.float32))).max())
 
 
+def over_lanes(function):
+    """A function of lanes on float32 arrays."""
+
+    @numba.njit
+    def each(values, out, n):
+        for i in range(0, 4 * n, blocks.LANES):
+            lanes.store(out + i, function(lanes.lanes_at(values + i)))
+
+    def apply(values):
+        padded = np.ones(-(-len(values) // lanes.WIDTH) * lanes.WIDTH, np.float32)
+        padded[: len(values)] = values
+        out = np.empty_like(padded)
+        each(padded.ctypes.data, out.ctypes.data, len(padded))
+        return out[: len(values)]
+
+    return apply
+
+
+def test_operators_of_lanes():
+    """Each against numpy, lanes and single numbers mixed."""
+    half, three = np.float32(0.5), np.float32(3)
+
+    @numba.njit
+    def arithmetic(x):
+        return -(three * x + half) / (x - three) + abs(x) * x
+
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    expected = -(3 * x.astype(np.float64) + 0.5) / (x.astype(np.float64) - 3) + np.abs(x) * x.astype(np.float64)
+    np.testing.assert_allclose(over_lanes(arithmetic)(x), expected, rtol=3e-6, atol=3e-6)
+
+    @numba.njit
+    def choices(x):
+        middle = ((x > -half) & (x < half)) | ~(x <= three)
+        edges = (x >= three) & (three >= x) | (x == -three)
+        return lanes.choose(edges, x, lanes.choose(middle, three, half))
+
+    x = np.array([-3, -0.5, 0.1, 0.5, 1, 3, 4, np.nan, np.inf, -np.inf] * 7, np.float32)
+    expected = np.where(np.abs(x) == 3, x, np.where((np.abs(x) < 0.5) | ~(x <= 3), np.float32(3), np.float32(0.5)))
+    np.testing.assert_array_equal(over_lanes(choices)(x), expected)
+
+
+def test_sum_of_lanes_has_one_order():
+    """Halves are added to each other until one number is left."""
+
+    @numba.njit
+    def total(address):
+        return lanes.total(lanes.lanes_at(address))
+
+    values = np.random.default_rng(0).normal(size=lanes.WIDTH).astype(np.float32)
+    expected = values
+    while len(expected) > 1:
+        expected = expected[: len(expected) // 2] + expected[len(expected) // 2 :]
+    assert total(values.ctypes.data) == expected[0]
+
+
+def test_any_of_lanes():
+    @numba.njit
+    def any_negative(address):
+        return lanes.any_lane(lanes.lanes_at(address) < np.float32(0))
+
+    values = np.ones(lanes.WIDTH, np.float32)
+    assert not any_negative(values.ctypes.data)
+    for lane in range(lanes.WIDTH):
+        alone = values.copy()
+        alone[lane] = -1
+        assert any_negative(alone.ctypes.data)
+
+
 def test_exponential():
-    exponential = over(blocks.exponential, np.float32)
+    exponential = over_lanes(lanes.exponential)
     x = np.concatenate([np.linspace(-87.3, 0, 2_000_001), -np.logspace(-40, 0, 100_000)]).astype(np.float32)
     assert last_places(exponential(x), np.exp(x.astype(np.float64))) < 1.5
     special = np.array([0, -0.0, -88, -1000, -np.inf, np.nan], np.float32)
@@ -56,7 +125,7 @@ def test_exponential():
 
 
 def test_logarithm():
-    logarithm = over(blocks.logarithm, np.float32)
+    logarithm = over_lanes(lanes.logarithm)
     bits = np.arange(1, 0x7F800000, 997, dtype=np.uint32)
     x = np.concatenate([bits.view(np.float32), np.linspace(0.5, 2, 1_000_001).astype(np.float32)])
     x = x[x != 1]
@@ -66,7 +135,13 @@ def test_logarithm():
 
 
 def test_log_of_one_plus():
-    function = over(blocks.log_of_one_plus, np.float32)
+    one = np.float32(1)
+
+    @numba.njit
+    def alone(x):
+        return lanes.log_of_one_plus(x, one / (one + x))
+
+    function = over_lanes(alone)
     x = np.concatenate([np.logspace(-37, 0, 500_001), np.linspace(0, 1, 500_001)]).astype(np.float32)
     x = x[x > 0]
     assert last_places(function(x), np.log1p(x.astype(np.float64))) < 3
@@ -76,7 +151,7 @@ def test_log_of_one_plus():
 def test_power():
     for exponent in (0.25, 1.0, 1.5, 3.0):
         e = np.float32(exponent)
-        each = over(numba.njit(lambda x, e=e: blocks.power(x, e)), np.float32)
+        each = over_lanes(numba.njit(lambda x, e=e: lanes.power(x, e)))
         x = np.logspace(-6, 2, 100_001).astype(np.float32)
         np.testing.assert_allclose(each(x), x.astype(np.float64) ** exponent, rtol=5e-6)
 

@@ -1,0 +1,360 @@
+"""Many numbers at once, for numba: lanes that add, compare and load as one number does, each operation a few vector instructions.
+
+numba leaves it to LLVM to find the loops that can be vector code, and LLVM gives up on loops over several rows of memory, on sums,
+and on choices. Here the loop is written in vectors from the start, so that it is vector code on every machine (two vectors of 512
+bits, four of 256, eight of 128: LLVM's part), and the order in which numbers are added is the same on all of them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+#: Numbers at once: two of the widest vectors, so that one is computed while the other waits.
+WIDTH = 32
+#: Bytes that memory comes in.
+_CACHE_LINE = 64
+
+#: Lanes of float32, int32 and bool; one number.
+Lanes: TypeAlias = Any
+Whole: TypeAlias = Any
+Choice: TypeAlias = Any
+Number: TypeAlias = Any
+
+
+class _LanesType(types.Type):
+    def __init__(self, number: types.Type) -> None:
+        self.number = number
+        super().__init__(f"Lanes({number})")
+
+
+_floats, _ints, _bools = (_LanesType(number) for number in (types.float32, types.int32, types.boolean))
+_MEMBERS = {types.float32: ir.FloatType(), types.int32: ir.IntType(32), types.boolean: ir.IntType(1)}
+
+
+@register_model(_LanesType)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.VectorType(_MEMBERS[kind.number], WIDTH))
+
+
+def _in_all_lanes(builder: Any, value: Any, kind: Any) -> Any:
+    """A number in all lanes; lanes as they are."""
+    if isinstance(kind, _LanesType):
+        return value
+    member = value.type
+    if isinstance(member, ir.IntType):
+        member = ir.IntType(32)
+        value = builder.trunc(value, member) if value.type.width > 32 else value
+    wide = ir.VectorType(member, WIDTH)
+    first = builder.insert_element(ir.Constant(wide, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None))
+
+
+def _define(function: Any, kind: Any, result: Any, instruction: Callable) -> None:
+    """An operator of two values of which one may be a single number."""
+    single = types.Integer if kind == _ints else types.Float
+
+    @type_callable(function)
+    def typed(context: Any) -> Any:
+        def typer(left: Any, right: Any) -> Any:
+            both = kind in (left, right) and all(each == kind or isinstance(each, single) for each in (left, right))
+            return result if both else None
+
+        return typer
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return instruction(builder, *(_in_all_lanes(builder, *each) for each in zip(arguments, signature.args, strict=True)))
+
+    for left, right in ((kind, kind), (kind, single), (single, kind)):
+        lower_builtin(function, left, right)(code)
+
+
+def _define_unary(function: Any, kind: Any, instruction: Callable) -> None:
+    @type_callable(function)
+    def typed(context: Any) -> Any:
+        def typer(value: Any) -> Any:
+            return kind if value == kind else None
+
+        return typer
+
+    @lower_builtin(function, kind)
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return instruction(builder, *arguments)
+
+
+# a product and a sum may be one instruction; NaN and the order of operations are kept
+_CONTRACT = ("contract",)
+_define(operator.add, _floats, _floats, lambda builder, a, b: builder.fadd(a, b, flags=_CONTRACT))
+_define(operator.sub, _floats, _floats, lambda builder, a, b: builder.fsub(a, b, flags=_CONTRACT))
+_define(operator.mul, _floats, _floats, lambda builder, a, b: builder.fmul(a, b, flags=_CONTRACT))
+_define(operator.truediv, _floats, _floats, lambda builder, a, b: builder.fdiv(a, b))
+_define(operator.lt, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered("<", a, b))
+_define(operator.le, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
+_define(operator.gt, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered(">", a, b))
+_define(operator.ge, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered(">=", a, b))
+_define(operator.eq, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered("==", a, b))
+_define(operator.add, _ints, _ints, lambda builder, a, b: builder.add(a, b))
+_define(operator.sub, _ints, _ints, lambda builder, a, b: builder.sub(a, b))
+_define(operator.and_, _ints, _ints, lambda builder, a, b: builder.and_(a, b))
+_define(operator.lshift, _ints, _ints, lambda builder, a, b: builder.shl(a, b))
+_define(operator.rshift, _ints, _ints, lambda builder, a, b: builder.ashr(a, b))
+_define(operator.eq, _ints, _bools, lambda builder, a, b: builder.icmp_signed("==", a, b))
+_define(operator.and_, _bools, _bools, lambda builder, a, b: builder.and_(a, b))
+_define(operator.or_, _bools, _bools, lambda builder, a, b: builder.or_(a, b))
+_define_unary(operator.neg, _floats, lambda builder, a: builder.fneg(a))
+
+
+def _sign_cleared(builder: Any, value: Any) -> Any:
+    whole = ir.VectorType(ir.IntType(32), WIDTH)
+    mask = ir.Constant(whole, [0x7FFFFFFF] * WIDTH)
+    return builder.bitcast(builder.and_(builder.bitcast(value, whole), mask), value.type)
+
+
+_define_unary(abs, _floats, _sign_cleared)
+_define_unary(operator.invert, _bools, lambda builder, a: builder.not_(a))
+
+#: Written in LLVM's language; Any, since its type has one argument more than a call.
+_llvm: Any = intrinsic
+
+
+@_llvm
+def lanes_at(context: Any, address: Any) -> Any:
+    """The float32 at an address, aligned or not."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], context.get_value_type(_floats).as_pointer())
+        return builder.load(pointer, align=4)
+
+    return _floats(types.int64), code
+
+
+@_llvm
+def whole_at(context: Any, address: Any) -> Any:
+    """The int32 at an address, aligned or not."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], context.get_value_type(_ints).as_pointer())
+        return builder.load(pointer, align=4)
+
+    return _ints(types.int64), code
+
+
+@_llvm
+def store(context: Any, address: Any, value: Any) -> Any:
+    """Lanes to an address."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, value = arguments
+        builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, _floats), code
+
+
+@_llvm
+def fetch(context: Any, address: Any) -> Any:
+    """Have the lanes at an address brought near, for a load to come; of an address that is not there, nothing comes."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        for line in range(0, 4 * WIDTH, _CACHE_LINE):
+            place = builder.inttoptr(builder.add(arguments[0], ir.Constant(ir.IntType(64), line)), pointer)
+            builder.call(function, [place, ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), code
+
+
+@_llvm
+def spread(context: Any, number: Any) -> Any:
+    """One float32 in all lanes."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _in_all_lanes(builder, arguments[0], types.float32)
+
+    return _floats(types.float32), code
+
+
+@_llvm
+def choose(context: Any, choice: Any, yes: Any, no: Any) -> Any:
+    """`yes` where chosen, else `no`; each lanes or one float32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        choice, yes, no = arguments
+        return builder.select(choice, _in_all_lanes(builder, yes, signature.args[1]), _in_all_lanes(builder, no, signature.args[2]))
+
+    yes, no = (each if each == _floats else types.float32 for each in (yes, no))
+    return _floats(_bools, yes, no), code
+
+
+@_llvm
+def any_lane(context: Any, choice: Any) -> Any:
+    """Whether any lane is true."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir.IntType(WIDTH))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(_bools), code
+
+
+@_llvm
+def total(context: Any, value: Any) -> Any:
+    """The sum of the lanes: halves added to each other, until one is left."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, left = arguments[0], WIDTH
+        while left > 1:
+            left //= 2
+            lower, upper = (
+                builder.shuffle_vector(
+                    value,
+                    ir.Constant(value.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(ir.IntType(32), left), list(range(first, first + left))),
+                )
+                for first in (0, left)
+            )
+            value = builder.fadd(lower, upper)
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(_floats), code
+
+
+@_llvm
+def bits_of(context: Any, value: Any) -> Any:
+    """The 32 bits of each float32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(_ints))
+
+    return _ints(_floats), code
+
+
+@_llvm
+def from_bits(context: Any, bits: Any) -> Any:
+    """The float32 of each 32 bits."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(_floats))
+
+    return _floats(_ints), code
+
+
+@_llvm
+def to_floats(context: Any, whole: Any) -> Any:
+    """Each whole number as a float32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.sitofp(arguments[0], context.get_value_type(_floats))
+
+    return _floats(_ints), code
+
+
+@_llvm
+def widest_vectors(context: Any) -> Any:
+    """Where it has them, use vectors of 512 bits: LLVM avoids them on machines that once slowed down for them."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # past the attributes that llvmlite knows by name
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), code
+
+
+# -- functions of numbers -----------------------------------------------------------------------------------------------------
+
+#: Inlined by LLVM, and called from compiled code alone.
+_INLINED: dict[str, Any] = {"forceinline": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_lanewise = njit(**_INLINED)
+
+_ZERO, _HALF, _ONE, _SQRT_TWO, _NAN = (np.float32(number) for number in (0, 0.5, 1, 2**0.5, np.nan))
+# log(2) in a part with few bits, whose products with an exponent are exact, and the rest; polynomials from Cephes (Moshier).
+_LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(number) for number in (1.44269504088896341, 0.693359375, -2.12194440e-4))
+#: Adding it rounds to a whole number, which then stands in the lowest bits.
+_ROUND = np.float32(1.5 * 2**23)
+_EXP_LOWEST = np.float32(-87.33)
+_E0, _E1, _E2, _E3, _E4, _E5 = (
+    np.float32(number)
+    for number in (5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4)
+)
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (
+    np.float32(number)
+    for number in (
+        3.3333331174e-1,
+        -2.4999993993e-1,
+        2.0000714765e-1,
+        -1.6668057665e-1,
+        1.4249322787e-1,
+        -1.2420140846e-1,
+        1.1676998740e-1,
+        -1.1514610310e-1,
+        7.0376836292e-2,
+    )
+)
+_INFINITY, _SMALLEST = np.float32(np.inf), np.float32(2.0**-126)
+_LIFT, _LIFTED = np.float32(2.0**23), np.float32(23)
+_SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS, _BIAS = 0x3F3504F3, -0x800000, 23, 127
+
+
+@_lanewise
+def exponential(x: Lanes) -> Lanes:
+    """`exp(x)` of numbers that are at most 0; 0 for x < -87.33, where it is below the smallest normal one (2 ** -126)."""
+    rounded = x * _LOG2_E + _ROUND
+    exponent = rounded - _ROUND
+    r = x - exponent * _LN2_HIGH
+    r = r - exponent * _LN2_LOW
+    series = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
+    series = series * (r * r) + r + _ONE
+    power_of_two = from_bits((bits_of(rounded) + _BIAS) << _FRACTION_BITS)
+    return choose(x < _EXP_LOWEST, _ZERO, series * power_of_two)
+
+
+@_lanewise
+def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
+    """`log((1 + f) 2 ** exponent)` for f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
+    square = f * f
+    series = (((((((_L8 * f + _L7) * f + _L6) * f + _L5) * f + _L4) * f + _L3) * f + _L2) * f + _L1) * f + _L0
+    y = series * f * square + exponent * _LN2_LOW
+    y = y - _HALF * square
+    return f + y + exponent * _LN2_HIGH
+
+
+@_lanewise
+def logarithm(x: Lanes) -> Lanes:
+    """`log(x)`."""
+    tiny = x < _SMALLEST
+    scaled = choose(tiny, x * _LIFT, x)
+    bits = bits_of(scaled)
+    exponent = (bits - _SQRT_HALF_BITS) & _EXPONENT_BITS
+    f = from_bits(bits - exponent) - _ONE
+    y = _series_of_logarithm(f, to_floats(exponent >> _FRACTION_BITS) - choose(tiny, _LIFTED, _ZERO))
+    y = choose(x < _INFINITY, y, x)
+    return choose(x > _ZERO, y, choose(x == _ZERO, -_INFINITY, _NAN))
+
+
+@_lanewise
+def power(base: Lanes, exponent: Number) -> Lanes:
+    """`base ** exponent` for base > 0."""
+    size = exponent * logarithm(base)
+    small = exponential(-abs(size))
+    return choose(size < _ZERO, small, _ONE / small)
+
+
+@_lanewise
+def log_of_one_plus(x: Lanes, reciprocal: Lanes) -> Lanes:
+    """`log(1 + x)` for x in [0, 1], as exact for small x as for large; the reciprocal is that of 1 + x."""
+    u = _ONE + x
+    large = u > _SQRT_TWO
+    y = _series_of_logarithm(choose(large, _HALF * u, u) - _ONE, choose(large, spread(_ONE), _ZERO))
+    return y + (x - (u - _ONE)) * reciprocal
