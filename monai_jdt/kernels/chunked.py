@@ -6,6 +6,8 @@ slope of a voxel's share of the loss by p, and v that by log p, the slope by the
     softmax:  v + p (U - sum_c p U - sum_c v)        sigmoid:  U p (1 - p) + (that of the pixel term)
 
 Temporaries of a chunk's size are written over and over again into the same memory: fresh memory costs more than the arithmetic.
+Sums over channels are products with a row of ones, and choices are made for voxels, not for each class: torch has fast code for
+the one and none for the other.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from torch.nn import functional as F
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
 from monai_jdt.kernels.labels import read_label
+from monai_jdt.kernels.memory import ask_for_huge_pages, claim
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 
 #: Logits in a chunk.
-_LARGEST = 2**16
+_LARGEST = 2**18
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**13
-#: A chunk's share of all logits: its temporaries, about ten, stay below a tenth of them.
-_SHARE = 1 / 128
+#: A chunk's share of all logits: its temporaries, five with a dense label and the cross-entropy, else up to ten, stay below a tenth.
+_LARGE_SHARE, _SMALL_SHARE = 1 / 56, 1 / 128
 
 
 def chunked_sums(step: Step) -> torch.Tensor:
@@ -40,15 +43,14 @@ def chunked_sums(step: Step) -> torch.Tensor:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
     rows = torch.zeros((len(Row), *step.logits.shape[:2]), dtype=torch.float64)
+    entropy = step.recipe.pixel is not None
     scratch = _Scratch(step)
-    for images, voxels in _chunks(step):
-        by_row = _sums_of_chunk(step, _read(step, images, voxels, scratch), scratch)
-        like = by_row[Row.TP]
-        nothing = torch.zeros_like(like)
-        rows[:, images] += torch.stack([by_row[row].to(like.dtype).expand_as(like) if row in by_row else nothing for row in Row])
-    if step.recipe.activation is Activation.SOFTMAX:
-        # one pixel term for all channels, which the stack has repeated
-        rows[[Row.PIXEL, Row.PIXEL_NORM], :, 1:] = 0
+    for images, parts in _chunks(step):
+        found = _Found.nothing_yet(len(parts), step.logits[images])
+        scratch.looking = True
+        for number, voxels in enumerate(parts):
+            _look(step, _read(step, images, voxels, scratch, entropy), scratch, found.of(number))
+        _join(step, found, rows[:, images])
     return rows.to(step.dtype)
 
 
@@ -63,43 +65,106 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         As the logits, in shape and dtype.
     """
     result = torch.empty_like(step.logits)
+    ask_for_huge_pages(result)
+    claim(result, 0, result.numel() * result.element_size())
     tp, fp, fn, by_pixel = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
+    below, above = tp - fn, fp
+    # at p = t, the mean of both sides
+    middle, half = (above + below) / 2, (above - below) / 2
+    focal = step.recipe.pixel is not None and step.recipe.pixel.term is PixelTerm.FOCAL
     scratch = _Scratch(step)
-    for images, voxels in _chunks(step):
-        chunk = _read(step, images, voxels, scratch)
-        p, t = chunk.p, chunk.t
-        if step.recipe.norm == 1:
-            # fp where p > t, tp - fn where p < t, the mean of the two at p = t; lerp is exact at its ends
-            is_below = torch.sub(t, p, out=scratch.take("second", p)).sign_().add_(1).mul_(0.5)
-            slope = torch.lerp(fp[images], (tp - fn)[images], is_below, out=scratch.take("first", p))
-        else:
-            slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
-        slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
-        result[images, :, voxels] = slope if chunk.counted is None else torch.where(chunk.counted, slope, 0.0)
+    for images, parts in _chunks(step):
+        for voxels in parts:
+            chunk = _read(step, images, voxels, scratch, focal)
+            p, t = chunk.p, chunk.t
+            if step.recipe.norm == 1:
+                side = torch.sub(p, t, out=scratch.take("first", p)).sign_()
+                slope = torch.addcmul(middle[images], half[images], side, out=side)
+            else:
+                slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
+            slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
+            result[images, :, voxels] = slope if chunk.counted is None else torch.where(chunk.counted, slope, 0.0)
     return result
 
 
-def _sums_of_chunk(step: Step, chunk: _Chunk, scratch: _Scratch) -> dict[Row, torch.Tensor]:
-    """Each row's sums over the chunk, `(n, C)` or `(n, 1)`; those that are all 0 may be missing."""
-    recipe, p, t = step.recipe, chunk.p, chunk.t
-    lowest, highest, highest_p = chunk.raw.amin(2), chunk.raw.amax(2), p.amax(2)
-    rows = {
-        Row.IN_LABEL: ~(highest <= recipe.threshold),
-        Row.IN_PREDICTION: ~(highest_p <= recipe.threshold),
-        Row.COUNTED: highest_p.new_full((), p.shape[2]) if chunk.counted is None else chunk.counted.sum(2),
-        Row.SUSPECT: _suspect(step, chunk, lowest, highest, highest_p),
-    }
+#: Whose extremes are kept: of the label, of its sum over channels, of the prediction.
+_LABEL, _LABEL_SUM, _PREDICTION = range(3)
+
+
+class _Found(NamedTuple):
+    """What is found in chunks of the same images, a chunk in each first index; made before the first is read.
+
+    A small tensor that is kept while a chunk's temporaries come and go holds memory beside it back from being used again.
+    """
+
+    #: `(chunks, 6, n, C)`, as the first rows of :class:`monai_jdt.kernels.rows.Row`
+    sums: torch.Tensor
+    #: `(chunks, 3, n, C)`
+    lowest: torch.Tensor
+    highest: torch.Tensor
+
+    @classmethod
+    def nothing_yet(cls, chunks: int, logits: torch.Tensor) -> _Found:
+        shape = logits.shape[:2]
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        lowest = torch.full((chunks, 3, *shape), torch.inf, dtype=dtype)
+        return cls(torch.zeros((chunks, Row.COUNTED + 1, *shape), dtype=dtype), lowest, -lowest)
+
+    def of(self, number: int) -> _Found:
+        """Views of one chunk's share."""
+        return _Found(self.sums[number], self.lowest[number], self.highest[number])
+
+
+def _look(step: Step, chunk: _Chunk, scratch: _Scratch, found: _Found) -> None:
+    """Write down what is found in a chunk."""
+    recipe, p, t, (sums, lowest, highest) = step.recipe, chunk.p, chunk.t, found
+    sums[Row.COUNTED] = p.shape[2] if chunk.counted is None else chunk.counted.sum(2)
+    lowest[_LABEL], highest[_LABEL] = chunk.raw.amin(2), chunk.raw.amax(2)
+    if scratch.looking:
+        lowest[_PREDICTION], highest[_PREDICTION] = p.amin(2), p.amax(2)
+        # an activation's values need no check
+        scratch.looking = recipe.activation is Activation.NONE or not bool((highest[_PREDICTION] > recipe.threshold).all())
+    # with softmax, the sum of a voxel's label
+    label = scratch.over_channels("label", t) if recipe.activation is Activation.SOFTMAX else None
+    if recipe.label.form is LabelForm.DENSE and label is not None:
+        total = label if chunk.counted is None else torch.where(chunk.counted, label, 1.0)
+        # on a dimension, aminmax is ten times slower than both
+        lowest[_LABEL_SUM], highest[_LABEL_SUM] = total.amin(2), total.amax(2)
     if recipe.norm == 1:
         both = torch.minimum(p, t, out=scratch.take("first", p))
-        rows[Row.TP] = both.sum(2)
-        rows[Row.FP] = torch.sub(p, both, out=scratch.take("second", p)).sum(2)
-        rows[Row.FN] = torch.sub(t, both, out=both).sum(2)
+        sums[Row.TP] = both.sum(2)
+        sums[Row.FP] = torch.sub(p, both, out=scratch.take("second", p)).sum(2)
+        sums[Row.FN] = torch.sub(t, both, out=both).sum(2)
     else:
-        rows[Row.TP] = torch.mul(p, t, out=scratch.take("first", p)).sum(2)
-        rows[Row.FP] = rows[Row.FN] = torch.sub(p, t, out=scratch.take("first", p)).square_().sum(2) / 2
+        sums[Row.TP] = torch.mul(p, t, out=scratch.take("first", p)).sum(2)
+        sums[Row.FP] = torch.sub(p, t, out=scratch.take("first", p)).square_().sum(2) / 2
+        sums[Row.FN] = sums[Row.FP]
     if recipe.pixel is not None:
-        rows[Row.PIXEL], rows[Row.PIXEL_NORM] = _pixel_sums_of_chunk(step, chunk, recipe.pixel, rows[Row.COUNTED], scratch)
-    return rows
+        pixel, norm = _pixel_sums_of_chunk(step, chunk, recipe.pixel, label, sums[Row.COUNTED], scratch)
+        sums[Row.PIXEL, :, : pixel.shape[1]], sums[Row.PIXEL_NORM, :, : norm.shape[1]] = pixel, norm
+
+
+def _join(step: Step, found: _Found, rows: torch.Tensor) -> None:
+    """Write what is found in all chunks of some images to their rows, `(9, n, C)`."""
+    recipe, lowest, highest = step.recipe, found.lowest.amin(0), found.highest.amax(0)
+    rows[: Row.COUNTED + 1] = found.sums.sum(0, dtype=torch.float64)
+    rows[Row.IN_LABEL] = ~(highest[_LABEL] <= recipe.threshold)
+    rows[Row.IN_PREDICTION] = ~(highest[_PREDICTION] <= recipe.threshold)
+    low, high = -0.99 * RANGE_TOLERANCE, 1 + 0.99 * RANGE_TOLERANCE
+    # an index or a vote that is no class is NaN
+    suspect = ~_within(lowest[_LABEL], highest[_LABEL], low, high)
+    if recipe.label.form is LabelForm.DENSE and recipe.activation is Activation.SOFTMAX:
+        # smoothing draws the sum nearer to 1
+        off = 0.99 * SUM_TOLERANCE * (1 - recipe.label.smoothing)
+        suspect |= ~_within(lowest[_LABEL_SUM], highest[_LABEL_SUM], 1 - off, 1 + off)
+    if recipe.activation is Activation.NONE:
+        suspect |= ~_within(lowest[_PREDICTION], highest[_PREDICTION], low, high)
+    rows[Row.SUSPECT] = suspect
+
+
+def _within(lowest: torch.Tensor, highest: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Bool; False where one is NaN."""
+    return (lowest >= low) & (highest <= high)
 
 
 class _Chunk(NamedTuple):
@@ -107,8 +172,9 @@ class _Chunk(NamedTuple):
 
     logits: torch.Tensor
     p: torch.Tensor
-    #: with softmax and a pixel term; may be written over
-    log_p: torch.Tensor | None
+    #: with softmax: logits less their largest, if asked for, and `(n, 1, v)` the sum of the exponentials of that
+    shifted: torch.Tensor | None
+    total: torch.Tensor | None
     #: before and after label smoothing
     raw: torch.Tensor
     t: torch.Tensor
@@ -127,6 +193,9 @@ class _Scratch:
         votes = step.recipe.label.form is LabelForm.VOTES and step.recipe.label.ignore_index is None
         #: Whether every rater speaks at every voxel.
         self.all_speak = votes and step.rater_weights is not None and bool((step.rater_weights > 0).all())
+        #: Whether the predictions of the images at hand must be looked at.
+        self.looking = True
+        self._ones = torch.ones((1, step.logits.shape[1]), dtype=step.dtype)
 
     def take(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """Uninitialised, in the shape of `like`, contiguous."""
@@ -135,19 +204,31 @@ class _Scratch:
             self._memory[name] = torch.empty(size, dtype=self._dtype)
         return self._memory[name][:size].view(like.shape)
 
+    def over_channels(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Sums `(n, 1, v)` of `(n, C, v)`, in the memory of that name."""
+        sums = self.take(name, values[:, :1])
+        if len(values) == 1:
+            torch.mm(self._ones, values[0], out=sums[0])
+            return sums
+        return torch.matmul(self._ones, values, out=sums)
 
-def _chunks(step: Step) -> Iterator[tuple[slice, slice]]:
-    """Ranges of images and of voxels: several whole images, or a part of one."""
+
+def _chunks(step: Step) -> Iterator[tuple[slice, list[slice]]]:
+    """Ranges of images, and ranges of their voxels: several whole images, or parts of one; none without voxels."""
     n, channels, voxels = step.logits.shape
-    size = int(min(max(step.logits.numel() * _SHARE, _SMALLEST), _LARGEST))
+    rule = step.recipe.pixel
+    few = step.recipe.label.form is LabelForm.DENSE and step.mask is None and (rule is None or rule.term is PixelTerm.CROSS_ENTROPY)
+    share = _LARGE_SHARE if few else _SMALL_SHARE
+    size = int(min(max(step.logits.numel() * share, _SMALLEST), _LARGEST))
     images_at_once = max(size // max(channels * voxels, 1), 1)
     voxels_at_once = max(size // channels, 1)
-    for first in range(0, n, images_at_once):
-        for start in range(0, voxels, voxels_at_once):
-            yield slice(first, min(first + images_at_once, n)), slice(start, min(start + voxels_at_once, voxels))
+    parts = [slice(start, min(start + voxels_at_once, voxels)) for start in range(0, voxels, voxels_at_once)]
+    for first in range(0, n if parts else 0, images_at_once):
+        yield slice(first, min(first + images_at_once, n)), parts
 
 
-def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch) -> _Chunk:
+def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch, entropy: bool) -> _Chunk:
+    """`entropy`: whether the pixel term's own value will be asked for."""
     recipe = step.recipe
     logits = step.logits[images, :, voxels].to(step.dtype)
     weights = None if step.rater_weights is None else step.rater_weights[images]
@@ -164,13 +245,13 @@ def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch) -> _Chunk
     if recipe.label.smoothing > 0:
         e = recipe.label.smoothing
         t = (1 - e) * raw + e / (logits.shape[1] if recipe.activation is Activation.SOFTMAX else 2)
-    log_p = None
+    shifted = total = None
     if recipe.activation is Activation.SOFTMAX:
-        shifted = torch.sub(logits, logits.amax(1, keepdim=True), out=scratch.take("log_p", logits))
-        p = torch.exp(shifted, out=scratch.take("p", logits))
-        total = p.sum(1, keepdim=True)
+        shifted = torch.amax(logits, 1, keepdim=True, out=scratch.take("total", logits[:, :1]))
+        shifted = torch.sub(logits, shifted, out=scratch.take("shifted", logits))
+        p = torch.exp(shifted, out=scratch.take("p", logits) if entropy else shifted)
+        total = scratch.over_channels("total", p)
         p /= total
-        log_p = None if recipe.pixel is None else shifted.sub_(total.log_())
     elif recipe.activation is Activation.SIGMOID:
         p = torch.sigmoid(logits, out=scratch.take("p", logits))
     else:
@@ -178,23 +259,8 @@ def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch) -> _Chunk
     if counted is not None:
         p = torch.where(counted, p, 0.0)
         t = torch.where(counted, t, 0.0)
-    return _Chunk(logits, p, log_p, raw, t, counted, None if step.class_weight is None else step.class_weight.reshape(1, -1, 1))
-
-
-def _suspect(step: Step, chunk: _Chunk, lowest: torch.Tensor, highest: torch.Tensor, highest_p: torch.Tensor) -> torch.Tensor:
-    """Bool `(n, C)`; the bounds of the value checks, a little tighter."""
-    # an index or a vote that is no class is NaN
-    found = ~((highest <= 1 + 0.99 * RANGE_TOLERANCE) & (lowest >= -0.99 * RANGE_TOLERANCE))
-    if step.recipe.label.form is LabelForm.DENSE and step.recipe.activation is Activation.SOFTMAX:
-        total = chunk.raw.sum(1, keepdim=True)
-        if chunk.counted is not None:
-            total = torch.where(chunk.counted, total, 1.0)
-        # on a dimension, aminmax is ten times slower than both
-        fewest, most = total.amin(2), total.amax(2)
-        found |= ~((most <= 1 + 0.99 * SUM_TOLERANCE) & (fewest >= 1 - 0.99 * SUM_TOLERANCE))
-    if step.recipe.activation is Activation.NONE:
-        found |= (highest_p > 1 + 0.99 * RANGE_TOLERANCE) | (chunk.p.amin(2) < -0.99 * RANGE_TOLERANCE)
-    return found
+    class_weight = None if step.class_weight is None else step.class_weight.reshape(1, -1, 1)
+    return _Chunk(logits, p, shifted, total, raw, t, counted, class_weight)
 
 
 def _voxel_weight(step: Step, chunk: _Chunk) -> torch.Tensor | None:
@@ -214,21 +280,37 @@ def _focal_weight(step: Step, chunk: _Chunk, alpha: float) -> torch.Tensor:
 
 def _cross_entropy(chunk: _Chunk, scratch: _Scratch) -> torch.Tensor:
     """`(n, C, v)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
-    if chunk.log_p is None:
+    if chunk.shifted is None:
         return F.binary_cross_entropy_with_logits(chunk.logits, chunk.t, reduction="none")
-    by_class = torch.mul(chunk.log_p, chunk.t, out=scratch.take("second", chunk.p))
+    by_class = torch.sub(_log_total(chunk, scratch), chunk.shifted, out=scratch.take("second", chunk.p)).mul_(chunk.t)
     if not torch.isfinite(by_class.sum()):
-        # -inf times 0: a class that a network masks out costs nothing where the label does not have it
+        # inf times 0: a class that a network masks out costs nothing where the label does not have it
         by_class.masked_fill_(chunk.t == 0, 0.0)
-    return by_class.neg_()
+    return by_class
+
+
+def _log_total(chunk: _Chunk, scratch: _Scratch) -> torch.Tensor:
+    assert chunk.total is not None
+    return torch.log(chunk.total, out=scratch.take("log_total", chunk.total))
+
+
+def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: _Scratch) -> torch.Tensor:
+    """`(n, 1)`: with softmax and without weights, the sum over classes and voxels; `label` is the sum of t over classes."""
+    assert chunk.shifted is not None
+    by_class = torch.mul(chunk.shifted, chunk.t, out=scratch.take("first", chunk.p)).sum(2)
+    if not torch.isfinite(by_class.sum()):
+        return _cross_entropy(chunk, scratch).sum((1, 2)).unsqueeze(1)
+    return _log_total(chunk, scratch).mul_(label).sum(2) - by_class.sum(1, keepdim=True)
 
 
 def _pixel_sums_of_chunk(
-    step: Step, chunk: _Chunk, rule: PixelRule, count: torch.Tensor, scratch: _Scratch
+    step: Step, chunk: _Chunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: _Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The term and what to divide it by, summed over voxels: `(n, 1)` with softmax, else `(n, C)`."""
-    softmax = step.recipe.activation is Activation.SOFTMAX
     t = chunk.t
+    weight = _voxel_weight(step, chunk)
+    if rule.term is PixelTerm.CROSS_ENTROPY and label is not None and weight is None:
+        return _plain_cross_entropy(chunk, label, scratch), count[:, :1]
     term = _cross_entropy(chunk, scratch)
     if rule.term is PixelTerm.FOCAL:
         term *= torch.sub(chunk.p, t, out=scratch.take("first", t)).abs_().pow_(rule.focal_gamma)
@@ -236,18 +318,18 @@ def _pixel_sums_of_chunk(
             term *= _focal_weight(step, chunk, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
         term += torch.xlogy(t, t)
-        if not softmax:
+        if label is None:
             term += torch.xlogy(1 - t, 1 - t)
-    weight = _voxel_weight(step, chunk)
     if weight is not None:
         term *= weight
     if chunk.counted is not None:
         term = torch.where(chunk.counted, term, 0.0)
     total = term.sum(2)
-    if softmax:
+    if label is not None:
         total = total.sum(1, keepdim=True)
         if weight is not None:
             return total, weight.sum(2)
+        return total, count[:, :1]
     return total, count
 
 
@@ -257,14 +339,13 @@ def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel
     softmax, rule = recipe.activation is Activation.SOFTMAX, recipe.pixel
     if recipe.activation is Activation.NONE:
         return slope
-    by_log_p = None
-    direct = None
+    # what the pixel term of a voxel is multiplied by, the upstream slope included
+    by_term = focus = None
     if rule is not None:
         by_term = by_pixel[:, :1] if softmax else by_pixel
         weight = _voxel_weight(step, chunk)
         if weight is not None:
             by_term = by_term * weight
-        focus = None
         if rule.term is PixelTerm.FOCAL:
             if rule.focal_alpha is not None:
                 by_term = by_term * _focal_weight(step, chunk, rule.focal_alpha)
@@ -274,16 +355,16 @@ def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel
             rise = far.pow_(rule.focal_gamma - 1).mul_(rule.focal_gamma).mul_(side)
             # the small factor first: the cross-entropy alone may be near the largest float
             slope += rise.mul_(_cross_entropy(chunk, scratch).mul_(by_term))
-        if softmax:
-            own = by_log_p = torch.mul(t, by_term, out=scratch.take("own", t))
-        else:
-            own = direct = torch.sub(p, t, out=scratch.take("own", t)).mul_(by_term)
-        if focus is not None:
-            own *= focus
+            by_term = focus.mul_(by_term)
+    slope.mul_(p)
     if not softmax:
-        slope.mul_(p).addcmul_(slope, p, value=-1)
-        return slope if direct is None else slope.add_(direct)
-    shared = torch.mul(slope, p, out=scratch.take("second", t)).sum(1, keepdim=True).neg_()
-    if by_log_p is None:
-        return slope.add_(shared).mul_(p)
-    return slope.add_(shared.add_(by_log_p.sum(1, keepdim=True))).mul_(p).sub_(by_log_p)
+        slope.addcmul_(slope, p, value=-1)
+        return slope if by_term is None else slope.add_(torch.sub(p, t, out=scratch.take("second", p)).mul_(by_term))
+    shared = scratch.over_channels("shared", slope)
+    if by_term is None:
+        return slope.addcmul_(p, shared, value=-1)
+    if focus is None:
+        shared -= scratch.over_channels("label", t).mul_(by_term)
+    else:
+        shared -= scratch.over_channels("label", torch.mul(t, by_term, out=scratch.take("second", p)))
+    return slope.addcmul_(p, shared, value=-1).addcmul_(t, by_term, value=-1)

@@ -37,7 +37,8 @@ def read_label(
         member, legal = _membership(label, channels, reading)
         if spoken is not None:
             legal = legal | ~spoken
-        return torch.where(legal, member.to(dtype), float("nan")), spoken
+        # a choice for each voxel, not for each class: on a CPU, torch makes choices one by one
+        return member.to(dtype) + torch.where(legal, 0.0, float("nan")).to(dtype), spoken
     return _read_votes(label, channels, recipe, rater_weights, dtype)
 
 
@@ -72,11 +73,12 @@ def _read_votes(
         if recipe.label.ignore_index is not None:
             speaks = speaks & (vote != recipe.label.ignore_index)
         member, legal = _membership(vote, channels, recipe.label)
-        counts = torch.where(legal, member.to(dtype), float("nan")) * weight
-        share = share + torch.where(speaks, counts, 0.0)
-        total = total + torch.where(speaks, weight, 0.0)
+        weight = torch.where(speaks, weight, 0.0)
+        total = total + weight
+        # a vote that is no class makes every channel NaN
+        share = torch.addcmul(share, member.to(dtype), torch.where(speaks & ~legal, float("nan"), weight).to(dtype))
     spoken = total > 0
-    return torch.where(spoken, share / torch.where(spoken, total, 1.0), 0.0), spoken
+    return share / torch.where(spoken, total, 1.0), spoken
 
 
 def relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -109,15 +111,15 @@ def _comparable(label: torch.Tensor) -> torch.Tensor:
 
 def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> tuple[torch.Tensor, torch.Tensor]:
     """For values `(N, 1, *S)`: bool `(N, C, *S)`, which channels each value belongs to, and `(N, 1, *S)`, whether it may occur."""
+    legal = value >= 0
+    if value.is_floating_point():
+        legal = legal & (value == value.round())
     if reading.regions is not None:
-        member = torch.cat([any_of(value, region) for region in reading.regions], 1)
-        whole = value == value.round() if value.is_floating_point() else True
-        return member, (value >= 0) & whole
+        return torch.cat([any_of(value, region) for region in reading.regions], 1), legal
     if channels == 1:
         return value == 1, (value == 0) | (value == 1)
     numbers = torch.arange(channels, device=value.device).reshape(1, channels, *[1] * (value.ndim - 2))
-    member = value == numbers
-    return member, member.any(1, keepdim=True)
+    return value == numbers, legal & (value < channels)
 
 
 def any_of(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:

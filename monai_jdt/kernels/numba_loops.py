@@ -6,11 +6,9 @@ threads does not change the result.
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from glob import escape as glob_escape
 from glob import glob
@@ -21,6 +19,7 @@ import torch
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm
 from monai_jdt.kernels import numba_blocks as blocks
+from monai_jdt.kernels.memory import ask_for_huge_pages, claim
 from monai_jdt.kernels.numba_blocks import Grid, Job
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
@@ -104,7 +103,9 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         for number in numbers:
             blocks.run_range(job, *tasks[number], scratch.data_ptr(), 0)
 
-    share_out(len(tasks), work, _claimer(result, tasks))
+    ask_for_huge_pages(result)
+    # by this thread, while the others compute already
+    share_out(len(tasks), work, lambda first, last: _claim_tasks(result, tasks[first:last]))
     del tables
     return result
 
@@ -223,60 +224,18 @@ def _announce_compilation() -> None:
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
 
 
+def _claim_tasks(tensor: torch.Tensor, tasks: list[tuple[int, int, int]]) -> None:
+    """Get the memory that some neighbouring tasks write to."""
+    if not tensor.is_contiguous():
+        return
+    _, channels, voxels = tensor.shape
+    size = tensor.element_size()
+    for image in {image for image, _, _ in tasks}:
+        own = [task for task in tasks if task[0] == image]
+        for row in range(image * channels, (image + 1) * channels):
+            claim(tensor, (row * voxels + own[0][1]) * size, (row * voxels + own[-1][2]) * size)
+
+
 def _scratch(job: Job) -> torch.Tensor:
     """What one thread works in."""
     return torch.empty(blocks.scratch_size(job.channels, job.width), dtype=torch.float32)
-
-
-# -- memory -------------------------------------------------------------------------------------------------------------------
-
-#: Smaller tensors come from memory that was touched before.
-_LARGE = 2**23
-#: Linux's number for "get all of it now"; Python's mmap does not know it yet. Before Linux 5.14 it is refused.
-_POPULATE_WRITE = 23
-
-
-@lru_cache(maxsize=1)
-def _madvise() -> Callable[[int, int, int], int] | None:
-    """That of the C library, on Linux."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return None
-    function = getattr(ctypes.CDLL(None), "madvise", None)
-    if function is not None:
-        function.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
-    return function
-
-
-def _claimer(tensor: torch.Tensor, tasks: list[tuple[int, int, int]]) -> Callable[[int, int], None] | None:
-    """A function that gets a span of tasks' share of a fresh tensor's memory from the system, in huge pages where there are.
-
-    One by one, in pages of 4 KiB, to get them takes as long as to compute what they hold; and threads that ask for pages at a
-    time wait for each other.
-    """
-    number = tensor.element_size()
-    start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * number
-    advise = _madvise()
-    if end - start < _LARGE or advise is None:
-        return None
-    page = mmap.PAGESIZE
-
-    def claim(first: int, last: int, advice: int) -> None:
-        # whole pages of the tensor's own; a refusal changes nothing
-        first, last = max(first // page, -(-start // page)) * page, min(-(-last // page), end // page) * page
-        if first < last:
-            advise(first, last - first, advice)
-
-    claim(start, end, mmap.MADV_HUGEPAGE)
-    _, channels, voxels = tensor.shape
-
-    def prepare(first: int, last: int) -> None:
-        if not tensor.is_contiguous():
-            claim(start, end, _POPULATE_WRITE)
-            return
-        for image in {image for image, _, _ in tasks[first:last]}:
-            own = [task for task in tasks[first:last] if task[0] == image]
-            for row in range(image * channels, (image + 1) * channels):
-                place = start + row * voxels * number
-                claim(place + own[0][1] * number, place + own[-1][2] * number, _POPULATE_WRITE)
-
-    return prepare
