@@ -63,3 +63,47 @@ def test_an_interrupt_ends_what_is_under_way_first() -> None:
     assert before < 10
     time.sleep(0.2)
     assert len(done) == before
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3])
+def test_a_task_is_given_out_after_its_span_is_prepared(wanted: int) -> None:
+    torch.set_num_threads(wanted)
+    ready: set[int] = set()
+    early: list[int] = []
+    callers = set()
+
+    def prepare(first: int, last: int) -> None:
+        callers.add(threading.current_thread())
+        time.sleep(0.01)
+        ready.update(range(first, last))
+
+    def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            time.sleep(0.001)
+            if number not in ready:
+                early.append(number)
+
+    share_out(20, work, prepare)
+    assert ready == set(range(20))
+    assert not early
+    assert callers == {threading.current_thread()}
+
+
+def test_an_error_while_preparing_ends_what_is_under_way_first() -> None:
+    torch.set_num_threads(2)
+    running = []
+
+    def prepare(first: int, last: int) -> None:
+        if first == 0:
+            time.sleep(0.02)
+            raise ZeroDivisionError("first span")
+
+    def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            running.append(number)
+            time.sleep(0.05)
+            running.remove(number)
+
+    with pytest.raises(ZeroDivisionError, match="first span"):
+        share_out(50, work, prepare)
+    assert not running

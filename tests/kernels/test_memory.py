@@ -1,0 +1,71 @@
+"""Advice to the system is about whole pages of the tensor itself, and only of large ones."""
+
+from __future__ import annotations
+
+import mmap
+
+import pytest
+import torch
+
+from monai_jdt.kernels import memory
+
+PAGE = mmap.PAGESIZE
+
+
+@pytest.fixture
+def advised(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """Every call of the system, which refuses them all."""
+    calls: list[tuple[int, int, int]] = []
+
+    def refuse(first: int, size: int, advice: int) -> int:
+        calls.append((first, size, advice))
+        return -1
+
+    monkeypatch.setattr(memory, "_madvise", lambda: refuse)
+    return calls
+
+
+@pytest.mark.parametrize("offset", [0, 1, 16, PAGE // 4 - 1])
+def test_advice_stays_within_the_tensor(advised: list[tuple[int, int, int]], offset: int) -> None:
+    whole = torch.empty(memory._LARGE // 4 + 5000)
+    tensor = whole[offset : offset + memory._LARGE // 4 + 100]
+    start, size = tensor.data_ptr(), tensor.numel() * 4
+    memory.ask_for_huge_pages(tensor)
+    for first, last in ((0, size), (0, 1), (PAGE - 1, PAGE + 1), (size - 1, size), (12345, 3 * PAGE + 7)):
+        memory.claim(tensor, first, last)
+    assert advised
+    for place, length, _ in advised:
+        assert place % PAGE == length % PAGE == 0
+        assert length > 0
+        assert start <= place < place + length <= start + size
+    # what was asked for is covered, but for pages that others may have a part of
+    place, length, _ = advised[1]
+    assert place - start < PAGE
+    assert start + size - (place + length) < PAGE
+
+
+def test_a_small_tensor_is_left_alone(advised: list[tuple[int, int, int]]) -> None:
+    tensor = torch.empty(memory._LARGE // 4 - 1)
+    memory.ask_for_huge_pages(tensor)
+    memory.claim(tensor, 0, tensor.numel() * 4)
+    assert not advised
+
+
+def test_a_system_without_advice_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory._madvise.cache_clear()
+    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    try:
+        tensor = torch.zeros(memory._LARGE // 4)
+        memory.ask_for_huge_pages(tensor)
+        memory.claim(tensor, 0, memory._LARGE)
+        assert memory._madvise() is None
+        assert not tensor.any()
+    finally:
+        memory._madvise.cache_clear()
+
+
+def test_claimed_memory_is_as_it_was() -> None:
+    tensor = torch.arange(memory._LARGE // 4, dtype=torch.float32)
+    memory.ask_for_huge_pages(tensor)
+    memory.claim(tensor, 0, memory._LARGE)
+    assert torch.equal(tensor, torch.arange(memory._LARGE // 4, dtype=torch.float32))
