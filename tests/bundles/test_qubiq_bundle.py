@@ -93,7 +93,7 @@ def test_real_data_get_the_protocol_of_the_paper(tmp_path, phantoms):
 
 
 @pytest.mark.parametrize("name", QUBIQ_SETS)
-def test_every_set_from_files_to_predictions(tmp_path, phantoms, name):
+def test_every_set_from_files_to_predictions(tmp_path, phantoms, name, capsys):
     settings = {"set": name, "task": QUBIQ_SETS[name].tasks, "dataset_dir": phantoms}
     dims = QUBIQ_SETS[name].spatial_dims
     start("train.yaml", root=tmp_path, **settings, **{**TINY, "size": [16] * dims})
@@ -101,6 +101,7 @@ def test_every_set_from_files_to_predictions(tmp_path, phantoms, name):
     start("inference.yaml", root=tmp_path, **settings, **{**SMALL_NET, "size": [16] * dims})
     masks = {item["case"]: item["raters"][0] for item in qubiq_datalist(phantoms, name, QUBIQ_SETS[name].tasks)}
     out = tmp_path / "eval" / "predictions"
+    assert f"4 predictions in {out}" in capsys.readouterr().out
     found = {path.parent.name: path for path in out.rglob("*.nii.gz")}
     assert set(found) == set(masks)
     assert len(found) == 4
