@@ -21,7 +21,6 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from monai_jdt.checks import RANGE_TOLERANCE
 from monai_jdt.kernels import numba_lanes
 from monai_jdt.kernels.numba_lanes import (
     WIDTH,
@@ -132,7 +131,7 @@ class Job(NamedTuple):
     threshold: np.float32
     gamma: np.float32
     alpha: tuple[np.float32, np.float32]
-    #: what suspicion starts at, of the smoothed label: number below, above; sum over channels off by
+    #: what suspicion starts at: a label, before it is smoothed, or a prediction below, above; a label's sum over channels off by
     low: np.float32
     high: np.float32
     off: np.float32
@@ -185,8 +184,6 @@ _small = njit(forceinline=True, **_OPTIONS, **_UNWRAPPED)
 _rounded_part = njit(nogil=True, error_model="numpy", **_UNWRAPPED)
 
 _ZERO, _HALF, _ONE, _TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
-#: What suspicion of a prediction starts at.
-_LOW, _HIGH = np.float32(-0.99 * RANGE_TOLERANCE), np.float32(1 + 0.99 * RANGE_TOLERANCE)
 _NAN, _INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
@@ -492,7 +489,18 @@ def _apply_mask(job: Job, image: int, start: int, n: int, rows: Rows) -> None:
 
 @_joined
 def _look_at_label(job: Job, rows: Rows, sums: Numbers) -> None:
-    """IN_LABEL, until found; the label is not smoothed yet."""
+    """IN_LABEL, until found, and of what will be smoothed SUSPECT: the label is as it was given."""
+    if job.smoothed:
+        legal = _true()
+        for i in range(0, 4 * rows.n, LANES):
+            label, inside = spread(_ZERO), _true()
+            for c in range(job.channels):
+                t = lanes_at(rows.t + c * rows.t_step + i)
+                inside = inside & (((t >= job.low) & (t <= job.high)) | ~(lanes_at(rows.keep + c * rows.keep_step + i) > _ZERO))
+                label = label + t
+            legal = legal & inside & ((abs(label - _ONE) <= job.off) | ~(lanes_at(rows.keep + i) > _ZERO))
+        if any_lane(~legal):
+            sums[SUSPECT * job.channels] = 1
     for c in range(job.channels):
         found = IN_LABEL * job.channels + c
         if sums[found] == 0 and _any_above(rows.t + c * rows.t_step, job.threshold, rows.n):
@@ -766,7 +774,7 @@ def _sum_softmax(job: Job, rows: Rows, sums: Numbers) -> None:
         sums[COUNTED * channels + c] += counted
         if looking and any_lane(lanes_at(_lanes_of(rows, c, _SEEN)) > _ZERO):
             sums[IN_PREDICTION * channels + c] = 1
-    if any_lane(~legal):
+    if any_lane(~legal) and not job.smoothed:
         sums[SUSPECT * channels] = 1
     sums[PIXEL * channels] += total(pixel)
     sums[PIXEL_NORM * channels] += total(pixel_norm)
@@ -790,8 +798,9 @@ def _sum_channel(job: Job, c: int, rows: Rows, sums: Numbers) -> None:
             if job.pixel != NO_PIXEL:
                 pixel = pixel + _weight_in_channel(job, c, t, keep) * _pixel_term_of_sigmoid(job, x, p, e, reciprocal, t)
         else:
-            legal = legal & (p >= _LOW) & (p <= _HIGH)
-        legal = legal & (((t >= job.low) & (t <= job.high)) | ~(keep > _ZERO))
+            legal = legal & (p >= job.low) & (p <= job.high)
+        if not job.smoothed:
+            legal = legal & (((t >= job.low) & (t <= job.high)) | ~(keep > _ZERO))
         low = low & (p <= job.threshold)
         tp, fp, fn = _overlap(p, t, job.norm)
         tps, fps, fns, counted = tps + tp, fps + fp, fns + fn, counted + keep

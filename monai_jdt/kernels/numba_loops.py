@@ -27,8 +27,7 @@ from monai_jdt.kernels.threads import share_out
 
 logger = logging.getLogger(__name__)
 
-#: Voxels in a block, at most, and voxels times channels: the dozen rows of a few classes stay in a core's first-level cache, the
-#: rows of a hundred in its second.
+#: Voxels in a block, at most, and voxels times channels: rows that are not read in place stay in a core's own cache.
 _LONGEST_ROW, _BLOCK = 1024, 2**15
 #: Voxels times channels of a task, at least; a task costs some 20 microseconds to hand out.
 _TASK = 2**16
@@ -201,9 +200,9 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         threshold=np.float32(recipe.threshold),
         gamma=np.float32(1.0 if rule is None else rule.focal_gamma),
         alpha=(np.float32(alpha[0]), np.float32(alpha[1])),
-        low=np.float32(floor - 0.99 * scale * RANGE_TOLERANCE),
-        high=np.float32(floor + scale * (1 + 0.99 * RANGE_TOLERANCE)),
-        off=np.float32(0.99 * scale * SUM_TOLERANCE if softmax and raters == 0 else np.inf),
+        low=np.float32(-0.99 * RANGE_TOLERANCE),
+        high=np.float32(1 + 0.99 * RANGE_TOLERANCE),
+        off=np.float32(0.99 * SUM_TOLERANCE if softmax and raters == 0 else np.inf),
     )
     return job, tables
 

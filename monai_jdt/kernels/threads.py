@@ -1,8 +1,8 @@
 """The threads that a compiled CPU kernel shares its tasks among: as many as torch has, the caller's being one.
 
 Threads take tasks one by one, since another program may hold one of them up: each from a span of neighbours of its own, then from
-the end of the longest one left. Not for tasks of many torch operations: their threads
-would hand the interpreter to and fro more often than they compute.
+the end of the longest one left. Not for tasks of many torch operations: their threads would hand the interpreter to and fro more often
+than they compute.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Lock
+from threading import Condition, Lock
 
 import torch
 
@@ -49,20 +49,26 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callab
     """
     threads = max(min(torch.get_num_threads(), tasks), 1)
     spans: list[list[int]] = []
-    lock = Lock()
+    all_known = False
+    changed = Condition()
 
-    def drawn(own: list[int]) -> Iterator[int]:
-        while True:
-            with lock:
+    def taken_from(own: list[int]) -> int | None:
+        """A task of one's own span, or of another's; None if there is none and never will be."""
+        with changed:
+            while True:
                 if own[0] < own[1]:
                     own[0] += 1
-                    number = own[0] - 1
-                else:
-                    longest = max(spans, key=lambda span: span[1] - span[0])
-                    if longest[0] == longest[1]:
-                        return
+                    return own[0] - 1
+                longest = max(spans, key=lambda span: span[1] - span[0], default=own)
+                if longest[0] < longest[1]:
                     longest[1] -= 1
-                    number = longest[1]
+                    return longest[1]
+                if all_known:
+                    return None
+                changed.wait()
+
+    def drawn(own: list[int]) -> Iterator[int]:
+        while (number := taken_from(own)) is not None:
             yield number
 
     started: list[Future] = []
@@ -71,8 +77,10 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callab
             own = [tasks * k // threads, tasks * (k + 1) // threads]
             if prepare is not None:
                 prepare(*own)
-            with lock:
+            with changed:
                 spans.append(own)
+                all_known = k == 0
+                changed.notify_all()
             if k > 0:
                 started.append(_helpers(threads - 1).submit(work, drawn(own)))
             else:
@@ -83,7 +91,9 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callab
                 other.result()
     finally:
         # after an error or an interrupt, what is left is nobody's, and what is under way writes to memory that must outlive it
-        with lock:
+        with changed:
             for span in spans:
                 span[0] = span[1]
+            all_known = True
+            changed.notify_all()
         wait([other for other in started if not other.cancel()])

@@ -175,6 +175,10 @@ def test_the_operators_keep_torchs_rules(kernel: Backend) -> None:
         ({"softmax": True, "to_onehot_y": True}, lambda label: label.argmax(1, keepdim=True) + 1, "class indices 0 to 2"),
         ({"softmax": True, "to_onehot_y": True}, lambda label: label[:, :1], "whole numbers"),
         ({"softmax": True, "votes": True}, lambda label: label.argmax(1, keepdim=True).to(torch.uint8) + 9, "votes 0 to 2"),
+        ({"softmax": True, "label_smoothing": 1.0}, lambda label: label * 2 - 0.5, "expected labels in|sum to 1"),
+        ({"softmax": True, "label_smoothing": 1.0}, lambda label: label * 0.9, "sum to 1"),
+        ({"sigmoid": True, "label_smoothing": 1.0}, lambda label: label - 0.2, r"labels in \[0, 1\]"),
+        ({"softmax": True, "label_smoothing": 0.1}, lambda label: label * 0.98, "sum to 1"),
         ({}, lambda label: label, "expected probabilities"),
     ],
 )
@@ -200,6 +204,31 @@ def test_what_is_ignored_is_not_checked(kernel: Backend) -> None:
     target = torch.where(mask, label, 255.0)
     loss = JDTLoss(ignore_index=255, backend=kernel.value)
     assert float(loss(prob, target)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [kernel for kernel in HERE if kernel is not Backend.TRITON])
+@pytest.mark.parametrize("shape", [(32, 4, 24, 24), (1, 32, 64, 32, 32)], ids=str)
+def test_torchs_precision_of_products_changes_nothing(kernel: Backend, shape: tuple[int, ...]) -> None:
+    """On some processors, "medium" lets torch multiply float32 matrices as bfloat16."""
+    source = torch.Generator().manual_seed(3)
+    logits, label = torch.randn(shape, generator=source), torch.randn(shape, generator=source).softmax(1)
+
+    def step(backend: Backend) -> tuple[float, torch.Tensor]:
+        given = logits.clone().requires_grad_()
+        loss = JDTCELoss(softmax=True, backend=backend.value)(given, label)
+        loss.backward()
+        assert given.grad is not None
+        return float(loss), given.grad
+
+    value, gradient = step(Backend.EAGER)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        came, slope = step(kernel)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    assert came == pytest.approx(value, rel=1e-6)
+    assert float((slope - gradient).abs().max()) < 1e-5 * float(gradient.abs().max())
 
 
 @pytest.mark.parametrize("kernel", HERE)

@@ -107,3 +107,18 @@ def test_an_error_while_preparing_ends_what_is_under_way_first() -> None:
     with pytest.raises(ZeroDivisionError, match="first span"):
         share_out(50, work, prepare)
     assert not running
+
+
+def test_a_thread_that_is_done_waits_for_spans_to_come() -> None:
+    torch.set_num_threads(3)
+    caller, done_by_caller = threading.current_thread(), []
+
+    def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            if threading.current_thread() is caller:
+                time.sleep(0.05)
+                done_by_caller.append(number)
+
+    # the others have done theirs long before the caller's span is ready
+    share_out(15, work, lambda first, last: time.sleep(0.05))
+    assert len(done_by_caller) < 5
