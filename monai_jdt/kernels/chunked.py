@@ -70,8 +70,6 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     claim(result, 0, result.numel() * result.element_size())
     tp, fp, fn, by_pixel = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
     below, above = tp - fn, fp
-    # at p = t, the mean of both sides
-    middle, half = (above + below) / 2, (above - below) / 2
     focal = step.recipe.pixel is not None and step.recipe.pixel.term is PixelTerm.FOCAL
     scratch = _Scratch(step)
     for images, parts in _chunks(step):
@@ -79,8 +77,9 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
             chunk = _read(step, images, voxels, scratch, focal)
             p, t = chunk.p, chunk.t
             if step.recipe.norm == 1:
-                side = torch.sub(p, t, out=scratch.take("first", p)).sign_()
-                slope = torch.addcmul(middle[images], half[images], side, out=side)
+                # 0, 1/2 or 1; lerp is exact at its ends, however far they are from each other
+                is_below = torch.sub(t, p, out=scratch.take("second", p)).sign_().add_(1).mul_(0.5)
+                slope = torch.lerp(above[images], below[images], is_below, out=scratch.take("first", p))
             else:
                 slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
             slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
