@@ -21,7 +21,9 @@ CASES = [(name, kind) for name in OVERLAP + COMPOUND for kind in ACTIVATIONS if 
 def test_gradient_is_that_of_the_oracle(configuration):
     """Ties included. Only probabilities of exactly 0 are left out: the difference would look outside [0, 1]; and roots at 0."""
     alike = configuration.input.shape == configuration.target.shape
-    apart = (configuration.input - configuration.target.double()).abs() if alike else torch.ones(1)
+    # classes and shares of a few raters are multiples of 1/12
+    x = configuration.input
+    apart = (x - (configuration.target.double() if alike else (12 * x).round() / 12)).abs()
     # a difference that steps over a tie nearby is not the slope on this side of it
     assume(not ((apart > 0) & (apart < 1e-4)).any())
     same = bool((apart == 0).any())
