@@ -125,26 +125,21 @@ _define_unary(operator.invert, _bools, lambda builder, a: builder.not_(a))
 _llvm: Any = intrinsic
 
 
-@_llvm
-def lanes_at(context: Any, address: Any) -> Any:
-    """The float32 at an address, aligned or not."""
+def _reader(kind: _LanesType) -> Any:
+    """A function from an address, aligned or not, to the numbers there."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], context.get_value_type(_floats).as_pointer())
-        return builder.load(pointer, align=4)
+    @_llvm
+    def read(context: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.load(builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer()), align=4)
 
-    return _floats(types.int64), code
+        return kind(types.int64), code
+
+    return read
 
 
-@_llvm
-def whole_at(context: Any, address: Any) -> Any:
-    """The int32 at an address, aligned or not."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], context.get_value_type(_ints).as_pointer())
-        return builder.load(pointer, align=4)
-
-    return _ints(types.int64), code
+#: The float32, and the int32, at an address.
+lanes_at, whole_at = _reader(_floats), _reader(_ints)
 
 
 @_llvm

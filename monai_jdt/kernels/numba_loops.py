@@ -1,7 +1,7 @@
 """The numba kernel seen from torch: a step as plain numbers, and its voxels shared out among threads.
 
-Tasks depend on the tensors' shape only, and each has its own sums, which are added in the order of the tasks: the number of
-threads does not change the result.
+Tasks depend on the tensors' shape only, and each has its own sums, which are added once all are there: the number of threads does
+not change the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Voxels in a block, at most, and voxels times channels: rows that are not read in place stay in a core's own cache.
 _LONGEST_ROW, _BLOCK = 1024, 2**15
-#: Voxels times channels of a task, at least; a task costs some 20 microseconds to hand out.
+#: Voxels times channels of a task, at least; a task costs some microseconds to hand out.
 _TASK = 2**16
 #: Tasks of an image, at most: each has sums of its own.
 _TASKS = 32
