@@ -12,6 +12,7 @@ A label's choices are made for voxels, not for each class, where they can: on a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -19,19 +20,20 @@ from torch.nn import functional as F
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
-from monai_jdt.kernels.labels import read_label
+from monai_jdt.kernels.chunked_labels import read_chunk_label
 from monai_jdt.kernels.memory import ask_for_huge_pages, claim
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
+from monai_jdt.kernels.scratch import Place, Scratch
 
 #: Logits in a chunk.
 _LARGEST = 2**18
 #: Below it, the time goes into calling operations.
 _SMALLEST = 2**13
-#: So many channels are added to each other faster than torch sums over them.
-_FEW = 7
-#: A chunk's share of all logits: its temporaries, five with a dense label and the cross-entropy, else up to ten, stay below a tenth.
-_LARGE_SHARE, _SMALL_SHARE = 1 / 56, 1 / 128
+#: What a chunk's temporaries may take, in multiples of all logits.
+_TEMPORARY = 0.09
+#: In so many sides is a part of an image seen, if each has so many voxels; a number that numbers of threads divide.
+_SIDES, _SMALLEST_SIDE = 8, 512
 
 
 def chunked_sums(step: Step) -> torch.Tensor:
@@ -45,13 +47,12 @@ def chunked_sums(step: Step) -> torch.Tensor:
     """
     rows = torch.zeros((len(Row), *step.logits.shape[:2]), dtype=torch.float64)
     entropy = step.recipe.pixel is not None
-    scratch = _Scratch(step)
-    for images, parts in _chunks(step):
-        found = _Found.nothing_yet(len(parts), step.logits[images])
-        scratch.looking = True
-        for number, voxels in enumerate(parts):
-            _look(step, _read(step, images, voxels, scratch, entropy), scratch, found.of(number))
-        _join(step, found, rows[:, images])
+    scratch = Scratch(step.dtype, step.logits.shape[1])
+    for places in _places(step):
+        found = _Found(step, places)
+        for number, place in enumerate(places):
+            _look(step, _read(step, place, scratch, entropy), scratch, found, number)
+        _join(step, found, rows[:, places[0].images])
     return rows.to(step.dtype)
 
 
@@ -68,22 +69,18 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     result = torch.empty_like(step.logits)
     ask_for_huge_pages(result)
     claim(result, 0, result.numel() * result.element_size())
-    tp, fp, fn, by_pixel = (upstream[row].unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
-    below, above = tp - fn, fp
     focal = step.recipe.pixel is not None and step.recipe.pixel.term is PixelTerm.FOCAL
-    scratch = _Scratch(step)
-    for images, parts in _chunks(step):
-        for voxels in parts:
-            chunk = _read(step, images, voxels, scratch, focal)
-            p, t = chunk.p, chunk.t
-            if step.recipe.norm == 1:
-                # 0, 1/2 or 1; lerp is exact at its ends, however far they are from each other
-                is_below = torch.sub(t, p, out=scratch.take("second", p)).sign_().add_(1).mul_(0.5)
-                slope = torch.lerp(above[images], below[images], is_below, out=scratch.take("first", p))
-            else:
-                slope = torch.sub(p, t, out=scratch.take("first", p)).mul_((fp + fn)[images]).addcmul_(t, tp[images])
-            slope = _through_activation(step, chunk, slope, by_pixel[images], scratch)
-            result[images, :, voxels] = slope if chunk.counted is None else torch.where(chunk.counted, slope, 0.0)
+    scratch = Scratch(step.dtype, step.logits.shape[1])
+    for places in _places(step):
+        slopes = _Slopes.of(step, upstream[:, places[0].images])
+        for place in places:
+            chunk, into = _read(step, place, scratch, focal), place.of(result)
+            at_once = chunk.kept is None and result.dtype == step.dtype
+            slope = _through_activation(
+                step, chunk, _slope_by_p(step, chunk, slopes, scratch), slopes.pixel, scratch, into if at_once else None
+            )
+            if slope is not into:
+                into.copy_(slope if chunk.kept is None else scratch.keep("first", slope, chunk.kept))
     return result
 
 
@@ -91,67 +88,97 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
 _LABEL, _LABEL_SUM, _PREDICTION = range(3)
 
 
-class _Found(NamedTuple):
-    """What is found in chunks of the same images, a chunk in each first index; made before the first is read.
+class _Found:
+    """What is found in chunks of the same images; made before the first is read.
 
     A small tensor that is kept while a chunk's temporaries come and go holds memory beside it back from being used again.
+
+    Args:
+        step: what is read.
+        places: the chunks, of the same images, sides and so on.
     """
 
-    #: `(chunks, 6, n, C)`, as the first rows of :class:`monai_jdt.kernels.rows.Row`
-    sums: torch.Tensor
-    #: `(chunks, 3, n, C)`
-    lowest: torch.Tensor
-    highest: torch.Tensor
+    def __init__(self, step: Step, places: list[Place]) -> None:
+        images, _, sides = places[0]
+        self._shape = (len(places), len(range(step.logits.shape[0])[images]), sides)
+        shape = (len(places), self._shape[1] * sides, step.logits.shape[1])
+        self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=step.dtype)
+        self._lowest = torch.full((3, *shape), torch.inf, dtype=step.dtype)
+        self._highest = -self._lowest
+        #: By row and chunk, `(n, C)`; `lowest` and `highest` by what and chunk.
+        self.sums = [row.unbind() for row in self._sums.unbind()]
+        self.lowest = [row.unbind() for row in self._lowest.unbind()]
+        self.highest = [row.unbind() for row in self._highest.unbind()]
+        #: Whether the predictions of these images must still be looked at.
+        self.looking = True
 
-    @classmethod
-    def nothing_yet(cls, chunks: int, logits: torch.Tensor) -> _Found:
-        shape = logits.shape[:2]
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        lowest = torch.full((chunks, 3, *shape), torch.inf, dtype=dtype)
-        return cls(torch.zeros((chunks, Row.COUNTED + 1, *shape), dtype=dtype), lowest, -lowest)
+    def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sums, lowest and highest, `(6 or 3, images, C)`, of all chunks and sides."""
+        chunks, images, sides = self._shape
 
-    def of(self, number: int) -> _Found:
-        """Views of one chunk's share."""
-        return _Found(self.sums[number], self.lowest[number], self.highest[number])
+        def by_image(values: torch.Tensor) -> torch.Tensor:
+            return values.view(values.shape[0], chunks, images, sides, -1)
+
+        return (
+            by_image(self._sums).sum((1, 3), dtype=torch.float64),
+            by_image(self._lowest).amin((1, 3)),
+            by_image(self._highest).amax((1, 3)),
+        )
 
 
-def _look(step: Step, chunk: _Chunk, scratch: _Scratch, found: _Found) -> None:
+def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found, number: int) -> None:
     """Write down what is found in a chunk."""
-    recipe, p, t, (sums, lowest, highest) = step.recipe, chunk.p, chunk.t, found
-    sums[Row.COUNTED] = p.shape[2] if chunk.counted is None else chunk.counted.sum(2)
-    lowest[_LABEL], highest[_LABEL] = chunk.raw.amin(2), chunk.raw.amax(2)
-    if scratch.looking:
-        lowest[_PREDICTION], highest[_PREDICTION] = p.amin(2), p.amax(2)
+    recipe, p, t = step.recipe, chunk.p, chunk.t
+
+    def extremes(what: int, values: torch.Tensor) -> None:
+        # on a dimension, aminmax is ten times slower than both
+        lowest, highest = found.lowest[what][number], found.highest[what][number]
+        if values.shape[1] == lowest.shape[1]:
+            torch.amin(values, 2, out=lowest)
+            torch.amax(values, 2, out=highest)
+        else:
+            lowest.copy_(values.amin(2))
+            highest.copy_(values.amax(2))
+
+    def summed(row: Row, values: torch.Tensor) -> None:
+        torch.sum(values, 2, out=found.sums[row][number])
+
+    if chunk.counted is None:
+        found.sums[Row.COUNTED][number].fill_(p.shape[2])
+    else:
+        found.sums[Row.COUNTED][number].copy_(chunk.counted.sum(2))
+    extremes(_LABEL, chunk.raw)
+    if found.looking:
+        extremes(_PREDICTION, p)
         # an activation's values need no check
-        scratch.looking = recipe.activation is Activation.NONE or not bool((highest[_PREDICTION] > recipe.threshold).all())
+        found.looking = recipe.activation is Activation.NONE or not bool((found.highest[_PREDICTION][number] > recipe.threshold).all())
     # with softmax, the sum of a voxel's label
-    label = scratch.over_channels("label", t) if recipe.activation is Activation.SOFTMAX else None
+    label = scratch.over_channels("label_sum", t) if recipe.activation is Activation.SOFTMAX else None
     if recipe.label.form is LabelForm.DENSE and label is not None:
-        total = label if chunk.raw is t else scratch.over_channels("raw_label", chunk.raw)
+        total = label if chunk.raw is t else scratch.over_channels("raw_label_sum", chunk.raw)
         if chunk.counted is not None:
             total = torch.where(chunk.counted, total, 1.0)
-        # on a dimension, aminmax is ten times slower than both
-        lowest[_LABEL_SUM], highest[_LABEL_SUM] = total.amin(2), total.amax(2)
+        extremes(_LABEL_SUM, total)
     if recipe.norm == 1:
-        both = torch.minimum(p, t, out=scratch.take("first", p))
-        sums[Row.TP] = both.sum(2)
-        sums[Row.FP] = torch.sub(p, both, out=scratch.take("second", p)).sum(2)
-        sums[Row.FN] = torch.sub(t, both, out=both).sum(2)
+        both = torch.minimum(p, t, out=scratch.take("first", p.shape))
+        summed(Row.TP, both)
+        summed(Row.FP, torch.sub(p, both, out=scratch.take("second", p.shape)))
+        summed(Row.FN, torch.sub(t, both, out=both))
     else:
-        sums[Row.TP] = torch.mul(p, t, out=scratch.take("first", p)).sum(2)
-        sums[Row.FP] = torch.sub(p, t, out=scratch.take("first", p)).square_().sum(2) / 2
-        sums[Row.FN] = sums[Row.FP]
+        summed(Row.TP, torch.mul(p, t, out=scratch.take("first", p.shape)))
+        summed(Row.FP, torch.sub(p, t, out=scratch.take("first", p.shape)).square_().mul_(0.5))
+        found.sums[Row.FN][number].copy_(found.sums[Row.FP][number])
     if recipe.pixel is not None:
-        pixel, norm = _pixel_sums_of_chunk(step, chunk, recipe.pixel, label, sums[Row.COUNTED], scratch)
-        sums[Row.PIXEL, :, : pixel.shape[1]], sums[Row.PIXEL_NORM, :, : norm.shape[1]] = pixel, norm
+        pixel, norm = _pixel_sums_of_chunk(step, chunk, recipe.pixel, label, found.sums[Row.COUNTED][number], scratch)
+        found.sums[Row.PIXEL][number][:, : pixel.shape[1]], found.sums[Row.PIXEL_NORM][number][:, : norm.shape[1]] = pixel, norm
 
 
 def _join(step: Step, found: _Found, rows: torch.Tensor) -> None:
-    """Write what is found in all chunks of some images to their rows, `(9, n, C)`."""
-    recipe, lowest, highest = step.recipe, found.lowest.amin(0), found.highest.amax(0)
-    rows[: Row.COUNTED + 1] = found.sums.sum(0, dtype=torch.float64)
-    rows[Row.IN_LABEL] = ~(highest[_LABEL] <= recipe.threshold)
-    rows[Row.IN_PREDICTION] = ~(highest[_PREDICTION] <= recipe.threshold)
+    """Add what is found in all chunks of some images to their rows, `(9, n, C)`."""
+    recipe, (sums, lowest, highest) = step.recipe, found.joined()
+    rows[: Row.COUNTED + 1] += sums
+    rows[Row.IN_LABEL] += ~(highest[_LABEL] <= recipe.threshold)
+    rows[Row.IN_PREDICTION] += ~(highest[_PREDICTION] <= recipe.threshold)
     low, high = -0.99 * RANGE_TOLERANCE, 1 + 0.99 * RANGE_TOLERANCE
     # an index or a vote that is no class is NaN
     suspect = ~_within(lowest[_LABEL], highest[_LABEL], low, high)
@@ -160,7 +187,7 @@ def _join(step: Step, found: _Found, rows: torch.Tensor) -> None:
         suspect |= ~_within(lowest[_LABEL_SUM], highest[_LABEL_SUM], 1 - off, 1 + off)
     if recipe.activation is Activation.NONE:
         suspect |= ~_within(lowest[_PREDICTION], highest[_PREDICTION], low, high)
-    rows[Row.SUSPECT] = suspect
+    rows[Row.SUSPECT] += suspect
 
 
 def _within(lowest: torch.Tensor, highest: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -179,93 +206,83 @@ class _Chunk(NamedTuple):
     #: before and after label smoothing
     raw: torch.Tensor
     t: torch.Tensor
-    #: bool, `(n, 1 or C, v)`; None: all
+    #: bool, `(n, 1 or C, v)`, and as bits; None: all
     counted: torch.Tensor | None
+    kept: torch.Tensor | None
     #: `(1, C, 1)`
     class_weight: torch.Tensor | None
 
 
-class _Scratch:
-    """Memory for temporaries, by name; a name taken again is the same memory."""
-
-    def __init__(self, step: Step) -> None:
-        self._memory: dict[str, torch.Tensor] = {}
-        self._dtype = step.dtype
-        votes = step.recipe.label.form is LabelForm.VOTES and step.recipe.label.ignore_index is None
-        #: Whether every rater speaks at every voxel.
-        self.all_speak = votes and step.rater_weights is not None and bool((step.rater_weights > 0).all())
-        #: Whether the predictions of the images at hand must be looked at.
-        self.looking = True
-
-    def take(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """Uninitialised, in the shape of `like`, contiguous."""
-        size = like.numel()
-        if name not in self._memory or self._memory[name].numel() < size:
-            self._memory[name] = torch.empty(size, dtype=self._dtype)
-        return self._memory[name][:size].view(like.shape)
-
-    def over_channels(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """Sums `(n, 1, v)` of `(n, C, v)`, in the memory of that name."""
-        # a product with a row of ones would be faster, and is in bfloat16 where the user lets torch's products be
-        sums = self.take(name, values[:, :1])
-        channels = values.shape[1]
-        if channels == 1 or channels > _FEW:
-            return torch.sum(values, 1, keepdim=True, out=sums)
-        torch.add(values[:, :1], values[:, 1:2], out=sums)
-        for channel in range(2, channels):
-            sums += values[:, channel : channel + 1]
-        return sums
-
-
-def _chunks(step: Step) -> Iterator[tuple[slice, list[slice]]]:
-    """Ranges of images, and ranges of their voxels: several whole images, or parts of one; none without voxels."""
+def _places(step: Step) -> Iterator[list[Place]]:
+    """Chunks of the same images, and of as many voxels: several whole images, or parts of one; none without voxels."""
     n, channels, voxels = step.logits.shape
-    rule = step.recipe.pixel
-    few = step.recipe.label.form is LabelForm.DENSE and step.mask is None and (rule is None or rule.term is PixelTerm.CROSS_ENTROPY)
-    share = _LARGE_SHARE if few else _SMALL_SHARE
-    size = int(min(max(step.logits.numel() * share, _SMALLEST), _LARGEST))
+    allowed = _TEMPORARY * step.logits.numel() * step.logits.element_size() / (step.dtype.itemsize * _temporaries(step))
+    size = int(min(max(allowed, _SMALLEST), _LARGEST))
     images_at_once = max(size // max(channels * voxels, 1), 1)
-    voxels_at_once = max(size // channels, 1)
-    parts = [slice(start, min(start + voxels_at_once, voxels)) for start in range(0, voxels, voxels_at_once)]
-    for first in range(0, n if parts else 0, images_at_once):
-        yield slice(first, min(first + images_at_once, n)), parts
+    voxels_at_once = min(max(size // channels, 1), voxels)
+    sides = _SIDES if images_at_once == 1 and voxels_at_once >= _SIDES * _SMALLEST_SIDE else 1
+    voxels_at_once -= voxels_at_once % sides
+    for first in range(0, n if voxels else 0, images_at_once):
+        images = slice(first, min(first + images_at_once, n))
+        whole = voxels - voxels % sides
+        yield [Place(images, slice(start, min(start + voxels_at_once, whole)), sides) for start in range(0, whole, voxels_at_once)]
+        if whole < voxels:
+            yield [Place(images, slice(whole, voxels), 1)]
 
 
-def _read(step: Step, images: slice, voxels: slice, scratch: _Scratch, entropy: bool) -> _Chunk:
+def _temporaries(step: Step) -> int:
+    """So many times the logits of a chunk its temporaries are, at most."""
+    label, rule = step.recipe.label, step.recipe.pixel
+    number = 5
+    # logits and labels that are not of the sums' dtype
+    number += step.logits.dtype != step.dtype
+    number += label.form is not LabelForm.DENSE or step.label.dtype != step.dtype
+    number += label.smoothing > 0
+    # their bits, and what is kept
+    number += 3 * (step.mask is not None or label.ignore_index is not None)
+    # of one term or another, of one label or another
+    number += 4 * (rule is not None and (rule.term is not PixelTerm.CROSS_ENTROPY or step.class_weight is not None))
+    return number
+
+
+def _read(step: Step, place: Place, scratch: Scratch, entropy: bool) -> _Chunk:
     """`entropy`: whether the pixel term's own value will be asked for."""
     recipe = step.recipe
-    logits = step.logits[images, :, voxels].to(step.dtype)
-    weights = None if step.rater_weights is None else step.rater_weights[images]
-    raw, counted = read_label(step.label[images, :, voxels], logits.shape[1], recipe, weights, step.dtype)
-    if scratch.all_speak:
-        counted = None
+    logits = place.of(step.logits)
+    if logits.dtype != step.dtype:
+        logits = scratch.take("logits", logits.shape).copy_(logits)
+    weights = None if step.rater_weights is None else step.rater_weights[place.images]
+    raw, counted = read_chunk_label(place.of(step.label), logits.shape[1], recipe, weights, scratch)
     if step.mask is not None:
-        mask = step.mask[images, :, voxels]
+        mask = place.of(step.mask)
         counted = mask if counted is None else counted & mask
+    kept = None
     if counted is not None:
-        logits = torch.where(counted, logits, 0.0)
-        raw = torch.where(counted, raw, 0.0)
+        kept = scratch.bits(counted)
+        logits, raw = scratch.keep("logits", logits, kept), scratch.keep("label", raw, kept)
     t = raw
     if recipe.label.smoothing > 0:
         e = recipe.label.smoothing
-        t = (1 - e) * raw + e / (logits.shape[1] if recipe.activation is Activation.SOFTMAX else 2)
+        t = torch.mul(raw, 1 - e, out=scratch.take("t", raw.shape))
+        t += e / (logits.shape[1] if recipe.activation is Activation.SOFTMAX else 2)
+        if kept is not None:
+            t = scratch.keep("t", t, kept)
     shifted = total = None
     if recipe.activation is Activation.SOFTMAX:
-        largest = torch.amax(logits, 1, keepdim=True, out=scratch.take("total", logits[:, :1]))
-        shifted = torch.sub(logits, largest, out=scratch.take("shifted", logits))
-        p = torch.exp(shifted, out=scratch.take("p", logits) if entropy else shifted)
+        largest = torch.amax(logits, 1, keepdim=True, out=scratch.take("total", logits[:, :1].shape))
+        shifted = torch.sub(logits, largest, out=scratch.take("shifted", logits.shape))
+        p = torch.exp(shifted, out=scratch.take("p", logits.shape) if entropy else shifted)
         total = scratch.over_channels("total", p)
         p /= total
         shifted = shifted if entropy else None
     elif recipe.activation is Activation.SIGMOID:
-        p = torch.sigmoid(logits, out=scratch.take("p", logits))
+        p = torch.sigmoid(logits, out=scratch.take("p", logits.shape))
     else:
         p = logits
-    if counted is not None:
-        p = torch.where(counted, p, 0.0)
-        t = raw if t is raw else torch.where(counted, t, 0.0)
+    if kept is not None:
+        p = scratch.keep("p", p, kept)
     class_weight = None if step.class_weight is None else step.class_weight.reshape(1, -1, 1)
-    return _Chunk(logits, p, shifted, total, raw, t, counted, class_weight)
+    return _Chunk(logits, p, shifted, total, raw, t, counted, kept, class_weight)
 
 
 def _voxel_weight(step: Step, chunk: _Chunk) -> torch.Tensor | None:
@@ -283,33 +300,33 @@ def _focal_weight(step: Step, chunk: _Chunk, alpha: float) -> torch.Tensor:
     return alpha * foreground + (1 - alpha) * (1 - foreground)
 
 
-def _cross_entropy(chunk: _Chunk, scratch: _Scratch) -> torch.Tensor:
+def _cross_entropy(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
     """`(n, C, v)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
     if chunk.shifted is None:
         return F.binary_cross_entropy_with_logits(chunk.logits, chunk.t, reduction="none")
-    by_class = torch.sub(_log_total(chunk, scratch), chunk.shifted, out=scratch.take("second", chunk.p)).mul_(chunk.t)
-    if not torch.isfinite(by_class.sum()):
+    by_class = torch.sub(_log_total(chunk, scratch), chunk.shifted, out=scratch.take("second", chunk.p.shape)).mul_(chunk.t)
+    if not isfinite(by_class.sum()):
         # inf times 0: a class that a network masks out costs nothing where the label does not have it
         by_class.masked_fill_(chunk.t == 0, 0.0)
     return by_class
 
 
-def _log_total(chunk: _Chunk, scratch: _Scratch) -> torch.Tensor:
+def _log_total(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
     assert chunk.total is not None
-    return torch.log(chunk.total, out=scratch.take("log_total", chunk.total))
+    return torch.log(chunk.total, out=scratch.take("log_total", chunk.total.shape))
 
 
-def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: _Scratch) -> torch.Tensor:
+def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: Scratch) -> torch.Tensor:
     """`(n, 1)`: with softmax and without weights, the sum over classes and voxels; `label` is the sum of t over classes."""
     assert chunk.shifted is not None
-    by_class = torch.mul(chunk.shifted, chunk.t, out=scratch.take("first", chunk.p)).sum(2)
-    if not torch.isfinite(by_class.sum()):
+    by_logits = torch.mul(chunk.shifted, chunk.t, out=scratch.take("first", chunk.p.shape)).sum((1, 2))
+    if not isfinite(by_logits.sum()):
         return _cross_entropy(chunk, scratch).sum((1, 2)).unsqueeze(1)
-    return _log_total(chunk, scratch).mul_(label).sum(2) - by_class.sum(1, keepdim=True)
+    return _log_total(chunk, scratch).mul_(label).sum(2).sub_(by_logits.unsqueeze(1))
 
 
 def _pixel_sums_of_chunk(
-    step: Step, chunk: _Chunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: _Scratch
+    step: Step, chunk: _Chunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The term and what to divide it by, summed over voxels: `(n, 1)` with softmax, else `(n, C)`."""
     t = chunk.t
@@ -318,7 +335,7 @@ def _pixel_sums_of_chunk(
         return _plain_cross_entropy(chunk, label, scratch), count[:, :1]
     term = _cross_entropy(chunk, scratch)
     if rule.term is PixelTerm.FOCAL:
-        term *= torch.sub(chunk.p, t, out=scratch.take("first", t)).abs_().pow_(rule.focal_gamma)
+        term *= torch.sub(chunk.p, t, out=scratch.take("first", t.shape)).abs_().pow_(rule.focal_gamma)
         if rule.focal_alpha is not None:
             term *= _focal_weight(step, chunk, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
@@ -327,8 +344,8 @@ def _pixel_sums_of_chunk(
             term += torch.xlogy(1 - t, 1 - t)
     if weight is not None:
         term *= weight
-    if chunk.counted is not None:
-        term = torch.where(chunk.counted, term, 0.0)
+    if chunk.kept is not None:
+        term = scratch.keep("second", term, chunk.kept)
     total = term.sum(2)
     if label is not None:
         total = total.sum(1, keepdim=True)
@@ -338,8 +355,45 @@ def _pixel_sums_of_chunk(
     return total, count
 
 
-def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: _Scratch) -> torch.Tensor:
-    """From the slope by p, which is written over, and the upstream slope of the pixel term, to the slope by the logits."""
+class _Slopes(NamedTuple):
+    """Upstream slopes of some images, `(n, C, 1)`."""
+
+    tp: torch.Tensor
+    #: with norm 1: of below (p < t) and above the smaller; half the way from it to the larger, and that with the sign of t - p on which
+    #: the larger is. The smaller and 0, 1/2 or 1 times the way are exact on both sides, however far they are from each other.
+    smaller: torch.Tensor
+    half: torch.Tensor
+    signed_half: torch.Tensor
+    #: with norm 2
+    both: torch.Tensor
+    pixel: torch.Tensor
+
+    @classmethod
+    def of(cls, step: Step, upstream: torch.Tensor) -> _Slopes:
+        tp, fp, fn, pixel = (upstream[row].to(step.dtype).unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
+        below, above = tp - fn, fp
+        is_below = below.abs() >= above.abs()
+        half = torch.where(is_below, below - above, above - below) / 2
+        return cls(tp, torch.where(is_below, above, below), half, torch.where(is_below, half, -half), fp + fn, pixel)
+
+
+def _slope_by_p(step: Step, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
+    """The slope of the overlap, `(n, C, v)`, in the memory "first"."""
+    p, t = chunk.p, chunk.t
+    if step.recipe.norm == 1:
+        slope = torch.sub(t, p, out=scratch.take("first", p.shape)).sign_()
+        return slope.mul_(slopes.signed_half).add_(slopes.half).add_(slopes.smaller)
+    slope = torch.sub(p, t, out=scratch.take("first", p.shape)).mul_(slopes.both)
+    return slope.add_(torch.mul(t, slopes.tp, out=scratch.take("second", p.shape)))
+
+
+def _through_activation(
+    step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: Scratch, into: torch.Tensor | None
+) -> torch.Tensor:
+    """From the slope by p, which is written over, and the upstream slope of the pixel term, to the slope by the logits.
+
+    The result is `into`, or else where the slope by p was.
+    """
     recipe, p, t = step.recipe, chunk.p, chunk.t
     softmax, rule = recipe.activation is Activation.SOFTMAX, recipe.pixel
     if recipe.activation is Activation.NONE:
@@ -364,12 +418,13 @@ def _through_activation(step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel
     slope.mul_(p)
     if not softmax:
         slope.addcmul_(slope, p, value=-1)
-        return slope if by_term is None else slope.add_(torch.sub(p, t, out=scratch.take("second", p)).mul_(by_term))
+        return slope if by_term is None else slope.add_(torch.sub(p, t, out=scratch.take("second", p.shape)).mul_(by_term))
     shared = scratch.over_channels("shared", slope)
     if by_term is None:
         return slope.addcmul_(p, shared, value=-1)
     if focus is None:
-        shared -= scratch.over_channels("label", t).mul_(by_term)
+        shared -= scratch.over_channels("label_sum", t).mul_(by_term)
     else:
-        shared -= scratch.over_channels("label", torch.mul(t, by_term, out=scratch.take("second", p)))
-    return slope.addcmul_(p, shared, value=-1).addcmul_(t, by_term, value=-1)
+        shared -= scratch.over_channels("label_sum", torch.mul(t, by_term, out=scratch.take("second", p.shape)))
+    slope.addcmul_(p, shared, value=-1)
+    return torch.addcmul(slope, t, by_term, value=-1, out=slope if into is None else into)

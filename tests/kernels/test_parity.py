@@ -34,8 +34,9 @@ REGIONS = ((1,), (1, 2), (0, 4))
 def kernel(request, monkeypatch):
     if request.param is Backend.NUMBA:
         pytest.importorskip("numba")
-    # several chunks, the last one short
+    # several chunks, the last one short, each in several sides
     monkeypatch.setattr(chunked, "_SMALLEST", 3000)
+    monkeypatch.setattr(chunked, "_SMALLEST_SIDE", 1)
     monkeypatch.setattr(chunked, "_LARGEST", 3000)
     return request.param
 
@@ -182,6 +183,7 @@ def test_every_recipe(kernel, activation, form, examples):
 def test_awkward_sizes(kernel, channels, voxels, monkeypatch):
     monkeypatch.setattr(chunked, "_LARGEST", 20000)
     monkeypatch.setattr(chunked, "_SMALLEST", 20000)
+    monkeypatch.setattr(chunked, "_SMALLEST_SIDE", 1)
     if channels * voxels > 2**16:
         voxels = 1025
     for form in ("dense", "index", "votes"):

@@ -1,0 +1,112 @@
+"""Labels of a chunk, as :mod:`monai_jdt.kernels.labels` reads them, in memory that is used again.
+
+On a CPU, torch compares and multiplies numbers ten times faster than it makes choices, or turns bools into numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
+from monai_jdt.kernels.labels import read_label, spoken_voxels
+from monai_jdt.kernels.scratch import Scratch
+
+#: Whole numbers below it are exact in float32; no class is as large.
+_EXACT = 2**24
+
+
+def read_chunk_label(
+    label: torch.Tensor, channels: int, recipe: VoxelRecipe, rater_weights: torch.Tensor | None, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Dense label values before label smoothing, and the voxels that say anything.
+
+    Args:
+        label: `(n, C, v)`, `(n, 1, v)` or `(n, R, v)`, by the recipe's label form.
+        channels: C.
+        recipe: the loss.
+        rater_weights: for votes, `(n, R)` or `(1, R)`.
+        scratch: gives memory, under names that begin with "label".
+
+    Returns:
+        As :func:`monai_jdt.kernels.labels.read_label`; the values may be anything where the label says nothing.
+    """
+    if recipe.label.form is LabelForm.DENSE:
+        values = label if label.dtype == scratch.dtype else scratch.take("label", label.shape).copy_(label)
+        return values, spoken_voxels(label, recipe)
+    if recipe.label.form is LabelForm.INDEX:
+        read = _classes_of(label, channels, recipe.label, scratch)
+    else:
+        assert rater_weights is not None
+        read = _shares_of(label, channels, recipe.label, rater_weights.expand(label.shape[0], -1), scratch)
+    return read or read_label(label, channels, recipe, rater_weights, scratch.dtype)
+
+
+def _classes_of(
+    label: torch.Tensor, channels: int, reading: LabelReading, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """None where not every value is a class: then there is more to say than is fast."""
+    read = _one_answer(label, channels, reading, "label", scratch)
+    if read is None:
+        return None
+    members, speaks = read
+    return members, None if speaks is None else speaks > 0
+
+
+def _shares_of(
+    votes: torch.Tensor, channels: int, reading: LabelReading, weights: torch.Tensor, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """None where not every vote is a class, or not every image has a rater."""
+    share = total = None
+    for rater in range(votes.shape[1]):
+        weight = weights[:, rater].reshape(-1, 1, 1)
+        if not weight.any():
+            continue
+        read = _one_answer(votes[:, rater : rater + 1], channels, reading, "label" if share is None else "label_other", scratch)
+        if read is None:
+            return None
+        members, speaks = read
+        if speaks is not None:
+            weight = speaks.mul_(weight)
+        if share is None or total is None:
+            share = members.mul_(weight)
+            total = scratch.take("label_total", weight.shape).copy_(weight)
+        else:
+            share.addcmul_(members, weight)
+            total += weight
+    if share is None or total is None:
+        return None
+    if reading.ignore_index is None:
+        return (share.div_(total), None) if bool(total.all()) else None
+    spoken = total > 0
+    # nobody's share is 0 already
+    return share.div_(total.add_(torch.eq(total, 0, out=scratch.take("label_value", total.shape)))), spoken
+
+
+def _one_answer(
+    label: torch.Tensor, channels: int, reading: LabelReading, name: str, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """Of one rater, or of class indices, `(n, 1, v)`: which channels a value belongs to, `(n, C, v)`, and where it speaks; 0 or 1."""
+    value = scratch.take("label_value", label.shape).copy_(label)
+    speaks = None
+    marker = reading.ignore_index
+    if marker is not None:
+        if abs(marker) >= _EXACT:
+            return None
+        speaks = torch.ne(value, marker, out=scratch.take("label_speaks", label.shape))
+        value *= speaks
+    if label.is_floating_point() and not torch.equal(torch.round(value, out=scratch.take("label_match", label.shape)), value):
+        return None
+    lowest, highest = torch.aminmax(value)
+    largest = _EXACT - 1 if reading.regions is not None else max(channels - 1, 1)
+    if not (lowest >= 0 and highest <= largest):
+        return None
+    members = scratch.take(name, torch.Size((label.shape[0], channels, label.shape[2])))
+    if reading.regions is None:
+        torch.eq(value, scratch.class_numbers, out=members)
+        return members, speaks
+    for channel, region in enumerate(reading.regions):
+        member = members[:, channel : channel + 1]
+        torch.eq(value, region[0], out=member)
+        for number in region[1:]:
+            torch.maximum(member, torch.eq(value, number, out=scratch.take("label_match", label.shape)), out=member)
+    return members, speaks

@@ -1,0 +1,107 @@
+"""Where the chunked kernel's voxels and temporaries are: which voxels it has at hand, and memory that is used again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Place(NamedTuple):
+    """Some voxels of some images; of one image, in so many sides.
+
+    Torch gives each thread a share of the outermost dimension. With sides there, a core has the same voxels at hand in every operation.
+    """
+
+    images: slice
+    voxels: slice
+    #: more than 1 only with one image, and so that it divides the number of voxels
+    sides: int
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """A view of these voxels.
+
+        Args:
+            values: `(N, L, V)`.
+
+        Returns:
+            `(n, L, v)`, or `(sides, L, v / sides)`.
+        """
+        part = values[self.images, :, self.voxels]
+        return part if self.sides == 1 else part[0].unflatten(1, (self.sides, -1)).transpose(0, 1)
+
+
+class Scratch:
+    """Memory for temporaries, by name: fresh memory costs more than the arithmetic.
+
+    Args:
+        dtype: of the temporaries, float32 or float64.
+        channels: C.
+    """
+
+    def __init__(self, dtype: torch.dtype, channels: int) -> None:
+        self.dtype = dtype
+        self._integers = torch.int64 if dtype is torch.float64 else torch.int32
+        self._memory: dict[str, torch.Tensor] = {}
+        self._views: dict[tuple[str, torch.Size], torch.Tensor] = {}
+        #: `(1, C, 1)`: 0 to C - 1, or of one channel 1; made first, since a small tensor between large ones holds memory back.
+        self.class_numbers = torch.arange(channels, dtype=dtype).reshape(1, -1, 1) + (channels == 1)
+
+    def take(self, name: str, shape: torch.Size) -> torch.Tensor:
+        """Uninitialised and contiguous.
+
+        Args:
+            name: the same name is the same memory.
+            shape: how to see it.
+
+        Returns:
+            The memory, not cleared.
+        """
+        view = self._views.get((name, shape))
+        if view is None:
+            if name not in self._memory or self._memory[name].numel() < shape.numel():
+                self._memory[name] = torch.empty(shape.numel(), dtype=self.dtype)
+                self._views = {key: other for key, other in self._views.items() if key[0] != name}
+            view = self._views[name, shape] = self._memory[name][: shape.numel()].view(shape)
+        return view
+
+    def over_channels(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Sums over channels.
+
+        Args:
+            name: as for :meth:`take`.
+            values: `(n, C, v)`.
+
+        Returns:
+            `(n, 1, v)`.
+        """
+        # a product with a row of ones would be faster, and is in bfloat16 where the user lets torch's products be
+        return torch.sum(values, 1, keepdim=True, out=self.take(name, values[:, :1].shape))
+
+    def keep(self, name: str, values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """The values, and 0 where they are not kept, whatever they are there.
+
+        Args:
+            name: as for :meth:`take`.
+            values: `(n, C, v)`, of this dtype.
+            kept: from :meth:`bits`.
+
+        Returns:
+            `(n, C, v)`.
+        """
+        result = self.take(name, values.shape)
+        # a choice of numbers takes ten times as long
+        torch.bitwise_and(values.view(self._integers), kept, out=result.view(self._integers))
+        return result
+
+    def bits(self, chosen: torch.Tensor) -> torch.Tensor:
+        """All bits of a number where True, none where False; as :meth:`keep` wants it.
+
+        Args:
+            chosen: bool, `(n, 1, v)` or `(n, C, v)`.
+
+        Returns:
+            Integers, in that shape.
+        """
+        bits = self.take("bits", chosen.shape).view(self._integers)
+        return bits.copy_(chosen).neg_()
