@@ -5,8 +5,8 @@ slope of a voxel's share of the loss by p, and v that by log p, the slope by the
 
     softmax:  v + p (U - sum_c p U - sum_c v)        sigmoid:  U p (1 - p) + (that of the pixel term)
 
-Temporaries of a chunk's size are written over and over again into the same memory: fresh memory costs more than the arithmetic.
-A label's choices are made for voxels, not for each class, where they can: on a CPU, torch makes choices one by one.
+Temporaries of a chunk's size are written over and over again into the same memory: fresh memory costs more than the arithmetic. No
+voxel is chosen or compared as a bool: on a CPU, torch does that number by number, and the rest in vectors.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SMALLEST = 2**13
 #: What a chunk's temporaries may take, in multiples of all logits.
 _TEMPORARY = 0.09
 #: In so many sides is a part of an image seen, if each has so many voxels; a number that numbers of threads divide.
-_SIDES, _SMALLEST_SIDE = 8, 512
+_SIDES, _SMALLEST_SIDE = 8, 128
 
 
 def chunked_sums(step: Step) -> torch.Tensor:
@@ -49,9 +49,10 @@ def chunked_sums(step: Step) -> torch.Tensor:
     entropy = step.recipe.pixel is not None
     scratch = Scratch(step.dtype, step.logits.shape[1])
     for places in _places(step):
-        found = _Found(step, places)
-        for number, place in enumerate(places):
-            _look(step, _read(step, place, scratch, entropy), scratch, found, number)
+        found = _Found(step, places[0])
+        for place in places:
+            _look(step, _read(step, place, scratch, entropy), scratch, found)
+            found.add()
         _join(step, found, rows[:, places[0].images])
     return rows.to(step.dtype)
 
@@ -95,44 +96,42 @@ class _Found:
 
     Args:
         step: what is read.
-        places: the chunks, of the same images, sides and so on.
+        place: one of the chunks; all have its images and sides.
     """
 
-    def __init__(self, step: Step, places: list[Place]) -> None:
-        images, _, sides = places[0]
-        self._shape = (len(places), len(range(step.logits.shape[0])[images]), sides)
-        shape = (len(places), self._shape[1] * sides, step.logits.shape[1])
+    def __init__(self, step: Step, place: Place) -> None:
+        images = len(range(step.logits.shape[0])[place.images])
+        shape = (images * place.sides, step.logits.shape[1])
+        self._by_side = (images, place.sides)
+        self._all_sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=torch.float64)
+        self._all_lowest = torch.full((3, *shape), torch.inf, dtype=step.dtype)
+        self._all_highest = -self._all_lowest
         self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=step.dtype)
-        self._lowest = torch.full((3, *shape), torch.inf, dtype=step.dtype)
-        self._highest = -self._lowest
-        #: By row and chunk, `(n, C)`; `lowest` and `highest` by what and chunk.
-        self.sums = [row.unbind() for row in self._sums.unbind()]
-        self.lowest = [row.unbind() for row in self._lowest.unbind()]
-        self.highest = [row.unbind() for row in self._highest.unbind()]
+        self._lowest, self._highest = self._all_lowest.clone(), self._all_highest.clone()
+        #: Of the chunk at hand, by row, or by what: `(n, C)` each.
+        self.sums, self.lowest, self.highest = self._sums.unbind(), self._lowest.unbind(), self._highest.unbind()
         #: Whether the predictions of these images must still be looked at.
         self.looking = True
 
-    def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Sums, lowest and highest, `(6 or 3, images, C)`, of all chunks and sides."""
-        chunks, images, sides = self._shape
+    def add(self) -> None:
+        """The chunk at hand to those before it."""
+        self._all_sums += self._sums
+        torch.minimum(self._all_lowest, self._lowest, out=self._all_lowest)
+        torch.maximum(self._all_highest, self._highest, out=self._all_highest)
 
-        def by_image(values: torch.Tensor) -> torch.Tensor:
-            return values.view(values.shape[0], chunks, images, sides, -1)
-
-        return (
-            by_image(self._sums).sum((1, 3), dtype=torch.float64),
-            by_image(self._lowest).amin((1, 3)),
-            by_image(self._highest).amax((1, 3)),
-        )
+    def by_image(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sums, lowest and highest of all chunks, `(6 or 3, images, C)`."""
+        sums, lowest, highest = (each.unflatten(1, self._by_side) for each in (self._all_sums, self._all_lowest, self._all_highest))
+        return sums.sum(2), lowest.amin(2), highest.amax(2)
 
 
-def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found, number: int) -> None:
+def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
     """Write down what is found in a chunk."""
     recipe, p, t = step.recipe, chunk.p, chunk.t
 
     def extremes(what: int, values: torch.Tensor) -> None:
         # on a dimension, aminmax is ten times slower than both
-        lowest, highest = found.lowest[what][number], found.highest[what][number]
+        lowest, highest = found.lowest[what], found.highest[what]
         if values.shape[1] == lowest.shape[1]:
             torch.amin(values, 2, out=lowest)
             torch.amax(values, 2, out=highest)
@@ -141,17 +140,17 @@ def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found, number: in
             highest.copy_(values.amax(2))
 
     def summed(row: Row, values: torch.Tensor) -> None:
-        torch.sum(values, 2, out=found.sums[row][number])
+        torch.sum(values, 2, out=found.sums[row])
 
     if chunk.counted is None:
-        found.sums[Row.COUNTED][number].fill_(p.shape[2])
+        found.sums[Row.COUNTED].fill_(p.shape[2])
     else:
-        found.sums[Row.COUNTED][number].copy_(chunk.counted.sum(2))
+        found.sums[Row.COUNTED].copy_(chunk.counted.sum(2))
     extremes(_LABEL, chunk.raw)
     if found.looking:
         extremes(_PREDICTION, p)
         # an activation's values need no check
-        found.looking = recipe.activation is Activation.NONE or not bool((found.highest[_PREDICTION][number] > recipe.threshold).all())
+        found.looking = recipe.activation is Activation.NONE or not bool((found.highest[_PREDICTION] > recipe.threshold).all())
     # with softmax, the sum of a voxel's label
     label = scratch.over_channels("label_sum", t) if recipe.activation is Activation.SOFTMAX else None
     if recipe.label.form is LabelForm.DENSE and label is not None:
@@ -167,15 +166,15 @@ def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found, number: in
     else:
         summed(Row.TP, torch.mul(p, t, out=scratch.take("first", p.shape)))
         summed(Row.FP, torch.sub(p, t, out=scratch.take("first", p.shape)).square_().mul_(0.5))
-        found.sums[Row.FN][number].copy_(found.sums[Row.FP][number])
+        found.sums[Row.FN].copy_(found.sums[Row.FP])
     if recipe.pixel is not None:
-        pixel, norm = _pixel_sums_of_chunk(step, chunk, recipe.pixel, label, found.sums[Row.COUNTED][number], scratch)
-        found.sums[Row.PIXEL][number][:, : pixel.shape[1]], found.sums[Row.PIXEL_NORM][number][:, : norm.shape[1]] = pixel, norm
+        pixel, norm = _pixel_sums_of_chunk(step, chunk, recipe.pixel, label, found.sums[Row.COUNTED], scratch)
+        found.sums[Row.PIXEL][:, : pixel.shape[1]], found.sums[Row.PIXEL_NORM][:, : norm.shape[1]] = pixel, norm
 
 
 def _join(step: Step, found: _Found, rows: torch.Tensor) -> None:
     """Add what is found in all chunks of some images to their rows, `(9, n, C)`."""
-    recipe, (sums, lowest, highest) = step.recipe, found.joined()
+    recipe, (sums, lowest, highest) = step.recipe, found.by_image()
     rows[: Row.COUNTED + 1] += sums
     rows[Row.IN_LABEL] += ~(highest[_LABEL] <= recipe.threshold)
     rows[Row.IN_PREDICTION] += ~(highest[_PREDICTION] <= recipe.threshold)

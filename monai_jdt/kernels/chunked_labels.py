@@ -86,12 +86,13 @@ def _one_answer(
     label: torch.Tensor, channels: int, reading: LabelReading, name: str, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Of one rater, or of class indices, `(n, 1, v)`: which channels a value belongs to, `(n, C, v)`, and where it speaks; 0 or 1."""
+    marker = reading.ignore_index
+    if label.dtype is torch.float64 is not scratch.dtype or (marker is not None and abs(marker) >= _EXACT):
+        # in float32 they might become whole numbers, or the marker
+        return None
     value = scratch.take("label_value", label.shape).copy_(label)
     speaks = None
-    marker = reading.ignore_index
     if marker is not None:
-        if abs(marker) >= _EXACT:
-            return None
         speaks = torch.ne(value, marker, out=scratch.take("label_speaks", label.shape))
         value *= speaks
     if label.is_floating_point() and not torch.equal(torch.round(value, out=scratch.take("label_match", label.shape)), value):
