@@ -1,6 +1,6 @@
 """The threads that a compiled CPU kernel shares its tasks among: as many as torch has, the caller's being one.
 
-Threads take tasks one by one, since another program may hold one of them up: each from a span of neighbours of its own, then from
+Threads take tasks one by one, since another program may hold one of them up: each from spans of neighbours of its own, then from
 the end of the longest one left. Not for tasks of many torch operations: their threads would hand the interpreter to and fro more often
 than they compute.
 """
@@ -23,6 +23,10 @@ def _forget_pool() -> None:
     """In a forked child, which has the parent's pool but none of its threads."""
     global _pool, _pool_size, _pool_lock
     _pool, _pool_size, _pool_lock = None, 0, Lock()
+
+
+#: So many spans of a thread are prepared one after another, so that it need not wait for all of them.
+_PIECES = 4
 
 
 if hasattr(os, "register_at_fork"):
@@ -48,18 +52,20 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callab
         prepare: called by this thread with the first task of a span and the one after its last, before any of them is given out.
     """
     threads = max(min(torch.get_num_threads(), tasks), 1)
-    spans: list[list[int]] = []
+    pieces = 1 if prepare is None else _PIECES
+    spans: list[list[list[int]]] = [[] for _ in range(threads)]
     all_known = False
     changed = Condition()
 
-    def taken_from(own: list[int]) -> int | None:
-        """A task of one's own span, or of another's; None if there is none and never will be."""
+    def taken_by(thread: int) -> int | None:
+        """A task of one's own, or of another's; None if there is none and never will be."""
         with changed:
             while True:
-                if own[0] < own[1]:
-                    own[0] += 1
-                    return own[0] - 1
-                longest = max(spans, key=lambda span: span[1] - span[0], default=own)
+                for span in spans[thread]:
+                    if span[0] < span[1]:
+                        span[0] += 1
+                        return span[0] - 1
+                longest = max((span for theirs in spans for span in theirs), key=lambda span: span[1] - span[0], default=[0, 0])
                 if longest[0] < longest[1]:
                     longest[1] -= 1
                     return longest[1]
@@ -67,24 +73,24 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callab
                     return None
                 changed.wait()
 
-    def drawn(own: list[int]) -> Iterator[int]:
-        while (number := taken_from(own)) is not None:
+    def drawn(thread: int) -> Iterator[int]:
+        while (number := taken_by(thread)) is not None:
             yield number
 
     started: list[Future] = []
     try:
-        for k in range(threads - 1, -1, -1):
-            own = [tasks * k // threads, tasks * (k + 1) // threads]
-            if prepare is not None:
-                prepare(*own)
-            with changed:
-                spans.append(own)
-                all_known = k == 0
-                changed.notify_all()
-            if k > 0:
-                started.append(_helpers(threads - 1).submit(work, drawn(own)))
-            else:
-                work(drawn(own))
+        for thread in range(threads - 1, -1, -1):
+            for piece in range(thread * pieces, (thread + 1) * pieces):
+                span = [tasks * piece // (threads * pieces), tasks * (piece + 1) // (threads * pieces)]
+                if prepare is not None and span[0] < span[1]:
+                    prepare(*span)
+                with changed:
+                    spans[thread].append(span)
+                    all_known = piece == pieces - 1
+                    changed.notify_all()
+                if thread > 0 and piece == thread * pieces:
+                    started.append(_helpers(threads - 1).submit(work, drawn(thread)))
+        work(drawn(0))
         for other in started:
             # one that waits behind another caller's work has nothing left to do
             if not other.cancel():
@@ -92,7 +98,7 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], prepare: Callab
     finally:
         # after an error or an interrupt, what is left is nobody's, and what is under way writes to memory that must outlive it
         with changed:
-            for span in spans:
+            for span in [span for theirs in spans for span in theirs]:
                 span[0] = span[1]
             all_known = True
             changed.notify_all()

@@ -122,3 +122,20 @@ def test_a_thread_that_is_done_waits_for_spans_to_come() -> None:
     # the others have done theirs long before the caller's span is ready
     share_out(15, work, lambda first, last: time.sleep(0.05))
     assert len(done_by_caller) < 5
+
+
+def test_a_thread_starts_when_the_first_of_its_spans_is_prepared() -> None:
+    torch.set_num_threads(2)
+    begun, prepared = threading.Event(), []
+
+    def prepare(first: int, last: int) -> None:
+        # the second span is prepared when the first is under way
+        assert not prepared or begun.wait(10)
+        prepared.append((first, last))
+
+    def work(numbers: Iterator[int]) -> None:
+        for _ in numbers:
+            begun.set()
+
+    share_out(16, work, prepare)
+    assert sorted(prepared) == [(first, first + 2) for first in range(0, 16, 2)]
