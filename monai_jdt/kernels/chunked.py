@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
 from monai_jdt.kernels.chunked_labels import read_chunk_label
-from monai_jdt.kernels.memory import ask_for_huge_pages, claim
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 from monai_jdt.kernels.scratch import Place, Scratch
@@ -68,8 +67,6 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         As the logits, in shape and dtype.
     """
     result = torch.empty_like(step.logits)
-    ask_for_huge_pages(result)
-    claim(result, 0, result.numel() * result.element_size())
     focal = step.recipe.pixel is not None and step.recipe.pixel.term is PixelTerm.FOCAL
     scratch = Scratch(step.dtype, step.logits.shape[1])
     for places in _places(step):

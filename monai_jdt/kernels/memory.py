@@ -1,12 +1,14 @@
-"""Fresh memory from the system, got at once and in large pages, on Linux.
+"""Fresh memory from the system, many pages at a time, on Linux.
 
-Otherwise it comes in pages of 4 KiB, each when it is first written to, which takes as long as to compute what it holds.
+Otherwise it comes page by page, each when it is first written to, which takes as long as to compute what it holds. In which pages it
+comes is left as the user has set it: huge ones are faster, but where the system has to look for them, they can take ten times as long.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -21,39 +23,26 @@ _POPULATE_WRITE = 23
 @lru_cache(maxsize=1)
 def _madvise() -> Callable[[int, int, int], int] | None:
     """That of the C library, on Linux."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return None
-    function = getattr(ctypes.CDLL(None), "madvise", None)
+    function = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if function is not None:
         function.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
     return function
 
 
-def _advise(tensor: torch.Tensor, first: int, last: int, advice: int) -> None:
-    """On whole pages that are the tensor's alone; a refusal changes nothing."""
-    advise, page, start = _madvise(), mmap.PAGESIZE, tensor.data_ptr()
-    size = tensor.numel() * tensor.element_size()
-    first = max((start + first) // page, -(-start // page)) * page
-    last = min(-(-(start + last) // page), (start + size) // page) * page
-    if advise is not None and size >= _LARGE and first < last:
-        advise(first, last - first, advice)
-
-
-def ask_for_huge_pages(tensor: torch.Tensor) -> None:
-    """Have a large tensor's memory come in huge pages, where there are.
-
-    Args:
-        tensor: just made, on the CPU, in one piece; small ones are left alone.
-    """
-    _advise(tensor, 0, tensor.numel() * tensor.element_size(), getattr(mmap, "MADV_HUGEPAGE", 0))
-
-
 def claim(tensor: torch.Tensor, first: int, last: int) -> None:
-    """Get a part of a large tensor's memory now. One thread should ask at a time: they wait for each other.
+    """Get a part of a large tensor's memory now; a refusal changes nothing.
 
     Args:
-        tensor: just made, on the CPU, in one piece.
-        first: first byte.
-        last: the byte after the last.
+        tensor: on the CPU, in one piece.
+        first: its first element.
+        last: the one after its last.
     """
-    _advise(tensor, first, last, _POPULATE_WRITE)
+    advise, page, start, size = _madvise(), mmap.PAGESIZE, tensor.data_ptr(), tensor.element_size()
+    if advise is None or tensor.numel() * size < _LARGE:
+        return
+    # whole pages that are the tensor's alone
+    lowest, highest = -(-start // page), (start + tensor.numel() * size) // page
+    begin = max((start + first * size) // page, lowest)
+    end = min(-(-(start + last * size) // page), highest)
+    if begin < end:
+        advise(begin * page, (end - begin) * page, _POPULATE_WRITE)

@@ -19,7 +19,7 @@ import torch
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm
 from monai_jdt.kernels import numba_blocks as blocks
-from monai_jdt.kernels.memory import ask_for_huge_pages, claim
+from monai_jdt.kernels.memory import claim
 from monai_jdt.kernels.numba_blocks import Grid, Job
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 _LONGEST_ROW, _BLOCK = 1024, 2**15
 #: Voxels times channels of a task, at least; a task costs some microseconds to hand out.
 _TASK = 2**16
-#: Tasks of an image, at most: each has sums of its own.
+#: Tasks of an image, at most, in forward, where each has sums of its own, which do not depend on the number of threads.
 _TASKS = 32
+#: In backward: long rows of the gradient are claimed faster than short ones.
+_TASKS_OF_A_THREAD = 4
 
 _KINDS = {
     torch.float32: blocks.FLOAT32,
@@ -65,7 +67,7 @@ def numba_sums(step: Step) -> torch.Tensor:
     """
     _announce_compilation()
     images, channels, _ = step.logits.shape
-    tasks = _tasks(step)
+    tasks = _tasks(step, _TASKS)
     job, tables = _job(step)
     sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64)
     stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
@@ -94,25 +96,24 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         As the logits, in shape and dtype.
     """
     result = torch.empty_like(step.logits)
-    tasks = _tasks(step)
+    tasks = _tasks(step, _TASKS_OF_A_THREAD * torch.get_num_threads())
     job, tables = _job(step, upstream, result)
 
     def work(numbers: Iterator[int]) -> None:
         scratch = _scratch(job)
         for number in numbers:
+            _claim_task(result, *tasks[number])
             blocks.run_range(job, *tasks[number], scratch.data_ptr(), 0)
 
-    ask_for_huge_pages(result)
-    # by this thread, while the others compute already
-    share_out(len(tasks), work, lambda first, last: _claim_tasks(result, tasks[first:last]))
+    share_out(len(tasks), work)
     del tables
     return result
 
 
-def _tasks(step: Step) -> list[tuple[int, int, int]]:
-    """Image, first voxel, and the voxel after the last."""
+def _tasks(step: Step, most: int) -> list[tuple[int, int, int]]:
+    """Image, first voxel, and the voxel after the last; of each image the same ranges, at most so many."""
     images, channels, voxels = step.logits.shape
-    size = max(_TASK // channels, -(-voxels // _TASKS), 1)
+    size = max(_TASK // channels, -(-voxels // most), 1)
     width = _width(channels)
     size = -(-size // width) * width
     return [(image, first, min(first + size, voxels)) for image in range(images) for first in range(0, voxels, size)]
@@ -223,16 +224,12 @@ def _announce_compilation() -> None:
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
 
 
-def _claim_tasks(tensor: torch.Tensor, tasks: list[tuple[int, int, int]]) -> None:
-    """Get the memory that some neighbouring tasks write to."""
-    if not tensor.is_contiguous():
-        return
-    _, channels, voxels = tensor.shape
-    size = tensor.element_size()
-    for image in {image for image, _, _ in tasks}:
-        own = [task for task in tasks if task[0] == image]
+def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None:
+    """Get the memory that a task writes to."""
+    if tensor.is_contiguous():
+        _, channels, voxels = tensor.shape
         for row in range(image * channels, (image + 1) * channels):
-            claim(tensor, (row * voxels + own[0][1]) * size, (row * voxels + own[-1][2]) * size)
+            claim(tensor, row * voxels + first, row * voxels + last)
 
 
 def _scratch(job: Job) -> torch.Tensor:

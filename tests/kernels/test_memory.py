@@ -30,34 +30,31 @@ def test_advice_stays_within_the_tensor(advised: list[tuple[int, int, int]], off
     whole = torch.empty(memory._LARGE // 4 + 5000)
     tensor = whole[offset : offset + memory._LARGE // 4 + 100]
     start, size = tensor.data_ptr(), tensor.numel() * 4
-    memory.ask_for_huge_pages(tensor)
-    for first, last in ((0, size), (0, 1), (PAGE - 1, PAGE + 1), (size - 1, size), (12345, 3 * PAGE + 7)):
+    for first, last in ((0, size // 4), (0, 1), (PAGE // 4 - 1, PAGE // 4 + 1), (size // 4 - 1, size // 4), (12345, 3 * PAGE + 7)):
         memory.claim(tensor, first, last)
-    assert advised
+    assert len(advised) >= 3
     for place, length, _ in advised:
         assert place % PAGE == length % PAGE == 0
         assert length > 0
         assert start <= place < place + length <= start + size
     # what was asked for is covered, but for pages that others may have a part of
-    place, length, _ = advised[1]
-    assert place - start < PAGE
-    assert start + size - (place + length) < PAGE
+    for place, length, first, last in ((*advised[0][:2], 0, size), (*advised[-1][:2], 4 * 12345, 4 * (3 * PAGE + 7))):
+        assert place - (start + first) < PAGE
+        assert start + last - (place + length) < PAGE
 
 
 def test_a_small_tensor_is_left_alone(advised: list[tuple[int, int, int]]) -> None:
     tensor = torch.empty(memory._LARGE // 4 - 1)
-    memory.ask_for_huge_pages(tensor)
-    memory.claim(tensor, 0, tensor.numel() * 4)
+    memory.claim(tensor, 0, tensor.numel())
     assert not advised
 
 
 def test_a_system_without_advice_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
     memory._madvise.cache_clear()
-    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    monkeypatch.setattr("sys.platform", "darwin")
     try:
         tensor = torch.zeros(memory._LARGE // 4)
-        memory.ask_for_huge_pages(tensor)
-        memory.claim(tensor, 0, memory._LARGE)
+        memory.claim(tensor, 0, tensor.numel())
         assert memory._madvise() is None
         assert not tensor.any()
     finally:
@@ -66,6 +63,5 @@ def test_a_system_without_advice_gives_none(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_claimed_memory_is_as_it_was() -> None:
     tensor = torch.arange(memory._LARGE // 4, dtype=torch.float32)
-    memory.ask_for_huge_pages(tensor)
-    memory.claim(tensor, 0, memory._LARGE)
+    memory.claim(tensor, 0, tensor.numel())
     assert torch.equal(tensor, torch.arange(memory._LARGE // 4, dtype=torch.float32))
