@@ -6,7 +6,7 @@ slope of a voxel's share of the loss by p, and v that by log p, the slope by the
     softmax:  v + p (U - sum_c p U - sum_c v)        sigmoid:  U p (1 - p) + (that of the pixel term)
 
 Temporaries of a chunk's size are written over and over again into the same memory: fresh memory costs more than the arithmetic. No
-voxel is chosen or compared as a bool: on a CPU, torch does that number by number, and the rest in vectors.
+class of a voxel is chosen or compared as a bool: on a CPU, torch does that number by number, and the rest in vectors.
 """
 
 from __future__ import annotations
@@ -146,12 +146,12 @@ def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
     extremes(_LABEL, chunk.raw)
     if found.looking:
         extremes(_PREDICTION, p)
-        # an activation's values need no check
+        # an activation's values need no check; what is known then stays as it is, and is added again
         found.looking = recipe.activation is Activation.NONE or not bool((found.highest[_PREDICTION] > recipe.threshold).all())
     # with softmax, the sum of a voxel's label
-    label = scratch.over_channels("label_sum", t) if recipe.activation is Activation.SOFTMAX else None
+    label = scratch.over_channels("sum_of_t", t) if recipe.activation is Activation.SOFTMAX else None
     if recipe.label.form is LabelForm.DENSE and label is not None:
-        total = label if chunk.raw is t else scratch.over_channels("raw_label_sum", chunk.raw)
+        total = label if chunk.raw is t else scratch.over_channels("sum_of_raw", chunk.raw)
         if chunk.counted is not None:
             total = torch.where(chunk.counted, total, 1.0)
         extremes(_LABEL_SUM, total)
@@ -226,16 +226,22 @@ def _places(step: Step) -> Iterator[list[Place]]:
             yield [Place(images, slice(whole, voxels), 1)]
 
 
-def _temporaries(step: Step) -> int:
-    """So many times the logits of a chunk its temporaries are, at most."""
-    label, rule = step.recipe.label, step.recipe.pixel
-    number = 5
+def _temporaries(step: Step) -> float:
+    """So many times the logits of a chunk its temporaries are, or a little less."""
+    label, rule, channels = step.recipe.label, step.recipe.pixel, step.logits.shape[1]
+    indices, votes = label.form is LabelForm.INDEX, label.form is LabelForm.VOTES
+    # "first", "second", "p", "shifted", and sums over channels; with sigmoid, those of the binary cross-entropy
+    number = 4 + 3 / channels if step.recipe.activation is Activation.SOFTMAX else 6.0
     # logits and labels that are not of the sums' dtype
     number += step.logits.dtype != step.dtype
-    number += label.form is not LabelForm.DENSE or step.label.dtype != step.dtype
+    number += indices or votes or step.label.dtype != step.dtype
+    # another rater's; what is known of one rater, or of all; where the definition has to be asked, its own
+    number += votes + 4 / channels * (indices or votes)
+    number += (6 + 8 / channels) * ((indices or votes) and step.label.dtype is torch.float64 is not step.dtype)
     number += label.smoothing > 0
     # their bits, and what is kept
-    number += 3 * (step.mask is not None or label.ignore_index is not None)
+    nobody = step.rater_weights is not None and not bool((step.rater_weights > 0).any(1).all())
+    number += 3 * (step.mask is not None or label.ignore_index is not None or nobody)
     # of one term or another, of one label or another
     number += 4 * (rule is not None and (rule.term is not PixelTerm.CROSS_ENTROPY or step.class_weight is not None))
     return number
@@ -355,8 +361,8 @@ class _Slopes(NamedTuple):
     """Upstream slopes of some images, `(n, C, 1)`."""
 
     tp: torch.Tensor
-    #: with norm 1: of below (p < t) and above the smaller; half the way from it to the larger, and that with the sign of t - p on which
-    #: the larger is. The smaller and 0, 1/2 or 1 times the way are exact on both sides, however far they are from each other.
+    #: with norm 1: of the two slopes, below (p < t) and above, the smaller; half of larger - smaller; the same with the sign that t - p
+    #: has on the larger's side. The smaller and 0, 1/2 or 1 times the difference: the smaller is not lost beside a far larger one.
     smaller: torch.Tensor
     half: torch.Tensor
     signed_half: torch.Tensor
@@ -419,8 +425,8 @@ def _through_activation(
     if by_term is None:
         return slope.addcmul_(p, shared, value=-1)
     if focus is None:
-        shared -= scratch.over_channels("label_sum", t).mul_(by_term)
+        shared -= scratch.over_channels("sum_of_t", t).mul_(by_term)
     else:
-        shared -= scratch.over_channels("label_sum", torch.mul(t, by_term, out=scratch.take("second", p.shape)))
+        shared -= scratch.over_channels("sum_of_t", torch.mul(t, by_term, out=scratch.take("second", p.shape)))
     slope.addcmul_(p, shared, value=-1)
     return torch.addcmul(slope, t, by_term, value=-1, out=slope if into is None else into)

@@ -25,7 +25,7 @@ def read_chunk_label(
         channels: C.
         recipe: the loss.
         rater_weights: for votes, `(n, R)` or `(1, R)`.
-        scratch: gives memory, under names that begin with "label".
+        scratch: gives memory; the values are in "label", or are the label itself.
 
     Returns:
         As :func:`monai_jdt.kernels.labels.read_label`; the values may be anything where the label says nothing.
@@ -55,7 +55,8 @@ def _classes_of(
 def _shares_of(
     votes: torch.Tensor, channels: int, reading: LabelReading, weights: torch.Tensor, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """None where not every vote is a class, or not every image has a rater."""
+    """None where not every vote is a class."""
+    weights = torch.where(weights > 0, weights, 0.0)
     share = total = None
     for rater in range(votes.shape[1]):
         weight = weights[:, rater].reshape(-1, 1, 1)
@@ -74,10 +75,11 @@ def _shares_of(
             share.addcmul_(members, weight)
             total += weight
     if share is None or total is None:
-        return None
-    if reading.ignore_index is None:
-        return (share.div_(total), None) if bool(total.all()) else None
-    spoken = total > 0
+        share = scratch.take("label", torch.Size((votes.shape[0], channels, votes.shape[2]))).zero_()
+        total = torch.zeros_like(weights[:, :1]).unsqueeze(2)
+    if reading.ignore_index is None and bool(total.all()):
+        return share.div_(total), None
+    spoken = (total > 0).expand(-1, -1, votes.shape[2])
     # nobody's share is 0 already
     return share.div_(total.add_(torch.eq(total, 0, out=scratch.take("label_value", total.shape)))), spoken
 
@@ -85,7 +87,10 @@ def _shares_of(
 def _one_answer(
     label: torch.Tensor, channels: int, reading: LabelReading, name: str, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """Of one rater, or of class indices, `(n, 1, v)`: which channels a value belongs to, `(n, C, v)`, and where it speaks; 0 or 1."""
+    """Of one rater, or of class indices, `(n, 1, v)`: which channels a value belongs to, `(n, C, v)`, and where it speaks; 0 or 1.
+
+    None where not every value that speaks is a whole number that may be a class, and where float32 does not tell.
+    """
     marker = reading.ignore_index
     if label.dtype is torch.float64 is not scratch.dtype or (marker is not None and abs(marker) >= _EXACT):
         # in float32 they might become whole numbers, or the marker

@@ -122,6 +122,25 @@ def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> tu
     return value == numbers, legal & (value < channels)
 
 
+#: Binary digits of a number in each dtype.
+_DIGITS = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24, torch.float64: 53}
+
+
+def held_marker(marker: int | None, dtype: torch.dtype) -> int | None:
+    """A marker as a label of that dtype holds it: bfloat16 makes 1000 of 999.
+
+    Args:
+        marker: a whole number; None stays None.
+        dtype: the label's.
+    """
+    digits = _DIGITS.get(dtype)
+    if marker is None or digits is None:
+        return marker
+    step = 2 ** max(abs(marker).bit_length() - digits, 0)
+    # to the nearest, and to the even one of two, as dtypes do
+    return round(marker / step) * step
+
+
 def any_of(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
     """Bool, whether each value is one of the wanted; by comparisons, so that nothing is copied to the device.
 

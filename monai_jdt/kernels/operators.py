@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels.labels import relative_weights
+from monai_jdt.kernels.labels import held_marker, relative_weights
 from monai_jdt.kernels.rows import GRADED, Row, voxel_sums_of
 
 #: Where a kernel's `<its name>_sums(step)` and `<its name>_gradient(step, upstream)` are; imported at its first use.
@@ -102,7 +102,7 @@ def fast_voxel_sums(
         recipe.activation.value,
         reading.form.value,
         None if reading.regions is None else [number for region in reading.regions for number in (*region, _END)],
-        reading.ignore_index,
+        held_marker(reading.ignore_index, label.dtype),
         reading.smoothing,
         recipe.include_background,
         recipe.norm,

@@ -13,6 +13,7 @@ from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, 
 from monai_jdt.kernels import chunked
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.eager import eager_voxel_sums
+from monai_jdt.kernels.labels import held_marker
 from monai_jdt.kernels.operators import fast_voxel_sums
 from monai_jdt.losses import JDTCELoss
 
@@ -325,6 +326,29 @@ def test_a_marker_may_be_any_whole_number(kernel):
         assert not assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
         label[1, 0, 40] = -1
         assert assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
+
+
+@pytest.mark.parametrize("form", CLASS_FORMS)
+@pytest.mark.parametrize(("dtype", "marker"), [(torch.bfloat16, 999), (torch.bfloat16, 257), (torch.float16, 2049)])
+def test_a_marker_is_rounded_as_the_label_is(kernel, form, dtype, marker):
+    raters, regions = CLASS_FORMS[form]
+    label = torch.randint(0, 3, (2, raters, 300)).to(dtype)
+    label[:, :, ::7] = marker
+    assert not (label.float() == marker).any()
+    recipe = recipe_of(Activation.SIGMOID, LabelForm.VOTES if raters > 1 else LabelForm.INDEX, regions, PIXELS[1], ignore=marker)
+    logits = torch.randn(2, 3, 300)
+    assert not assert_agrees(kernel, logits, label, recipe).any()
+    _, gradient, _ = run(kernel, logits, label, recipe)
+    assert not gradient[:, :, ::7].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_markers_are_rounded_as_torch_does(dtype):
+    for marker in (0, -1, 255, 257, 259, 999, -999, 2049, 2051, 4095, 2**24 + 1, 2**24 + 3, -(2**31) - 1):
+        if abs(marker) <= torch.finfo(dtype).max:
+            assert held_marker(marker, dtype) == torch.tensor(marker).to(dtype).to(torch.float64).item()
+    assert held_marker(2**40 + 1, torch.int64) == 2**40 + 1
+    assert held_marker(None, dtype) is None
 
 
 @pytest.mark.parametrize("form", CLASS_FORMS)
