@@ -1,7 +1,7 @@
 """The numba kernel seen from torch: a step as plain numbers, and its voxels shared out among threads.
 
-Tasks depend on the tensors' shape only, and each has its own sums, which are added once all are there: the number of threads does
-not change the result.
+The tasks of forward depend on the tensors' shape only, and each has its own sums, which are added once all are there; in backward a
+voxel's gradient is its own. So the number of threads does not change the result.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _announce_compilation() -> None:
 
 
 def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None:
-    """Get the memory that a task writes to."""
+    """Get the memory of a contiguous gradient that a task writes to."""
     if tensor.is_contiguous():
         _, channels, voxels = tensor.shape
         for row in range(image * channels, (image + 1) * channels):
