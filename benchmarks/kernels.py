@@ -333,7 +333,7 @@ def main() -> None:
         _do_task(json.loads(arguments.task))
         return
     if arguments.out is None:
-        parser.error("OUT: expected a folder for the results, came none")
+        parser.error("OUT: expected a folder for the results, got none")
     arguments.out.mkdir(parents=True, exist_ok=True)
     only = arguments.only.split(";") if arguments.only else None
     rows = measure(CASES[arguments.cases], arguments.out, arguments.rounds, arguments.allocators.split(","), only)

@@ -42,7 +42,7 @@ class value_checks:
     def __init__(self, mode: str) -> None:
         global _mode
         if mode not in _MODES:
-            raise ValueError(f"value_checks: expected one of {_MODES}, came {mode!r}")
+            raise ValueError(f"value_checks: expected one of {_MODES}, got {mode!r}")
         self._before = _mode
         _mode = mode
 
@@ -79,11 +79,11 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
         TypeError: not a tensor.
     """
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, came {type(value).__name__}")
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     if hasattr(value, "as_tensor"):
         value = value.as_tensor()
     if value.is_complex():
-        raise TypeError(f"{name}: expected real numbers, came {value.dtype}")
+        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
     return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
 
 
@@ -93,7 +93,7 @@ def _shape(tensor: torch.Tensor) -> str:
 
 def _expect_device(name: str, tensor: torch.Tensor, device: torch.device) -> None:
     if tensor.device != device:
-        raise ValueError(f"{name}: expected it on {device}, where input is, came {tensor.device}; move it there with .to(input.device)")
+        raise ValueError(f"{name}: expected it on {device}, where input is, got {tensor.device}; move it there with .to(input.device)")
 
 
 def check_input(logits: torch.Tensor, recipe: VoxelRecipe) -> None:
@@ -108,9 +108,9 @@ def check_input(logits: torch.Tensor, recipe: VoxelRecipe) -> None:
         ValueError: too few dimensions, or a number of channels that the arguments exclude.
     """
     if not logits.is_floating_point():
-        raise TypeError(f"input: expected a floating point dtype, came {logits.dtype}; pass logits or probabilities")
+        raise TypeError(f"input: expected a floating point dtype, got {logits.dtype}; pass logits or probabilities")
     if logits.ndim < 2 or logits.shape[1] == 0:
-        raise ValueError(f"input: expected shape (N, C, *spatial) with C >= 1, came {_shape(logits)}")
+        raise ValueError(f"input: expected shape (N, C, *spatial) with C >= 1, got {_shape(logits)}")
     channels = logits.shape[1]
     if channels == 1:
         wrong = None
@@ -121,10 +121,10 @@ def check_input(logits: torch.Tensor, recipe: VoxelRecipe) -> None:
         elif recipe.label.form is LabelForm.INDEX and recipe.label.regions is None:
             wrong, fix = "to_onehot_y=True", "leave it out: with one channel the target is that channel's label"
         if wrong is not None:
-            raise ValueError(f"{wrong}: expected at least 2 channels in input, came 1 (shape {_shape(logits)}); {fix}")
+            raise ValueError(f"{wrong}: expected at least 2 channels in input, got 1 (shape {_shape(logits)}); {fix}")
     regions = recipe.label.regions
     if regions is not None and len(regions) != channels:
-        raise ValueError(f"regions: expected one for each of the {channels} channels of input, came {len(regions)}")
+        raise ValueError(f"regions: expected one for each of the {channels} channels of input, got {len(regions)}")
 
 
 def check_target(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe) -> None:
@@ -164,7 +164,7 @@ def _target_misfit(logits: torch.Tensor, label: torch.Tensor, form: LabelForm) -
             hint = "; add the channel dimension with target[:, None]"
     else:
         expected = f"{(n, 'R', *space)}, one map of label values for each of R >= 1 raters"
-    return f"target: expected shape {expected}, came {_shape(label)}{hint}"
+    return f"target: expected shape {expected}, got {_shape(label)}{hint}"
 
 
 def check_teacher(logits: torch.Tensor, teacher_logits: torch.Tensor) -> None:
@@ -175,9 +175,9 @@ def check_teacher(logits: torch.Tensor, teacher_logits: torch.Tensor) -> None:
         ValueError: a shape or device other than the student's.
     """
     if not teacher_logits.is_floating_point():
-        raise TypeError(f"teacher_logits: expected a floating point dtype, came {teacher_logits.dtype}; pass logits")
+        raise TypeError(f"teacher_logits: expected a floating point dtype, got {teacher_logits.dtype}; pass logits")
     if teacher_logits.shape != logits.shape:
-        raise ValueError(f"teacher_logits: expected shape {_shape(logits)}, the shape of input, came {_shape(teacher_logits)}")
+        raise ValueError(f"teacher_logits: expected shape {_shape(logits)}, the shape of input, got {_shape(teacher_logits)}")
     _expect_device("teacher_logits", teacher_logits, logits.device)
 
 
@@ -194,7 +194,7 @@ def check_teacher_values(teacher_logits: torch.Tensor, mask: torch.Tensor | None
         wrong = wrong & mask
     if bool(wrong.any()):
         value = teacher_logits[wrong][0].item()
-        raise ValueError(f"teacher_logits: expected finite logits, came {value:g} at {int(wrong.sum())} places; look at the teacher")
+        raise ValueError(f"teacher_logits: expected finite logits, got {value:g} at {int(wrong.sum())} places; look at the teacher")
 
 
 def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) -> None:
@@ -207,13 +207,13 @@ def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) ->
     shapes = [one, tuple(logits.shape)] if recipe.activation is Activation.SIGMOID else [one]
     if tuple(mask.shape) not in shapes:
         per_channel = "; a mask for each channel needs sigmoid=True" if tuple(mask.shape) == tuple(logits.shape) else ""
-        raise ValueError(f"mask: expected shape {' or '.join(map(str, dict.fromkeys(shapes)))}, came {_shape(mask)}{per_channel}")
+        raise ValueError(f"mask: expected shape {' or '.join(map(str, dict.fromkeys(shapes)))}, got {_shape(mask)}{per_channel}")
     _expect_device("mask", mask, logits.device)
     if mask.dtype is not torch.bool and may_look(mask):
         wrong = (mask != 0) & (mask != 1)
         if bool(wrong.any()):
             value = mask[wrong].flatten()[0].item()
-            raise ValueError(f"mask: expected bool or 0 and 1 only (1 = counts), came {value:g}; a mask is not a weight")
+            raise ValueError(f"mask: expected bool or 0 and 1 only (1 = counts), got {value:g}; a mask is not a weight")
 
 
 def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None, recipe: VoxelRecipe) -> None:
@@ -225,15 +225,15 @@ def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torc
     if weights is None:
         return
     if recipe.label.form is not LabelForm.VOTES:
-        raise ValueError("rater_weights: expected only with votes=True, where target holds one map for each rater; came without")
+        raise ValueError("rater_weights: expected only with votes=True, where target holds one map for each rater, got without")
     n, raters = logits.shape[0], label.shape[1]
     if tuple(weights.shape) not in ((n, raters), (raters,)):
-        raise ValueError(f"rater_weights: expected shape ({n}, {raters}) or ({raters},), came {_shape(weights)}")
+        raise ValueError(f"rater_weights: expected shape ({n}, {raters}) or ({raters},), got {_shape(weights)}")
     _expect_device("rater_weights", weights, logits.device)
     if may_look(weights):
         wrong = ~((weights >= 0) & (weights < float("inf")))
         if bool(wrong.any()):
-            raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), came {weights[wrong].flatten()[0].item():g}")
+            raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), got {weights[wrong].flatten()[0].item():g}")
 
 
 def check_class_weight(logits: torch.Tensor, weight: torch.Tensor | None, expected: int, what: str) -> None:
@@ -249,11 +249,9 @@ def check_class_weight(logits: torch.Tensor, weight: torch.Tensor | None, expect
         ValueError: another length or device.
     """
     if weight is not None and weight.ndim == 1 and weight.device != logits.device:
-        raise ValueError(
-            f"weight: expected it on {logits.device}, where input is, came {weight.device}; move the loss with .to(device)"
-        )
+        raise ValueError(f"weight: expected it on {logits.device}, where input is, got {weight.device}; move the loss with .to(device)")
     if weight is not None and weight.ndim == 1 and weight.shape[0] != expected:
-        raise ValueError(f"weight: expected {expected} entries ({what}), came {weight.shape[0]}")
+        raise ValueError(f"weight: expected {expected} entries ({what}), got {weight.shape[0]}")
 
 
 def check_label_values(
@@ -297,9 +295,7 @@ def _check_dense_values(label: torch.Tensor, mask: torch.Tensor | None, recipe: 
             hint = "divide a 0/255 mask by 255, apply a sigmoid or softmax to logits"
             if recipe.label.ignore_index is None:
                 hint += ", name a marker of unlabelled voxels by ignore_index or a mask"
-            raise ValueError(
-                f"target: expected labels in [0, 1], came {worst:g} (and {values.numel() - 1} more values outside); {hint}"
-            )
+            raise ValueError(f"target: expected labels in [0, 1], got {worst:g} (and {values.numel() - 1} more values outside); {hint}")
     if recipe.activation is Activation.SOFTMAX:
         total = label.sum(1, keepdim=True, dtype=torch.float32)
         wrong = (total - 1).abs() > SUM_TOLERANCE
@@ -307,7 +303,7 @@ def _check_dense_values(label: torch.Tensor, mask: torch.Tensor | None, recipe: 
             wrong = wrong & counted
         if bool(wrong.any()):
             raise ValueError(
-                f"target: expected softmax labels that sum to 1 over the channels (within {SUM_TOLERANCE:g}), came a sum of "
+                f"target: expected softmax labels that sum to 1 over the channels (within {SUM_TOLERANCE:g}), got a sum of "
                 f"{total[wrong][0].item():g} at {int(wrong.sum())} voxels; add the background channel, or use sigmoid=True"
             )
 
@@ -338,7 +334,7 @@ def check_hard_values(logits: torch.Tensor, label: torch.Tensor, mask: torch.Ten
         wrong = wrong & mask.to(torch.bool)
     if bool(wrong.any()):
         raise ValueError(
-            f"target: expected a hard label, one-hot with 0 and 1 only, came {label[wrong].flatten()[0].item():g}; this loss counts "
+            f"target: expected a hard label, one-hot with 0 and 1 only, got {label[wrong].flatten()[0].item():g}; this loss counts "
             "right and wrong voxels, so for soft labels use JaccardMetricLoss or DiceSemimetricLoss"
         )
 
@@ -360,7 +356,7 @@ def _check_class_values(
         wrong = (label != label.round()) & counted
         if bool(wrong.any()):
             what = "leave votes=True out for a soft label" if votes else "leave to_onehot_y=True (or regions) out for a soft label"
-            raise ValueError(f"target: expected {name}, whole numbers, came {label[wrong][0].item():g}; {what}")
+            raise ValueError(f"target: expected {name}, whole numbers, got {label[wrong][0].item():g}; {what}")
     if recipe.label.regions is not None:
         wrong, legal = (label < 0) & counted, ">= 0"
     else:
@@ -371,7 +367,7 @@ def _check_class_values(
         hint = f"name a marker of unlabelled voxels by ignore_index={value:.0f}, or map the values to regions"
         if value in (float("inf"), float("-inf")):
             hint = "look where the label was made"
-        raise ValueError(f"target: expected {name} {legal}, came {value:.0f} at {int(wrong.sum())} voxels; {hint}")
+        raise ValueError(f"target: expected {name} {legal}, got {value:.0f} at {int(wrong.sum())} voxels; {hint}")
 
 
 def check_activated(prob: torch.Tensor, logits: torch.Tensor) -> None:
@@ -382,9 +378,9 @@ def check_activated(prob: torch.Tensor, logits: torch.Tensor) -> None:
         ValueError: another shape than the input's.
     """
     if not isinstance(prob, torch.Tensor) or not prob.is_floating_point():
-        raise TypeError(f"other_act(input): expected a floating point tensor, came {getattr(prob, 'dtype', type(prob).__name__)}")
+        raise TypeError(f"other_act(input): expected a floating point tensor, got {getattr(prob, 'dtype', type(prob).__name__)}")
     if prob.shape != logits.shape:
-        raise ValueError(f"other_act(input): expected shape {_shape(logits)}, the shape of input, came {_shape(prob)}")
+        raise ValueError(f"other_act(input): expected shape {_shape(logits)}, the shape of input, got {_shape(prob)}")
 
 
 def check_pair(x: torch.Tensor, y: torch.Tensor) -> None:
@@ -396,11 +392,11 @@ def check_pair(x: torch.Tensor, y: torch.Tensor) -> None:
     """
     for name, values in (("x", x), ("y", y)):
         if not values.is_floating_point():
-            raise TypeError(f"{name}: expected a floating point dtype, came {values.dtype}")
+            raise TypeError(f"{name}: expected a floating point dtype, got {values.dtype}")
     if x.shape != y.shape:
-        raise ValueError(f"y: expected shape {_shape(x)}, the shape of x, came {_shape(y)}")
+        raise ValueError(f"y: expected shape {_shape(x)}, the shape of x, got {_shape(y)}")
     if x.device != y.device:
-        raise ValueError(f"y: expected it on {x.device}, where x is, came {y.device}; move it there with .to(x.device)")
+        raise ValueError(f"y: expected it on {x.device}, where x is, got {y.device}; move it there with .to(x.device)")
 
 
 def check_non_negative(x: torch.Tensor, y: torch.Tensor) -> None:
@@ -412,7 +408,7 @@ def check_non_negative(x: torch.Tensor, y: torch.Tensor) -> None:
     for name, values in (("x", x), ("y", y)):
         if may_look(values) and bool((values < 0).any()):
             raise ValueError(
-                f"{name}: expected numbers >= 0, came {values[values < 0].flatten()[0].item():g}; the distance means nothing for "
+                f"{name}: expected numbers >= 0, got {values[values < 0].flatten()[0].item():g}; the distance means nothing for "
                 "signed vectors: map them first, or pass negative='softplus' or 'sigmoid'"
             )
 
@@ -436,4 +432,4 @@ def check_predictions(prob: torch.Tensor, mask: torch.Tensor | None, recipe: Vox
             what, fix = "other_act(input)", "use an activation with values in [0, 1]; the overlap is not defined outside"
         else:
             what, fix = "input", "pass sigmoid=True or softmax=True for logits"
-        raise ValueError(f"{what}: expected probabilities in [0, 1], came {value:g}; {fix}")
+        raise ValueError(f"{what}: expected probabilities in [0, 1], got {value:g}; {fix}")

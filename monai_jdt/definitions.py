@@ -78,10 +78,10 @@ def number_in(name: str, value: object, low: float, *, strict: bool = False, hig
     """
     bound = f"{'>' if strict else '>='} {low:g}" + (f" and <= {high:g}" if high != float("inf") else "")
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number {bound}, came {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected a number {bound}, got {type(value).__name__} {value!r}")
     number = float(value)
     if not (number > low if strict else number >= low) or not number <= high or number == float("inf"):
-        raise ValueError(f"{name}: expected a finite number {bound}, came {value!r}")
+        raise ValueError(f"{name}: expected a finite number {bound}, got {value!r}")
     return number
 
 
@@ -92,7 +92,7 @@ def flag_in(name: str, value: object) -> bool:
         TypeError: anything else.
     """
     if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, came {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected True or False, got {type(value).__name__} {value!r}")
     return value
 
 
@@ -103,7 +103,7 @@ def whole_in(name: str, value: object) -> int:
         TypeError: anything else, bool included.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected a whole number, came {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__} {value!r}")
     return int(value)
 
 
@@ -126,7 +126,7 @@ class LabelReading:
     def __post_init__(self) -> None:
         number_in("label_smoothing", self.smoothing, 0, high=1)
         if self.regions is not None and self.form is LabelForm.DENSE:
-            raise ValueError("regions: expected class indices or votes, which regions are made of; came a dense label")
+            raise ValueError("regions: expected class indices or votes, which regions are made of, got a dense label")
         if self.ignore_index is not None:
             whole_in("ignore_index", self.ignore_index)
             if self.form is LabelForm.DENSE and 0 <= self.ignore_index <= 1:
@@ -183,17 +183,17 @@ class VoxelRecipe:
             raise ValueError("other_act: expected a callable with Activation.OTHER, and only there")
         flag_in("include_background", self.include_background)
         if self.norm not in (1, 2) or isinstance(self.norm, bool):
-            raise ValueError(f"norm: expected 1 or 2, came {self.norm!r}")
+            raise ValueError(f"norm: expected 1 or 2, got {self.norm!r}")
         number_in("threshold", self.threshold, 0)
         if self.label.regions is not None and self.activation is Activation.SOFTMAX:
-            raise ValueError("regions: expected sigmoid=True, since regions may overlap; came softmax=True")
+            raise ValueError("regions: expected sigmoid=True, since regions may overlap, got softmax=True")
         normalised = self.activation in (Activation.SIGMOID, Activation.SOFTMAX)
         if self.label.smoothing > 0 and not normalised:
-            raise ValueError("label_smoothing: expected sigmoid=True or softmax=True, which say where the mass goes; came neither")
+            raise ValueError("label_smoothing: expected sigmoid=True or softmax=True, which say where the mass goes, got neither")
         if self.pixel is not None and not normalised:
             raise ValueError(
                 "sigmoid, softmax: expected one of them True, since the pixel term is computed from logits (cross-entropy with "
-                "softmax, binary with sigmoid); came neither; pass logits and name the activation"
+                "softmax, binary with sigmoid), got neither; pass logits and name the activation"
             )
 
     @property
@@ -230,14 +230,14 @@ class RatioRule:
         number_in("alpha", self.alpha, 0)
         number_in("beta", self.beta, 0)
         if self.alpha == 0 and self.beta == 0:
-            raise ValueError("alpha, beta: expected at least one > 0, came 0 and 0: nothing would cost anything")
+            raise ValueError("alpha, beta: expected at least one > 0, got 0 and 0: nothing would cost anything")
         number_in("gamma", self.gamma, 0, strict=True)
         flag_in("log_loss", self.log_loss)
         number_in("smooth_nr", self.smooth_nr, 0)
         number_in("smooth_dr", self.smooth_dr, 0)
         if self.smooth_nr > self.smooth_dr:
             raise ValueError(
-                f"smooth_nr: expected at most smooth_dr = {self.smooth_dr:g}, came {self.smooth_nr:g}: the loss would fall below 0"
+                f"smooth_nr: expected at most smooth_dr = {self.smooth_dr:g}, got {self.smooth_nr:g}: the loss would fall below 0"
             )
 
 
@@ -263,18 +263,18 @@ class AveragingRule:
 
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', came {self.reduction!r}")
+            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {self.reduction!r}")
         flag_in("batch", self.batch)
         flag_in("sync", self.sync)
         if self.average is not None:
             if self.batch:
-                raise ValueError("average: expected batch=False, since the average says what is summed first; came batch=True")
+                raise ValueError("average: expected batch=False, since the average says what is summed first, got batch=True")
             if self.reduction != "mean":
-                raise ValueError(f"average: expected reduction='mean', came reduction={self.reduction!r}")
+                raise ValueError(f"average: expected reduction='mean', got reduction={self.reduction!r}")
             if self.classes is ActiveClasses.POOLED and any(name == "class" for name, _ in self.average):
                 raise ValueError("average: expected no 'class' part with classes='pooled', which leaves one class only")
         if self.sync and self.reduction != "mean":
-            raise ValueError(f"sync: expected reduction='mean', came {self.reduction!r}, which has no one value over ranks")
+            raise ValueError(f"sync: expected reduction='mean', got {self.reduction!r}, which has no one value over ranks")
 
 
 @dataclass(frozen=True)
@@ -300,14 +300,14 @@ class LossRecipe:
     def __post_init__(self) -> None:
         if self.voxels.norm == 2 and self.ratio.alpha != self.ratio.beta:
             raise ValueError(
-                f"norm: expected alpha = beta with norm=2, came alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}: squared sums of "
+                f"norm: expected alpha = beta with norm=2, got alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}: squared sums of "
                 "false positives and negatives can be negative one by one"
             )
         number_in("lambda_jdt", self.lambda_jdt, 0)
         focal = self.voxels.pixel is not None and self.voxels.pixel.term is PixelTerm.FOCAL
         number_in("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0)
         if self.voxels.pixel is not None and self.averaging.reduction == "none":
-            raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes; came 'none'")
+            raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes, got 'none'")
 
 
 class VoxelSums(NamedTuple):
@@ -344,9 +344,9 @@ def activation_of(sigmoid: bool, softmax: bool, other_act: Callable | None) -> A
     flag_in("sigmoid", sigmoid)
     flag_in("softmax", softmax)
     if other_act is not None and not callable(other_act):
-        raise TypeError(f"other_act: expected None or a callable, came {type(other_act).__name__} {other_act!r}")
+        raise TypeError(f"other_act: expected None or a callable, got {type(other_act).__name__} {other_act!r}")
     if sigmoid + softmax + (other_act is not None) > 1:
-        raise ValueError("sigmoid, softmax, other_act: expected at most one of them, came more")
+        raise ValueError("sigmoid, softmax, other_act: expected at most one of them, got more")
     if sigmoid:
         return Activation.SIGMOID
     if softmax:
@@ -362,7 +362,7 @@ def backend_of(backend: str) -> Backend:
     """
     names = [member.value for member in Backend]
     if backend not in names:
-        raise ValueError(f"backend: expected one of {names}, came {backend!r}")
+        raise ValueError(f"backend: expected one of {names}, got {backend!r}")
     return Backend(backend)
 
 
@@ -376,9 +376,9 @@ def label_form_of(to_onehot_y: bool, votes: bool, regions: object) -> LabelForm:
     flag_in("to_onehot_y", to_onehot_y)
     flag_in("votes", votes)
     if votes and to_onehot_y:
-        raise ValueError("votes, to_onehot_y: expected one of them, since votes are made of class values already; came both")
+        raise ValueError("votes, to_onehot_y: expected one of them, since votes are made of class values already, got both")
     if regions is not None and to_onehot_y:
-        raise ValueError("regions, to_onehot_y: expected one of them, since both say how class values become channels; came both")
+        raise ValueError("regions, to_onehot_y: expected one of them, since both say how class values become channels, got both")
     if votes:
         return LabelForm.VOTES
     return LabelForm.INDEX if to_onehot_y or regions is not None else LabelForm.DENSE
@@ -395,13 +395,13 @@ def regions_of(regions: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...]
         return None
     shape = "a sequence of label values for each channel, such as [[1, 4], [1, 2, 4], [4]]"
     if isinstance(regions, str) or not isinstance(regions, Sequence):
-        raise TypeError(f"regions: expected {shape}, came {type(regions).__name__} {regions!r}")
+        raise TypeError(f"regions: expected {shape}, got {type(regions).__name__} {regions!r}")
     for values in regions:
         if isinstance(values, str) or not isinstance(values, Sequence):
-            raise TypeError(f"regions: expected {shape}, came {regions!r}")
+            raise TypeError(f"regions: expected {shape}, got {regions!r}")
     result = tuple(tuple(whole_in("regions", value) for value in values) for values in regions)
     if not result or any(not values or min(values) < 0 or len(set(values)) != len(values) for values in result):
-        raise ValueError(f"regions: expected {shape}, each with different values >= 0; came {regions!r}")
+        raise ValueError(f"regions: expected {shape}, each with different values >= 0, got {regions!r}")
     return result
 
 
@@ -421,14 +421,14 @@ def average_of(average: str | Mapping[str, float] | None) -> tuple[tuple[str, fl
     if isinstance(average, str):
         average = {average: 1.0}
     if not isinstance(average, Mapping):
-        raise TypeError(f"average: expected None, a name among {AVERAGE_NAMES} or a mapping of names to weights, came {average!r}")
+        raise TypeError(f"average: expected None, a name among {AVERAGE_NAMES} or a mapping of names to weights, got {average!r}")
     unknown = [name for name in average if name not in AVERAGE_NAMES]
     if unknown:
-        raise ValueError(f"average: expected names among {AVERAGE_NAMES}, came {unknown[0]!r}")
+        raise ValueError(f"average: expected names among {AVERAGE_NAMES}, got {unknown[0]!r}")
     weights = tuple((name, number_in(f"average[{name!r}]", average[name], 0)) for name in AVERAGE_NAMES if name in average)
     weights = tuple((name, value) for name, value in weights if value > 0)
     if not weights:
-        raise ValueError(f"average: expected at least one weight > 0, came {dict(average)!r}")
+        raise ValueError(f"average: expected at least one weight > 0, got {dict(average)!r}")
     return weights
 
 
@@ -446,11 +446,11 @@ def active_classes_of(classes: str | Sequence[int]) -> tuple[ActiveClasses, tupl
     if isinstance(classes, str):
         names = {"present": ActiveClasses.LABEL} | {m.value: m for m in ActiveClasses if m is not ActiveClasses.LISTED}
         if classes not in names:
-            raise ValueError(f"classes: expected one of {sorted(names)} or a list of channel numbers, came {classes!r}")
+            raise ValueError(f"classes: expected one of {sorted(names)} or a list of channel numbers, got {classes!r}")
         return names[classes], ()
     if not isinstance(classes, Sequence):
-        raise TypeError(f"classes: expected a name or a list of channel numbers, came {type(classes).__name__} {classes!r}")
+        raise TypeError(f"classes: expected a name or a list of channel numbers, got {type(classes).__name__} {classes!r}")
     listed = tuple(whole_in("classes", number) for number in classes)
     if not listed or min(listed) < 0 or len(set(listed)) != len(listed):
-        raise ValueError(f"classes: expected different channel numbers >= 0, at least one; came {list(classes)!r}")
+        raise ValueError(f"classes: expected different channel numbers >= 0, at least one, got {list(classes)!r}")
     return ActiveClasses.LISTED, listed

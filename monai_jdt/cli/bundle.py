@@ -37,10 +37,10 @@ def copy_bundle(name: str, dest: str | os.PathLike[str]) -> str:
         FileExistsError: if there is something at `dest`.
     """
     if name not in shipped_bundles():
-        raise ValueError(f"expected a bundle among {shipped_bundles()}, came {name!r}")
+        raise ValueError(f"expected a bundle among {shipped_bundles()}, got {name!r}")
     dest = os.path.abspath(os.path.expanduser(os.fspath(dest)))
     if os.path.exists(dest) and (not os.path.isdir(dest) or os.listdir(dest)):
-        raise FileExistsError(f"{dest}: expected a free name or an empty folder, came something else; fix: name another")
+        raise FileExistsError(f"{dest}: expected a free name or an empty folder, got something else. Fix: name another")
     os.makedirs(os.path.dirname(dest), exist_ok=True)
     draft = os.path.join(os.path.dirname(dest), f".{os.path.basename(dest)}.{uuid.uuid4().hex}")
     # what a run wrote into a development checkout stays there

@@ -87,8 +87,8 @@ def run_or_exit(engine: Any) -> None:
                 exit_with_error(cause)
             if "loading state_dict" in str(cause):
                 misfit = " ".join(str(cause).split("\n")[1].split()) if "\n" in str(cause) else str(cause)
-                problem = "the checkpoint: expected weights that fit the network, came others (" + misfit + ")"
-                exit_with_error(problem + "; fix: give channels, regions or out_channels, and network_def as in training")
+                problem = "the checkpoint: expected weights that fit the network, got others (" + misfit + ")"
+                exit_with_error(problem + ". Fix: give channels, regions or out_channels, and network_def as in training")
             cause = cause.__cause__ or cause.__context__
         raise
 
@@ -108,13 +108,13 @@ def check_settings(*, epochs: int, blocks: int, **sizes: Sequence[int]) -> None:
         >>> check_settings(epochs=20, blocks=4, roi=[32, 32, 32])
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs: expected a whole number >= 1, came {epochs!r}; fix: --epochs 20")
+        raise ValueError(f"epochs: expected a whole number >= 1, got {epochs!r}. Fix: --epochs 20")
     multiple = 2 ** (blocks - 1)
     for name, size in sizes.items():
         if any(edge < multiple or edge % multiple for edge in size):
             near = [max(round(edge / multiple), 1) * multiple for edge in size]
             why = f"since the network halves them {blocks - 1} times"
-            raise ValueError(f"{name}: expected multiples of {multiple}, {why}, came {list(size)}; fix: {near}")
+            raise ValueError(f"{name}: expected multiples of {multiple}, {why}, got {list(size)}. Fix: {near}")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -134,7 +134,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     known = list(choices)
     if value not in known:
         close = difflib.get_close_matches(str(value).lower(), [str(choice) for choice in known], n=1)
-        raise ValueError(f"{name}: expected one of {known}, came {value!r}; fix: --{name} {close[0] if close else known[0]}")
+        raise ValueError(f"{name}: expected one of {known}, got {value!r}. Fix: --{name} {close[0] if close else known[0]}")
 
 
 def check_processes(processes: int, **cases: int) -> None:
@@ -153,7 +153,7 @@ def check_processes(processes: int, **cases: int) -> None:
     for side, count in cases.items():
         if count < processes:
             fix = "fewer processes, or another split"
-            raise ValueError(f"{side}: expected at least {processes} cases, one for each process, came {count}; fix: {fix}")
+            raise ValueError(f"{side}: expected at least {processes} cases, one for each process, got {count}. Fix: {fix}")
 
 
 def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callable[..., str], **phantom_settings: Any) -> str:
@@ -175,8 +175,8 @@ def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callab
     if dataset_dir is not None:
         folder = os.path.abspath(os.path.expanduser(os.fspath(dataset_dir)))
         if not os.path.isdir(folder):
-            came = "a file" if os.path.exists(folder) else "nothing at that path"
-            problem = DataProblem(f"dataset_dir {folder}", "a folder with images", came, "name the data set's folder")
+            got = "a file" if os.path.exists(folder) else "nothing at that path"
+            problem = DataProblem(f"dataset_dir {folder}", "a folder with images", got, "name the data set's folder")
             exit_with_error(str(problem))
         if not os.listdir(folder):
             problem = DataProblem(f"dataset_dir {folder}", "a folder with images", "an empty folder", "name another one")
@@ -251,7 +251,7 @@ def unknown_overrides(config: Mapping[str, Any], keys: Sequence[str]) -> list[st
         >>> unknown_overrides({"epochs": 20, "net": {"_target_": "SegResNet"}}, ["epochs", "net#dropout_prob"])
         []
         >>> unknown_overrides({"epochs": 20}, ["epoch"])
-        ['--epoch: expected a key of the config files, came an unknown one; did you mean --epochs?']
+        ['--epoch: expected a key of the config files, got an unknown one; did you mean --epochs?']
     """
     lines = []
     for key in keys:
@@ -281,7 +281,7 @@ def _unknown_line(key: str, parents: Sequence[str], part: str, choices: Sequence
         hint = f"did you mean --{'#'.join([*parents, close[0]])}?"
     else:
         hint = "a new key belongs into an overlay file of --config_file"
-    return f"--{key}: expected a key of the config files, came an unknown one; {hint}"
+    return f"--{key}: expected a key of the config files, got an unknown one; {hint}"
 
 
 def _command_line_overrides(arguments: Sequence[str]) -> dict[str, Any]:

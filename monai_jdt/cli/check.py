@@ -54,7 +54,7 @@ def _label_values(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         known = ", ".join(REGION_CONVENTIONS)
-        raise ValueError(f"--label-values: expected whole numbers as 0,1,2, or one of {known}, came {text!r}") from None
+        raise ValueError(f"--label-values: expected whole numbers as 0,1,2, or one of {known}, got {text!r}") from None
 
 
 def _print_above_bar(line: str) -> None:

@@ -39,7 +39,7 @@ def datalist_command(
     """List the cases of a folder: how many, with how many raters, what was left out and why."""
     if layout == "pattern":
         if not image or raters is None:
-            raise ValueError("--image and --raters: expected both with the layout pattern, came only one or none")
+            raise ValueError("--image and --raters: expected both with the layout pattern, got only one or none")
         items = pattern_datalist(root, image[0] if len(image) == 1 else image, raters, task=task)
     elif layout == "qubiq":
         items = qubiq_datalist(root, dataset, task, subset=subset, labelled=labelled)
@@ -54,7 +54,7 @@ def datalist_command(
     elif layout in LAYOUTS:
         items = brats_datalist(root, "auto" if layout == "brats" else layout)
     else:
-        raise ValueError(f"LAYOUT: expected one of {', '.join(LAYOUTS)}, came {layout!r}")
+        raise ValueError(f"LAYOUT: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     typer.echo(items.found)
     sections = _sections(items, validation, cut, seed)
     if write is None:
@@ -68,7 +68,7 @@ def datalist_command(
 
 def _sections(items: CaseList, validation: float | None, cut: int | None, seed: int | None) -> dict[str, list[dict[str, Any]]]:
     if validation is not None and cut is not None:
-        raise ValueError("--validation and --folds: expected one of them, came both")
+        raise ValueError("--validation and --folds: expected one of them, got both")
     if validation is not None:
         train, held = split_cases(items, validation, 0 if seed is None else seed)
         return {"training": train, "validation": held}

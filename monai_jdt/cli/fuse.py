@@ -27,9 +27,9 @@ def fuse_command(
     from monai_jdt.transforms import FuseRaters, LoadRaters
 
     if not dest.lower().endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{dest}: expected a name that ends in .nii or .nii.gz, came another; fix: name it so")
+        raise ValueError(f"{dest}: expected a name that ends in .nii or .nii.gz, got another. Fix: name it so")
     if os.path.exists(dest):
-        raise FileExistsError(f"{dest}: expected a free name, came a file that is there; fix: name another, or remove it")
+        raise FileExistsError(f"{dest}: expected a free name, got a file that is there. Fix: name another, or remove it")
     groups: Any = json.loads(regions) if regions.lstrip().startswith(("{", "[")) else regions
     numbers = None if weights is None else [float(weight) for weight in weights.split(",")]
     votes = LoadRaters()(rater)

@@ -35,7 +35,7 @@ def phantom_command(
         items = qubiq_datalist(dest)
     else:
         if dataset:
-            raise ValueError(f"--dataset: expected with the layouts qubiq2020 and qubiq2021 only, came with {layout}")
+            raise ValueError(f"--dataset: expected with the layouts qubiq2020 and qubiq2021 only, got with {layout}")
         edge = 48 if size is None else size
         write_brats_phantoms(dest, layout=layout, cases=cases, shape=(edge,) * 3, seed=seed, progress=progress)
         items = brats_datalist(dest, layout)

@@ -61,7 +61,7 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
             no rater, has two files for one thing, or is there twice. All such problems are named at once.
     """
     if layout != "auto" and layout not in LAYOUT_CONVENTIONS:
-        raise ValueError(f"layout: expected auto or one of {sorted(LAYOUT_CONVENTIONS)}, came {layout!r}")
+        raise ValueError(f"layout: expected auto or one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
     root = os.fspath(root)
     files = nifti_files(root, _EXPECTED)
     if layout == "auto":
@@ -142,9 +142,9 @@ def _list_brats(layout: str, files: Iterable[str], skipped: list[SkippedPath]) -
             continue
         for modality in modalities:
             if modality not in found:
-                came = "only " + ", ".join(m for m in modalities if m in found)
+                got = "only " + ", ".join(m for m in modalities if m in found)
                 expected = f"the modality file {case}{mark}{modality}.nii.gz"
-                problems.append(DataProblem(where, expected, came, "add it, or remove the case"))
+                problems.append(DataProblem(where, expected, got, "add it, or remove the case"))
         problems += _two_files(where, found)
         raters = _raters(found)
         if not raters:

@@ -57,10 +57,10 @@ def write_datalist(
     for section, cases in sections.items():
         for number, item in enumerate(cases):
             if not isinstance(item, Mapping):
-                raise ValueError(f"items[{number}] of {section!r}: expected a dictionary, came {type(item).__name__}")
+                raise ValueError(f"items[{number}] of {section!r}: expected a dictionary, got {type(item).__name__}")
         content[section] = [_with_paths(item, path_keys, place) for item in cases]
     if not any(content.values()):
-        raise ValueError("items: expected at least one item to write, came an empty list")
+        raise ValueError("items: expected at least one item to write, got an empty list")
     text = json.dumps({f"num{section.capitalize()}": len(cases) for section, cases in content.items()} | content, indent=2)
     os.makedirs(folder, exist_ok=True)
     draft = f"{path}.{uuid.uuid4().hex}"
@@ -91,8 +91,8 @@ def read_datalist(path: str | os.PathLike[str], section: str = "training", *, pa
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        came = "a folder" if os.path.isdir(path) else "nothing at that path"
-        raise _datalist_error(path, "a datalist JSON", came, "name the file")
+        got = "a folder" if os.path.isdir(path) else "nothing at that path"
+        raise _datalist_error(path, "a datalist JSON", got, "name the file")
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -102,8 +102,8 @@ def read_datalist(path: str | os.PathLike[str], section: str = "training", *, pa
         raise _datalist_error(path, "an object with a list of cases in it", f"a {type(content).__name__}", _FIX)
     lists = {key: value for key, value in content.items() if isinstance(value, list) and (value == [] or _is_section(value))}
     if section != "all" and section not in lists:
-        came = "the sections " + ", ".join(lists) if lists else "none"
-        raise _datalist_error(path, f"the section {section!r}, a list of cases", came, "name one that is there")
+        got = "the sections " + ", ".join(lists) if lists else "none"
+        raise _datalist_error(path, f"the section {section!r}, a list of cases", got, "name one that is there")
     folder = os.path.dirname(path)
     chosen = [item for key, value in lists.items() if section in ("all", key) for item in value]
     items = [item if isinstance(item, dict) else {"image": item} for item in chosen]
@@ -129,5 +129,5 @@ def _with_paths(item: Mapping[str, Any], keys: Sequence[str], change: Any) -> di
     return {key: walk(value) if key in keys else value for key, value in item.items()}
 
 
-def _datalist_error(where: str, expected: str, came: str, fix: str) -> DataProblemError:
-    return DataProblemError([DataProblem(where, expected, came, fix)])
+def _datalist_error(where: str, expected: str, got: str, fix: str) -> DataProblemError:
+    return DataProblemError([DataProblem(where, expected, got, fix)])

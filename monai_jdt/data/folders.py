@@ -74,8 +74,8 @@ def require_folder(root: str, expected: str) -> None:
         DataProblemError: if there is a file, or nothing.
     """
     if not os.path.isdir(root):
-        came = "a file" if os.path.exists(root) else "nothing at that path"
-        problem = DataProblem(root or "''", f"a folder with {expected}", came, "name the data set's folder")
+        got = "a file" if os.path.exists(root) else "nothing at that path"
+        problem = DataProblem(root or "''", f"a folder with {expected}", got, "name the data set's folder")
         raise DataProblemError([problem])
 
 
@@ -88,8 +88,8 @@ def two_files(folder: str, what: str, first: str, second: str) -> DataProblem:
         first: a file.
         second: the other.
     """
-    came = f"{os.path.basename(first)} and {os.path.basename(second)}"
-    return DataProblem(folder, f"one {what}", came, "remove one of them")
+    got = f"{os.path.basename(first)} and {os.path.basename(second)}"
+    return DataProblem(folder, f"one {what}", got, "remove one of them")
 
 
 def nothing_found(
@@ -104,5 +104,5 @@ def nothing_found(
         fix: what the user can do.
     """
     files = list(files)
-    came = f"{len(files)} other files, e.g. {files[0]}" if files else "no NIfTI file"
-    return DataProblem(root, expected, came, fix)
+    got = f"{len(files)} other files, e.g. {files[0]}" if files else "no NIfTI file"
+    return DataProblem(root, expected, got, fix)

@@ -55,12 +55,12 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
     """
     shape, wanted = without_last_ones(grid.shape), without_last_ones(reference.shape)
     if shape != wanted:
-        came, fix = str(shape), "resample it onto the image's grid"
+        got, fix = str(shape), "resample it onto the image's grid"
         if sorted(shape) == sorted(wanted):
-            came, fix = f"{shape}, the same axes in another order", "move its slice axis to where the image has it"
+            got, fix = f"{shape}, the same axes in another order", "move its slice axis to where the image has it"
         elif np.prod(shape) == np.prod(wanted):
-            came, fix = f"{shape}, with axes of length 1", "write it without them"
-        return DataProblem(grid.path, f"shape {wanted}, as {reference.path}", came, fix)
+            got, fix = f"{shape}, with axes of length 1", "write it without them"
+        return DataProblem(grid.path, f"shape {wanted}, as {reference.path}", got, fix)
     if grid.affine is None or reference.affine is None:
         return None
     edges, own = _edges(reference.affine), _edges(grid.affine)
@@ -71,8 +71,8 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
     if not np.allclose(own, edges, rtol=0.01):
         return DataProblem(grid.path, f"voxels of {_in_mm(edges)}, as {reference.path}", _in_mm(own), fix)
     expected = f"the affine of {reference.path} (within {allowed:.3g} mm at every corner)"
-    came = f"one that is {shift:.3g} mm off, origin {grid.affine[:3, 3].round(3).tolist()}"
-    return DataProblem(grid.path, expected, came, fix)
+    got = f"one that is {shift:.3g} mm off, origin {grid.affine[:3, 3].round(3).tolist()}"
+    return DataProblem(grid.path, expected, got, fix)
 
 
 def _worst_corner(shape: tuple[int, ...], difference: np.ndarray) -> float:

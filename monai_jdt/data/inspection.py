@@ -63,7 +63,7 @@ def find_problems(
         ValueError: if `read` is unknown.
     """
     if read not in ("full", "headers"):
-        raise ValueError(f"read: expected full or headers, came {read!r}")
+        raise ValueError(f"read: expected full or headers, got {read!r}")
     if not labelled:
         left = ("raters", "probability", "consensus")
         items = [{key: value for key, value in item.items() if key not in left} for item in items]
@@ -160,11 +160,11 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
         if single:
             shape, count = _without_channels(volume, item.get("channels"), rules.channels)
             order = item.get("channels")
-            came = f"{count} (shape {volume.shape})"
+            got = f"{count} (shape {volume.shape})"
             if rules.channels is not None and count != rules.channels:
-                yield DataProblem(path, f"{rules.channels} channels on the last axis", came, "stack the modalities' files")
+                yield DataProblem(path, f"{rules.channels} channels on the last axis", got, "stack the modalities' files")
             elif order is not None and max(order) >= count:
-                yield DataProblem(path, f"channels {list(order)} on the last axis", came, "use files with all modalities")
+                yield DataProblem(path, f"channels {list(order)} on the last axis", got, "use files with all modalities")
         reference = yield from _compared(volume, shape, reference)
         yield from _finite(volume, "finite values", "repair the file, or remove the case")
         del volume
@@ -193,16 +193,16 @@ def _look_at_raters(
         alone = isinstance(rater, (str, os.PathLike))
         for path in _paths_in(rater):
             if path in listed:
-                came = "the image itself" if path in images else "it is there again"
-                yield DataProblem(path, f"each file once in case {case}", came, "list each rater's own file")
+                got = "the image itself" if path in images else "it is there again"
+                yield DataProblem(path, f"each file once in case {case}", got, "list each rater's own file")
                 continue
             listed.add(path)
             volume = yield from _opened(path, rules.full)
             if volume is None:
                 continue
             if volume.components:
-                came = f"{volume.components} numbers a voxel (shape {volume.shape})"
-                yield DataProblem(path, "a label map of one channel", came, "export label values, not colours or one-hot channels")
+                got = f"{volume.components} numbers a voxel (shape {volume.shape})"
+                yield DataProblem(path, "a label map of one channel", got, "export label values, not colours or one-hot channels")
                 continue
             yield from _compared(volume, volume.shape, reference)
             marked = yield from _rater_values(volume, rules.label_values if alone else (0, 1))
@@ -292,8 +292,8 @@ def _rater_values(volume: FileVolume, label_values: Sequence[int] | None) -> Gen
 def _probability_values(volume: FileVolume) -> Iterator[DataProblem]:
     values = volume.values
     if values is not None and (bad := int(np.count_nonzero(~((values >= 0) & (values <= 1))))):
-        came = f"{bad} of {values.size} values outside"
-        yield DataProblem(volume.path, "probabilities in [0, 1]", came, "write the file again")
+        got = f"{bad} of {values.size} values outside"
+        yield DataProblem(volume.path, "probabilities in [0, 1]", got, "write the file again")
 
 
 def _not_finite(values: np.ndarray) -> int:

@@ -151,7 +151,7 @@ def _painted(groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray | 
             raise DataProblemError([problem])
         label[mask] = value
     if label is None:
-        raise ValueError("raters: expected at least one file, came lists without any")
+        raise ValueError("raters: expected at least one file, got lists without any")
     return label, affine
 
 

@@ -46,10 +46,10 @@ def msseg_datalist(
         DataProblemError: if the folder is missing, holds no such patient, or two files for one thing.
     """
     if images not in ("preprocessed", "raw"):
-        raise ValueError(f"images: expected preprocessed or raw, came {images!r}")
+        raise ValueError(f"images: expected preprocessed or raw, got {images!r}")
     unknown = [name for name in modalities if name not in MSSEG_MODALITIES]
     if unknown or not modalities:
-        raise ValueError(f"modalities: expected names among {', '.join(MSSEG_MODALITIES)}, came {list(modalities)}")
+        raise ValueError(f"modalities: expected names among {', '.join(MSSEG_MODALITIES)}, got {list(modalities)}")
     root = os.fspath(root)
     files = nifti_files(root, _EXPECTED)
     patients: dict[str, dict[str, list[str]]] = {}

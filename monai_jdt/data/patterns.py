@@ -53,7 +53,7 @@ def pattern_datalist(
     root = os.fspath(root)
     images = [image] if isinstance(image, str) else list(image)
     if not images:
-        raise ValueError("image: expected at least one pattern, came an empty list")
+        raise ValueError("image: expected at least one pattern, got an empty list")
     found: dict[str, dict[str, list[tuple[str, str]]]] = {}
     patterns = [*images, raters] + ([probability] if probability is not None else [])
     rules = [(pattern, _pattern_regex(pattern, rater=pattern is raters)) for pattern in patterns]
@@ -80,9 +80,9 @@ def pattern_datalist(
         for pattern, pairs in matches.items():
             names = [rater for rater, _ in pairs]
             if len(set(names)) < len(names):
-                came = ", ".join(sorted(file for _, file in pairs)[:3])
+                got = ", ".join(sorted(file for _, file in pairs)[:3])
                 fix = "narrow the pattern, or use {rater} in the raters' pattern"
-                problems.append(DataProblem(where, f"one file by the pattern {pattern}", came, fix))
+                problems.append(DataProblem(where, f"one file by the pattern {pattern}", got, fix))
         if problems:
             continue
         paths = [matches[pattern][0][1] for pattern in images]
@@ -110,11 +110,11 @@ def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
             field = token[1:-1]
             if field not in fields:
                 known = " and ".join("{" + f + "}" for f in fields)
-                raise ValueError(f"pattern {pattern!r}: expected the fields {known} only, came {token!r}")
+                raise ValueError(f"pattern {pattern!r}: expected the fields {known} only, got {token!r}")
             regex += f"(?P={field})" if field in seen else rf"(?P<{field}>[^/]+?)"
             seen.add(field)
         else:
             regex += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token)
     if "case" not in seen:
-        raise ValueError(f"pattern {pattern!r}: expected the field {{case}}, came none; add it")
+        raise ValueError(f"pattern {pattern!r}: expected the field {{case}}, got none; add it")
     return re.compile(regex)

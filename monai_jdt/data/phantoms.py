@@ -60,13 +60,13 @@ class RaterStyle:
 
     def __post_init__(self) -> None:
         if not self.sd_mm > 0:
-            raise ValueError(f"sd_mm: expected a positive number of mm, came {self.sd_mm!r}")
+            raise ValueError(f"sd_mm: expected a positive number of mm, got {self.sd_mm!r}")
         if not self.length_mm >= 0:
-            raise ValueError(f"length_mm: expected 0 or more mm, came {self.length_mm!r}")
+            raise ValueError(f"length_mm: expected 0 or more mm, got {self.length_mm!r}")
         if not 0 <= self.miss_small <= 1:
-            raise ValueError(f"miss_small: expected a probability in [0, 1], came {self.miss_small!r}")
+            raise ValueError(f"miss_small: expected a probability in [0, 1], got {self.miss_small!r}")
         if not 0 < self.presence <= 1:
-            raise ValueError(f"presence: expected a probability in (0, 1], came {self.presence!r}; or leave it out")
+            raise ValueError(f"presence: expected a probability in (0, 1], got {self.presence!r}; or leave it out")
 
 
 #: Rater 4 is the one that is often absent, so that file numbers have gaps, as in real sets.
@@ -262,9 +262,9 @@ def write_brats_phantoms(
 
     root = os.fspath(root)
     if layout not in LAYOUT_CONVENTIONS:
-        raise ValueError(f"layout: expected one of {sorted(LAYOUT_CONVENTIONS)}, came {layout!r}")
+        raise ValueError(f"layout: expected one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
     if cases < 1:
-        raise ValueError(f"cases: expected at least 1, came {cases!r}")
+        raise ValueError(f"cases: expected at least 1, got {cases!r}")
     shape, spacing, styles = _checked_settings(shape, spacing, styles)
     settings = {
         "layout": layout,
@@ -312,12 +312,12 @@ def _checked_settings(
     shape: Sequence[int], spacing: Sequence[float], styles: Sequence[RaterStyle]
 ) -> tuple[tuple[int, ...], tuple[float, float, float], tuple[RaterStyle, ...]]:
     if len(shape) != 3 or any(int(n) != n or n < 12 for n in shape):
-        raise ValueError(f"shape: expected three whole numbers of at least 12 voxels, came {tuple(shape)}")
+        raise ValueError(f"shape: expected three whole numbers of at least 12 voxels, got {tuple(shape)}")
     if len(spacing) != 3 or not all(0 < s < np.inf for s in spacing):
-        raise ValueError(f"spacing: expected three positive numbers of mm, came {tuple(spacing)}")
+        raise ValueError(f"spacing: expected three positive numbers of mm, got {tuple(spacing)}")
     if not any(style.presence == 1 for style in styles):
-        came = [(style.name, style.presence) for style in styles]
-        raise ValueError(f"styles: expected at least one with presence 1 (every case needs a rater), came {came}")
+        got = [(style.name, style.presence) for style in styles]
+        raise ValueError(f"styles: expected at least one with presence 1 (every case needs a rater), got {got}")
     x, y, z = (float(s) for s in spacing)
     return tuple(int(n) for n in shape), (x, y, z), tuple(styles)
 

@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from monai_jdt.validation import error_sentence
+
 
 @dataclass(frozen=True)
 class DataProblem:
-    """One thing that is wrong: where it is, what was expected, what came, and how to mend it.
+    """One thing that is wrong: where it is, what was expected, what was given, and how to mend it.
 
     Args:
         where: the file (or folder, or key) at fault.
         expected: what should be there.
-        came: what is there.
+        got: what is there.
         fix: what the user can do.
         fatal: False for a warning: legal, but worth a look. Its line begins with "warning: ".
 
     Example:
         >>> print(DataProblem("case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
-        case01_seg.nii.gz: expected shape (32, 32, 32), as the image's; came (32, 32, 30); fix: resample it
+        case01_seg.nii.gz: expected shape (32, 32, 32), as the image's, got (32, 32, 30). Fix: resample it
     """
 
     where: str
     expected: str
-    came: str
+    got: str
     fix: str
     fatal: bool = True
 
     def __str__(self) -> str:
-        return f"{'' if self.fatal else 'warning: '}{self.where}: expected {self.expected}; came {self.came}; fix: {self.fix}"
+        return ("" if self.fatal else "warning: ") + error_sentence(self.where, self.expected, self.got, self.fix)
 
 
 class DataProblemError(ValueError):
@@ -61,8 +63,8 @@ def error_line(error: BaseException) -> str:
         One line: `monai_jdt: error: ...`.
 
     Example:
-        >>> error_line(ValueError("cases: expected at least 1, came 0"))
-        'monai_jdt: error: cases: expected at least 1, came 0'
+        >>> error_line(ValueError("cases: expected at least 1, got 0"))
+        'monai_jdt: error: cases: expected at least 1, got 0'
     """
     lines = str(error).splitlines() or [type(error).__name__]
     if isinstance(error, DataProblemError) and len(error.problems) + error.more > 1:

@@ -94,7 +94,7 @@ def qubiq_datalist(
     """
     number = _task_number(task)
     if subset is not None and subset not in _SUBSETS.values():
-        raise ValueError(f"subset: expected training, validation, testing or None, came {subset!r}")
+        raise ValueError(f"subset: expected training, validation, testing or None, got {subset!r}")
     root = os.fspath(root)
     files = nifti_files(root, _EXPECTED)
     folders: dict[str, list[str]] = {}
@@ -188,7 +188,7 @@ def _task_number(task: int | str | None) -> int | None:
         return None
     match = re.fullmatch(r"(?:task[-_]?)?(\d+)", str(task).strip(), re.IGNORECASE)
     if match is None:
-        raise ValueError(f"task: expected a number or a name as 'task01', came {task!r}")
+        raise ValueError(f"task: expected a number or a name as 'task01', got {task!r}")
     return int(match[1])
 
 
@@ -198,7 +198,7 @@ def _no_case(
     if not sets:
         return nothing_found(root, _EXPECTED, files)
     wanted = [name for name in (dataset, None if task is None else f"task{task:02d}", subset) if name is not None]
-    came = "the data sets " + ", ".join(sorted(sets))
+    got = "the data sets " + ", ".join(sorted(sets))
     if tasks:
-        came += " with the tasks " + ", ".join(f"task{t:02d}" for t in sorted(tasks))
-    return DataProblem(root, " ".join(["labelled cases", *(["of", *wanted] if wanted else [])]), came, "name what is there")
+        got += " with the tasks " + ", ".join(f"task{t:02d}" for t in sorted(tasks))
+    return DataProblem(root, " ".join(["labelled cases", *(["of", *wanted] if wanted else [])]), got, "name what is there")

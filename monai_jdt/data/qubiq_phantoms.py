@@ -183,14 +183,14 @@ def write_qubiq_phantoms(
     from tqdm import tqdm
 
     if layout not in QUBIQ_LAYOUTS:
-        raise ValueError(f"layout: expected one of {sorted(QUBIQ_LAYOUTS)}, came {layout!r}")
+        raise ValueError(f"layout: expected one of {sorted(QUBIQ_LAYOUTS)}, got {layout!r}")
     of_year = [name for name, s in QUBIQ_SETS.items() if layout != "qubiq2020" or s.spatial_dims == 2]
     names = of_year if datasets == "all" else [datasets] if isinstance(datasets, str) else list(datasets)
     for name in names:
         if name not in of_year:
-            raise ValueError(f"datasets: expected names among {of_year} ({layout}), came {name!r}")
+            raise ValueError(f"datasets: expected names among {of_year} ({layout}), got {name!r}")
     if not names or cases < 1:
-        raise ValueError(f"cases: expected at least 1 of at least one data set, came {cases!r} of {names}")
+        raise ValueError(f"cases: expected at least 1 of at least one data set, got {cases!r} of {names}")
     grids = {}
     for name in names:
         with_slices = shape is not None and len(shape) == 2 and QUBIQ_SETS[name].spatial_dims == 3
@@ -233,16 +233,16 @@ def ensure_qubiq_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
 
 def _known_set(dataset: str) -> QubiqSet:
     if dataset not in QUBIQ_SETS:
-        raise ValueError(f"dataset: expected one of {sorted(QUBIQ_SETS)}, came {dataset!r}")
+        raise ValueError(f"dataset: expected one of {sorted(QUBIQ_SETS)}, got {dataset!r}")
     return QUBIQ_SETS[dataset]
 
 
 def _checked_grid(known: QubiqSet, shape: Sequence[int] | None, spacing: float) -> tuple[tuple[int, ...], float]:
     size = tuple(shape) if shape is not None else ((64, 64) if known.spatial_dims == 2 else (24, 64, 64))
     if len(size) != known.spatial_dims or any(int(n) != n or n < 16 for n in size):
-        raise ValueError(f"shape: expected {known.spatial_dims} whole numbers of at least 16 for {known.name}, came {size}")
+        raise ValueError(f"shape: expected {known.spatial_dims} whole numbers of at least 16 for {known.name}, got {size}")
     if not 0 < spacing < np.inf:
-        raise ValueError(f"spacing: expected a positive number of mm, came {spacing!r}")
+        raise ValueError(f"spacing: expected a positive number of mm, got {spacing!r}")
     return tuple(int(n) for n in size), float(spacing)
 
 

@@ -58,5 +58,5 @@ def region_convention(name: str) -> RegionConvention:
         (1, 3)
     """
     if name not in REGION_CONVENTIONS:
-        raise ValueError(f"expected a region convention among {sorted(REGION_CONVENTIONS)}, came {name!r}")
+        raise ValueError(f"expected a region convention among {sorted(REGION_CONVENTIONS)}, got {name!r}")
     return REGION_CONVENTIONS[name]

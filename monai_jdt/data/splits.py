@@ -37,12 +37,12 @@ def split_cases(
         (7, 3)
     """
     if not 0.0 < fraction < 1.0:
-        raise ValueError(f"fraction: expected a number between 0 and 1, both excluded, came {fraction!r}")
+        raise ValueError(f"fraction: expected a number between 0 and 1, both excluded, got {fraction!r}")
     patients = _patients(items, key)
     names = sorted(set(patients))
     if len(names) < 2:
         raise ValueError(
-            f"items: expected at least 2 patients to split, came {len(names)} ({len(items)} case(s)); "
+            f"items: expected at least 2 patients to split, got {len(names)} ({len(items)} case(s)); "
             "add cases, or use the same list on both sides on purpose"
         )
     size = min(max(round(fraction * len(names)), 1), len(names) - 1)
@@ -84,7 +84,7 @@ def folds(
     patients = _patients(items, key)
     names = list(dict.fromkeys(patients))
     if int(k) != k or not 2 <= k <= len(names):
-        raise ValueError(f"k: expected 2 to {len(names)} folds (as many as patients), came {k!r}")
+        raise ValueError(f"k: expected 2 to {len(names)} folds (as many as patients), got {k!r}")
     if seed is None:
         size = len(names) // k
         blocks = [names[i * size : (i + 1) * size] if i < k - 1 else names[i * size :] for i in range(k)]
@@ -104,7 +104,7 @@ def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     """Each item's patient, by name."""
     for number, item in enumerate(items):
         if key not in item:
-            raise ValueError(f"items[{number}]: expected the key {key!r}, came {sorted(item)}; name another key")
+            raise ValueError(f"items[{number}]: expected the key {key!r}, got {sorted(item)}; name another key")
     names = []
     for item in items:
         name = str(item[key])

@@ -55,8 +55,8 @@ def open_volume(path: str, full: bool = True) -> FileVolume | None:
         DataProblemError: with one problem, if the file is missing, truncated or unreadable.
     """
     if not os.path.isfile(path):
-        came = "a folder" if os.path.isdir(path) else "nothing at that path"
-        raise DataProblemError([DataProblem(path, "a file", came, "add it, or correct the path")])
+        got = "a folder" if os.path.isdir(path) else "nothing at that path"
+        raise DataProblemError([DataProblem(path, "a file", got, "add it, or correct the path")])
     if os.path.getsize(path) == 0:
         raise DataProblemError([DataProblem(path, "a file with something in it", "0 bytes", _AGAIN)])
     name = path.lower()
@@ -145,8 +145,8 @@ def _open_picture(path: str, full: bool) -> FileVolume:
 def _refuse_records(path: str, dtype: np.dtype) -> None:
     """Colours and complex numbers: legal in NIfTI, but nothing that a pipeline can load."""
     if dtype.kind not in "iufb":
-        came = "colours" if dtype.kind == "V" else str(dtype)
-        raise DataProblemError([DataProblem(path, "one real number a voxel", came, "save each part as a channel of its own")])
+        got = "colours" if dtype.kind == "V" else str(dtype)
+        raise DataProblemError([DataProblem(path, "one real number a voxel", got, "save each part as a channel of its own")])
 
 
 def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction: tuple[float, ...]) -> np.ndarray:
@@ -177,5 +177,5 @@ def _unreadable(path: str, what: str, error: Exception) -> DataProblemError:
     if "ITK ERROR: " in text:
         text = text.split("ITK ERROR: ", 1)[1]
     reason = " ".join(text.split()) or type(error).__name__
-    came = f"{os.path.getsize(path)} bytes ({reason})"
-    return DataProblemError([DataProblem(path, f"a readable {what} file", came, how_to_mend(path))])
+    got = f"{os.path.getsize(path)} bytes ({reason})"
+    return DataProblemError([DataProblem(path, f"a readable {what} file", got, how_to_mend(path))])

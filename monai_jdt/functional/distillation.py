@@ -60,7 +60,7 @@ def distillation_loss(
         mask = plain_tensor("mask", mask)
         check_mask(input, mask, recipe.voxels)
     if target is None and rater_weights is not None:
-        raise ValueError("rater_weights: expected None where target is None, since they weigh the target's raters; came weights")
+        raise ValueError("rater_weights: expected None where target is None, since they weigh the target's raters, got weights")
     terms = []
     if target is None and recipe.averaging.sync:
         # Other ranks may have labels. This one adds nothing to their half, but to add nothing takes part in the sum.

@@ -69,7 +69,7 @@ def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -
         last = first_channel + sums.tp.shape[1] - 1
         for number in rule.listed:
             if not first_channel <= number <= last:
-                raise ValueError(f"classes: expected channel numbers {first_channel} to {last}, came {number}")
+                raise ValueError(f"classes: expected channel numbers {first_channel} to {last}, got {number}")
         numbers = torch.arange(first_channel, last + 1, device=has_voxels.device)
         return has_voxels & any_of(numbers, rule.listed)
     return has_voxels

@@ -55,11 +55,11 @@ class ThresholdRule:
             if threshold == (1 if above else 0):
                 what, fix = ("nothing", "'>='") if above else ("everything", "'>'")
                 raise ValueError(
-                    f"thresholds: expected numbers in {'[0, 1)' if above else '(0, 1]'} for comparison {self.comparison.value!r}, came "
+                    f"thresholds: expected numbers in {'[0, 1)' if above else '(0, 1]'} for comparison {self.comparison.value!r}, got "
                     f"{threshold:g}, which marks {what}; leave it out, or pass comparison={fix}"
                 )
         if not self.thresholds or len(set(self.thresholds)) < len(self.thresholds):
-            raise ValueError(f"thresholds: expected at least one number, each once, came {list(self.thresholds)}")
+            raise ValueError(f"thresholds: expected at least one number, each once, got {list(self.thresholds)}")
 
 
 #: The thresholds of published evaluations. All of them mark what is above a threshold, and call two empty maps a perfect match:
@@ -98,13 +98,13 @@ def threshold_rule(
     default_comparison, default_empty = ThresholdComparison.ABOVE, BothEmpty.UNDEFINED
     if isinstance(thresholds, str):
         if thresholds not in THRESHOLD_PRESETS:
-            raise ValueError(f"thresholds: expected one of {sorted(THRESHOLD_PRESETS)} or numbers, came {thresholds!r}")
+            raise ValueError(f"thresholds: expected one of {sorted(THRESHOLD_PRESETS)} or numbers, got {thresholds!r}")
         preset = THRESHOLD_PRESETS[thresholds]
         numbers, default_comparison, default_empty = preset.thresholds, preset.comparison, preset.both_empty
     elif isinstance(thresholds, Iterable):
         numbers = tuple(number_in("thresholds", number, 0, high=1) for number in thresholds)
     else:
-        raise TypeError(f"thresholds: expected a name or a sequence of numbers, came {type(thresholds).__name__} {thresholds!r}")
+        raise TypeError(f"thresholds: expected a name or a sequence of numbers, got {type(thresholds).__name__} {thresholds!r}")
     return ThresholdRule(
         numbers,
         default_comparison if comparison is None else _member("comparison", comparison, ThresholdComparison),
@@ -171,22 +171,22 @@ def _member(name: str, value: str | _Choice, kind: type[_Choice]) -> _Choice:
     try:
         return kind(value)
     except ValueError:
-        raise ValueError(f"{name}: expected one of {[member.value for member in kind]}, came {value!r}") from None
+        raise ValueError(f"{name}: expected one of {[member.value for member in kind]}, got {value!r}") from None
 
 
 def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool) -> None:
     if y_pred.ndim < 2:
-        raise ValueError(f"y_pred: expected shape (N, C, *spatial), came {tuple(y_pred.shape)}; add the dimensions that are missing")
+        raise ValueError(f"y_pred: expected shape (N, C, *spatial), got {tuple(y_pred.shape)}; add the dimensions that are missing")
     if y.shape != y_pred.shape:
         hint = ""
         if y.ndim == y_pred.ndim and y.shape[1] == 1 and y.shape[0] == y_pred.shape[0] and y.shape[2:] == y_pred.shape[2:]:
             hint = "; make one channel a class of it, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
-        raise ValueError(f"y: expected shape {tuple(y_pred.shape)}, the shape of y_pred, came {tuple(y.shape)}{hint}")
+        raise ValueError(f"y: expected shape {tuple(y_pred.shape)}, the shape of y_pred, got {tuple(y.shape)}{hint}")
     if y.device != y_pred.device:
-        raise ValueError(f"y: expected it on {y_pred.device}, where y_pred is, came {y.device}; move it there with .to(y_pred.device)")
+        raise ValueError(f"y: expected it on {y_pred.device}, where y_pred is, got {y.device}; move it there with .to(y_pred.device)")
     if not include_background and y_pred.shape[1] == 1:
         raise ValueError(
-            "include_background=False: expected at least 2 channels, came 1; leave it out: the one channel is the foreground"
+            "include_background=False: expected at least 2 channels, got 1; leave it out: the one channel is the foreground"
         )
     for name, values, fix in (
         ("y_pred", y_pred, "apply sigmoid or softmax to logits"),
@@ -197,7 +197,7 @@ def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool)
         low, high = (float(bound) for bound in torch.aminmax(values))
         # `not in range` rather than `out of range`: NaN is in none
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-            raise ValueError(f"{name}: expected values in [0, 1], came {low:g} to {high:g}; {fix}")
+            raise ValueError(f"{name}: expected values in [0, 1], got {low:g} to {high:g}; {fix}")
 
 
 def _as_rows(values: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ def undefined_policy_of(policy: str | UndefinedPolicy) -> UndefinedPolicy:
         return UndefinedPolicy(policy)
     except ValueError:
         names = [member.value for member in UndefinedPolicy]
-        raise ValueError(f"undefined: expected one of {names}, came {policy!r}") from None
+        raise ValueError(f"undefined: expected one of {names}, got {policy!r}") from None
 
 
 def mean_of_defined(

@@ -120,4 +120,4 @@ def _decollated(engine: Engine) -> list[dict[str, Any]]:
     batch, output = engine.state.batch, engine.state.output
     if isinstance(batch, list) and isinstance(output, list):
         return [{**b, **o} for b, o in zip(batch, output, strict=True)]
-    raise TypeError("expected an evaluator with decollate=True, came one whose batches are not lists of items")
+    raise TypeError("expected an evaluator with decollate=True, got one whose batches are not lists of items")

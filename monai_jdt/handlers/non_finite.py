@@ -53,7 +53,7 @@ class NonFiniteLossStop:
             return
         raise NonFiniteLossError(
             f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; the batch held "
-            f"{self._cases(engine.state.batch)}; fix: look at these images' values, or lower the learning rate"
+            f"{self._cases(engine.state.batch)}. Fix: look at these images' values, or lower the learning rate"
         )
 
     def _cases(self, batch: Any) -> str:

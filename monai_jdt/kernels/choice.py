@@ -55,7 +55,7 @@ def choose_kernel(
         return _automatic(logits, label, recipe, *others)
     reason = refusal(backend, logits, label, recipe, *others)
     if reason is not None:
-        raise ValueError(f"backend: expected one that can run here, came {backend.value!r}: {reason}; fix: backend='auto'")
+        raise ValueError(f"backend: expected one that can run here, got {backend.value!r}: {reason}. Fix: backend='auto'")
     return backend
 
 

@@ -259,7 +259,7 @@ def _backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ..
 
 _voxel_sums.register_autograd(_backward, setup_context=_save)
 
-_ONLY_EAGER = "the fast kernels have no {what}; fix: construct the loss with backend='eager', which has"
+_ONLY_EAGER = "the fast kernels have no {what}. Fix: construct the loss with backend='eager', which has"
 
 
 def _no_second_derivative(ctx: Any, *upstream: torch.Tensor) -> NoReturn:

@@ -69,7 +69,7 @@ def with_full_signature(initialiser: Callable) -> Callable[[type], type]:
             for name in kwargs:
                 if name not in known:
                     hint = _HINTS.get(name, f"it takes {', '.join(sorted(known - {'self'}))}")
-                    raise TypeError(f"{name}: expected an argument of {cls.__name__}, came an unknown one; {hint}")
+                    raise TypeError(f"{name}: expected an argument of {cls.__name__}, got an unknown one; {hint}")
             own_initialiser(self, *args, **kwargs)
 
         checked.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]

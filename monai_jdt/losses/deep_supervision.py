@@ -48,18 +48,18 @@ class SoftDeepSupervisionLoss(_Loss):
     def __init__(self, loss: _Loss, weight_mode: str = "exp", weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if not isinstance(loss, torch.nn.Module):
-            raise TypeError(f"loss: expected a loss module, came {type(loss).__name__}")
+            raise TypeError(f"loss: expected a loss module, got {type(loss).__name__}")
         if isinstance(loss, LovaszSoftmaxLoss | DistillationLoss):
             why = "it is for hard labels, and area means are soft" if isinstance(loss, LovaszSoftmaxLoss) else "it needs a teacher"
-            raise TypeError(f"loss: expected a loss of (input, soft label), came {type(loss).__name__}: {why}")
+            raise TypeError(f"loss: expected a loss of (input, soft label), got {type(loss).__name__}: {why}")
         if weight_mode not in _MODES:
-            raise ValueError(f"weight_mode: expected one of {_MODES}, came {weight_mode!r}")
+            raise ValueError(f"weight_mode: expected one of {_MODES}, got {weight_mode!r}")
         self.loss = loss
         self.weight_mode = weight_mode
         if isinstance(weights, torch.Tensor):
             weights = weights.tolist()
         if weights is not None and not isinstance(weights, list | tuple):
-            raise TypeError(f"weights: expected a list of numbers, one for each head, came {type(weights).__name__} {weights!r}")
+            raise TypeError(f"weights: expected a list of numbers, one for each head, got {type(weights).__name__} {weights!r}")
         self.weights = None if weights is None else [number_in("weights", w, 0) for w in weights]
 
     def forward(
@@ -91,7 +91,7 @@ class SoftDeepSupervisionLoss(_Loss):
         weights = self._head_weights(len(heads))
         own = isinstance(self.loss, JDTLoss)
         if not own and (mask is not None or rater_weights is not None):
-            raise ValueError(f"mask, rater_weights: expected None, since {type(self.loss).__name__} does not take them; came one")
+            raise ValueError(f"mask, rater_weights: expected None, since {type(self.loss).__name__} does not take them, got one")
         space = tuple(target.shape[2:])
         extra = {"mask": mask, "rater_weights": rater_weights} if own else {}
         dense = None
@@ -101,7 +101,7 @@ class SoftDeepSupervisionLoss(_Loss):
                 losses.append(weight * self.loss(head, target, **extra))
                 continue
             if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
-                raise ValueError(f"input: expected heads of at most the target's spatial size {space}, came shape {tuple(head.shape)}")
+                raise ValueError(f"input: expected heads of at most the target's spatial size {space}, got shape {tuple(head.shape)}")
             if dense is None:
                 dense = self._dense(head, target, mask, rater_weights)
             label, counted = area_means(dense[0], head.shape[2:], dense[1])
@@ -120,15 +120,15 @@ class SoftDeepSupervisionLoss(_Loss):
         elif isinstance(input, list | tuple):
             heads = list(input)
         else:
-            raise TypeError(f"input: expected a tensor, or a list or tuple of tensors, came {type(input).__name__}")
+            raise TypeError(f"input: expected a tensor, or a list or tuple of tensors, got {type(input).__name__}")
         if not heads:
-            raise ValueError("input: expected at least one head, came none")
+            raise ValueError("input: expected at least one head, got none")
         return [plain_tensor(f"input[{number}]", head) for number, head in enumerate(heads)]
 
     def _head_weights(self, heads: int) -> list[float]:
         if self.weights is not None:
             if len(self.weights) < heads:
-                raise ValueError(f"weights: expected one for each of the {heads} heads, came {len(self.weights)}")
+                raise ValueError(f"weights: expected one for each of the {heads} heads, got {len(self.weights)}")
             return self.weights[:heads]
         if self.weight_mode == "same":
             return [1.0] * heads
@@ -145,7 +145,7 @@ class SoftDeepSupervisionLoss(_Loss):
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
                 raise ValueError(
-                    f"target: expected a dense label with {head.shape[1]} channels for {type(self.loss).__name__}, came shape "
+                    f"target: expected a dense label with {head.shape[1]} channels for {type(self.loss).__name__}, got shape "
                     f"{tuple(target.shape)}"
                 )
             return target.to(dtype), None

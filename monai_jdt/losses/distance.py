@@ -52,12 +52,12 @@ class JaccardDistance(_Loss):
     ) -> None:
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', came {reduction!r}")
+            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
         if negative not in _NEGATIVE:
-            raise ValueError(f"negative: expected one of {_NEGATIVE}, came {negative!r}")
+            raise ValueError(f"negative: expected one of {_NEGATIVE}, got {negative!r}")
         self.dim = tuple(whole_in("dim", d) for d in (dim if isinstance(dim, list | tuple) else [dim]))
         if not self.dim:
-            raise ValueError("dim: expected at least one dimension, came none")
+            raise ValueError("dim: expected at least one dimension, got none")
         self.reduction = reduction
         self.negative = negative
         smooth = number_in("smooth", smooth, 0)
@@ -81,9 +81,9 @@ class JaccardDistance(_Loss):
         check_pair(x, y)
         for d in self.dim:
             if not -x.ndim <= d < x.ndim:
-                raise ValueError(f"dim: expected {-x.ndim} to {x.ndim - 1} for shape {tuple(x.shape)}, came {d}")
+                raise ValueError(f"dim: expected {-x.ndim} to {x.ndim - 1} for shape {tuple(x.shape)}, got {d}")
         if len({d % x.ndim for d in self.dim}) < len(self.dim):
-            raise ValueError(f"dim: expected different dimensions for shape {tuple(x.shape)}, came {self.dim}")
+            raise ValueError(f"dim: expected different dimensions for shape {tuple(x.shape)}, got {self.dim}")
         wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         x, y = x.to(wide), y.to(wide)
         if self.negative == "refuse":

@@ -150,7 +150,7 @@ class JDTLoss(_Loss):
             raise ValueError("weight: expected None with classes='pooled', which leaves one class only")
         if soft_label is not True:
             raise ValueError(
-                f"soft_label: expected True, came {soft_label!r}: on hard labels these losses equal MONAI's anyway, and on soft labels "
+                f"soft_label: expected True, got {soft_label!r}: on hard labels these losses equal MONAI's anyway, and on soft labels "
                 "they are the right form only; leave it out"
             )
         self.recipe = LossRecipe(
@@ -244,11 +244,11 @@ def _class_weight(weight: Sequence[float] | float | torch.Tensor | None) -> torc
             raise TypeError("complex")
         values = values.to(torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"weight: expected a number, a sequence of numbers or a tensor, came {weight!r}") from error
+        raise TypeError(f"weight: expected a number, a sequence of numbers or a tensor, got {weight!r}") from error
     if values.ndim > 1 or values.numel() == 0:
-        raise ValueError(f"weight: expected one number or one for each class, came shape {tuple(values.shape)}")
+        raise ValueError(f"weight: expected one number or one for each class, got shape {tuple(values.shape)}")
     if not bool(((values >= 0) & (values < float("inf"))).all()):
-        raise ValueError(f"weight: expected finite numbers >= 0, came {values.tolist()}")
+        raise ValueError(f"weight: expected finite numbers >= 0, got {values.tolist()}")
     return values
 
 

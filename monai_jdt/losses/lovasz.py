@@ -67,7 +67,7 @@ class LovaszSoftmaxLoss(_Loss):
         super().__init__()
         self.classes, self.listed = active_classes_of(classes)
         if self.classes not in (ActiveClasses.LABEL, ActiveClasses.ALL, ActiveClasses.LISTED):
-            raise ValueError(f"classes: expected 'present', 'all' or a list of channel numbers, came {classes!r}")
+            raise ValueError(f"classes: expected 'present', 'all' or a list of channel numbers, got {classes!r}")
         self.per_image = flag_in("per_image", per_image)
         self.recipe = VoxelRecipe(
             activation=Activation.SOFTMAX,
@@ -99,7 +99,7 @@ class LovaszSoftmaxLoss(_Loss):
             ValueError: shapes, devices or values that do not fit.
         """
         if rater_weights is not None:
-            raise ValueError("rater_weights: expected None, since this loss takes one hard label; came weights")
+            raise ValueError("rater_weights: expected None, since this loss takes one hard label, got weights")
         input = plain_tensor("input", input)
         target = plain_tensor("target", target).detach()
         check_input(input, self.recipe)
@@ -139,7 +139,7 @@ class LovaszSoftmaxLoss(_Loss):
         elif self.classes is ActiveClasses.LISTED:
             numbers = range(self.recipe.first_channel, channels)
             if not set(self.listed) <= set(numbers):
-                raise ValueError(f"classes: expected channel numbers {numbers.start} to {channels - 1}, came {list(self.listed)}")
+                raise ValueError(f"classes: expected channel numbers {numbers.start} to {channels - 1}, got {list(self.listed)}")
             active = active & any_of(torch.arange(numbers.start, channels, device=active.device), self.listed)
         count = active.to(losses.dtype).sum(-1)
         of_row = torch.where(active, losses, 0.0).sum(-1) / count.clamp_min(1)

@@ -40,12 +40,12 @@ def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset",
         >>> loss = JDTLoss(softmax=True, **loss_for_metric("mIoU", average="class", labels="hard"))
     """
     if not isinstance(metric, str):
-        raise TypeError(f"metric: expected a name such as 'mDice', came {type(metric).__name__} {metric!r}")
+        raise TypeError(f"metric: expected a name such as 'mDice', got {type(metric).__name__} {metric!r}")
     average_of(average)
     if average is None:
-        raise ValueError("average: expected 'dataset', 'image', 'class' or weights of them, came None")
+        raise ValueError("average: expected 'dataset', 'image', 'class' or weights of them, got None")
     if labels not in ("soft", "hard"):
-        raise ValueError(f"labels: expected 'soft' or 'hard', came {labels!r}")
+        raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
     name = metric.lower()
     f_measure = re.fullmatch(r"f(\d+(?:\.\d+)?)", name)
     if name in _JACCARD:
@@ -56,5 +56,5 @@ def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset",
         square = float(f_measure[1]) ** 2
         alpha, beta = 1 / (1 + square), square / (1 + square)
     else:
-        raise ValueError(f"metric: expected one of {[*_DICE, *_JACCARD]} or 'F' and a number > 0 such as 'F2', came {metric!r}")
+        raise ValueError(f"metric: expected one of {[*_DICE, *_JACCARD]} or 'F' and a number > 0 such as 'F2', got {metric!r}")
     return {"alpha": alpha, "beta": beta, "average": average, "classes": "present" if labels == "hard" else "all"}

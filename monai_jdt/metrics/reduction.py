@@ -18,7 +18,7 @@ def metric_reduction_of(reduction: str | MetricReduction) -> MetricReduction:
         return MetricReduction(reduction)
     except ValueError:
         names = [member.value for member in MetricReduction]
-        raise ValueError(f"reduction: expected one of {names}, came {reduction!r}") from None
+        raise ValueError(f"reduction: expected one of {names}, got {reduction!r}") from None
 
 
 def reduce_scores(

@@ -52,9 +52,9 @@ def named_regions(regions: RegionSpec) -> dict[str, tuple[int, ...]]:
         pairs = [("label_" + "_".join(map(str, _as_group(entry))), _as_group(entry)) for entry in regions]
     groups = dict(pairs)
     if not groups or not all(groups.values()):
-        raise ValueError(f"expected at least one region, each with at least one label value, came {regions!r}")
+        raise ValueError(f"expected at least one region, each with at least one label value, got {regions!r}")
     if len(groups) < len(pairs):
-        raise ValueError(f"expected regions that differ, came {regions!r}")
+        raise ValueError(f"expected regions that differ, got {regions!r}")
     return groups
 
 
@@ -62,7 +62,7 @@ def _as_group(entry: int | Sequence[int]) -> tuple[int, ...]:
     values = tuple(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else (entry,)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"expected whole label values in a region, came {value!r}")
+            raise TypeError(f"expected whole label values in a region, got {value!r}")
     return values
 
 
@@ -124,12 +124,12 @@ def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -
         TypeError: for votes that are not whole numbers by dtype.
     """
     if votes.ndim < 1 or votes.shape[0] == 0:
-        raise ValueError(f"expected votes (R, *S) of at least one rater, came shape {tuple(votes.shape)}")
+        raise ValueError(f"expected votes (R, *S) of at least one rater, got shape {tuple(votes.shape)}")
     if votes.is_floating_point() or votes.is_complex():
-        raise TypeError(f"expected votes of an integer dtype, came {votes.dtype}; fix: votes.to(torch.int16)")
+        raise TypeError(f"expected votes of an integer dtype, got {votes.dtype}. Fix: votes.to(torch.int16)")
     groups = tuple(_as_group(entry) for entry in regions)
     if not groups:
-        raise ValueError("expected at least one region, came none")
+        raise ValueError("expected at least one region, got none")
     return votes.to(torch.uint8) if votes.dtype == torch.bool else votes, groups
 
 
@@ -170,11 +170,11 @@ def checked_rater_weights(rater_weights: torch.Tensor | Sequence[float] | None, 
         return torch.full((raters,), 1 / raters, dtype=torch.float64)
     weights = torch.as_tensor(rater_weights).detach().to("cpu", torch.float64)
     if weights.shape != (raters,):
-        raise ValueError(f"rater_weights: expected one weight for each of {raters} raters, came shape {tuple(weights.shape)}")
+        raise ValueError(f"rater_weights: expected one weight for each of {raters} raters, got shape {tuple(weights.shape)}")
     if not (torch.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(f"rater_weights: expected finite numbers >= 0, came {weights.tolist()}")
+        raise ValueError(f"rater_weights: expected finite numbers >= 0, got {weights.tolist()}")
     if not weights.any():
-        raise ValueError(f"rater_weights: expected at least one rater with a weight > 0, came {weights.tolist()}")
+        raise ValueError(f"rater_weights: expected at least one rater with a weight > 0, got {weights.tolist()}")
     weights = weights / weights.max()  # first, so that the sum cannot overflow
     return weights / weights.sum()
 

@@ -74,7 +74,7 @@ def estimate_staple(
         em.SetMaximumIterations(max_iterations)
         fused = SimpleITK.GetArrayFromImage(em.Execute([_as_itk(mark.numpy().astype(np.uint8)) for mark in marks]))
         if not np.isfinite(fused).all():
-            raise ValueError(f"region {group}: expected a finite STAPLE estimate, came NaN; fix: use another fusion for this case")
+            raise ValueError(f"region {group}: expected a finite STAPLE estimate, got NaN. Fix: use another fusion for this case")
         label[c] = torch.from_numpy(fused).reshape(votes.shape[1:])
         sensitivity[there, c] = torch.tensor(em.GetSensitivity(), dtype=torch.float64)
         specificity[there, c] = torch.tensor(em.GetSpecificity(), dtype=torch.float64)

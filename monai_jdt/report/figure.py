@@ -70,14 +70,14 @@ def draw_case(
     groups = None if regions is None else named_regions(regions)
     if average is None:
         if votes is None or groups is None:
-            raise ValueError("expected `average`, or `votes` with `regions`, came neither")
+            raise ValueError("expected `average`, or `votes` with `regions`, got neither")
         average = fuse_average(torch.as_tensor(votes), tuple(groups.values())).numpy()
     names = [f"channel {k}" for k in range(len(prediction))] if groups is None else list(groups)
     for what, array in {"average": average, "truth": truth}.items():
         if array is not None and array.shape != prediction.shape:
-            raise ValueError(f"expected {what} of the prediction's shape {prediction.shape}, came {array.shape}")
+            raise ValueError(f"expected {what} of the prediction's shape {prediction.shape}, got {array.shape}")
     if image.shape[1:] != prediction.shape[1:] or len(names) != len(prediction):
-        raise ValueError(f"expected a prediction ({len(names)}, {', '.join(map(str, image.shape[1:]))}), came {prediction.shape}")
+        raise ValueError(f"expected a prediction ({len(names)}, {', '.join(map(str, image.shape[1:]))}), got {prediction.shape}")
     if votes is not None and groups is not None:
         majority = fuse_majority(torch.as_tensor(votes), tuple(groups.values())).numpy()
     else:
@@ -89,7 +89,7 @@ def draw_case(
 
     channels = [channel] * len(names) if isinstance(channel, int) else list(channel)
     if len(channels) != len(names) or not all(0 <= c < len(image) for c in channels):
-        raise ValueError(f"expected a channel below {len(image)}, or {len(names)} of them, came {channel!r}")
+        raise ValueError(f"expected a channel below {len(image)}, or {len(names)} of them, got {channel!r}")
     columns = 4 if truth is None else 5
     width, height = _panel_size(average, prediction, spacing, axis, zoom)
     size = (columns * width + 1.3, len(names) * (height + 0.2) + 1.1)
@@ -140,7 +140,7 @@ def _as_volume(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4:
-        raise ValueError(f"expected arrays (C, X, Y, Z) or (C, X, Y), came shape {array.shape}")
+        raise ValueError(f"expected arrays (C, X, Y, Z) or (C, X, Y), got shape {array.shape}")
     return array
 
 

@@ -47,7 +47,7 @@ class RandSampleRater(Randomizable, Transform):
             ValueError: for a stack without raters, or weights that are not R numbers >= 0, one of them > 0.
         """
         if data.ndim < 1 or data.shape[0] == 0:
-            raise ValueError(f"expected votes (R, *S) of at least one rater, came shape {tuple(data.shape)}")
+            raise ValueError(f"expected votes (R, *S) of at least one rater, got shape {tuple(data.shape)}")
         shares = checked_rater_weights(self.rater_weights if rater_weights is None else rater_weights, data.shape[0])
         ends = shares[: int(shares.nonzero()[-1]) + 1].cumsum(0).numpy()
         self.rater = min(int(np.searchsorted(ends, self.R.random(), side="right")), len(ends) - 1)
@@ -105,7 +105,7 @@ class RandSampleRaterd(Randomizable, MapTransform):
         keys = list(self.key_iterator(d))
         counts = {len(d[key]) for key in keys}
         if len(counts) > 1:
-            raise ValueError(f"expected as many raters under each of {keys}, came {[len(d[key]) for key in keys]}")
+            raise ValueError(f"expected as many raters under each of {keys}, got {[len(d[key]) for key in keys]}")
         weights = None if self.weights_key is None else d[self.weights_key]
         for number, key in enumerate(keys):
             d[key] = self.sampler(d[key], weights, randomize=number == 0)
@@ -130,7 +130,7 @@ class PadRaters(Transform):
 
     def __init__(self, raters: int, value: int = 0) -> None:
         if raters < 1:
-            raise ValueError(f"raters: expected at least 1, came {raters!r}")
+            raise ValueError(f"raters: expected at least 1, got {raters!r}")
         self.raters = raters
         self.value = value
 
@@ -147,10 +147,10 @@ class PadRaters(Transform):
         stack = convert_to_tensor(votes, track_meta=False)
         count = len(stack)
         if count > self.raters:
-            raise ValueError(f"votes: expected at most {self.raters} raters, came {count}; fix: a larger `raters`")
+            raise ValueError(f"votes: expected at most {self.raters} raters, got {count}. Fix: a larger `raters`")
         given = torch.ones(count) if rater_weights is None else torch.as_tensor(rater_weights, dtype=torch.float32)
         if given.shape != (count,):
-            raise ValueError(f"rater_weights: expected one weight for each of {count} raters, came shape {tuple(given.shape)}")
+            raise ValueError(f"rater_weights: expected one weight for each of {count} raters, got shape {tuple(given.shape)}")
         weights = torch.cat([given, torch.zeros(self.raters - count)])
         filling = stack.new_full((self.raters - count, *stack.shape[1:]), self.value)
         return with_meta_of(votes, torch.cat([stack, filling])), weights
@@ -187,7 +187,7 @@ class PadRatersd(MapTransform):
         d = dict(data)
         keys = list(self.key_iterator(d))
         if len({len(d[key]) for key in keys}) > 1:
-            raise ValueError(f"expected as many raters under each of {keys}, came {[len(d[key]) for key in keys]}")
+            raise ValueError(f"expected as many raters under each of {keys}, got {[len(d[key]) for key in keys]}")
         given = d.get(self.weights_key)
         for key in keys:
             d[key], d[self.weights_key] = self.padder(d[key], given)
@@ -231,7 +231,7 @@ def rater_collate(
     """
     items = [item for entry in batch for item in (entry if isinstance(entry, list) else [entry])]
     if not items:
-        raise ValueError("batch: expected at least one item, came none")
+        raise ValueError("batch: expected at least one item, got none")
     names = (keys,) if isinstance(keys, str) else tuple(keys)  # type: ignore[arg-type]
     told = (estimates_keys,) if isinstance(estimates_keys, str) else tuple(estimates_keys)  # type: ignore[arg-type]
     counts = [len(item[name]) for item in items for name in names]

@@ -145,10 +145,8 @@ class LoadRaters(Transform):
             label = self._read(name)
         except Exception as error:  # readers raise whatever their library raises
             reason = str(error).strip().splitlines()
-            came = f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
-            raise _one_problem(
-                name, "a label map that can be read", came, how_to_mend(name, "copy or export the file again")
-            ) from error
+            got = f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
+            raise _one_problem(name, "a label map that can be read", got, how_to_mend(name, "copy or export the file again")) from error
         channel_dim = label.meta.get("original_channel_dim", float("nan"))
         if isinstance(channel_dim, (int, np.integer)):  # "no_channel" or NaN where there is none
             if label.shape[channel_dim] != 1:
@@ -257,9 +255,9 @@ class FuseRaters(Transform):
         seed: int = 0,
     ) -> None:
         if method not in _FUSIONS and method not in _ESTIMATIONS:
-            raise ValueError(f"expected method among {sorted({*_FUSIONS, *_ESTIMATIONS})}, came {method!r}")
+            raise ValueError(f"expected method among {sorted({*_FUSIONS, *_ESTIMATIONS})}, got {method!r}")
         if paper_compatible and method != "dice_weighted":
-            raise ValueError(f"paper_compatible: expected False with method {method!r}, came True; it is for 'dice_weighted'")
+            raise ValueError(f"paper_compatible: expected False with method {method!r}, got True; it is for 'dice_weighted'")
         self.method = method
         self.regions = named_regions(regions)
         self.rater_weights = None if rater_weights is None else tuple(float(w) for w in rater_weights)
@@ -302,7 +300,7 @@ class FuseRaters(Transform):
         options: dict[str, Any] = {}
         if self.method == "weighted" and weights is None:
             fix = "give rater_weights, or use 'average'"
-            raise ValueError(f"rater_weights: expected one weight a rater for method 'weighted', came None; fix: {fix}")
+            raise ValueError(f"rater_weights: expected one weight a rater for method 'weighted', got None. Fix: {fix}")
         if self.method == "average" and weights is not None:
             weights = [float(w > 0) for w in checked_rater_weights(weights, len(stack)).tolist()]
         if self.method == "dice_weighted":
@@ -365,21 +363,21 @@ class FuseRatersd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
         if len(set(self.output_keys)) < len(self.keys):
-            raise ValueError(f"expected one output key for each of {self.keys}, all different, came {self.output_keys}")
+            raise ValueError(f"expected one output key for each of {self.keys}, all different, got {self.output_keys}")
         methods = ensure_tuple_rep(method, len(self.keys))
         if paper_compatible and "dice_weighted" not in methods:
-            raise ValueError(f"paper_compatible: expected False with method {method!r}, came True; it is for 'dice_weighted'")
+            raise ValueError(f"paper_compatible: expected False with method {method!r}, got True; it is for 'dice_weighted'")
         self.fusions = tuple(FuseRaters(regions, m, rater_weights, paper_compatible and m == "dice_weighted", seed) for m in methods)
         self.weights_key = weights_key
         self.estimates_keys = (None,) * len(self.keys) if estimates_keys is None else ensure_tuple_rep(estimates_keys, len(self.keys))
         told = [key for key in self.estimates_keys if key is not None]
         if len({*self.output_keys, *told}) < len(self.output_keys) + len(told):
-            raise ValueError(f"estimates_keys: expected names that differ and are no output key, came {self.estimates_keys}")
+            raise ValueError(f"estimates_keys: expected names that differ and are no output key, got {self.estimates_keys}")
         for name, estimates_key in zip(methods, self.estimates_keys, strict=True):
             if estimates_key is not None and name not in _ESTIMATIONS:
                 fix = f"None for it, or one of {', '.join(sorted(_ESTIMATIONS))}"
                 raise ValueError(
-                    f"estimates_keys: expected None for method {name!r}, which estimates nothing, came {estimates_key!r}; fix: {fix}"
+                    f"estimates_keys: expected None for method {name!r}, which estimates nothing, got {estimates_key!r}. Fix: {fix}"
                 )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -414,8 +412,8 @@ def with_meta_of(source: Any, value: torch.Tensor) -> MetaTensor:
     return MetaTensor(value)
 
 
-def _one_problem(where: str, expected: str, came: str, fix: str) -> DataProblemError:
-    return DataProblemError([DataProblem(where, expected, came, fix)])
+def _one_problem(where: str, expected: str, got: str, fix: str) -> DataProblemError:
+    return DataProblemError([DataProblem(where, expected, got, fix)])
 
 
 def _grid_of(name: str, volume: torch.Tensor) -> VoxelGrid:

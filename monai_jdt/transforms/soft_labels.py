@@ -52,13 +52,13 @@ class SmoothLabel(Transform):
 
     def __init__(self, mode: str = "uniform", epsilon: float = 0.1, k: int = 3, sigma: float = 1.0, softmax: bool = True) -> None:
         if mode not in _SMOOTHINGS:
-            raise ValueError(f"mode: expected one of {_SMOOTHINGS}, came {mode!r}")
+            raise ValueError(f"mode: expected one of {_SMOOTHINGS}, got {mode!r}")
         if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon: expected a number in [0, 1], came {epsilon!r}")
+            raise ValueError(f"epsilon: expected a number in [0, 1], got {epsilon!r}")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k: expected a whole number of voxels, at least 1, came {k!r}")
+            raise ValueError(f"k: expected a whole number of voxels, at least 1, got {k!r}")
         if not 0 < sigma < float("inf"):
-            raise ValueError(f"sigma: expected a positive number of voxels, came {sigma!r}")
+            raise ValueError(f"sigma: expected a positive number of voxels, got {sigma!r}")
         self.mode = mode
         self.epsilon = epsilon
         self.k = k
@@ -79,9 +79,9 @@ class SmoothLabel(Transform):
         """
         plain = convert_to_tensor(label, track_meta=False)
         if not 2 <= plain.ndim <= 4:
-            raise ValueError(f"label: expected (C, *S) with 1 to 3 space dimensions, came shape {tuple(plain.shape)}")
+            raise ValueError(f"label: expected (C, *S) with 1 to 3 space dimensions, got shape {tuple(plain.shape)}")
         if self.softmax and len(plain) == 1:
-            raise ValueError("label: expected at least 2 channels with softmax=True, came 1; fix: softmax=False, or one-hot channels")
+            raise ValueError("label: expected at least 2 channels with softmax=True, got 1. Fix: softmax=False, or one-hot channels")
         plain = plain if plain.dtype == torch.float64 else plain.to(torch.float32)
         if self.mode == "gaussian":
             return with_meta_of(label, self._blurred(plain))
@@ -208,9 +208,9 @@ class RestoreSoftLabel(Transform):
     def _check(self, label: torch.Tensor) -> None:
         if label.ndim < 1 or len(label) < 2:
             fix = "softmax=False for regions, or one-hot channels"
-            raise ValueError(f"label: expected at least 2 channels with softmax=True, came shape {tuple(label.shape)}; fix: {fix}")
+            raise ValueError(f"label: expected at least 2 channels with softmax=True, got shape {tuple(label.shape)}. Fix: {fix}")
         if not -len(label) <= self.background < len(label):
-            raise ValueError(f"background: expected one of {len(label)} channels, came {self.background}")
+            raise ValueError(f"background: expected one of {len(label)} channels, got {self.background}")
 
 
 class RestoreSoftLabeld(MapTransform):
@@ -221,7 +221,7 @@ class RestoreSoftLabeld(MapTransform):
         softmax: see :class:`RestoreSoftLabel`.
         background: see :class:`RestoreSoftLabel`.
         mask_keys: where masks go, one a key: bool `(1, *S)`, False where more than half of the voxel's mass was missing, that
-            is, came from outside the image; as the losses' `mask` takes it. Needs `softmax`, and labels that summed to 1 before,
+            is, got from outside the image; as the losses' `mask` takes it. Needs `softmax`, and labels that summed to 1 before,
             padded with zeros. None: no masks.
         allow_missing_keys: leave out a key that the item does not have.
 
@@ -288,13 +288,13 @@ class RestoreVotes(Transform):
             whole = (plain - nearest).abs() <= WHOLE_TOLERANCE  # False for NaN
             if not whole.all():
                 fix = "mode='nearest' for the votes in every spatial transform"
-                raise ValueError(f"votes: expected whole label values, came {plain[~whole][0].item():.6g}; fix: {fix}")
+                raise ValueError(f"votes: expected whole label values, got {plain[~whole][0].item():.6g}. Fix: {fix}")
             plain = nearest
         if plain.is_floating_point() or plain.element_size() > 2:  # a narrower dtype has no such values, and compares wrongly
             wide = (plain > LARGEST_LABEL) | (plain < -LARGEST_LABEL)
             if wide.any():
-                came = int(plain[wide][0])
-                raise ValueError(f"votes: expected whole label values within int16, came {came}; fix: number the labels anew")
+                got = int(plain[wide][0])
+                raise ValueError(f"votes: expected whole label values within int16, got {got}. Fix: number the labels anew")
         small = plain.numel() == 0 or (int(plain.min()) >= 0 and int(plain.max()) <= 255)
         return with_meta_of(votes, plain.to(torch.uint8 if small else torch.int16))
 
@@ -356,7 +356,7 @@ class LabelRegions(Transform):
         """
         if len(label.shape) < 1 or label.shape[0] != 1:
             fix = "FuseRaters for a stack of raters"
-            raise ValueError(f"label: expected an index map (1, *S), came shape {tuple(label.shape)}; fix: {fix}")
+            raise ValueError(f"label: expected an index map (1, *S), got shape {tuple(label.shape)}. Fix: {fix}")
         whole = RestoreVotes()(label).as_tensor()
         return with_meta_of(label, fuse_average(whole, tuple(self.regions.values())))
 
@@ -417,6 +417,6 @@ def nearest_only(transform: Any, keys: KeysCollection) -> Any:
         if key in names and name not in ("nearest", "nearest-exact", "0"):
             where = type(transform).__name__
             raise ValueError(
-                f"{where}: expected mode 'nearest' for votes under {key!r}, came {name!r}; fix: mode='nearest' for this key"
+                f"{where}: expected mode 'nearest' for votes under {key!r}, got {name!r}. Fix: mode='nearest' for this key"
             )
     return transform

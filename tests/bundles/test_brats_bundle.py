@@ -164,7 +164,7 @@ def test_bad_data_end_with_one_line(kind, phantoms, tmp_path, capsys):
     assert line.startswith("monai_jdt: error: ")
     assert ("BraTS2021_00002" if kind in BREAKS else f"dataset_dir {data}") in line
     assert "expected" in line
-    assert "fix:" in line
+    assert "Fix:" in line
     assert not (tmp_path / "run" / "models").exists()
 
 

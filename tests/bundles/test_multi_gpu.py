@@ -96,7 +96,7 @@ def test_fewer_cases_than_processes_are_one_line(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit):
         bundle_start.or_exit(bundle_start.check_processes, 2, training=5, validation=1)
     line = capsys.readouterr().err.strip()
-    assert line.startswith("monai_jdt: error: validation: expected at least 2 cases, one for each process, came 1")
+    assert line.startswith("monai_jdt: error: validation: expected at least 2 cases, one for each process, got 1")
     for bundle in (brats, qubiq):
         assert "bundle_start.check_processes" in Path(bundle.configs("multi_gpu_train.yaml")[0]).read_text()
 

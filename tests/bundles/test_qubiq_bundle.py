@@ -189,8 +189,8 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"set": "prostat"}, "fix: --set prostate"),
-        ({"label_source": "STAPLE"}, "fix: --label_source staple"),
+        ({"set": "prostat"}, "Fix: --set prostate"),
+        ({"label_source": "STAPLE"}, "Fix: --label_source staple"),
         ({"task": 3}, "expected labelled cases of prostate task03"),
         ({"fold": 2}, "fold: expected one of [0, 1]"),
         ({"folds": 9}, "k: expected 2 to 4 folds"),
@@ -241,7 +241,7 @@ def test_a_bad_rater_ends_with_one_line(kind, phantoms, tmp_path, capsys):
     assert caught.value.code == 1
     line = capsys.readouterr().err.rstrip("\n").splitlines()[-1]
     assert line.startswith(f"monai_jdt: error: {bad}: expected")
-    assert "fix:" in line
+    assert "Fix:" in line
     assert not (tmp_path / "run" / "models").exists()
 
 

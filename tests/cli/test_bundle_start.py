@@ -162,5 +162,5 @@ def test_a_choice_that_is_none_names_the_closest(value, fix):
 
 def test_every_size_is_checked_under_its_own_name():
     assert bundle_start.check_settings(epochs=1, blocks=4, roi=[8, 16], size=[24]) is None
-    with pytest.raises(ValueError, match=r"size: expected multiples of 4, .* came \[8, 6\]; fix: \[8, 8\]"):
+    with pytest.raises(ValueError, match=r"size: expected multiples of 4, .* got \[8, 6\]. Fix: \[8, 8\]"):
         bundle_start.check_settings(epochs=1, blocks=3, roi=[8], size=[8, 6])

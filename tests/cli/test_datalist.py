@@ -52,12 +52,12 @@ def test_problems_are_lines_and_the_exit_code_is_1(root, tmp_path, capsys):
     code, out, _ = _run(capsys, "check", file, "--no-progress")
     assert (code, out[-1]) == (0, "looked at every voxel: 0 problems, 1 warning")
     assert out[0] == (
-        f"warning: {first[0]}: expected a mark; came none: every value of 256 is 0; fix: nothing, if the rater saw nothing there"
+        f"warning: {first[0]}: expected a mark, got none: every value of 256 is 0. Fix: nothing, if the rater saw nothing there"
     )
     os.remove(second[1])
     code, out, err = _run(capsys, "check", file, "--section", "training", "--no-progress")
     assert (code, out[-1]) == (1, "looked at every voxel: 1 problem, 1 warning")
-    assert out[1] == f"{second[1]}: expected a file; came nothing at that path; fix: add it, or correct the path"
+    assert out[1] == f"{second[1]}: expected a file, got nothing at that path. Fix: add it, or correct the path"
     assert err == []
 
 
@@ -86,16 +86,16 @@ def test_brats_and_patterns(tmp_path, capsys):
     assert _run(capsys, "check", file, "--label-values", "brats2021", "--no-progress")[0] == 0
     code, out, _ = _run(capsys, "check", file, "--label-values", "0,1,2", "--no-progress")
     assert code == 1
-    assert "expected label values among 0, 1, 2; came 4; fix: " in out[0]
+    assert "expected label values among 0, 1, 2, got 4. Fix: " in out[0]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["datalist", "acdc", "."], "LAYOUT: expected one of brats, brats2018, .*, came 'acdc'"),
-        (["datalist", "pattern", "."], "--image and --raters: expected both with the layout pattern, came only one or none"),
-        (["datalist", "qubiq", "nowhere"], r"nowhere: expected a folder with QUBIQ cases .*; came nothing at that path; fix: "),
-        (["check", "nowhere.json"], "nowhere.json: expected a datalist JSON; came nothing at that path; fix: name the file"),
+        (["datalist", "acdc", "."], "LAYOUT: expected one of brats, brats2018, .*, got 'acdc'"),
+        (["datalist", "pattern", "."], "--image and --raters: expected both with the layout pattern, got only one or none"),
+        (["datalist", "qubiq", "nowhere"], r"nowhere: expected a folder with QUBIQ cases .*, got nothing at that path. Fix: "),
+        (["check", "nowhere.json"], "nowhere.json: expected a datalist JSON, got nothing at that path. Fix: name the file"),
         (["check", "x.json", "--label-values", "a"], "--label-values: expected whole numbers as 0,1,2, or one of brats2018"),
     ],
 )
@@ -108,7 +108,7 @@ def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
 
 def test_validation_and_folds_exclude_each_other(root, capsys):
     code, _, err = _run(capsys, "datalist", "qubiq", root, "--validation", "0.2", "--folds", "2")
-    assert (code, err) == (1, ["monai_jdt: error: --validation and --folds: expected one of them, came both"])
+    assert (code, err) == (1, ["monai_jdt: error: --validation and --folds: expected one of them, got both"])
 
 
 def test_kits21_is_merged(tmp_path, capsys):

@@ -60,7 +60,7 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
     [
         (["fused.png"], "expected a name that ends in .nii"),
         (["rater0.nii.gz"], "expected a free name"),
-        (["fused.nii", "--method", "guess"], "came 'guess'"),
+        (["fused.nii", "--method", "guess"], "got 'guess'"),
         (["fused.nii", "--regions", "brats1999"], "brats1999"),
     ],
 )

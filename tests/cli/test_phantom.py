@@ -32,7 +32,7 @@ def test_phantom_in_qubiqs_layout(tmp_path, capsys):
     code, _, err = _run(capsys, "phantom", str(tmp_path / "no"), "--dataset", "kidney")
     assert (
         err.splitlines()[-1]
-        == "monai_jdt: error: --dataset: expected with the layouts qubiq2020 and qubiq2021 only, came with brats2021"
+        == "monai_jdt: error: --dataset: expected with the layouts qubiq2020 and qubiq2021 only, got with brats2021"
     )
 
 
@@ -58,10 +58,10 @@ def test_several_problems_end_in_one_line(capsys, monkeypatch):
     code, _, err = _run(capsys, "phantom")
     assert code == 1
     assert err.splitlines() == [
-        "a: expected b; came c; fix: d",
-        "e: expected f; came g; fix: h",
+        "a: expected b, got c. Fix: d",
+        "e: expected f, got g. Fix: h",
         "and 3 more",
-        "monai_jdt: error: 5 problems in the data, the first: a: expected b; came c; fix: d",
+        "monai_jdt: error: 5 problems in the data, the first: a: expected b, got c. Fix: d",
     ]
 
 

@@ -87,12 +87,12 @@ def test_msd_pairs_images_with_labels(tmp_path):
 
 
 def test_problems_name_folder_and_fix(tmp_path):
-    with pytest.raises(DataProblemError, match=r"/none: expected a folder with .*; came nothing at that path; fix: "):
+    with pytest.raises(DataProblemError, match=r"/none: expected a folder with .*, got nothing at that path. Fix: "):
         brats_datalist(tmp_path / "none")
-    with pytest.raises(DataProblemError, match=r"came no NIfTI file; fix: "):
+    with pytest.raises(DataProblemError, match=r"got no NIfTI file. Fix: "):
         brats_datalist(tmp_path)
     _touch(tmp_path, "a/scan.nii.gz")
-    with pytest.raises(DataProblemError, match=r"came 1 other files, e.g. .*a/scan.nii.gz"):
+    with pytest.raises(DataProblemError, match=r"got 1 other files, e.g. .*a/scan.nii.gz"):
         brats_datalist(tmp_path)
     with pytest.raises(ValueError, match="layout: expected auto or one of"):
         brats_datalist(tmp_path, layout="brats")
@@ -106,9 +106,9 @@ def test_a_case_without_modality_or_rater_is_named_with_all_others(tmp_path):
         brats_datalist(tmp_path)
     rater, modality = caught.value.problems
     assert rater.where.endswith("BraTS2021_00002")
-    assert rater.came == "none"
+    assert rater.got == "none"
     assert "BraTS2021_00003_t2.nii.gz" in modality.expected
-    assert modality.came == "only t1ce, t1, flair"
+    assert modality.got == "only t1ce, t1, flair"
 
 
 def test_msd_case_without_label_is_named(tmp_path):
@@ -120,7 +120,7 @@ def test_msd_case_without_label_is_named(tmp_path):
 def test_two_layouts_two_files_and_two_copies(tmp_path):
     _case(tmp_path / "a", "BraTS2021_00001")
     _case(tmp_path / "b", "BraTS-GLI-00001-000", "-", NEW)
-    with pytest.raises(DataProblemError, match="expected one layout; came brats2021 and brats2023"):
+    with pytest.raises(DataProblemError, match="expected one layout, got brats2021 and brats2023"):
         brats_datalist(tmp_path)
     assert [item["case"] for item in brats_datalist(tmp_path, "brats2023")] == ["BraTS-GLI-00001-000"]
     _touch(tmp_path, "a/BraTS2021_00001/BraTS2021_00001_t1.nii")
@@ -162,7 +162,7 @@ def test_pattern_problems(tmp_path):
     _touch(tmp_path, "s1/im.nii", "s1/lab1.nii", "s1/lab2.nii", "s2/im.nii", "s3/lab1.nii")
     with pytest.raises(ValueError, match=r"expected the field \{case\}"):
         pattern_datalist(tmp_path, "im.nii", "{case}/lab.nii")
-    with pytest.raises(ValueError, match=r"came '\{subject\}'"):
+    with pytest.raises(ValueError, match=r"got '\{subject\}'"):
         pattern_datalist(tmp_path, "{subject}/im.nii", "{case}/lab.nii")
     with pytest.raises(DataProblemError, match=r"expected files that match \{case\}/t\.nii or"):
         pattern_datalist(tmp_path, "{case}/t.nii", "{case}/u.nii")
@@ -204,7 +204,7 @@ def test_split_leaves_a_case_on_each_side(fraction, sizes):
 
 
 def test_split_errors():
-    with pytest.raises(ValueError, match="at least 2 patients to split, came 1"):
+    with pytest.raises(ValueError, match="at least 2 patients to split, got 1"):
         split_cases([{"case": "BraTS-GLI-00001-000"}, {"case": "BraTS-GLI-00001-001"}])
     with pytest.raises(ValueError, match="fraction"):
         split_cases([{"case": "a"}, {"case": "b"}], 1.0)
@@ -227,6 +227,6 @@ def test_a_power_in_a_name_sorts():
 def test_a_pattern_without_files_does_not_advise_itself(tmp_path):
     (tmp_path / "a.txt").touch()
     with pytest.raises(
-        DataProblemError, match=r"came 1 other files, e\.g\. .*a\.txt; fix: name the folder that the patterns begin at, or "
+        DataProblemError, match=r"got 1 other files, e\.g\. .*a\.txt. Fix: name the folder that the patterns begin at, or "
     ):
         pattern_datalist(tmp_path, "{case}/im.nii", "{case}/lab.nii")

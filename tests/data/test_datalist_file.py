@@ -61,11 +61,11 @@ def test_we_read_the_decathlons(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "expected a datalist JSON; came nothing at that path; fix: name the file"),
-        ("{", r"expected a datalist JSON; came no JSON \(Expecting property name"),
-        ("[]", "expected an object with a list of cases in it; came a list; fix: "),
-        ("{}", "expected the section 'training', a list of cases; came none; fix: "),
-        ('{"testing": [{"image": "a"}], "training": 3}', "came the sections testing; fix: name one that is there"),
+        (None, "expected a datalist JSON, got nothing at that path. Fix: name the file"),
+        ("{", r"expected a datalist JSON, got no JSON \(Expecting property name"),
+        ("[]", "expected an object with a list of cases in it, got a list. Fix: "),
+        ("{}", "expected the section 'training', a list of cases, got none. Fix: "),
+        ('{"testing": [{"image": "a"}], "training": 3}', "got the sections testing. Fix: name one that is there"),
     ],
 )
 def test_files_that_are_none(tmp_path, text, message):
@@ -77,9 +77,9 @@ def test_files_that_are_none(tmp_path, text, message):
 
 
 def test_nothing_to_write(tmp_path):
-    with pytest.raises(ValueError, match="items: expected at least one item to write, came an empty list"):
+    with pytest.raises(ValueError, match="items: expected at least one item to write, got an empty list"):
         write_datalist([], tmp_path / "a.json")
-    with pytest.raises(ValueError, match=r"items\[0\] of 'training': expected a dictionary, came str"):
+    with pytest.raises(ValueError, match=r"items\[0\] of 'training': expected a dictionary, got str"):
         write_datalist(["a"], tmp_path / "a.json")
     with pytest.raises(TypeError):
         write_datalist([{"case": object()}], tmp_path / "a.json")

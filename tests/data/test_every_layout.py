@@ -411,7 +411,7 @@ def test_five_of_six_raters(tmp_path: Path) -> None:
     written = LAYOUTS["qubiq2020 prostate"](tmp_path)
     items = written.list_items()
     assert items.found.raters == ((5, 2), (6, 2))
-    few = ["warning: case02: expected 6 raters; came 5; fix: add the missing files, if they should be there"] * 2
+    few = ["warning: case02: expected 6 raters, got 5. Fix: add the missing files, if they should be there"] * 2
     assert lines(items, raters=6, label_values=(0, 1)) == few
     soft = pipeline(written)(items[2])["soft"].numpy()
     np.testing.assert_allclose(np.unique(soft), np.arange(6) / 5, rtol=1e-6)  # fifths, not sixths
@@ -425,7 +425,7 @@ def test_an_empty_mask_counts_as_background(tmp_path: Path) -> None:
     save(Path(item["raters"][1]), votes[1])
     path = item["raters"][1]
     fix = "nothing, if the rater saw nothing there"
-    assert lines([item]) == [f"warning: {path}: expected a mark; came none: every value of 99 is 0; fix: {fix}"]
+    assert lines([item]) == [f"warning: {path}: expected a mark, got none: every value of 99 is 0. Fix: {fix}"]
     fused = pipeline(written)(item)
     np.testing.assert_allclose(fused["soft"][0].numpy(), average(votes, 1), rtol=1e-6)
     np.testing.assert_array_equal(fused["hard"][0].numpy(), majority(votes, 1))
@@ -446,7 +446,7 @@ def test_a_last_axis_of_one_in_some_files(tmp_path: Path, image_shape: tuple[int
     # another axis of one is not passed over
     save(tmp_path / "r2.nii", votes[2][None])
     assert lines([item]) == [refused(item)]
-    assert refused(item).startswith(f"{tmp_path}/r2.nii: expected shape (11, 9), as {tmp_path}/image.nii.gz; came (1, 11, 9), ")
+    assert refused(item).startswith(f"{tmp_path}/r2.nii: expected shape (11, 9), as {tmp_path}/image.nii.gz, got (1, 11, 9), ")
 
 
 @pytest.mark.parametrize("wrong", [0, 2])
@@ -458,7 +458,7 @@ def test_one_annotation_with_another_header(tmp_path: Path, wrong: int) -> None:
     save(Path(path), written.labels["UKCHLL001", "curvas"][wrong], np.eye(4))
     (line,) = lines([item])
     assert line == refused(item)
-    assert line.startswith(f"{path}: expected voxels of 1.5 x 2 x 3 mm, as {item['image']}; came 1 x 1 x 1 mm; fix: resample it, or ")
+    assert line.startswith(f"{path}: expected voxels of 1.5 x 2 x 3 mm, as {item['image']}, got 1 x 1 x 1 mm. Fix: resample it, or ")
 
 
 def test_a_turned_annotation(tmp_path: Path) -> None:
@@ -510,16 +510,16 @@ def test_labels_by_a_scale_factor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "came"), [(0.33, "0.33, 0.66, 0.99 (multiples of 0.33)"), (1 / 255, "0.00392157, 0.00784314, 0.0117647 (multiples of ")]
+    ("factor", "got"), [(0.33, "0.33, 0.66, 0.99 (multiples of 0.33)"), (1 / 255, "0.00392157, 0.00784314, 0.0117647 (multiples of ")]
 )
-def test_labels_on_another_scale(tmp_path: Path, factor: float, came: str) -> None:
+def test_labels_on_another_scale(tmp_path: Path, factor: float, got: str) -> None:
     item = LAYOUTS["curvas2024"](tmp_path).list_items()[0]
     path = item["raters"][2]
     save(Path(path), (np.asanyarray(nibabel.load(path).dataobj) * factor).astype(np.float32))
     (line,) = lines([item], label_values=(0, 1, 2, 3))
-    assert line.startswith(f"{path}: expected whole label values; came {came}")
-    assert line.endswith("); fix: divide by that number, round, and save the values as integers")
-    assert refused(item).partition("came")[2] == line.partition("came")[2]
+    assert line.startswith(f"{path}: expected whole label values, got {got}")
+    assert line.endswith("). Fix: divide by that number, round, and save the values as integers")
+    assert refused(item).partition("got")[2] == line.partition("got")[2]
     assert refused(item).startswith(path)
 
 
@@ -573,7 +573,7 @@ def test_formats_in_upper_case(tmp_path: Path, suffix: str) -> None:
     assert [line.partition(": expected a readable .mha file; ")[0] for line in told] == [item["image"], *item["raters"]]
     with pytest.raises(DataProblemError) as caught:
         LoadRaters()(item["raters"])
-    assert {line.rpartition("; ")[2] for line in (*told, str(caught.value))} == {"fix: name it .mha, as ITK wants it, or mend it"}
+    assert {line.rpartition("; ")[2] for line in (*told, str(caught.value))} == {"Fix: name it .mha, as ITK wants it, or mend it"}
 
 
 @pytest.mark.parametrize("mode", ["bit", "palette", "grey 255", "rgb image", "nifti image"])
@@ -606,7 +606,7 @@ def test_pictures_of_every_kind(tmp_path: Path, mode: str) -> None:
 def test_instances_must_be_merged_before_they_are_loaded(tmp_path: Path) -> None:
     item = LAYOUTS["kits21"](tmp_path).list_items()[0]
     with pytest.raises(
-        DataProblemError, match=r"raters: expected one file a rater; came list .*; fix: merge_kits21\(items, dest\), or "
+        DataProblemError, match=r"raters: expected one file a rater, got list .*. Fix: merge_kits21\(items, dest\), or "
     ):
         LoadRaters()(item["raters"])
 

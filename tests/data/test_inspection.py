@@ -74,14 +74,14 @@ def test_problems_come_as_a_stream(items):
 
 
 def test_empty_list():
-    assert _only([]).came == "an empty list"
+    assert _only([]).got == "an empty list"
 
 
 @pytest.mark.parametrize("key", ["image", "raters"])
 def test_missing_file(items, key):
     os.remove(items[1][key][1])
     problem = _only(items, read="headers")
-    assert (problem.where, problem.came) == (items[1][key][1], "nothing at that path")
+    assert (problem.where, problem.got) == (items[1][key][1], "nothing at that path")
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.97, -3])
@@ -93,7 +93,7 @@ def test_truncated_gzip_needs_the_full_read(items, keep):
         file.write(content[: keep if keep < 0 else int(keep * len(content))])
     problem = _only(items)
     assert problem.where == path
-    assert "truncated" in problem.came
+    assert "truncated" in problem.got
 
 
 def test_truncated_plain_file(items, tmp_path):
@@ -103,7 +103,7 @@ def test_truncated_plain_file(items, tmp_path):
     with open(path, "wb") as file:
         file.write(content[:-10])
     items[0]["raters"][0] = path
-    assert _only(items, read="headers").came.endswith("truncated)")  # the size tells
+    assert _only(items, read="headers").got.endswith("truncated)")  # the size tells
     assert _only(items).where == path
 
 
@@ -135,7 +135,7 @@ def test_another_shape(items, key):
     problem = _only(items, read="headers")
     assert problem.where == items[0][key][1]
     assert problem.expected == f"shape (12, 12, 12), as {items[0]['image'][0]}"
-    assert problem.came == "(12, 12, 10)"
+    assert problem.got == "(12, 12, 10)"
 
 
 @pytest.mark.parametrize("key", ["image", "raters"])
@@ -150,7 +150,7 @@ def test_another_affine(items, key):
     problem = _only(items, read="headers")
     assert problem.where == path
     assert "within 0.05 mm" in problem.expected
-    assert problem.came.startswith("one that is 5 mm off")
+    assert problem.got.startswith("one that is 5 mm off")
 
 
 def test_no_rater_and_no_image(items):
@@ -166,11 +166,11 @@ def test_non_finite_image(items, value):
     assert _problems(items, read="headers") == []
     problem = _only(items)
     assert problem.where == items[0]["image"][2]
-    assert problem.came == "1 of 1728 voxels NaN or infinite"
+    assert problem.got == "1 of 1728 voxels NaN or infinite"
 
 
 @pytest.mark.parametrize(
-    ("value", "expected", "came"),
+    ("value", "expected", "got"),
     [
         (np.nan, "finite label values", "1 of 1728 voxels NaN or infinite"),
         (0.5, "whole label values", "0.5"),
@@ -178,26 +178,26 @@ def test_non_finite_image(items, value):
         (-1, "label values among 0, 1, 2, 4", "-1"),
     ],
 )
-def test_label_values(items, value, expected, came):
+def test_label_values(items, value, expected, got):
     _rewrite(items[0]["raters"][0], _put(value))
     problem = _only(items)
-    assert (problem.where, problem.expected, problem.came) == (items[0]["raters"][0], expected, came)
+    assert (problem.where, problem.expected, problem.got) == (items[0]["raters"][0], expected, got)
 
 
 def test_unknown_uint8_value_and_no_list_of_values(items):
     _rewrite(items[0]["raters"][0], lambda voxels: np.where(voxels == 4, 3, voxels + 5 * (voxels == 0)), dtype=np.uint8)
-    assert _only(items).came == "3, 5"
+    assert _only(items).got == "3, 5"
     assert _problems(items, label_values=None) == []
 
 
 def test_channels(items, tmp_path):
     items[0]["image"] = items[0]["image"][:3]
-    assert _only(items).came == "3"
+    assert _only(items).got == "3"
     assert _problems(items, channels=None) == []
     msd = brats_datalist(write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), seed=SEED, layout="msd", progress=False))
     _rewrite(msd[0]["image"], lambda voxels: voxels[..., :3])
     labels = {"label_values": (0, 1, 2, 3)}
-    assert _only(msd, **labels).came == "3 (shape (12, 12, 12, 3))"
+    assert _only(msd, **labels).got == "3 (shape (12, 12, 12, 3))"
     assert _only(msd, channels=None, **labels).expected == "channels [2, 1, 3, 0] on the last axis"
 
 
@@ -210,16 +210,16 @@ def test_a_case_twice(items):
     assert _only([*items, items[0]]).where == items[0]["case"]
     tasks = [{**items[0], "task": task} for task in ("a", "b")]
     assert _problems(tasks) == []
-    assert _only([*tasks, tasks[1]]).came == "it is there again"
+    assert _only([*tasks, tasks[1]]).got == "it is there again"
 
 
 def test_warnings_are_told_and_do_not_fail(items, caplog):
     _rewrite(items[0]["raters"][1], lambda voxels: voxels * 0)
     _rewrite(items[0]["raters"][2], lambda _: np.array(nibabel.load(items[0]["raters"][0]).dataobj), dtype=np.int16)
     empty, copy = _problems(items)
-    assert (empty.fatal, empty.where, empty.came) == (False, items[0]["raters"][1], "none: every value of 1728 is 0")
-    assert (copy.fatal, copy.where, copy.came) == (False, items[0]["raters"][2], f"the voxels of {items[0]['raters'][0]}")
-    assert str(copy).startswith(f"warning: {copy.where}: expected a drawing of the rater's own; came the voxels of ")
+    assert (empty.fatal, empty.where, empty.got) == (False, items[0]["raters"][1], "none: every value of 1728 is 0")
+    assert (copy.fatal, copy.where, copy.got) == (False, items[0]["raters"][2], f"the voxels of {items[0]['raters'][0]}")
+    assert str(copy).startswith(f"warning: {copy.where}: expected a drawing of the rater's own, got the voxels of ")
     assert _problems(items, read="headers") == []
     check_items(items, channels=4, label_values=VALUES, progress=False)
     assert [record.getMessage() for record in caplog.records] == [str(empty), str(copy)]
@@ -232,13 +232,13 @@ def test_many_warnings_are_counted(caplog):
     items = [{"case": f"c{n}", "image": __file__, "raters": ["x"]} for n in range(3)]
     with pytest.raises(DataProblemError):
         check_items(items, raters=2, progress=False)
-    assert sum("expected 2 raters; came 1" in record.getMessage() for record in caplog.records) == 3
+    assert sum("expected 2 raters, got 1" in record.getMessage() for record in caplog.records) == 3
 
 
 def test_number_of_raters(items):
     items = [{**item, "raters": item["raters"][:n]} for item, n in zip(items, (3, 4), strict=True)]
     few = _only(items, raters=4)
-    assert str(few) == f"warning: {items[0]['case']}: expected 4 raters; came 3; fix: add the missing files, if they should be there"
+    assert str(few) == f"warning: {items[0]['case']}: expected 4 raters, got 3. Fix: add the missing files, if they should be there"
     assert _only(items, raters=3).fix == "see which files are too many"
 
 
@@ -246,13 +246,13 @@ def test_voxel_size_and_order_of_axes(items):
     path = items[0]["raters"][0]
     _rewrite(path, affine=nibabel.load(path).affine @ np.diag([1, 1, 2, 1]))
     problem = _only(items, read="headers")
-    assert (problem.expected, problem.came) == (f"voxels of 1 x 1 x 1.2 mm, as {items[0]['image'][0]}", "1 x 1 x 2.4 mm")
+    assert (problem.expected, problem.got) == (f"voxels of 1 x 1 x 1.2 mm, as {items[0]['image'][0]}", "1 x 1 x 2.4 mm")
     _rewrite(path, lambda voxels: np.moveaxis(voxels[:, :, :8], 2, 0))
     for file in (*items[0]["image"], *items[0]["raters"][1:]):
         _rewrite(file, lambda voxels: voxels[:, :, :8])
     _rewrite(items[0]["probability"], lambda voxels: voxels[:, :, :8])
     problem = _only(items, read="headers")
-    assert (problem.came, problem.fix) == (
+    assert (problem.got, problem.fix) == (
         "(8, 12, 12), the same axes in another order",
         "move its slice axis to where the image has it",
     )
@@ -266,7 +266,7 @@ def test_last_axes_of_length_one_are_no_difference(items):
 
 
 @pytest.mark.parametrize(
-    ("values", "came", "fix"),
+    ("values", "got", "fix"),
     [
         ([0, 1, 2, 4], None, None),
         ([0, 1.0000001, 2, 4], None, None),
@@ -280,13 +280,13 @@ def test_last_axes_of_length_one_are_no_difference(items):
         ([0, 0.1, 0.5, 1, 2, 4], "0.1, 0.5", "resample labels with nearest-neighbour only"),
     ],
 )
-def test_scaled_floats(items, values, came, fix):
+def test_scaled_floats(items, values, got, fix):
     _rewrite(items[0]["raters"][0], lambda voxels: np.resize(np.float32(values), voxels.shape))
-    if came is None:
+    if got is None:
         assert _problems(items) == []
     else:
         problem = _only(items)
-        assert (problem.expected, problem.came, problem.fix) == ("whole label values", came, fix)
+        assert (problem.expected, problem.got, problem.fix) == ("whole label values", got, fix)
 
 
 def test_a_label_by_a_slope_in_the_header(items):
@@ -305,8 +305,8 @@ def test_listed_twice_and_the_image_as_a_rater(items):
     raters, image = items[0]["raters"], items[0]["image"][0]
     items[0]["raters"] = [*raters, raters[0], image]
     again, itself = _problems(items)
-    assert (again.where, again.came) == (raters[0], "it is there again")
-    assert (itself.where, itself.came) == (image, "the image itself")
+    assert (again.where, again.got) == (raters[0], "it is there again")
+    assert (itself.where, itself.got) == (image, "the image itself")
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
@@ -334,7 +334,7 @@ def test_formats_of_itk(tmp_path, suffix):
         assert _problems([item], channels=1, label_values=(0, 1), read=read) == []
     moved = write("moved" + suffix, marks[1], origin=(5.0, 6.0, 17.0))
     problem = _only([{**item, "raters": [moved]}], channels=1, read="headers")
-    assert (problem.where, problem.came) == (moved, "one that is 10 mm off, origin [-5.0, -6.0, 17.0]")
+    assert (problem.where, problem.got) == (moved, "one that is 10 mm off, origin [-5.0, -6.0, 17.0]")
     vector = SimpleITK.GetImageFromArray(rng.random((7, 8, 9, 4), dtype=np.float32), isVector=True)
     vector.SetSpacing((1.0, 1.0, 2.0))
     vector.SetOrigin((5.0, 6.0, 7.0))
@@ -371,9 +371,9 @@ def test_pictures(tmp_path):
     item = {"case": "x", "image": paths["image"], "raters": [paths["a"], paths["b"]]}
     for read in ("full", "headers"):
         assert _problems([item], channels=1, label_values=(0, 255), read=read) == []
-    came = [problem.came for problem in _problems([item], channels=1, label_values=(0, 1))]
-    assert came == ["255", "255"]
-    assert _only([{**item, "raters": [paths["wide"]]}], channels=1, label_values=None).came == "(18, 12)"
+    got = [problem.got for problem in _problems([item], channels=1, label_values=(0, 1))]
+    assert got == ["255", "255"]
+    assert _only([{**item, "raters": [paths["wide"]]}], channels=1, label_values=None).got == "(18, 12)"
     nifti = str(tmp_path / "c.nii")
     nibabel.save(nibabel.Nifti1Image(np.ones((16, 12), np.uint8), np.diag([3.0, 3, 3, 1])), nifti)
     assert _problems([{**item, "raters": [nifti]}], channels=1, label_values=(0, 1)) == []  # a picture has no affine
@@ -420,5 +420,5 @@ def test_wrong_read_is_named_at_once(items):
 
 def test_the_error_survives_a_process_border():
     error = pickle.loads(pickle.dumps(DataProblemError([DataProblem("a", "b", "c", "d")], more=2)))
-    assert str(error) == "a: expected b; came c; fix: d\nand 2 more"
+    assert str(error) == "a: expected b, got c. Fix: d\nand 2 more"
     assert (len(error.problems), error.more) == (1, 2)

@@ -95,13 +95,13 @@ def test_kits21(tmp_path):
 def test_kits21_problems(tmp_path):
     with pytest.raises(DataProblemError, match="expected a folder with KiTS21 cases"):
         kits21_datalist(tmp_path / "none")
-    with pytest.raises(DataProblemError, match=r"expected KiTS21 cases .*; came no NIfTI file"):
+    with pytest.raises(DataProblemError, match=r"expected KiTS21 cases .*, got no NIfTI file"):
         kits21_datalist(tmp_path)
     _kits(tmp_path / "a", annotations=(1,))
     items = kits21_datalist(tmp_path)
     path = tmp_path / "a/case_00000/segmentations/tumor_instance-1_annotation-1.nii.gz"
     _save(path, np.zeros((2, 2, 2), np.uint8))
-    with pytest.raises(DataProblemError, match=r"tumor_instance-1.*: expected shape \(8, 9, 7\), as .*; came \(2, 2, 2\)"):
+    with pytest.raises(DataProblemError, match=r"tumor_instance-1.*: expected shape \(8, 9, 7\), as .*, got \(2, 2, 2\)"):
         merge_kits21(items, tmp_path / "m", progress=False)
     assert not list((tmp_path / "m").rglob("*.nii.gz"))
     _kits(tmp_path / "b", annotations=(1,))
@@ -130,7 +130,7 @@ def test_curvas(tmp_path, raters):
     assert LoadRaters(label_values=(0, 1, 2, 3))(items[0]["raters"]).shape == (raters, *SHAPE)
     _save(tmp_path / os.path.relpath(wrong, tmp_path), _box((0, 0, 0), (1, 3, 1)) * 3, np.eye(4))
     (problem,) = find_problems(items, **settings)
-    assert (problem.where, problem.came) == (wrong, "1 x 1 x 1 mm")
+    assert (problem.where, problem.got) == (wrong, "1 x 1 x 1 mm")
     with pytest.raises(DataProblemError, match="expected CURVAS cases"):
         curvas_datalist(tmp_path / "training_set/UKCHLL003")
 
@@ -175,8 +175,8 @@ def test_two_files_for_one_thing_are_told(tmp_path):
         curvas_datalist(tmp_path / "c")
     where = f"{tmp_path}/c/UKCHLL001"
     assert str(caught.value).splitlines() == [
-        f"{where}: expected one file of annotation 1; came annotation_01.nii and annotation_1.nii.gz; fix: remove one of them",
-        f"{where}: expected one image; came image.nii and image.nii.gz; fix: remove one of them",
+        f"{where}: expected one file of annotation 1, got annotation_01.nii and annotation_1.nii.gz. Fix: remove one of them",
+        f"{where}: expected one image, got image.nii and image.nii.gz. Fix: remove one of them",
     ]
     _kits(tmp_path / "k", annotations=(1,))
     where = tmp_path / "k/case_00000"
@@ -186,10 +186,10 @@ def test_two_files_for_one_thing_are_told(tmp_path):
     with pytest.raises(DataProblemError) as caught:
         kits21_datalist(tmp_path / "k")
     assert [str(line).removeprefix(f"{where}: ") for line in caught.value.problems] == [
-        "expected one aggregated_maj_seg; came aggregated_MAJ_seg.nii and aggregated_MAJ_seg.nii.gz; fix: remove one of them",
-        "expected one imaging; came imaging.nii and imaging.nii.gz; fix: remove one of them",
-        "expected one file of cyst instance 1, annotation 1; came cyst_instance-1_annotation-1.nii and "
-        "cyst_instance-1_annotation-1.nii.gz; fix: remove one of them",
+        "expected one aggregated_maj_seg, got aggregated_MAJ_seg.nii and aggregated_MAJ_seg.nii.gz. Fix: remove one of them",
+        "expected one imaging, got imaging.nii and imaging.nii.gz. Fix: remove one of them",
+        "expected one file of cyst instance 1, annotation 1, got cyst_instance-1_annotation-1.nii and "
+        "cyst_instance-1_annotation-1.nii.gz. Fix: remove one of them",
     ]
 
 
@@ -216,14 +216,14 @@ def test_msseg_older_release(tmp_path):
         f"{name}.nii.gz" for name in ("3DFLAIR", "3DT1", "3DT1GADO", "DP", "T2")
     ]
     os.remove(tmp_path / "Pre-processed/01016SACH/DP_preprocessed.nii.gz")
-    with pytest.raises(DataProblemError, match="with preprocessed images; came 16 other files"):
+    with pytest.raises(DataProblemError, match="with preprocessed images, got 16 other files"):
         msseg_datalist(tmp_path)
     _save(tmp_path / "copy/01016SACH/ManualSegmentation_1.nii.gz", _box((0, 0, 0), (1, 3, 3)))
-    with pytest.raises(DataProblemError, match=r"01016SACH: expected one file expert 1; came .* and .*; fix: name the folder"):
+    with pytest.raises(DataProblemError, match=r"01016SACH: expected one file expert 1, got .* and .*. Fix: name the folder"):
         msseg_datalist(tmp_path, modalities=["FLAIR"])
-    with pytest.raises(ValueError, match=r"modalities: expected names among FLAIR, T1, GADO, DP, T2, came \['PD'\]"):
+    with pytest.raises(ValueError, match=r"modalities: expected names among FLAIR, T1, GADO, DP, T2, got \['PD'\]"):
         msseg_datalist(tmp_path, modalities=["PD"])
-    with pytest.raises(ValueError, match="images: expected preprocessed or raw, came 'all'"):
+    with pytest.raises(ValueError, match="images: expected preprocessed or raw, got 'all'"):
         msseg_datalist(tmp_path, images="all")
 
 

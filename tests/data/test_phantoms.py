@@ -215,7 +215,7 @@ def test_a_folder_is_reused_or_left_alone(tmp_path):
     (other / "thesis.txt").write_text("x")
     with pytest.raises(FileExistsError, match="folder of other files"):
         ensure_brats_phantoms(other, cases=1)
-    with pytest.raises(FileExistsError, match="came a file"):
+    with pytest.raises(FileExistsError, match="got a file"):
         ensure_brats_phantoms(other / "thesis.txt", cases=1)
     assert sorted(os.listdir(tmp_path)) == ["mine", "set"]  # no drafts left behind
     assert os.listdir(other) == ["thesis.txt"]

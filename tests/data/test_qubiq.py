@@ -105,13 +105,13 @@ def test_images_to_predict(tmp_path):
 
 def test_problems(tmp_path):
     _layout_2020(tmp_path)
-    with pytest.raises(DataProblemError, match=r"expected labelled cases of kidney; came the data sets brain-tumor, prostate"):
+    with pytest.raises(DataProblemError, match=r"expected labelled cases of kidney, got the data sets brain-tumor, prostate"):
         qubiq_datalist(tmp_path, "kidney")
-    with pytest.raises(DataProblemError, match=r"expected labelled cases of prostate task07; came .* with the tasks task01, task02"):
+    with pytest.raises(DataProblemError, match=r"expected labelled cases of prostate task07, got .* with the tasks task01, task02"):
         qubiq_datalist(tmp_path, "prostate", 7)
-    with pytest.raises(ValueError, match="task: expected a number or a name as 'task01', came 'edges'"):
+    with pytest.raises(ValueError, match="task: expected a number or a name as 'task01', got 'edges'"):
         qubiq_datalist(tmp_path, task="edges")
-    with pytest.raises(ValueError, match="subset: expected training, validation, testing or None, came 'dev'"):
+    with pytest.raises(ValueError, match="subset: expected training, validation, testing or None, got 'dev'"):
         qubiq_datalist(tmp_path, subset="dev")
     _touch(tmp_path, "training_data_v2/prostate/Training/case01/image.nii")
     _touch(tmp_path, "training_data_v2/prostate/Training/case01/task01_seg1.nii")
@@ -120,9 +120,9 @@ def test_problems(tmp_path):
         qubiq_datalist(tmp_path)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
-    assert "case01: expected one file of task01_seg1; came task01_seg01.nii.gz and task01_seg1.nii" in "\n".join(lines)
-    assert "case01: expected one image; came image.nii and image.nii.gz" in "\n".join(lines)
-    assert "case02: expected each case once; came" in lines[2]
+    assert "case01: expected one file of task01_seg1, got task01_seg01.nii.gz and task01_seg1.nii" in "\n".join(lines)
+    assert "case01: expected one image, got image.nii and image.nii.gz" in "\n".join(lines)
+    assert "case02: expected each case once; got" in lines[2]
 
 
 def _sizes(cut):
@@ -159,5 +159,5 @@ def test_equal_names_in_two_sets_are_two_patients():
 
 @pytest.mark.parametrize("k", [1, 4, 2.5])
 def test_folds_errors(k):
-    with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds \(as many as patients\), came {k}"):
+    with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds \(as many as patients\), got {k}"):
         folds([{"case": c} for c in "abc"], k)

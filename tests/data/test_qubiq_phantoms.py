@@ -113,7 +113,7 @@ def test_made_once_and_the_same_bytes(tmp_path, caplog):
         ensure_qubiq_phantoms(root, **settings, seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(FileExistsError, match="came a folder of other files"):
+    with pytest.raises(FileExistsError, match="got a folder of other files"):
         ensure_qubiq_phantoms(tmp_path / "mine")
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "mine"]
 
@@ -154,13 +154,13 @@ print(ensure_qubiq_phantoms(os.path.join(folder, "set"), cases=1, shape=(16, 16)
     ("settings", "message"),
     [
         ({"layout": "qubiq2019"}, "layout: expected one of"),
-        ({"datasets": "liver"}, "datasets: expected names among .*'kidney'.* came 'liver'"),
-        ({"datasets": "pancreas", "layout": "qubiq2020"}, r"datasets: expected names among .* \(qubiq2020\), came 'pancreas'"),
-        ({"datasets": []}, "cases: expected at least 1 of at least one data set, came 2 of"),
+        ({"datasets": "liver"}, "datasets: expected names among .*'kidney'.* got 'liver'"),
+        ({"datasets": "pancreas", "layout": "qubiq2020"}, r"datasets: expected names among .* \(qubiq2020\), got 'pancreas'"),
+        ({"datasets": []}, "cases: expected at least 1 of at least one data set, got 2 of"),
         ({"cases": 0}, "cases: expected at least 1"),
-        ({"shape": (8, 20)}, r"shape: expected 2 whole numbers of at least 16 for brain-growth, came \(8, 20\)"),
+        ({"shape": (8, 20)}, r"shape: expected 2 whole numbers of at least 16 for brain-growth, got \(8, 20\)"),
         ({"shape": (20, 20, 20)}, "shape: expected 2 whole numbers"),
-        ({"spacing": 0}, "spacing: expected a positive number of mm, came 0"),
+        ({"spacing": 0}, "spacing: expected a positive number of mm, got 0"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, settings, message):

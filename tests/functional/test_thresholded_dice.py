@@ -59,8 +59,8 @@ hundredths = st.lists(st.integers(0, 100), min_size=6, max_size=6)
 )
 def test_it_is_what_loops_over_whole_hundredths_count(p, m, thresholds, comparison, both_empty, dtype):
     rule = threshold_rule(thresholds, comparison, both_empty)
-    came = float(thresholded_dice(rows(p).to(dtype), rows(m).to(dtype), rule))
-    assert came == pytest.approx(loops(p, m, thresholds, comparison, both_empty), abs=1e-12, nan_ok=True)
+    got = float(thresholded_dice(rows(p).to(dtype), rows(m).to(dtype), rule))
+    assert got == pytest.approx(loops(p, m, thresholds, comparison, both_empty), abs=1e-12, nan_ok=True)
 
 
 def test_itks_filter_gives_the_same_at_each_threshold():
@@ -72,8 +72,8 @@ def test_itks_filter_gives_the_same_at_each_threshold():
             overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
             overlap.Execute(*(SimpleITK.GetImageFromArray((values[n, c] > t).astype(np.uint8)) for values in (p, m)))
             expected[n, c] += overlap.GetDiceCoefficient() / len(QUBIQ)
-    came = thresholded_dice(torch.from_numpy(p), torch.from_numpy(m))
-    np.testing.assert_allclose(came.numpy(), expected, rtol=1e-12)
+    got = thresholded_dice(torch.from_numpy(p), torch.from_numpy(m))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
     np.testing.assert_allclose(
         thresholded_dice(torch.from_numpy(p), torch.from_numpy(m), include_background=False).numpy(), expected[:, 1:], rtol=1e-12
     )
@@ -220,15 +220,15 @@ P = torch.full((2, 2, 4), 0.5)
 @pytest.mark.parametrize(
     ("p", "m", "error", "says"),
     [
-        (P, P[:, :, :3], ValueError, r"y: expected shape \(2, 2, 4\), the shape of y_pred, came \(2, 2, 3\)"),
+        (P, P[:, :, :3], ValueError, r"y: expected shape \(2, 2, 4\), the shape of y_pred, got \(2, 2, 3\)"),
         (P, P[:, :1], ValueError, "make one channel a class"),
-        (P, P[:1], ValueError, "came"),
+        (P, P[:1], ValueError, "got"),
         (torch.tensor([0.5]), torch.tensor([0.5]), ValueError, r"y_pred: expected shape \(N, C, \*spatial\)"),
-        (P - 3, P, ValueError, r"y_pred: expected values in \[0, 1\], came -2.5 to -2.5; apply sigmoid"),
-        (P, P * 6, ValueError, r"y: expected values in \[0, 1\], came 3 to 3; divide"),
-        (torch.where(P > 0, torch.nan, P), P, ValueError, "y_pred: .* came nan"),
-        (P, P.to("meta"), ValueError, "y: expected it on cpu, where y_pred is, came meta"),
-        (P, P.numpy(), TypeError, "y: expected a torch.Tensor, came ndarray"),
+        (P - 3, P, ValueError, r"y_pred: expected values in \[0, 1\], got -2.5 to -2.5; apply sigmoid"),
+        (P, P * 6, ValueError, r"y: expected values in \[0, 1\], got 3 to 3; divide"),
+        (torch.where(P > 0, torch.nan, P), P, ValueError, "y_pred: .* got nan"),
+        (P, P.to("meta"), ValueError, "y: expected it on cpu, where y_pred is, got meta"),
+        (P, P.numpy(), TypeError, "y: expected a torch.Tensor, got ndarray"),
         (P.to(torch.complex64), P, TypeError, "y_pred: expected real numbers"),
     ],
 )
@@ -238,7 +238,7 @@ def test_maps_that_do_not_fit_are_told(p, m, error, says):
 
 
 def test_one_channel_without_the_background_is_an_error():
-    with pytest.raises(ValueError, match="include_background=False: expected at least 2 channels, came 1"):
+    with pytest.raises(ValueError, match="include_background=False: expected at least 2 channels, got 1"):
         thresholded_dice(P[:, :1], P[:, :1], include_background=False)
 
 
@@ -255,20 +255,20 @@ def test_where_values_are_not_read_nan_is_not_marked():
         (
             {"thresholds": "lidc"},
             ValueError,
-            r"thresholds: expected one of \['curvas-pdacvi', 'mrnet', 'qubiq'\] or numbers, came 'lidc'",
+            r"thresholds: expected one of \['curvas-pdacvi', 'mrnet', 'qubiq'\] or numbers, got 'lidc'",
         ),
-        ({"thresholds": 0.5}, TypeError, "thresholds: expected a name or a sequence of numbers, came float 0.5"),
+        ({"thresholds": 0.5}, TypeError, "thresholds: expected a name or a sequence of numbers, got float 0.5"),
         ({"thresholds": []}, ValueError, "thresholds: expected at least one number"),
         ({"thresholds": [0.5, 0.2, 0.5]}, ValueError, "each once"),
-        ({"thresholds": [0.5, 1.0]}, ValueError, r"in \[0, 1\) for comparison '>', came 1, which marks nothing; .*comparison='>='"),
-        ({"thresholds": [0.0], "comparison": ">="}, ValueError, r"in \(0, 1\] for comparison '>=', came 0, which marks everything"),
-        ({"thresholds": [50]}, ValueError, "thresholds: expected a finite number >= 0 and <= 1, came 50"),
+        ({"thresholds": [0.5, 1.0]}, ValueError, r"in \[0, 1\) for comparison '>', got 1, which marks nothing; .*comparison='>='"),
+        ({"thresholds": [0.0], "comparison": ">="}, ValueError, r"in \(0, 1\] for comparison '>=', got 0, which marks everything"),
+        ({"thresholds": [50]}, ValueError, "thresholds: expected a finite number >= 0 and <= 1, got 50"),
         ({"thresholds": [-0.1]}, ValueError, "thresholds: "),
         ({"thresholds": [float("nan")]}, ValueError, "thresholds: "),
         ({"thresholds": ["a"]}, TypeError, "thresholds: expected a number"),
         ({"thresholds": [True]}, TypeError, "thresholds: expected a number"),
-        ({"comparison": "<"}, ValueError, r"comparison: expected one of \['>', '>='\], came '<'"),
-        ({"both_empty": 1}, ValueError, r"both_empty: expected one of \['one', 'zero', 'undefined'\], came 1"),
+        ({"comparison": "<"}, ValueError, r"comparison: expected one of \['>', '>='\], got '<'"),
+        ({"both_empty": 1}, ValueError, r"both_empty: expected one of \['one', 'zero', 'undefined'\], got 1"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(arguments, error, says):

@@ -15,7 +15,7 @@ def run(losses, batch):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_it_stops_at_once_and_names_the_batch(bad):
-    with pytest.raises(NonFiniteLossError, match=r"epoch 2, iteration 3; the batch held the cases a, b; fix") as caught:
+    with pytest.raises(NonFiniteLossError, match=r"epoch 2, iteration 3; the batch held the cases a, b. Fix") as caught:
         run([1.0, 1.0, bad, 1.0], {"case": ["a", "b", "a"]})
     assert "\n" not in str(caught.value)
 

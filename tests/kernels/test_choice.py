@@ -34,7 +34,7 @@ def tensors(side: int = 6, channels: int = 3) -> tuple[torch.Tensor, torch.Tenso
 
 def test_the_backends_of_the_issue_are_the_names() -> None:
     assert [member.value for member in Backend] == ["auto", "eager", "chunked", "numba", "triton"]
-    with pytest.raises(ValueError, match=r"backend: expected one of \['auto', .*came 'cuda'"):
+    with pytest.raises(ValueError, match=r"backend: expected one of \['auto', .*got 'cuda'"):
         JDTLoss(backend="cuda")
 
 
@@ -55,7 +55,7 @@ def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch, caplog
         assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
     (line,) = caplog.messages
     assert "numba: numba is not installed (pip install 'monai-jdt[cpu]')" in line
-    with pytest.raises(ValueError, match=r"came 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\); fix"):
+    with pytest.raises(ValueError, match=r"got 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\). Fix"):
         choose_kernel(Backend.NUMBA, *tensors(36), SOFTMAX)
 
 
@@ -67,7 +67,7 @@ def test_auto_takes_chunks_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kernel", FAST)
 def test_a_named_kernel_that_cannot_run_says_why(kernel: Backend) -> None:
     logits, label = tensors()
-    with pytest.raises(ValueError, match=f"backend: .*came '{kernel.value}': other_act is Python code.*fix: backend='auto'"):
+    with pytest.raises(ValueError, match=f"backend: .*got '{kernel.value}': other_act is Python code.*Fix: backend='auto'"):
         JDTLoss(other_act=torch.sigmoid, backend=kernel.value)(logits, label)
     if kernel in HERE:
         with pytest.raises(ValueError, match="meta and fake tensors"):
@@ -77,7 +77,7 @@ def test_a_named_kernel_that_cannot_run_says_why(kernel: Backend) -> None:
 def test_triton_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "_TRITON_INTERPRETS", False)
     monkeypatch.setattr(choice, "_HAS_TRITON", True)
-    with pytest.raises(ValueError, match="came 'triton': its kernels run on CUDA, and input is on cpu"):
+    with pytest.raises(ValueError, match="got 'triton': its kernels run on CUDA, and input is on cpu"):
         JDTLoss(sigmoid=True, backend="triton")(*tensors())
 
 
@@ -224,10 +224,10 @@ def test_torchs_precision_of_products_changes_nothing(kernel: Backend, shape: tu
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        came, slope = step(kernel)
+        got, slope = step(kernel)
     finally:
         torch.set_float32_matmul_precision(precision)
-    assert came == pytest.approx(value, rel=1e-6)
+    assert got == pytest.approx(value, rel=1e-6)
     assert float((slope - gradient).abs().max()) < 1e-5 * float(gradient.abs().max())
 
 
@@ -263,10 +263,10 @@ def test_sums_of_a_kernel_have_the_definitions_shapes() -> None:
     eager, _ = checked_sums(logits, label, recipe, backend=Backend.EAGER)
     for kernel in HERE:
         fast, _ = checked_sums(logits, label, recipe, backend=kernel)
-        for name, expected, came in zip(eager._fields, eager, fast, strict=True):
-            assert came.shape == expected.shape, name
-            assert came.dtype == expected.dtype, name
-            torch.testing.assert_close(came, expected, rtol=1e-5, atol=1e-5)
+        for name, expected, got in zip(eager._fields, eager, fast, strict=True):
+            assert got.shape == expected.shape, name
+            assert got.dtype == expected.dtype, name
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_importing_the_package_imports_no_compiler() -> None:
@@ -298,7 +298,7 @@ def test_auto_passes_over_a_compiler_that_is_broken(monkeypatch: pytest.MonkeyPa
     with caplog.at_level("INFO"):
         assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
     assert "it cannot be imported (ModuleNotFoundError: No module named 'tests.kernels.no_such_module')" in caplog.messages[0]
-    with pytest.raises(ValueError, match="came 'numba': it cannot be imported"):
+    with pytest.raises(ValueError, match="got 'numba': it cannot be imported"):
         JDTLoss(sigmoid=True, backend="numba")(*tensors())
     operators.import_failure.cache_clear()
 

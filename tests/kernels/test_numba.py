@@ -43,9 +43,9 @@ def over(function, result):
     return apply
 
 
-def last_places(came: np.ndarray, exact: np.ndarray) -> float:
+def last_places(got: np.ndarray, exact: np.ndarray) -> float:
     """The largest error in units of the last place of the exact value."""
-    return float((np.abs(came.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(np.float32))).max())
+    return float((np.abs(got.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(np.float32))).max())
 
 
 def over_lanes(function):
@@ -175,8 +175,8 @@ def test_bfloat16():
     np.testing.assert_array_equal(widened, expected)
     bits = np.random.default_rng(0).integers(0, 2**32, 2_000_000, dtype=np.uint32)
     values = np.concatenate([bits, bits & 0xFFFF8000]).astype(np.uint32).view(np.float32)
-    came = torch.from_numpy(over(blocks.to_bfloat16, np.uint16)(values).view(np.int16)).view(torch.bfloat16).float().numpy()
-    np.testing.assert_array_equal(came, torch.from_numpy(values).to(torch.bfloat16).float().numpy())
+    got = torch.from_numpy(over(blocks.to_bfloat16, np.uint16)(values).view(np.int16)).view(torch.bfloat16).float().numpy()
+    np.testing.assert_array_equal(got, torch.from_numpy(values).to(torch.bfloat16).float().numpy())
 
 
 def pair(seed: int = 0, size: int = 40):
@@ -206,15 +206,15 @@ def test_number_of_threads_changes_nothing():
 def test_several_callers_at_once():
     data = [pair(seed) for seed in range(4)]
     expected = [step(*each) for each in data]
-    came: dict[int, tuple] = {}
-    callers = [threading.Thread(target=lambda seed=seed: came.update({seed: step(*data[seed])})) for seed in range(4)]
+    got: dict[int, tuple] = {}
+    callers = [threading.Thread(target=lambda seed=seed: got.update({seed: step(*data[seed])})) for seed in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
     for seed, (loss, gradient) in enumerate(expected):
-        assert torch.equal(came[seed][0], loss)
-        assert torch.equal(came[seed][1], gradient)
+        assert torch.equal(got[seed][0], loss)
+        assert torch.equal(got[seed][1], gradient)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

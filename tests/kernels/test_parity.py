@@ -103,15 +103,15 @@ def run(kernel, logits, label, recipe, mask=None, weights=None, class_weight=Non
     return sums, logits.grad, suspect
 
 
-def close(came: torch.Tensor, expected: torch.Tensor, relative: float, what: str) -> None:
-    assert came.shape == expected.shape, what
-    came, expected = came.double(), expected.double()
-    assert (came.isnan() == expected.isnan()).all(), what
+def close(got: torch.Tensor, expected: torch.Tensor, relative: float, what: str) -> None:
+    assert got.shape == expected.shape, what
+    got, expected = got.double(), expected.double()
+    assert (got.isnan() == expected.isnan()).all(), what
     infinite = expected.isinf()
-    assert (came[infinite] == expected[infinite]).all(), what
+    assert (got[infinite] == expected[infinite]).all(), what
     keep = torch.isfinite(expected)
     if keep.any():
-        far = (came - expected)[keep].abs().max()
+        far = (got - expected)[keep].abs().max()
         assert far <= relative * max(expected[keep].abs().max(), 1e-3), f"{what}: {far}"
 
 
@@ -122,14 +122,14 @@ def assert_agrees(kernel, logits, label, recipe, mask=None, weights=None, class_
     sums, gradient, suspect = run(kernel, logits, label, recipe, mask, weights, class_weight)
     expected, expected_gradient, _ = run(Backend.EAGER, seen, label, recipe, mask, weights, class_weight)
     for name in VoxelSums._fields:
-        came, wanted = getattr(sums, name), getattr(expected, name)
+        got, wanted = getattr(sums, name), getattr(expected, name)
         if wanted is None:
-            assert came is None
+            assert got is None
         elif wanted.dtype is torch.bool:
-            assert (came == wanted).all(), name
+            assert (got == wanted).all(), name
         else:
-            assert came.dtype is torch.float32
-            close(came, wanted, tolerance, name)
+            assert got.dtype is torch.float32
+            close(got, wanted, tolerance, name)
     assert gradient.dtype is logits.dtype
     coarse = {torch.float16: 1e-3, torch.bfloat16: 8e-3}.get(logits.dtype, 5 * tolerance)
     close(gradient, expected_gradient, coarse, "gradient")

@@ -40,18 +40,18 @@ def check_parity(configuration: Configuration, kernel: Backend) -> None:
     true_value, true_gradient = _value_and_gradient(configuration, "eager", torch.float64)
     close, slopes_close = TOLERANCES[dtype]
     largest = float(true_gradient.abs().max()) if gradient.numel() else 0.0
-    for came, true, bound, by_eager in (
+    for got, true, bound, by_eager in (
         (fast_value, true_value, close * (1 + true_value.abs()), max(each[0] for each in lost)),
         (fast_gradient, true_gradient, slopes_close * largest + torch.finfo(dtype).tiny, max(each[1] for each in lost)),
     ):
-        assert ((came.double() - true).abs() <= bound + 4 * by_eager).all(), (came, true, by_eager)
+        assert ((got.double() - true).abs() <= bound + 4 * by_eager).all(), (got, true, by_eager)
 
 
 def _lost_by_eager(configuration: Configuration, dtype: torch.dtype, factor: float) -> tuple[float, float]:
     """The largest errors of value and gradient, 0 for none."""
-    came = _value_and_gradient(configuration, "eager", dtype, factor)
+    got = _value_and_gradient(configuration, "eager", dtype, factor)
     true = _value_and_gradient(configuration, "eager", torch.float64, factor)
-    value, gradient = (float((a.double() - b).abs().max()) if b.numel() else 0.0 for a, b in zip(came, true, strict=True))
+    value, gradient = (float((a.double() - b).abs().max()) if b.numel() else 0.0 for a, b in zip(got, true, strict=True))
     return value, gradient
 
 

@@ -84,11 +84,11 @@ def test_lists_of_images_of_different_sizes():
 @pytest.mark.parametrize(
     ("p", "m", "error", "says"),
     [
-        ([P[0], P[0]], [M[0]], ValueError, "expected a label for each of the 2 predictions, came 1 items"),
-        ([P[0]], None, ValueError, "expected a label for each of the 1 predictions, came None"),
-        ([P[0]], [M[0].numpy()], TypeError, "y: expected a torch.Tensor, came ndarray"),
-        (P, None, TypeError, "y: expected a torch.Tensor, came none"),
-        (P, M.numpy(), TypeError, "y: expected a torch.Tensor, came none"),
+        ([P[0], P[0]], [M[0]], ValueError, "expected a label for each of the 2 predictions, got 1 items"),
+        ([P[0]], None, ValueError, "expected a label for each of the 1 predictions, got None"),
+        ([P[0]], [M[0].numpy()], TypeError, "y: expected a torch.Tensor, got ndarray"),
+        (P, None, TypeError, "y: expected a torch.Tensor, got none"),
+        (P, M.numpy(), TypeError, "y: expected a torch.Tensor, got none"),
         (P, M[:, :1], ValueError, "y: expected shape"),
         (P + 2, M, ValueError, "apply sigmoid or softmax"),
     ],
@@ -103,10 +103,10 @@ def test_calls_that_do_not_fit(p, m, error, says):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"include_background": 1}, TypeError, "include_background: expected True or False, came int 1"),
+        ({"include_background": 1}, TypeError, "include_background: expected True or False, got int 1"),
         ({"get_not_nans": "yes"}, TypeError, "get_not_nans: "),
-        ({"reduction": "median"}, ValueError, "reduction: expected one of .*'mean_batch'.* came 'median'"),
-        ({"undefined": "zero"}, ValueError, r"undefined: expected one of \['leave_out', 'spread'\], came 'zero'"),
+        ({"reduction": "median"}, ValueError, "reduction: expected one of .*'mean_batch'.* got 'median'"),
+        ({"undefined": "zero"}, ValueError, r"undefined: expected one of \['leave_out', 'spread'\], got 'zero'"),
         ({"thresholds": [1.5]}, ValueError, "thresholds: "),
     ],
 )

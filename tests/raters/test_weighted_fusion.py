@@ -142,7 +142,7 @@ def test_a_random_rater_is_a_rater_drawn_by_weight():
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([1.0, 1.0], "one weight for each of 3 raters, came shape \\(2,\\)"),
+        ([1.0, 1.0], "one weight for each of 3 raters, got shape \\(2,\\)"),
         ([1.0, -1.0, 1.0], "finite numbers >= 0"),
         ([1.0, float("nan"), 1.0], "finite numbers >= 0"),
         ([0.0, 0.0, 0.0], "at least one rater with a weight > 0"),

@@ -157,7 +157,7 @@ def test_padding():
     nobody, none = PadRaters(2)(torch.zeros(0, 3, dtype=torch.uint8))
     assert nobody.shape == (2, 3)
     assert none.tolist() == [0, 0]
-    with pytest.raises(ValueError, match="at most 2 raters, came 3"):
+    with pytest.raises(ValueError, match="at most 2 raters, got 3"):
         PadRaters(2)(votes)
     with pytest.raises(ValueError, match="at least 1"):
         PadRaters(0)

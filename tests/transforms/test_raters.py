@@ -62,11 +62,11 @@ def broken_files(tmp_path, first):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("other_shape", r"shape \(5, 6, 4\).*came \(5, 6, 3\)"),
-        ("other_affine", r"voxels of 1\.5 x 2 x 3 mm, as .*rater0\.nii\.gz; came 0\.5 x 3 x 4 mm"),
+        ("other_shape", r"shape \(5, 6, 4\).*got \(5, 6, 3\)"),
+        ("other_affine", r"voxels of 1\.5 x 2 x 3 mm, as .*rater0\.nii\.gz, got 0\.5 x 3 x 4 mm"),
         ("half", "whole label values.*0.5"),
         ("nan", "whole label values.*nan"),
-        ("unknown", r"among \[0, 1, 2, 4\]; came \[7\]"),
+        ("unknown", r"among \[0, 1, 2, 4\], got \[7\]"),
         ("garbage", "can be read"),
         ("truncated", "can be read"),
         ("absent", "can be read"),

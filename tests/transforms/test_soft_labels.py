@@ -217,7 +217,7 @@ def test_votes_are_resampled_by_nearest_only():
     good = Spacingd(["image", "raters"], 2.0, mode=["bilinear", "nearest"])
     assert nearest_only(good, "raters") is good
     chain = Compose([good, RandAffined(["image", "raters"], mode=("bilinear", "bilinear"))])
-    with pytest.raises(ValueError, match="RandAffined: expected mode 'nearest' for votes under 'raters', came 'bilinear'"):
+    with pytest.raises(ValueError, match="RandAffined: expected mode 'nearest' for votes under 'raters', got 'bilinear'"):
         nearest_only(chain, ["raters"])
     for wrong in (RandZoomd("raters", mode="area"), Spacingd("raters", 2.0, mode=3), RandRotated("raters", mode="bilinear")):
         with pytest.raises(ValueError, match="expected mode 'nearest'"):
@@ -238,7 +238,7 @@ def test_votes_are_whole_again_after_resampling():
     assert whole.dtype == torch.uint8
     assert whole.unique().tolist() == [0, 1, 4]
     assert FuseRaters([1, 4])(whole).shape == (2, *whole.shape[1:])
-    with pytest.raises(ValueError, match=r"'raters': votes: expected whole label values, came .*mode='nearest'"):
+    with pytest.raises(ValueError, match=r"'raters': votes: expected whole label values, got .*mode='nearest'"):
         RestoreVotesd("raters")(Spacingd("raters", 1.5, mode="bilinear")({"raters": votes}))
     assert RestoreVotes()(torch.tensor([[-3.0, 300.0]])).dtype == torch.int16
 
@@ -273,14 +273,14 @@ def test_label_values_by_a_scale_factor_are_whole():
     values = torch.tensor([[0.0, 0.9999999, 1.9999999, 4.0000002]], dtype=torch.float64)
     assert RestoreVotes()(values).tolist() == [[0, 1, 2, 4]]
     assert LabelRegions("brats2021")(values).tolist() == [[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
-    with pytest.raises(ValueError, match=r"expected whole label values, came 1\.002"):
+    with pytest.raises(ValueError, match=r"expected whole label values, got 1\.002"):
         RestoreVotes()(values + torch.tensor([0, 0.002, 0, 0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float32])
 def test_values_too_large_for_int16_are_no_other_values(dtype):
     """Cast, 65540 would be 4."""
-    with pytest.raises(ValueError, match="votes: expected whole label values within int16, came 65540; fix: "):
+    with pytest.raises(ValueError, match="votes: expected whole label values within int16, got 65540"):
         RestoreVotes()(torch.tensor([[1, 65540]], dtype=dtype))
 
 
