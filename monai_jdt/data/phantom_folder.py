@@ -105,21 +105,21 @@ def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
     """True: these phantoms are there. False: nothing is. Anything else raises FileExistsError."""
     if not os.path.lexists(root):
         return False
-    head, fix = f"{root}: expected a free name or these phantoms", "fix: name another folder, or remove this one"
+    head, fix = f"{root}: expected a free name or these phantoms", "Fix: name another folder, or remove this one."
     if not os.path.isdir(root):
-        raise FileExistsError(f"{head}, got a file; {fix}")
+        raise FileExistsError(f"{head}, got a file. {fix}")
     content = os.listdir(root)
     if not content:
         return False
     if MANIFEST not in content:
-        raise FileExistsError(f"{head}, got a folder of other files; {fix}")
+        raise FileExistsError(f"{head}, got a folder of other files. {fix}")
     try:
         with open(os.path.join(root, MANIFEST), encoding="utf-8") as file:
             made = json.load(file)["settings"]
         differing = sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key))
     except (ValueError, KeyError, TypeError) as error:
-        raise FileExistsError(f"{head}, got a {MANIFEST} that cannot be read ({error}); {fix}") from error
+        raise FileExistsError(f"{head}, got a {MANIFEST} that cannot be read ({error}). {fix}") from error
     if differing:
         got = ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing)
-        raise FileExistsError(f"{head}, got phantoms with {got}; {fix}")
+        raise FileExistsError(f"{head}, got phantoms with {got}. {fix}")
     return True

@@ -21,7 +21,7 @@ class DataProblem:
 
     Example:
         >>> print(DataProblem("case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
-        case01_seg.nii.gz: expected shape (32, 32, 32), as the image's, got (32, 32, 30). Fix: resample it
+        case01_seg.nii.gz: expected shape (32, 32, 32), as the image's, got (32, 32, 30). Fix: resample it.
     """
 
     where: str

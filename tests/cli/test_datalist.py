@@ -52,7 +52,7 @@ def test_problems_are_lines_and_the_exit_code_is_1(root, tmp_path, capsys):
     code, out, _ = _run(capsys, "check", file, "--no-progress")
     assert (code, out[-1]) == (0, "looked at every voxel: 0 problems, 1 warning")
     assert out[0] == (
-        f"warning: {first[0]}: expected a mark, got none: every value of 256 is 0. Fix: nothing, if the rater saw nothing there"
+        f"warning: {first[0]}: expected a mark, got none: every value of 256 is 0. Fix: nothing, if the rater saw nothing there."
     )
     os.remove(second[1])
     code, out, err = _run(capsys, "check", file, "--section", "training", "--no-progress")

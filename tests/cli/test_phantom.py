@@ -58,10 +58,10 @@ def test_several_problems_end_in_one_line(capsys, monkeypatch):
     code, _, err = _run(capsys, "phantom")
     assert code == 1
     assert err.splitlines() == [
-        "a: expected b, got c. Fix: d",
-        "e: expected f, got g. Fix: h",
+        "a: expected b, got c. Fix: d.",
+        "e: expected f, got g. Fix: h.",
         "and 3 more",
-        "monai_jdt: error: 5 problems in the data, the first: a: expected b, got c. Fix: d",
+        "monai_jdt: error: 5 problems in the data, the first: a: expected b, got c. Fix: d.",
     ]
 
 

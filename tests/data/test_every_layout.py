@@ -411,7 +411,7 @@ def test_five_of_six_raters(tmp_path: Path) -> None:
     written = LAYOUTS["qubiq2020 prostate"](tmp_path)
     items = written.list_items()
     assert items.found.raters == ((5, 2), (6, 2))
-    few = ["warning: case02: expected 6 raters, got 5. Fix: add the missing files, if they should be there"] * 2
+    few = ["warning: case02: expected 6 raters, got 5. Fix: add the missing files, if they should be there."] * 2
     assert lines(items, raters=6, label_values=(0, 1)) == few
     soft = pipeline(written)(items[2])["soft"].numpy()
     np.testing.assert_allclose(np.unique(soft), np.arange(6) / 5, rtol=1e-6)  # fifths, not sixths
@@ -424,7 +424,7 @@ def test_an_empty_mask_counts_as_background(tmp_path: Path) -> None:
     votes[1] = 0
     save(Path(item["raters"][1]), votes[1])
     path = item["raters"][1]
-    fix = "nothing, if the rater saw nothing there"
+    fix = "nothing, if the rater saw nothing there."
     assert lines([item]) == [f"warning: {path}: expected a mark, got none: every value of 99 is 0. Fix: {fix}"]
     fused = pipeline(written)(item)
     np.testing.assert_allclose(fused["soft"][0].numpy(), average(votes, 1), rtol=1e-6)
@@ -518,7 +518,7 @@ def test_labels_on_another_scale(tmp_path: Path, factor: float, got: str) -> Non
     save(Path(path), (np.asanyarray(nibabel.load(path).dataobj) * factor).astype(np.float32))
     (line,) = lines([item], label_values=(0, 1, 2, 3))
     assert line.startswith(f"{path}: expected whole label values, got {got}")
-    assert line.endswith("). Fix: divide by that number, round, and save the values as integers")
+    assert line.endswith("). Fix: divide by that number, round, and save the values as integers.")
     assert refused(item).partition("got")[2] == line.partition("got")[2]
     assert refused(item).startswith(path)
 
@@ -570,10 +570,10 @@ def test_formats_in_upper_case(tmp_path: Path, suffix: str) -> None:
         return
     # ITK reads no such name; each file is told with the way out
     told = lines([item])
-    assert [line.partition(": expected a readable .mha file; ")[0] for line in told] == [item["image"], *item["raters"]]
+    assert [line.partition(": expected a readable .mha file, ")[0] for line in told] == [item["image"], *item["raters"]]
     with pytest.raises(DataProblemError) as caught:
         LoadRaters()(item["raters"])
-    assert {line.rpartition("; ")[2] for line in (*told, str(caught.value))} == {"Fix: name it .mha, as ITK wants it, or mend it"}
+    assert {line.rpartition(". Fix: ")[2] for line in (*told, str(caught.value))} == {"name it .mha, as ITK wants it, or mend it."}
 
 
 @pytest.mark.parametrize("mode", ["bit", "palette", "grey 255", "rgb image", "nifti image"])

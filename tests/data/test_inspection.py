@@ -238,7 +238,7 @@ def test_many_warnings_are_counted(caplog):
 def test_number_of_raters(items):
     items = [{**item, "raters": item["raters"][:n]} for item, n in zip(items, (3, 4), strict=True)]
     few = _only(items, raters=4)
-    assert str(few) == f"warning: {items[0]['case']}: expected 4 raters, got 3. Fix: add the missing files, if they should be there"
+    assert str(few) == f"warning: {items[0]['case']}: expected 4 raters, got 3. Fix: add the missing files, if they should be there."
     assert _only(items, raters=3).fix == "see which files are too many"
 
 
@@ -420,5 +420,5 @@ def test_wrong_read_is_named_at_once(items):
 
 def test_the_error_survives_a_process_border():
     error = pickle.loads(pickle.dumps(DataProblemError([DataProblem("a", "b", "c", "d")], more=2)))
-    assert str(error) == "a: expected b, got c. Fix: d\nand 2 more"
+    assert str(error) == "a: expected b, got c. Fix: d.\nand 2 more"
     assert (len(error.problems), error.more) == (1, 2)

@@ -175,8 +175,8 @@ def test_two_files_for_one_thing_are_told(tmp_path):
         curvas_datalist(tmp_path / "c")
     where = f"{tmp_path}/c/UKCHLL001"
     assert str(caught.value).splitlines() == [
-        f"{where}: expected one file of annotation 1, got annotation_01.nii and annotation_1.nii.gz. Fix: remove one of them",
-        f"{where}: expected one image, got image.nii and image.nii.gz. Fix: remove one of them",
+        f"{where}: expected one file of annotation 1, got annotation_01.nii and annotation_1.nii.gz. Fix: remove one of them.",
+        f"{where}: expected one image, got image.nii and image.nii.gz. Fix: remove one of them.",
     ]
     _kits(tmp_path / "k", annotations=(1,))
     where = tmp_path / "k/case_00000"
@@ -186,10 +186,10 @@ def test_two_files_for_one_thing_are_told(tmp_path):
     with pytest.raises(DataProblemError) as caught:
         kits21_datalist(tmp_path / "k")
     assert [str(line).removeprefix(f"{where}: ") for line in caught.value.problems] == [
-        "expected one aggregated_maj_seg, got aggregated_MAJ_seg.nii and aggregated_MAJ_seg.nii.gz. Fix: remove one of them",
-        "expected one imaging, got imaging.nii and imaging.nii.gz. Fix: remove one of them",
+        "expected one aggregated_maj_seg, got aggregated_MAJ_seg.nii and aggregated_MAJ_seg.nii.gz. Fix: remove one of them.",
+        "expected one imaging, got imaging.nii and imaging.nii.gz. Fix: remove one of them.",
         "expected one file of cyst instance 1, annotation 1, got cyst_instance-1_annotation-1.nii and "
-        "cyst_instance-1_annotation-1.nii.gz. Fix: remove one of them",
+        "cyst_instance-1_annotation-1.nii.gz. Fix: remove one of them.",
     ]
 
 

@@ -122,7 +122,7 @@ def test_problems(tmp_path):
     assert len(lines) == 3
     assert "case01: expected one file of task01_seg1, got task01_seg01.nii.gz and task01_seg1.nii" in "\n".join(lines)
     assert "case01: expected one image, got image.nii and image.nii.gz" in "\n".join(lines)
-    assert "case02: expected each case once; got" in lines[2]
+    assert "case02: expected each case once, got" in lines[2]
 
 
 def _sizes(cut):

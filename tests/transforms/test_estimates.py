@@ -103,9 +103,7 @@ def test_two_labels_and_one_told():
 
 
 def test_wrong_keys():
-    with pytest.raises(
-        ValueError, match="estimates_keys: expected None for method 'majority', which estimates nothing, got 'told'"
-    ):
+    with pytest.raises(ValueError, match="estimates_keys: expected None for method 'majority', which estimates nothing, got 'told'"):
         FuseRatersd("votes", REGIONS, "majority", "label", estimates_keys="told")
     with pytest.raises(ValueError, match="estimates_keys: expected names that differ and are no output key"):
         FuseRatersd("votes", REGIONS, "staple", "label", estimates_keys="label")
