@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.regions import regions_without_label
+
 
 def fuse_command(
     dest: Annotated[str, typer.Argument(help="The NIfTI file to write, .nii or .nii.gz; it must be free.")],
@@ -34,6 +37,9 @@ def fuse_command(
     numbers = None if weights is None else [float(weight) for weight in weights.split(",")]
     votes = LoadRaters()(rater)
     fuse = FuseRaters(groups, method=method, rater_weights=numbers, paper_compatible=paper_compatible, seed=seed)
+    empty = regions_without_label(fuse.regions, distinct_values(votes.numpy()).tolist(), where="--regions")
+    if empty is not None:
+        typer.echo(empty, err=True)
     label = fuse(votes)
     values = label.numpy().astype(np.float32)
     data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)

@@ -37,7 +37,7 @@ from monai_jdt.data.qubiq_phantoms import (
     qubiq_styles,
     write_qubiq_phantoms,
 )
-from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_convention
+from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_convention, regions_without_label
 from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
@@ -90,6 +90,7 @@ __all__ = [
     "read_datalist",
     "record_of",
     "region_convention",
+    "regions_without_label",
     "split_cases",
     "whole_labels",
     "write_brats_phantoms",

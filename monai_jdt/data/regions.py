@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from monai_jdt.data.problems import DataProblem
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,42 @@ def region_convention(name: str) -> RegionConvention:
     if name not in REGION_CONVENTIONS:
         raise ValueError(f"expected a region convention among {sorted(REGION_CONVENTIONS)}, got {name!r}")
     return REGION_CONVENTIONS[name]
+
+
+def regions_without_label(
+    regions: Mapping[str, Sequence[int]], values: Iterable[int], *, where: str = "regions", fatal: bool = False
+) -> DataProblem | None:
+    """Compare regions with the label values that the files hold: a region that no value belongs to is empty everywhere.
+
+    Args:
+        regions: region name to its label values, as :func:`monai_jdt.raters.named_regions` gives them.
+        values: the label values that the files hold, or may hold.
+        where: what the line begins with: the argument or setting that gave the regions.
+        fatal: whether the problem is an error. In one case an empty region is legal (a tumour that does not enhance); in a whole
+            data set it is a mistake.
+
+    Returns:
+        One problem that names each such region, the values that are there, and those that no region names; None if every
+        region has a value.
+
+    Example:
+        >>> regions_without_label({"nodule": (1,)}, [0, 1]) is None
+        True
+        >>> print(regions_without_label({"nodule": (1,)}, [0, 255]))  # doctest: +NORMALIZE_WHITESPACE
+        warning: regions: expected label values that the files hold (0, 255), got nodule [1]: an empty region.
+        Fix: name values that are there, such as [255].
+    """
+    found = sorted({int(value) for value in values})
+    empty = {name: list(group) for name, group in regions.items() if not set(group) & set(found)}
+    if not empty:
+        return None
+    named = {value for group in regions.values() for value in group}
+    unnamed = [value for value in found if value != 0 and value not in named]
+    held = ", ".join(str(value) for value in found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+    got = ", ".join(f"{name} {group}" for name, group in empty.items())
+    got += ": an empty region" if len(empty) == 1 else ": empty regions"
+    if unnamed:
+        fix = f"name values that are there, such as {unnamed[:3]}"
+    else:
+        fix = "name values that are there" + ("" if fatal else ", or nothing, if no rater marked this here")
+    return DataProblem(where, f"label values that the files hold ({held or 'none'})", got, fix, fatal)

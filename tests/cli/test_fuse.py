@@ -71,3 +71,15 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, raters: list[str], caps
     assert last.startswith("monai_jdt: error: ")
     assert says in last
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+    for name, value in (("a.nii", 255), ("b.nii", 0)):
+        nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 2), value, np.uint8), AFFINE), tmp_path / name)
+    assert run(str(tmp_path / "black.nii"), str(tmp_path / "a.nii"), str(tmp_path / "b.nii")) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: --regions: expected label values that the files hold (0, 255), got label_1 [1]: an empty region. "
+        "Fix: name values that are there, such as [255]."
+    ]
+    assert run(str(tmp_path / "fine.nii"), *raters, "--regions", '{"all": [1, 4], "four": [4, 7]}') == 0
+    assert capsys.readouterr().err == ""
