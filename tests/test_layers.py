@@ -26,6 +26,7 @@ LADDER = [
     {"raters", "losses", "metrics"},
     {"transforms", "teachers"},
     {"handlers", "report"},
+    {"bundle_runtime"},
     {"cli"},
 ]
 FORBIDDEN = {"utils", "util", "common", "base", "misc", "helpers"}
@@ -139,6 +140,7 @@ def test_import_needs_torch_and_monai_only() -> None:
         "PIL",
         "numba",
         "triton",
+        "pydantic",
     ]
     code = (
         "import sys\n"

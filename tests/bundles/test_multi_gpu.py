@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-import monai_jdt.cli.bundle_start as bundle_start
+import monai_jdt.bundle_runtime as bundle_start
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq

@@ -1,8 +1,9 @@
+import importlib
 import os
 
 import pytest
 
-import monai_jdt.cli.bundle_start as bundle_start
+import monai_jdt.bundle_runtime as bundle_start
 from monai_jdt.cli.bundle import copy_bundle, shipped_bundles
 from monai_jdt.data import ensure_brats_phantoms
 from monai_jdt.data.problems import DataProblem, DataProblemError
@@ -164,3 +165,8 @@ def test_every_size_is_checked_under_its_own_name():
     assert bundle_start.check_settings(epochs=1, blocks=4, roi=[8, 16], size=[24]) is None
     with pytest.raises(ValueError, match=r"size: expected multiples of 4, .* got \[8, 6\]. Fix: \[8, 8\]"):
         bundle_start.check_settings(epochs=1, blocks=3, roi=[8], size=[8, 6])
+
+
+def test_bundles_copied_earlier_find_the_functions_at_their_former_place():
+    former = importlib.import_module("monai_jdt.cli.bundle_start")
+    assert all(getattr(former, name) is getattr(bundle_start, name) for name in former.__all__)

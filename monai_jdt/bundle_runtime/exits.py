@@ -1,0 +1,86 @@
+"""How a run of a bundle ends when something is wrong: one line and exit code 1, instead of a traceback.
+
+MONAI wraps whatever a config expression raises into some seventy lines, and an error in a caching thread can abort the
+interpreter. `SystemExit` on the main thread passes through MONAI, fire and ignite as it is. These functions are the
+only place where errors become one. From Python, call the functions they wrap.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from tqdm import tqdm
+
+from monai_jdt.data.problems import DataProblemError, error_line
+from monai_jdt.handlers.non_finite import NonFiniteLossError
+
+_Result = TypeVar("_Result")
+
+
+def exit_with_error(error: BaseException | str) -> NoReturn:
+    """End the process with exit code 1; the last line on standard error is `monai_jdt: error: ...`.
+
+    Args:
+        error: what happened. The problems of a :class:`DataProblemError` are listed first if there are several.
+
+    Raises:
+        SystemExit: always, with code 1.
+    """
+    # an open progress bar would share its line with ours, and write over it when it is closed at exit
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+    sys.stdout.flush()
+    if isinstance(error, DataProblemError) and len(error.problems) > 1:
+        print(error, file=sys.stderr)
+    print(error_line(ValueError(error) if isinstance(error, str) else error), file=sys.stderr, flush=True)
+    raise SystemExit(1)
+
+
+def or_exit(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
+    """Call a function of the data layer; a data problem, a wrong argument or a missing file ends the process with one line.
+
+    Never for use inside a transform: a loader's worker thread that exits hangs for ever.
+
+    Args:
+        function: e.g. :func:`monai_jdt.data.brats_datalist`.
+        args: its arguments.
+        kwargs: its keyword arguments.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        SystemExit: with code 1, after the line.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (ValueError, TypeError, OSError) as error:
+        exit_with_error(error)
+
+
+def run_or_exit(engine: Any) -> None:
+    """Run an engine; a non-finite loss, a file gone bad since the check, or weights of another network end it with one line.
+
+    Any other error is let through with its traceback.
+
+    Args:
+        engine: a MONAI trainer or evaluator.
+
+    Raises:
+        SystemExit: with code 1, after the line.
+    """
+    try:
+        engine.run()
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:  # MONAI wraps what a transform raises
+            if isinstance(cause, (DataProblemError, NonFiniteLossError)):
+                exit_with_error(cause)
+            if "loading state_dict" in str(cause):
+                misfit = " ".join(str(cause).split("\n")[1].split()) if "\n" in str(cause) else str(cause)
+                problem = "the checkpoint: expected weights that fit the network, got others (" + misfit + ")"
+                exit_with_error(problem + ". Fix: give channels, regions or out_channels, and network_def as in training")
+            cause = cause.__cause__ or cause.__context__
+        raise

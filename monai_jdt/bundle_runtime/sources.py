@@ -1,0 +1,82 @@
+"""What a run starts from: the folder of the data, the files that must be there, and a case for every process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from monai_jdt.bundle_runtime.exits import exit_with_error, or_exit
+from monai_jdt.data.problems import DataProblem, DataProblemError
+
+logger = logging.getLogger(__name__)
+
+
+def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callable[..., str], **phantom_settings: Any) -> str:
+    """The folder of the data: the user's, or phantoms that are made on first use.
+
+    Args:
+        dataset_dir: the user's folder; None takes phantoms. A named folder that is absent or empty is an error, never
+            replaced by phantoms.
+        default_dir: where the phantoms lie or will lie.
+        make_phantoms: makes them unless they are there, e.g. :func:`monai_jdt.data.ensure_brats_phantoms`.
+        phantom_settings: its keyword arguments.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        SystemExit: with code 1, after one line, if the folder cannot be used.
+    """
+    if dataset_dir is not None:
+        folder = os.path.abspath(os.path.expanduser(os.fspath(dataset_dir)))
+        if not os.path.isdir(folder):
+            got = "a file" if os.path.exists(folder) else "nothing at that path"
+            problem = DataProblem(f"dataset_dir {folder}", "a folder with images", got, "name the data set's folder")
+            exit_with_error(str(problem))
+        if not os.listdir(folder):
+            problem = DataProblem(f"dataset_dir {folder}", "a folder with images", "an empty folder", "name another one")
+            exit_with_error(str(problem))
+        return folder
+    folder = os.path.abspath(default_dir)
+    logger.info("dataset_dir is not given: using phantoms (synthetic data, no patients) in %s", folder)
+    return or_exit(make_phantoms, folder, **phantom_settings)
+
+
+def checked_file(path: str, expected: str, fix: str) -> str:
+    """A file that must be there.
+
+    Args:
+        path: the file.
+        expected: what it should be, e.g. "a checkpoint".
+        fix: what the user can do if it is not there.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataProblemError: if there is no file at the path.
+    """
+    if not os.path.isfile(path):
+        raise DataProblemError([DataProblem(path, expected, "no file at that path", fix)])
+    return path
+
+
+def check_processes(processes: int, **cases: int) -> None:
+    """Every process of a distributed run needs a case of its own on each side.
+
+    Args:
+        processes: how many there are.
+        cases: how many cases each side has, by its name.
+
+    Raises:
+        ValueError: for fewer cases than processes, which a distributed sampler cannot deal out.
+
+    Example:
+        >>> check_processes(2, training=16, validation=3)
+    """
+    for side, count in cases.items():
+        if count < processes:
+            fix = "fewer processes, or another split"
+            raise ValueError(f"{side}: expected at least {processes} cases, one for each process, got {count}. Fix: {fix}")
