@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "monai_jdt"
 
 #: Lowest first; the names of one line may not import each other.
 LADDER = [
-    {"validation"},
+    {"validation", "progress_bar"},
     {"definitions"},
     {"checks"},
     {"data", "kernels"},

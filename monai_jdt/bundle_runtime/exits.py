@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from tqdm import tqdm
-
 from monai_jdt.data.problems import DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
+from monai_jdt.progress_bar import close_bars
 
 _Result = TypeVar("_Result")
 
@@ -29,8 +28,7 @@ def exit_with_error(error: BaseException | str) -> NoReturn:
         SystemExit: always, with code 1.
     """
     # an open progress bar would share its line with ours, and write over it when it is closed at exit
-    for bar in list(getattr(tqdm, "_instances", ())):
-        bar.close()
+    close_bars()
     sys.stdout.flush()
     if isinstance(error, DataProblemError) and len(error.problems) > 1:
         print(error, file=sys.stderr)

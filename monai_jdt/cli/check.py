@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from monai_jdt.data.datalist_file import read_datalist
 from monai_jdt.data.inspection import find_problems
 from monai_jdt.data.regions import REGION_CONVENTIONS, region_convention
+from monai_jdt.progress_bar import print_above_bar
 
 
 def check_command(
@@ -38,7 +38,7 @@ def check_command(
     for problem in problems:
         fatal += problem.fatal
         warnings += not problem.fatal
-        _print_above_bar(str(problem))
+        print_above_bar(str(problem))
     typer.echo(str(items.found).splitlines()[0].rpartition("; skipped")[0])
     looked = "headers" if headers_only else "every voxel"
     counts = [f"{n} {what if n == 1 else what + 's'}" for n, what in ((fatal, "problem"), (warnings, "warning"))]
@@ -55,9 +55,3 @@ def _label_values(text: str) -> tuple[int, ...]:
     except ValueError:
         known = ", ".join(REGION_CONVENTIONS)
         raise ValueError(f"--label-values: expected whole numbers as 0,1,2, or one of {known}, got {text!r}") from None
-
-
-def _print_above_bar(line: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stdout)

@@ -15,6 +15,7 @@ from monai_jdt.data.grids import VoxelGrid, grid_problem, without_last_ones
 from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, whole_labels
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import FileVolume, open_volume
+from monai_jdt.progress_bar import with_progress
 
 logger = logging.getLogger(__name__)
 
@@ -98,20 +99,22 @@ def check_items(
         ValueError: if `read` is unknown.
     """
     shown: list[DataProblem] = []
-    more = warnings = 0
+    warnings: list[DataProblem] = []
+    more = 0
     for problem in find_problems(
         items, channels=channels, label_values=label_values, read=read, labelled=labelled, raters=raters, progress=progress
     ):
         if not problem.fatal:
-            warnings += 1
-            if warnings <= _SHOWN:
-                logger.warning("%s", problem)
+            warnings.append(problem)
         elif len(shown) < _SHOWN:
             shown.append(problem)
         else:
             more += 1
-    if warnings > _SHOWN:
-        logger.warning("and %d more warnings", warnings - _SHOWN)
+    # logged when the bar is closed: it would share its line with them
+    for problem in warnings[:_SHOWN]:
+        logger.warning("%s", problem)
+    if len(warnings) > _SHOWN:
+        logger.warning("and %d more warnings", len(warnings) - _SHOWN)
     if shown:
         raise DataProblemError(shown, more)
 
@@ -128,12 +131,10 @@ class _CheckRules:
 
 
 def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bool) -> Iterator[DataProblem]:
-    from tqdm import tqdm
-
     if not items:
         yield DataProblem("the data list", "at least one case", "an empty list", "name the folder that holds the cases")
     seen: set[tuple[str, str, str]] = set()
-    for number, item in enumerate(tqdm(items, desc="checking the data", unit="case", disable=not progress)):
+    for number, item in enumerate(with_progress(items, "checking the data", wanted=progress)):
         case = str(item.get("case", f"items[{number}]"))
         key = (str(item.get("dataset")), case, str(item.get("task")))
         if key in seen:

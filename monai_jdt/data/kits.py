@@ -14,6 +14,7 @@ from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothi
 from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import open_volume
+from monai_jdt.progress_bar import with_progress
 
 #: The regions in the order of their label values 1, 2, 3.
 KITS21_REGIONS: tuple[str, ...] = ("kidney", "tumor", "cyst")
@@ -97,10 +98,8 @@ def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str
     Raises:
         DataProblemError: if a mask cannot be read, or has another shape than the first one of its rater.
     """
-    from tqdm import tqdm
-
     merged = []
-    for item in tqdm(items, desc="merging instances", unit="case", disable=not progress):
+    for item in with_progress(items, "merging instances", wanted=progress):
         paths = []
         for number, groups in enumerate(item["raters"], start=1):
             if isinstance(groups, str):

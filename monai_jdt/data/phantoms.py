@@ -26,6 +26,7 @@ from monai_jdt.data.brats import LAYOUT_CONVENTIONS, MODALITIES, MSD_CHANNELS
 from monai_jdt.data.phantom_folder import MANIFEST, make_phantom_folder, write_phantom_text, write_phantom_volume
 from monai_jdt.data.random_fields import gaussian_field
 from monai_jdt.data.regions import region_convention
+from monai_jdt.progress_bar import with_progress
 
 #: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.
 PHANTOM_VERSION = 1
@@ -258,8 +259,6 @@ def write_brats_phantoms(
         FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms. Nothing is
             overwritten.
     """
-    from tqdm import tqdm
-
     root = os.fspath(root)
     if layout not in LAYOUT_CONVENTIONS:
         raise ValueError(f"layout: expected one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
@@ -278,7 +277,7 @@ def write_brats_phantoms(
 
     def fill(draft: str) -> None:
         names = []
-        for index in tqdm(range(cases), desc=f"phantoms ({layout})", unit="case", disable=not progress):
+        for index in with_progress(range(cases), f"phantoms ({layout})", wanted=progress):
             case = brats_phantom(index, shape=shape, spacing=spacing, seed=seed, convention=LAYOUT_CONVENTIONS[layout], styles=styles)
             names.append(_write_case(draft, layout, index, case))
         if layout == "msd":

@@ -19,6 +19,7 @@ from monai_jdt.data.phantom_folder import MANIFEST, make_phantom_folder, write_p
 from monai_jdt.data.phantoms import PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.data.qubiq import QUBIQ_SETS, QubiqSet
 from monai_jdt.data.random_fields import gaussian_field
+from monai_jdt.progress_bar import with_progress
 
 #: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.
 QUBIQ_PHANTOM_VERSION = 1
@@ -180,8 +181,6 @@ def write_qubiq_phantoms(
         ValueError: if an argument is out of its range.
         FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms.
     """
-    from tqdm import tqdm
-
     if layout not in QUBIQ_LAYOUTS:
         raise ValueError(f"layout: expected one of {sorted(QUBIQ_LAYOUTS)}, got {layout!r}")
     of_year = [name for name, s in QUBIQ_SETS.items() if layout != "qubiq2020" or s.spatial_dims == 2]
@@ -207,7 +206,7 @@ def write_qubiq_phantoms(
 
     def fill(draft: str) -> None:
         todo = [(name, index) for name in names for index in range(cases)]
-        for name, index in tqdm(todo, desc=f"phantoms ({layout})", unit="case", disable=not progress):
+        for name, index in with_progress(todo, f"phantoms ({layout})", wanted=progress):
             case = qubiq_phantom(index, name, shape=grids[name], spacing=spacing, seed=seed)
             _write_qubiq_case(os.path.join(draft, QUBIQ_LAYOUTS[layout], name), name, index, case)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from monai.utils import optional_import
 
+from monai_jdt.progress_bar import shows_progress
+
 if TYPE_CHECKING:
     from ignite.engine import Engine
 
@@ -16,6 +18,8 @@ _Events, _ = optional_import("ignite.engine", name="Events")
 
 class LossProgressBar:
     """Ignite's progress bar of an epoch with the loss of the last iteration.
+
+    In a log there is no bar: each of its states would be a line. :class:`EpochLoss` gives the log the loss of each epoch.
 
     Args:
         loss_key: key of the loss in the trainer's output.
@@ -27,6 +31,7 @@ class LossProgressBar:
 
     def __init__(self, loss_key: str = "loss", **tqdm_kwargs: Any) -> None:
         self.loss_key = loss_key
+        tqdm_kwargs["disable"] = not shows_progress(not tqdm_kwargs.get("disable", False))
         self.bar = _ignite_handlers.ProgressBar(**tqdm_kwargs)
 
     def attach(self, engine: Engine) -> None:

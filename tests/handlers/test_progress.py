@@ -13,11 +13,22 @@ def test_mean_loss_of_every_form():
     assert mean_loss(torch.tensor(float("nan"))) != mean_loss(torch.tensor(float("nan")))
 
 
-def test_the_bar_shows_the_loss(capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_shows_the_loss_in_a_terminal_only(capsys, monkeypatch, terminal):
+    monkeypatch.setattr("monai_jdt.progress_bar._is_terminal", lambda stream: terminal)
     engine = Engine(lambda engine, x: {"loss": torch.tensor(x)})
     LossProgressBar(mininterval=0).attach(engine)
     engine.run([0.25, 0.125], max_epochs=1)
-    assert "loss=0.125" in capsys.readouterr().err
+    written = capsys.readouterr().err
+    assert "loss=0.125" in written if terminal else written == ""
+
+
+def test_no_bar_where_none_is_wanted(capsys, monkeypatch):
+    monkeypatch.setattr("monai_jdt.progress_bar._is_terminal", lambda stream: True)
+    engine = Engine(lambda engine, x: {"loss": torch.tensor(x)})
+    LossProgressBar(disable=True).attach(engine)
+    engine.run([0.25], max_epochs=1)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_mean_loss_of_each_epoch_is_a_metric():
