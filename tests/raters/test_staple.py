@@ -1,4 +1,6 @@
-"""STAPLE against SimpleITK's own calls on the same arrays, and against the EM written out."""
+"""STAPLE against an EM with plain loops, and against ITK's filters where these are right (the multi-label one: without ties)."""
+
+import logging
 
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ import SimpleITK
 import torch
 
 from monai_jdt.raters import estimate_multilabel_staple, estimate_staple, fuse_multilabel_staple, fuse_staple
+from monai_jdt.transforms import FuseRaters, FuseRatersd
+from tests.oracles import staple as oracle
 
 
 def draw(seed, raters=3, shape=(5, 6, 4), values=(0, 1, 2, 4)):
@@ -15,16 +19,17 @@ def draw(seed, raters=3, shape=(5, 6, 4), values=(0, 1, 2, 4)):
     return np.where(rng.random((raters, *shape)) < 0.2, other, truth)
 
 
-def em_staple(marks, steps=300):
-    """The binary EM as in the paper, prior = mean of the raters' marks."""
-    d = marks.reshape(len(marks), -1).astype(float)
-    prior, p, q = d.mean(), np.full(len(d), 1 - 1e-5), np.full(len(d), 1 - 1e-5)
-    for _ in range(steps):
-        a = prior * np.prod(np.where(d == 1, p[:, None], 1 - p[:, None]), 0)
-        b = (1 - prior) * np.prod(np.where(d == 0, q[:, None], 1 - q[:, None]), 0)
-        w = a / (a + b)
-        p, q = (d * w).sum(1) / w.sum(), ((1 - d) * (1 - w)).sum(1) / (1 - w).sum()
-    return w.reshape(marks.shape[1:]), p, q
+def rough(seed, values):
+    """A small stack of 2 to 5 raters who agree on little: nearly every one has ties."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(2, 6)), int(rng.integers(4, 40)))
+    truth = rng.choice(values, size=shape[1])
+    return np.where(rng.random(shape) < rng.uniform(0.1, 0.7), rng.choice(values, size=shape), truth)
+
+
+def without_ties(votes):
+    flat = votes.reshape(len(votes), -1)
+    return flat[:, [oracle.winner(voxel) is not None for voxel in flat.T.tolist()]]
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (5, 6, 4)])
@@ -42,24 +47,129 @@ def test_staple_is_simpleitks(seed, shape):
         np.testing.assert_allclose(label[c].numpy(), expected, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(estimates.sensitivity[:, c].numpy(), own.GetSensitivity(), rtol=1e-9)
         np.testing.assert_allclose(estimates.specificity[:, c].numpy(), own.GetSpecificity(), rtol=1e-9)
-        written, p, q = em_staple(np.isin(votes, group))
-        np.testing.assert_allclose(label[c].numpy(), written, atol=1e-3)
-        np.testing.assert_allclose(estimates.sensitivity[:, c].numpy(), p, atol=1e-3)
-        np.testing.assert_allclose(estimates.specificity[:, c].numpy(), q, atol=1e-3)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_multilabel_staple_is_itks(seed):
-    votes = draw(seed, 4, values=(0, 1, 2, 3))
+@pytest.mark.parametrize("seed", range(40))
+def test_staple_at_ties(seed):
+    marks = rough(seed, (0, 1))
+    label, estimates = estimate_staple(torch.from_numpy(marks), [1])
+    written, p, q = oracle.binary_staple((marks == 1).tolist())
+    np.testing.assert_allclose(label[0].numpy(), written, atol=1e-6)
+    np.testing.assert_allclose(estimates.sensitivity[:, 0].numpy(), p, atol=1e-9)
+    np.testing.assert_allclose(estimates.specificity[:, 0].numpy(), q, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_multilabel_staple_is_itks_without_ties(seed):
+    votes = without_ties(draw(seed, 2 + seed % 4, values=(0, 1, 2, 3)))
     label, estimates = estimate_multilabel_staple(torch.from_numpy(votes), [0, 1, 2, 3])
     own = SimpleITK.MultiLabelSTAPLEImageFilter()
-    fused = SimpleITK.GetArrayFromImage(own.Execute([SimpleITK.GetImageFromArray(v.astype(np.uint8)) for v in votes]))
-    assert fused.max() < 4  # none undecided here
-    np.testing.assert_array_equal(label.numpy().argmax(0), fused)
-    np.testing.assert_array_equal(label.sum(0).numpy(), 1)
-    for rater in range(4):
+    images = [SimpleITK.GetImageFromArray(v[None].astype(np.uint8)) for v in votes]
+    fused = SimpleITK.GetArrayFromImage(own.Execute(images))[0]
+    np.testing.assert_array_equal(label.numpy(), [fused == value for value in range(4)])
+    for rater in range(len(votes)):
         matrix = np.array(own.GetConfusionMatrix(rater)).reshape(5, 4)[:4]
         np.testing.assert_allclose(estimates.confusion[rater].numpy(), matrix, rtol=1e-9)
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 1, 2), (-3, 0, 7, 300)])
+@pytest.mark.parametrize("seed", range(40))
+def test_multilabel_staple_at_ties(seed, values):
+    votes = rough(seed, values)
+    label, estimates = estimate_multilabel_staple(torch.from_numpy(votes), values)
+    fused, tables = oracle.multilabel_staple(votes.tolist())
+    np.testing.assert_array_equal(label.numpy(), [np.array(fused) == value for value in values])
+    for rater, table in enumerate(tables):
+        expected = [[table[i, j] for j in estimates.values] for i in estimates.values]
+        np.testing.assert_allclose(estimates.confusion[rater].numpy(), expected, atol=1e-9)
+
+
+def test_a_tie_is_no_vote_for_another_value():
+    # the first and the last voxel have a majority, the two ties have none, and no rater's 0 is ever confirmed
+    votes = torch.tensor([[1, 1, 0, 2], [1, 0, 1, 2]])
+    label = FuseRaters([[1], [2]], "multilabel_staple")(votes)
+    assert label.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    item = FuseRatersd("votes", [[1], [2]], "multilabel_staple", "label", estimates_keys="told")({"votes": votes})
+    assert torch.equal(item["label"].as_tensor(), label.as_tensor())
+    assert item["told"]["values"].tolist() == [0, 1, 2]
+    # both say 1 where the truth is 1, 2 where it is 2; the truth is 0 nowhere
+    assert item["told"]["confusion"].tolist() == [[[0, 0, 0], [0, 1, 0], [0, 0, 1]]] * 2
+
+
+def test_raters_who_never_agree(caplog):
+    label, estimates = estimate_multilabel_staple(torch.tensor([[1, 2, 1], [2, 1, 2]]), [1, 2])
+    assert label.sum() == 0
+    assert estimates.confusion.tolist() == [[[0, 0], [0, 0]]] * 2
+    assert "at no voxel do most of the 2 raters agree" in caplog.text
+
+
+@pytest.mark.parametrize("estimate", [estimate_staple, estimate_multilabel_staple])
+def test_what_cannot_matter(estimate):
+    """Order of raters and voxels, every voxel three times, a rater of weight 0."""
+    votes = torch.from_numpy(rough(3, (0, 1, 2, 4)))
+    raters, voxels = torch.randperm(votes.shape[0]), torch.randperm(votes.shape[1])
+    label, estimates = estimate(votes, [1, 2, 4])
+    rates = estimates.sensitivity if estimate is estimate_staple else estimates.confusion
+
+    def same(other, expected_label, expected_rates):
+        torch.testing.assert_close(other[0], expected_label, atol=1e-6, rtol=0)
+        found = other[1].sensitivity if estimate is estimate_staple else other[1].confusion
+        torch.testing.assert_close(found, expected_rates, atol=1e-9, rtol=0, equal_nan=True)
+
+    same(estimate(votes[raters], [1, 2, 4]), label, rates[raters])
+    same(estimate(votes[:, voxels], [1, 2, 4]), label[:, voxels], rates)
+    same(estimate(votes.repeat(1, 3), [1, 2, 4]), label.repeat(1, 3), rates)
+    padded = torch.cat([votes, torch.full_like(votes[:1], 9)])
+    nothing = torch.full_like(rates[:1], float("nan"))
+    same(estimate(padded, [1, 2, 4], [1] * len(votes) + [0]), label, torch.cat([rates, nothing]))
+
+
+@pytest.mark.parametrize("fuse", [fuse_staple, fuse_multilabel_staple])
+def test_one_rater_and_raters_alike(fuse):
+    one = torch.tensor([[0, 1, 4, 1, 0, 0]])
+    expected = torch.stack([one[0] == 1, one[0] == 4]).float()
+    for raters in (1, 2, 5):
+        torch.testing.assert_close(fuse(one.repeat(raters, 1), [1, 4]), expected)
+
+
+def test_hundreds_of_raters_do_not_underflow():
+    """Two halves of 400 raters who differ in one voxel: ITK's products are 0 there, and its estimate is NaN."""
+    marks = torch.zeros(400, 1000, dtype=torch.uint8)
+    marks[:, 1:300] = 1
+    marks[:200, 0] = 1
+    label, estimates = estimate_staple(marks, [1])
+    assert label.isfinite().all()
+    assert label[0, 1:300].min() > 0.999
+    assert label[0, 300:].max() < 0.001
+    assert estimates.sensitivity.min() > 0.99
+
+
+@pytest.mark.parametrize(("estimate", "name"), [(estimate_staple, "staple of the region"), (estimate_multilabel_staple, "multilabel")])
+def test_the_last_iteration_is_told(estimate, name, caplog):
+    votes = torch.from_numpy(draw(0))
+    caplog.set_level(logging.WARNING)
+    estimate(votes, [1])
+    assert not caplog.records
+    label, _ = estimate(votes, [1], max_iterations=1)
+    assert label.isfinite().all()
+    assert name in caplog.text
+    assert "in iteration 1, the last (max_iterations)" in caplog.text
+    for wrong in (0, -1, 2.0, True, None):
+        with pytest.raises(ValueError, match="max_iterations: expected a whole number >= 1, got"):
+            estimate(votes, [1], max_iterations=wrong)
+
+
+def test_many_combinations_of_votes():
+    """More combinations than a table in the cache has entries, and values far apart: both are numbered otherwise."""
+    rng = np.random.default_rng(0)
+    values = np.array([0, 5, 10**6, 2**40])
+    truth = rng.integers(0, 4, 2000)
+    codes = np.where(rng.random((11, 2000)) < 0.4, rng.integers(0, 4, (11, 2000)), truth)
+    label, estimates = estimate_multilabel_staple(torch.from_numpy(values[codes]), values.tolist())
+    plain, expected = estimate_multilabel_staple(torch.from_numpy(codes.astype(np.uint8)), [0, 1, 2, 3])
+    assert torch.equal(label, plain)
+    assert torch.equal(estimates.confusion, expected.confusion)
+    assert (label.argmax(0).numpy() == truth).mean() > 0.95
 
 
 def test_values_are_kept_whatever_they_are():
@@ -87,7 +197,7 @@ def test_an_empty_rater_is_one_of_sensitivity_zero():
     np.testing.assert_array_equal(fuse_multilabel_staple(torch.cat([a, a, empty]), [1]).numpy(), a.numpy())
 
 
-def test_where_the_filter_knows_no_answer():
+def test_where_a_rate_is_undefined():
     none, estimates = estimate_staple(torch.zeros(3, 2, 5, dtype=torch.uint8), [1])
     assert none.sum() == 0
     assert estimates.sensitivity.isnan().all()
