@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import shlex
 import shutil
-import uuid
 from importlib.resources import as_file, files
 from typing import Annotated
 
 import typer
+
+from monai_jdt.data.atomic import whole_folder
+from monai_jdt.data.names import user_path
+from monai_jdt.validation import error_sentence
 
 bundle_verbs = typer.Typer(help="List the bundles that come with the package, and copy one to work in.", no_args_is_help=True)
 
@@ -33,24 +38,22 @@ def copy_bundle(name: str, dest: str | os.PathLike[str]) -> str:
         The folder of the copy.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or a path with a `#`, which MONAI's bundles read as `::`.
         FileExistsError: if there is something at `dest`.
     """
     if name not in shipped_bundles():
-        raise ValueError(f"expected a bundle among {shipped_bundles()}, got {name!r}")
-    dest = os.path.abspath(os.path.expanduser(os.fspath(dest)))
-    if os.path.exists(dest) and (not os.path.isdir(dest) or os.listdir(dest)):
-        raise FileExistsError(f"{dest}: expected a free name or an empty folder, got something else. Fix: name another")
-    os.makedirs(os.path.dirname(dest), exist_ok=True)
-    draft = os.path.join(os.path.dirname(dest), f".{os.path.basename(dest)}.{uuid.uuid4().hex}")
+        known = shipped_bundles()
+        close = [one for one in known if str(name) in one] or difflib.get_close_matches(str(name), known, n=1, cutoff=0)
+        raise ValueError(error_sentence("NAME", f"a bundle among {', '.join(known)}", repr(name), f"name {close[0]}"))
+    dest = os.path.abspath(user_path(dest))
+    if "#" in dest:
+        raise ValueError(error_sentence(dest, "a path without #, which MONAI's bundles read as ::", "one with it", "name another"))
+    if os.path.lexists(dest) and (not os.path.isdir(dest) or os.listdir(dest)):
+        raise FileExistsError(error_sentence(dest, "a free name or an empty folder", "something else", "name another"))
     # what a run wrote into a development checkout stays there
     leftovers = shutil.ignore_patterns("data", "eval", "models", "__pycache__")
-    try:
-        with as_file(files("monai_jdt.bundles").joinpath(name)) as source:
-            shutil.copytree(source, draft, ignore=leftovers)
-        os.replace(draft, dest)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with whole_folder(dest) as draft, as_file(files("monai_jdt.bundles").joinpath(name)) as source:
+        shutil.copytree(source, draft, ignore=leftovers, dirs_exist_ok=True)
     return dest
 
 
@@ -69,4 +72,5 @@ def _copy_verb(
     """Copy a bundle to a folder of yours, and tell how to run it."""
     folder = copy_bundle(name, dest)
     typer.echo(f"{folder}: run it with")
-    typer.echo(f"  python -m monai.bundle run --config_file {folder}/configs/train.yaml --bundle_root {folder}")
+    words = ["--config_file", os.path.join(folder, "configs", "train.yaml"), "--bundle_root", folder]
+    typer.echo(f"  python -m monai.bundle run {shlex.join(words)}")

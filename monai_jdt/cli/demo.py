@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from monai_jdt.cli.bundle import copy_bundle
+from monai_jdt.data.names import user_path
 
 _BUNDLE = "brats_multirater_segmentation"
 
@@ -20,18 +21,13 @@ _BUNDLE = "brats_multirater_segmentation"
 def _bundle_runs(folder: Path) -> list[tuple[str, list[str]]]:
     """What is done, and the command line that does it."""
     configs = folder / "configs"
-    evaluate = f"['{configs}/train.yaml','{configs}/evaluate.yaml']"
+    evaluate = str([str(configs / "train.yaml"), str(configs / "evaluate.yaml")])
     images = ["--dataset_dir", str(folder / "data" / "phantoms")]
     return [
         ("train on the average of the raters", ["--config_file", f"{configs}/train.yaml"]),
         ("evaluate against the raters' majority", ["--config_file", evaluate]),
         ("predict a probability map for each case", ["--config_file", f"{configs}/inference.yaml", *images]),
     ]
-
-
-def _quoted(word: str) -> str:
-    """As one would type it; a list of files in double quotes, since it has single ones inside."""
-    return f'"{word}"' if "'" in word else shlex.quote(word)
 
 
 def _mean_dice(table: Path) -> str:
@@ -49,12 +45,12 @@ def demo_command(
     ] = "monai_jdt_demo",
 ) -> None:
     """Train, evaluate and predict with the BraTS multi-rater bundle on phantoms: about a minute on two cores."""
-    folder = Path(dest).expanduser()
+    folder = Path(user_path(dest)).absolute()  # a name such as -x would be read as an option
     if not (folder / "configs").is_dir():
         copy_bundle(_BUNDLE, folder)
     for what, arguments in _bundle_runs(folder):
         command = ["-m", "monai.bundle", "run", *arguments, "--bundle_root", str(folder)]
-        typer.echo(f"\n== {what}\n   python {' '.join(_quoted(word) for word in command)}")
+        typer.echo(f"\n== {what}\n   python {shlex.join(command)}")
         done = subprocess.run([sys.executable, *command], env={**os.environ, "PYTHONUNBUFFERED": "1"})
         if done.returncode:
             raise typer.Exit(done.returncode)

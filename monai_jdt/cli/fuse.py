@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import uuid
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from monai_jdt.cli.region_text import regions_from_text
+from monai_jdt.data.atomic import whole_file
 from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.names import user_path
+from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.regions import regions_without_label
+from monai_jdt.validation import error_sentence
 
 
 def fuse_command(
@@ -22,34 +26,56 @@ def fuse_command(
     paper_compatible: Annotated[bool, typer.Option(help="dice_weighted as published: a rater without overlap weighs 1.")] = False,
     seed: Annotated[int, typer.Option(help="For the method random.")] = 0,
 ) -> None:
-    """Fuse raters into one map for each region (on the last axis if there are several), float32, on the raters' grid."""
+    """Fuse raters into one map for each region (on the last axis if there are several), float32, on the raters' grid.
+
+    A region that no rater's file has a value of is a warning on standard error.
+    """
     # MONAI's transforms and nibabel take seconds to import; `--help` should not
     import nibabel
     import numpy as np
 
     from monai_jdt.transforms import FuseRaters, LoadRaters
 
+    dest, paths = user_path(dest), [user_path(path) for path in rater]
     if not dest.lower().endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{dest}: expected a name that ends in .nii or .nii.gz, got another. Fix: name it so")
-    if os.path.exists(dest):
-        raise FileExistsError(f"{dest}: expected a free name, got a file that is there. Fix: name another, or remove it")
-    groups: Any = json.loads(regions) if regions.lstrip().startswith(("{", "[")) else regions
-    numbers = None if weights is None else [float(weight) for weight in weights.split(",")]
-    votes = LoadRaters()(rater)
-    fuse = FuseRaters(groups, method=method, rater_weights=numbers, paper_compatible=paper_compatible, seed=seed)
+        fix = f"name it {os.path.basename(dest).split('.')[0] or 'fused'}.nii.gz"
+        raise ValueError(error_sentence(dest, "a name that ends in .nii or .nii.gz", "another ending", fix))
+    if os.path.lexists(dest):
+        raise FileExistsError(error_sentence(dest, "a free name", "a file that is there", "name another, or remove it"))
+    numbers = None if weights is None else _weights(weights, len(paths))
+    fuse = FuseRaters(regions_from_text(regions), method=method, rater_weights=numbers, paper_compatible=paper_compatible, seed=seed)
+    _require_files(paths)
+    votes = LoadRaters()(paths)
     empty = regions_without_label(fuse.regions, distinct_values(votes.numpy()).tolist(), where="--regions")
     if empty is not None:
         typer.echo(empty, err=True)
     label = fuse(votes)
     values = label.numpy().astype(np.float32)
     data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-    folder, name = os.path.split(os.path.abspath(dest))
-    os.makedirs(folder, exist_ok=True)
-    draft = os.path.join(folder, f".{uuid.uuid4().hex}.{name}")
-    try:
+    with whole_file(dest) as draft:
         nibabel.save(nibabel.Nifti1Image(data, np.asarray(votes.affine, dtype=np.float64)), draft)
-        os.replace(draft, dest)
-    finally:
-        if os.path.exists(draft):
-            os.remove(draft)
     typer.echo(f"{dest}: {method} of {len(rater)} raters; regions {', '.join(fuse.regions)}")
+
+
+def _require_files(paths: Sequence[str]) -> None:
+    """Name all missing files at once; warn of a file that is given twice, which votes twice."""
+    problems = []
+    for number, path in enumerate(paths):
+        if not os.path.isfile(path):
+            got = "a folder" if os.path.isdir(path) else "nothing at that path"
+            problems.append(DataProblem(path, "a rater's label map", got, "correct the path"))
+        elif any(os.path.exists(other) and os.path.samefile(path, other) for other in paths[:number]):
+            typer.echo(DataProblem(path, "each rater's file once", "it is there again", "remove one", fatal=False), err=True)
+    if problems:
+        raise DataProblemError(problems)
+
+
+def _weights(text: str, raters: int) -> list[float]:
+    try:
+        numbers = [float(weight) for weight in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != raters:
+        fix = f"--weights {','.join(['1'] * raters)}"
+        raise ValueError(error_sentence("--weights", f"{raters} numbers, one for each rater, with commas", repr(text), fix))
+    return numbers

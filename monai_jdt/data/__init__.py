@@ -1,5 +1,6 @@
 """Files and folders: layouts to lists of cases, phantoms, label conventions, and what is wrong with data."""
 
+from monai_jdt.data.atomic import whole_file, whole_folder
 from monai_jdt.data.brats import (
     LAYOUT_CONVENTIONS,
     MODALITIES,
@@ -15,6 +16,7 @@ from monai_jdt.data.kits import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datal
 from monai_jdt.data.label_values import WHOLE_TOLERANCE, distinct_values, whole_labels
 from monai_jdt.data.listing import CaseList, ListingRecord, SkippedPath, record_of
 from monai_jdt.data.msseg import MSSEG_MODALITIES, msseg_datalist
+from monai_jdt.data.names import folded_name, one_line, safe_relative_name, user_path
 from monai_jdt.data.patterns import pattern_datalist
 from monai_jdt.data.phantoms import (
     DEFAULT_STYLES,
@@ -77,11 +79,13 @@ __all__ = [
     "ensure_qubiq_phantoms",
     "error_line",
     "find_problems",
+    "folded_name",
     "folds",
     "grid_problem",
     "kits21_datalist",
     "merge_kits21",
     "msseg_datalist",
+    "one_line",
     "pattern_datalist",
     "qubiq_datalist",
     "qubiq_phantom",
@@ -91,7 +95,11 @@ __all__ = [
     "record_of",
     "region_convention",
     "regions_without_label",
+    "safe_relative_name",
     "split_cases",
+    "user_path",
+    "whole_file",
+    "whole_folder",
     "whole_labels",
     "write_brats_phantoms",
     "write_datalist",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monai_jdt.data.atomic import whole_file
 from monai_jdt.data.listing import CaseList
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
@@ -62,15 +62,8 @@ def write_datalist(
     if not any(content.values()):
         raise ValueError("items: expected at least one item to write, got an empty list")
     text = json.dumps({f"num{section.capitalize()}": len(cases) for section, cases in content.items()} | content, indent=2)
-    os.makedirs(folder, exist_ok=True)
-    draft = f"{path}.{uuid.uuid4().hex}"
-    try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(draft, path)
-    finally:
-        if os.path.exists(draft):
-            os.remove(draft)
+    with whole_file(path) as draft, open(draft, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
     return path
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from monai_jdt.data.atomic import whole_file
 from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
 from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.names import safe_relative_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import open_volume
 from monai_jdt.progress_bar import with_progress
@@ -47,7 +48,7 @@ def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
     Raises:
         DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.
     """
-    root = os.fspath(root)
+    root = user_path(root)
     files = nifti_files(root, _EXPECTED)
     folders: dict[str, dict[str, list[str]]] = {}
     for file in files:
@@ -89,7 +90,8 @@ def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str
 
     Args:
         items: as :func:`kits21_datalist` gives them; a rater that is one path already stays as it is.
-        dest: the folder to write to: `<dest>/<case>/annotation-<n>.nii.gz`.
+        dest: the folder to write to: `<dest>/<case>/annotation-<n>.nii.gz`. A case's name that leads out of it is changed:
+            see :func:`monai_jdt.data.safe_relative_name`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -98,19 +100,19 @@ def merge_kits21(items: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str
     Raises:
         DataProblemError: if a mask cannot be read, or has another shape than the first one of its rater.
     """
-    merged = []
+    merged, dest = [], user_path(dest)
     for item in with_progress(items, "merging instances", wanted=progress):
         paths = []
         for number, groups in enumerate(item["raters"], start=1):
             if isinstance(groups, str):
                 paths.append(groups)
                 continue
-            path = os.path.join(os.fspath(dest), str(item["case"]), f"annotation-{number}.nii.gz")
+            path = os.path.join(dest, safe_relative_name(item["case"]), f"annotation-{number}.nii.gz")
             if not os.path.isfile(path):
                 _write_label(path, *_painted(groups))
             paths.append(path)
         merged.append({**item, "raters": paths})
-    return CaseList(merged, os.fspath(dest))
+    return CaseList(merged, dest)
 
 
 def _raters_of(masks: Sequence[str]) -> tuple[list[list[list[str]]], list[str], list[tuple[str, str, str]]]:
@@ -163,11 +165,5 @@ def _in_paint_order(groups: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]
 def _write_label(path: str, label: np.ndarray, affine: np.ndarray | None) -> None:
     import nibabel
 
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    draft = os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}.nii.gz")  # there as a whole or not at all
-    try:
+    with whole_file(path) as draft:
         nibabel.save(nibabel.Nifti1Image(label, affine), draft)
-        os.replace(draft, path)
-    finally:
-        if os.path.exists(draft):
-            os.remove(draft)

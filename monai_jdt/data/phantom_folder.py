@@ -6,12 +6,12 @@ import gzip
 import json
 import logging
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from monai_jdt.data.atomic import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +40,16 @@ def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fil
     if _is_made(root, settings):
         logger.info("phantoms (synthetic, no patients) are in %s already: reused", root)
         return root
-    target = os.path.realpath(root)
-    parent, name = os.path.split(target)
-    os.makedirs(parent, exist_ok=True)
-    # A name of our own instead of tempfile's folder, whose mode (0700) would stay on the data set.
-    draft = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
-    os.mkdir(draft)
     try:
-        fill(draft)
-        write_phantom_text(os.path.join(draft, "README.txt"), readme)
-        write_phantom_text(os.path.join(draft, MANIFEST), json.dumps(_manifest(settings), indent=2))
-        try:
-            os.rename(draft, target)
-        except OSError:
-            if not _is_made(root, settings):  # raises where something else has come there
-                raise
-            logger.info("phantoms in %s were made by another process meanwhile: used", root)
-            return root
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        with whole_folder(root) as draft:
+            fill(draft)
+            write_phantom_text(os.path.join(draft, "README.txt"), readme)
+            write_phantom_text(os.path.join(draft, MANIFEST), json.dumps(_manifest(settings), indent=2))
+    except OSError:
+        if not _is_made(root, settings):  # raises where something else has come there
+            raise
+        logger.info("phantoms in %s were made by another process meanwhile: used", root)
+        return root
     layout, cases, seed = (settings[key] for key in ("layout", "cases", "seed"))
     logger.info("made %d phantoms (synthetic, no patients) in %s: layout %s, seed %d", cases, root, layout, seed)
     return root

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from monai_jdt.data.brats import LAYOUT_CONVENTIONS, MODALITIES, MSD_CHANNELS
+from monai_jdt.data.names import user_path
 from monai_jdt.data.phantom_folder import MANIFEST, make_phantom_folder, write_phantom_text, write_phantom_volume
 from monai_jdt.data.random_fields import gaussian_field
 from monai_jdt.data.regions import region_convention
@@ -259,7 +260,7 @@ def write_brats_phantoms(
         FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms. Nothing is
             overwritten.
     """
-    root = os.fspath(root)
+    root = user_path(root)
     if layout not in LAYOUT_CONVENTIONS:
         raise ValueError(f"layout: expected one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
     if cases < 1:

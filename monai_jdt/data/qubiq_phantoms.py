@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_jdt.data.names import user_path
 from monai_jdt.data.phantom_folder import MANIFEST, make_phantom_folder, write_phantom_volume
 from monai_jdt.data.phantoms import PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.data.qubiq import QUBIQ_SETS, QubiqSet
@@ -210,7 +211,7 @@ def write_qubiq_phantoms(
             case = qubiq_phantom(index, name, shape=grids[name], spacing=spacing, seed=seed)
             _write_qubiq_case(os.path.join(draft, QUBIQ_LAYOUTS[layout], name), name, index, case)
 
-    return make_phantom_folder(os.fspath(root), settings, _about(settings), fill)
+    return make_phantom_folder(user_path(root), settings, _about(settings), fill)
 
 
 def ensure_qubiq_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:

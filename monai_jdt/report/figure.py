@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from monai_jdt.data.atomic import whole_file
+from monai_jdt.data.names import user_path
 from monai_jdt.raters.fusion import RegionSpec, fuse_average, fuse_majority, named_regions
 
 if TYPE_CHECKING:
@@ -237,15 +238,7 @@ def _number(value: float) -> str:
 def _save_png(figure: Figure, path: str) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=folder, prefix=".figure", suffix=".png")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            FigureCanvasAgg(figure).print_png(file)
-        os.chmod(partial, 0o644)  # mkstemp's files are the owner's alone
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    path = user_path(path)
+    with whole_file(path) as draft, open(draft, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
     return path

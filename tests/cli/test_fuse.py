@@ -62,6 +62,11 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
         (["rater0.nii.gz"], "expected a free name"),
         (["fused.nii", "--method", "guess"], "got 'guess'"),
         (["fused.nii", "--regions", "brats1999"], "brats1999"),
+        (["fused.nii", "--regions", "{cell: 1}"], "--regions: expected a convention or JSON, got '{cell: 1}'. Fix: write it as"),
+        (["fused.nii", "--weights", "1,a,1"], "--weights: expected 3 numbers, one for each rater, with commas, got '1,a,1'. Fix: "),
+        (["fused.nii", "--weights", "1,1"], "--weights: expected 3 numbers"),
+        (["fused.png"], "Fix: name it fused.nii.gz."),
+        (["n" * 256 + ".nii"], "expected a name that the file system takes, got 260 bytes. Fix: name it shorter."),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, raters: list[str], capsys, arguments: list[str], says: str) -> None:
@@ -83,3 +88,32 @@ def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[
     ]
     assert run(str(tmp_path / "fine.nii"), *raters, "--regions", '{"all": [1, 4], "four": [4, 7]}') == 0
     assert capsys.readouterr().err == ""
+
+
+def test_regions_in_pythons_quoting(tmp_path: Path, raters: list[str], capsys) -> None:
+    assert run(str(tmp_path / "a.nii"), *raters, "--regions", "{'all': [1, 4]}") == 0
+    assert capsys.readouterr().out.strip().endswith("regions all")
+
+
+def test_home_and_odd_names(tmp_path: Path, raters: list[str], monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    odd = tmp_path / 'O\'Brien [1] *? "Ä"' / "-r.nii"
+    odd.parent.mkdir()
+    odd.write_bytes(nibabel.Nifti1Image(np.ones((4, 4, 2), np.uint8), AFFINE).to_bytes())
+    assert run("~/out/x.nii", "~/rater0.nii.gz", str(odd)) == 0
+    np.testing.assert_allclose(nibabel.load(tmp_path / "out" / "x.nii").get_fdata()[:, 0, 0], [1, 1, 0.5, 0.5])
+
+
+def test_all_missing_files_are_named(tmp_path: Path, raters: list[str], capsys) -> None:
+    assert run(str(tmp_path / "x.nii"), raters[0], str(tmp_path / "no.nii"), str(tmp_path)) == 1
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first == f"{tmp_path}/no.nii: expected a rater's label map, got nothing at that path. Fix: correct the path."
+    assert second == f"{tmp_path}: expected a rater's label map, got a folder. Fix: correct the path."
+    assert last.startswith("monai_jdt: error: 2 problems in the data")
+    assert not (tmp_path / "x.nii").exists()
+
+
+def test_a_file_given_twice_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+    assert run(str(tmp_path / "x.nii"), raters[0], raters[1], raters[0]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"warning: {raters[0]}: expected each rater's file once, got it is there again. Fix: remove one."

@@ -1,0 +1,83 @@
+"""Names and paths as people write them: `~`, names of cases that go into file names, and names that are printed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from typing import Any
+
+# A file system's limit is 255 bytes for one name; what is left is for the mark and for endings such as _prob.nii.gz.
+_LONGEST = 200
+
+
+def user_path(path: str | os.PathLike[str]) -> str:
+    """A path that a user gave, with `~` and `~name` expanded: a shell does not do it after `=` or inside quotes.
+
+    Args:
+        path: the path.
+
+    Example:
+        >>> user_path("data/~x")
+        'data/~x'
+    """
+    return os.path.expanduser(os.fspath(path))
+
+
+def safe_relative_name(name: Any) -> str:
+    """Make a path that stays inside the folder it is joined to, from a name that comes out of a data list.
+
+    A slash makes folders, as in "site1/case3". Parts that lead elsewhere (`..`, `.`, a leading slash) are dropped; backslashes
+    and control characters become `_`; a part above 200 bytes is cut. A name that is changed ends with a hash of the original,
+    so that two names never become one.
+
+    Args:
+        name: the name of a case, rater or data set; numbers are taken too.
+
+    Returns:
+        A relative path without `..`, at least one character long.
+
+    Example:
+        >>> safe_relative_name("site1/case3")
+        'site1/case3'
+        >>> safe_relative_name("../../x")
+        'x-9cdf6a50'
+    """
+    given = str(name)
+    parts = []
+    for part in given.split("/"):
+        part = "".join("_" if c == "\\" or unicodedata.category(c) in ("Cc", "Cs") else c for c in part)
+        if part not in ("", ".", ".."):
+            parts.append(part.encode()[:_LONGEST].decode(errors="ignore"))
+    made = "/".join(parts)
+    if made == given and made:
+        return made
+    mark = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{made or 'name'}-{mark}"
+
+
+def folded_name(name: str) -> str:
+    """A key by which names are one that differ in upper and lower case, or in how an accent is encoded (NFC or NFD).
+
+    Args:
+        name: the name.
+
+    Example:
+        >>> folded_name("Seg_Ä") == folded_name("seg_A" + chr(0x308))
+        True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def one_line(text: Any) -> str:
+    r"""A name as one line that any terminal can print: control characters, and bytes that are no text, are escaped.
+
+    Args:
+        text: the name, path or message.
+
+    Example:
+        >>> one_line("two\nlines")
+        'two\\nlines'
+    """
+    return re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda c: c[0].encode("unicode_escape").decode(), str(text))

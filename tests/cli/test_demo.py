@@ -1,0 +1,34 @@
+"""The verb `demo`: the commands that it prints are those that it runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from fire.parser import DefaultParseValue
+
+from monai_jdt.cli import main
+
+
+@pytest.mark.parametrize("name", ['O\'Brien [1] "a"', "-x", "~/b"])
+def test_printed_commands_can_be_pasted(tmp_path: Path, monkeypatch, capsys, name: str) -> None:
+    ran: list[list[str]] = []
+
+    def remember(command: list[str], **_) -> subprocess.CompletedProcess:
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", remember)
+    with pytest.raises(SystemExit):
+        main(["demo", "--", name])
+    out = capsys.readouterr().out
+    assert [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("   python ")] == ran
+    assert len(ran) == 3
+    for command in ran:
+        files = DefaultParseValue(command[command.index("--config_file") + 1])
+        assert all(os.path.isfile(file) for file in ([files] if isinstance(files, str) else files))
