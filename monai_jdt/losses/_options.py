@@ -43,6 +43,12 @@ _HINTS = {
     "lambda_jdt": "JDTCELoss and JDTFocalLoss have it",
     "lambda_ce": "JDTCELoss has it",
     "lambda_focal": "JDTFocalLoss has it",
+    "lambda_gdl": "it is called lambda_jdt",
+    "w_type": "leave 'uniform' out and write classes='pooled'; there are no weights by the volume of a class, but there is weight",
+    "dist_matrix": "there are no distances between classes",
+    "delta": "write alpha=1 - delta, beta=delta",
+    "num_classes": "the channels of input say it",
+    "use_softmax": "write sigmoid=True or softmax=True",
     "ce_weight": "it is called weight",
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from typing_extensions import Unpack
@@ -11,6 +14,36 @@ from typing_extensions import Unpack
 from monai_jdt.definitions import PixelRule, PixelTerm
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses.jdt import JDTLoss
+
+
+def _warns_of_monai_names(initialiser: Callable[..., None]) -> Callable[..., None]:
+    """Warn at construction where `gamma` or `alpha` may be meant as in MONAI's DiceFocalLoss, in which they are the focal term's.
+
+    Only a decorator sees which arguments were named: `focal_gamma=2` and the default are the same value.
+    """
+
+    @functools.wraps(initialiser)
+    def checked(self: object, *args: Any, **kwargs: Any) -> None:
+        initialiser(self, *args, **kwargs)
+        _warn_of_monai_names(kwargs)
+
+    return checked
+
+
+def _warn_of_monai_names(named: Mapping[str, Any]) -> None:
+    sentences = []
+    if "gamma" in named and "focal_gamma" not in named:
+        sentences.append(
+            f"gamma={named['gamma']} is the exponent of the JDT term here. MONAI's gamma is focal_gamma={named['gamma']}. "
+            "To keep gamma, name focal_gamma as well"
+        )
+    if "alpha" in named and not {"beta", "focal_alpha"} & named.keys():
+        sentences.append(
+            f"alpha={named['alpha']} is the cost of false positives in the JDT term here. MONAI's alpha is "
+            f"focal_alpha={named['alpha']}. To keep alpha, name beta as well"
+        )
+    if sentences:
+        warnings.warn(f"JDTFocalLoss: {'. '.join(sentences)}.", UserWarning, stacklevel=4)
 
 
 @with_full_signature(JDTLoss.__init__)
@@ -21,6 +54,10 @@ class JDTFocalLoss(JDTLoss):
     :math:`\sum_c |p_c - t_c|^g (-t_c \log p_c)` with ``softmax``: the usual focal loss (arXiv:1708.02002) on hard labels, and 0 only
     at the label on soft ones, where the usual one is not smallest. Near the label it is very flat. Mean, ``weight`` and background
     as in :class:`~monai_jdt.losses.JDTCELoss`.
+
+    In MONAI's ``DiceFocalLoss`` ``gamma`` and ``alpha`` are the focal term's, which are ``focal_gamma`` and ``focal_alpha`` here. Where
+    one of them may be meant so, a warning says it at construction: ``gamma`` without ``focal_gamma``, ``alpha`` without ``beta`` or
+    ``focal_alpha``.
 
     Args:
         include_background: see :class:`JDTLoss`, as for all others; the focal term sees channel 0 always.
@@ -48,6 +85,7 @@ class JDTFocalLoss(JDTLoss):
         0.0
     """
 
+    @_warns_of_monai_names
     def __init__(
         self,
         include_background: bool = True,
