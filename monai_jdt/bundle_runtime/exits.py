@@ -72,13 +72,25 @@ def run_or_exit(engine: Any) -> None:
     try:
         engine.run()
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:  # MONAI wraps what a transform raises
-            if isinstance(cause, (DataProblemError, NonFiniteLossError)):
-                exit_with_error(cause)
-            if "loading state_dict" in str(cause):
-                misfit = " ".join(str(cause).split("\n")[1].split()) if "\n" in str(cause) else str(cause)
-                problem = "the checkpoint: expected weights that fit the network, got others (" + misfit + ")"
-                exit_with_error(problem + ". Fix: give channels, regions or out_channels, and network_def as in training")
-            cause = cause.__cause__ or cause.__context__
+        exit_if_known(error)
         raise
+
+
+def exit_if_known(error: BaseException) -> None:
+    """End the process with one line if what caused an error is one of ours, or weights of another network; else do nothing.
+
+    Args:
+        error: what an engine or a data set raised.
+
+    Raises:
+        SystemExit: with code 1, after the line.
+    """
+    cause: BaseException | None = error
+    while cause is not None:  # MONAI wraps what a transform raises
+        if isinstance(cause, (DataProblemError, NonFiniteLossError)):
+            exit_with_error(cause)
+        if "loading state_dict" in str(cause):
+            misfit = " ".join(str(cause).split("\n")[1].split()) if "\n" in str(cause) else str(cause)
+            problem = "the checkpoint: expected weights that fit the network, got others (" + misfit + ")"
+            exit_with_error(problem + ". Fix: give channels, regions or out_channels, and network_def as in training")
+        cause = cause.__cause__ or cause.__context__

@@ -13,13 +13,21 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 logger = logging.getLogger(__name__)
 
 
-def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callable[..., str], **phantom_settings: Any) -> str:
-    """The folder of the data: the user's, or phantoms that are made on first use.
+def data_folder(
+    dataset_dir: str | None,
+    default_dir: str,
+    make_phantoms: Callable[..., str],
+    *,
+    datalist_file: str | None = None,
+    **phantom_settings: Any,
+) -> str:
+    """The folder of the data: the user's, or phantoms that are made on first use. `~` is the user's home in each of the paths.
 
     Args:
         dataset_dir: the user's folder; None takes phantoms. A named folder that is absent or empty is an error, never
             replaced by phantoms.
         default_dir: where the phantoms lie or will lie.
+        datalist_file: a data list in place of `dataset_dir`; the folder is the one that it lies in.
         make_phantoms: makes them unless they are there, e.g. :func:`monai_jdt.data.ensure_brats_phantoms`.
         phantom_settings: its keyword arguments.
 
@@ -29,6 +37,11 @@ def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callab
     Raises:
         SystemExit: with code 1, after one line, if the folder cannot be used.
     """
+    if datalist_file is not None:
+        if dataset_dir is not None:
+            problem = DataProblem("datalist_file", "null with a dataset_dir", datalist_file, "give one of the two")
+            exit_with_error(str(problem))
+        return os.path.dirname(os.path.abspath(os.path.expanduser(datalist_file)))
     if dataset_dir is not None:
         folder = os.path.abspath(os.path.expanduser(os.fspath(dataset_dir)))
         if not os.path.isdir(folder):
@@ -39,7 +52,7 @@ def data_folder(dataset_dir: str | None, default_dir: str, make_phantoms: Callab
             problem = DataProblem(f"dataset_dir {folder}", "a folder with images", "an empty folder", "name another one")
             exit_with_error(str(problem))
         return folder
-    folder = os.path.abspath(default_dir)
+    folder = os.path.abspath(os.path.expanduser(default_dir))
     logger.info("dataset_dir is not given: using phantoms (synthetic data, no patients) in %s", folder)
     return or_exit(make_phantoms, folder, **phantom_settings)
 

@@ -4,6 +4,7 @@ from monai_jdt.handlers.case_figure import CaseFigureWriter
 from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
 from monai_jdt.handlers.thresholded_dice import MeanThresholdedDice
+from monai_jdt.handlers.trained_settings import TrainedSettingsWriter, check_trained_settings
 
 __all__ = [
     "CaseFigureWriter",
@@ -12,5 +13,7 @@ __all__ = [
     "MeanThresholdedDice",
     "NonFiniteLossError",
     "NonFiniteLossStop",
+    "TrainedSettingsWriter",
+    "check_trained_settings",
     "mean_loss",
 ]

@@ -52,7 +52,7 @@ def trained(tmp_path_factory, phantoms):
 def test_training_writes_weights_events_and_a_picture(trained):
     weights = torch.load(trained / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
-    assert os.listdir(trained / "models") == ["model.pt"]
+    assert sorted(os.listdir(trained / "models")) == ["model.json", "model.pt"]
     assert (trained / "eval" / "case.png").stat().st_size > 10_000
     assert os.listdir(trained / "eval" / "tensorboard")
 
