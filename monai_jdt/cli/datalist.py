@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,12 +14,25 @@ from monai_jdt.data.datalist_file import write_datalist
 from monai_jdt.data.kits import kits21_datalist, merge_kits21
 from monai_jdt.data.listing import CaseList
 from monai_jdt.data.msseg import msseg_datalist
+from monai_jdt.data.names import one_line, user_path
 from monai_jdt.data.patterns import pattern_datalist
 from monai_jdt.data.qubiq import qubiq_datalist
 from monai_jdt.data.splits import folds, split_cases
+from monai_jdt.validation import error_sentence
 
 #: What LAYOUT may be.
 LAYOUTS: tuple[str, ...] = ("brats", *LAYOUT_CONVENTIONS, "qubiq", "kits21", "curvas", "msseg", "pattern")
+
+# The layouts that an option is for.
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "dataset": ("qubiq",),
+    "task": ("qubiq", "pattern"),
+    "subset": ("qubiq",),
+    "no-labelled": ("qubiq",),
+    "merge": ("kits21",),
+    "image": ("pattern",),
+    "raters": ("pattern",),
+}
 
 
 def datalist_command(
@@ -31,14 +46,19 @@ def datalist_command(
     labelled: Annotated[bool, typer.Option(help="qubiq: whether cases must have raters.")] = True,
     merge: Annotated[str | None, typer.Option(help="kits21: write each rater's instances as one map into this folder.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="pattern: of the image, '{case}/im.nii.gz'; once a channel.")] = None,
-    raters: Annotated[str | None, typer.Option(help="pattern: of the rater files, '{case}/seg_{rater}.nii.gz'.")] = None,
+    raters: Annotated[
+        list[str] | None, typer.Option(help="pattern: of the rater files, '{case}/seg_{rater}.nii.gz'; repeat it for more patterns.")
+    ] = None,
     validation: Annotated[float | None, typer.Option(help="Split off this share of patients as 'validation'.")] = None,
     cut: Annotated[int | None, typer.Option("--folds", help="Give each item its fold (0, 1, ...), by patient.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the split or the folds; folds without it are blocks of the list.")] = None,
 ) -> None:
     """List the cases of a folder: how many, with how many raters, what was left out and why."""
+    given = {"dataset": dataset, "task": task, "subset": subset, "merge": merge, "image": image, "raters": raters}
+    _refuse_others(layout, {**given, "no-labelled": None if labelled else True})
+    _check_ranges(validation, cut, seed)
     if layout == "pattern":
-        if not image or raters is None:
+        if not image or not raters:
             raise ValueError("--image and --raters: expected both with the layout pattern, got only one or none")
         items = pattern_datalist(root, image[0] if len(image) == 1 else image, raters, task=task)
     elif layout == "qubiq":
@@ -54,21 +74,41 @@ def datalist_command(
     elif layout in LAYOUTS:
         items = brats_datalist(root, "auto" if layout == "brats" else layout)
     else:
-        raise ValueError(f"LAYOUT: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+        close = difflib.get_close_matches(layout.lower(), LAYOUTS, n=1)
+        fix = f"name {close[0]}" if close else "use the layout pattern with --image and --raters"
+        raise ValueError(error_sentence("LAYOUT", f"one of {', '.join(LAYOUTS)}", repr(layout), fix))
     typer.echo(items.found)
     sections = _sections(items, validation, cut, seed)
     if write is None:
         for item in items:
             names = [str(item[key]) for key in ("dataset", "case", "task") if item.get(key) is not None]
-            typer.echo(f"{' '.join(names)}: {len(item.get('raters') or ())} raters")
+            typer.echo(one_line(f"{' '.join(names)}: {len(item.get('raters') or ())} raters"))
     else:
         write_datalist(sections, write, relative=not absolute)
-        typer.echo(f"{write}: " + ", ".join(f"{name} {len(part)}" for name, part in sections.items()) + " items")
+        typer.echo(f"{one_line(user_path(write))}: " + ", ".join(f"{name} {len(part)}" for name, part in sections.items()) + " items")
+
+
+def _refuse_others(layout: str, given: Mapping[str, Any]) -> None:
+    """An option of another layout would be ignored in silence."""
+    for name, value in given.items():
+        takes = _OPTIONS[name]
+        if value is not None and layout in LAYOUTS and layout not in takes:
+            fix = f"leave it out, or use the layout {takes[0]}"
+            raise ValueError(error_sentence(f"--{name}", f"no such option with the layout {layout}", f"--{name}", fix))
+
+
+def _check_ranges(validation: float | None, cut: int | None, seed: int | None) -> None:
+    if validation is not None and cut is not None:
+        raise ValueError("--validation and --folds: expected one of them, got both")
+    if validation is not None and not 0 < validation < 1:
+        raise ValueError(error_sentence("--validation", "a share above 0 and below 1", str(validation), "--validation 0.2"))
+    if cut is not None and cut < 2:
+        raise ValueError(error_sentence("--folds", "a whole number >= 2", str(cut), "--folds 5"))
+    if seed is not None and seed < 0:
+        raise ValueError(error_sentence("--seed", "a whole number >= 0", str(seed), "--seed 0"))
 
 
 def _sections(items: CaseList, validation: float | None, cut: int | None, seed: int | None) -> dict[str, list[dict[str, Any]]]:
-    if validation is not None and cut is not None:
-        raise ValueError("--validation and --folds: expected one of them, got both")
     if validation is not None:
         train, held = split_cases(items, validation, 0 if seed is None else seed)
         return {"training": train, "validation": held}

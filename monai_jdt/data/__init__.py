@@ -9,12 +9,12 @@ from monai_jdt.data.brats import (
     brats_layout,
 )
 from monai_jdt.data.curvas import curvas_datalist
-from monai_jdt.data.datalist_file import PATH_KEYS, read_datalist, write_datalist
+from monai_jdt.data.datalist_file import read_datalist, write_datalist
 from monai_jdt.data.grids import AFFINE_TOLERANCE, VoxelGrid, grid_problem
 from monai_jdt.data.inspection import check_items, find_problems
 from monai_jdt.data.kits import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datalist, merge_kits21
 from monai_jdt.data.label_values import WHOLE_TOLERANCE, distinct_values, whole_labels
-from monai_jdt.data.listing import CaseList, ListingRecord, SkippedPath, record_of
+from monai_jdt.data.listing import PATH_KEYS, CaseList, ListingRecord, SkippedPath, record_of
 from monai_jdt.data.msseg import MSSEG_MODALITIES, msseg_datalist
 from monai_jdt.data.names import folded_name, one_line, safe_relative_name, user_path
 from monai_jdt.data.patterns import pattern_datalist

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
-from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.names import folded_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 #: Layout name to the region convention (see `regions.py`) of its label files. A BraTS 2024 set has the files of the
@@ -62,15 +63,16 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
     """
     if layout != "auto" and layout not in LAYOUT_CONVENTIONS:
         raise ValueError(f"layout: expected auto or one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
-    root = os.fspath(root)
-    files = nifti_files(root, _EXPECTED)
+    root = user_path(root)
+    skipped: list[SkippedPath] = []
+    files = nifti_files(root, _EXPECTED, skipped)
     if layout == "auto":
         layout = _layout_of(root, files)
-    skipped: list[SkippedPath] = []
-    items, problems = _list_msd(files) if layout == "msd" else _list_brats(layout, files, skipped)
+    items, problems = _list_msd(files, skipped) if layout == "msd" else _list_brats(layout, files, skipped)
     if not items and not problems:
         problems = [nothing_found(root, f"cases in the layout {layout}", files)]
-    problems += doubled_cases(items)
+    items, doubled = one_of_each_case(items, skipped)
+    problems += doubled
     if problems:
         raise DataProblemError(problems)
     return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
@@ -89,7 +91,7 @@ def brats_layout(root: str | os.PathLike[str]) -> str:
     Raises:
         DataProblemError: if the folder is missing, or holds no known layout, or two of them.
     """
-    root = os.fspath(root)
+    root = user_path(root)
     return _layout_of(root, nifti_files(root, _EXPECTED))
 
 
@@ -98,7 +100,7 @@ def _split_name(file: str, layout: str) -> tuple[str, str] | None:
     mark, modalities = _ENDINGS[layout]
     stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
     endings = "|".join((*modalities, r"probability", r"seg_rater[-_]?\w+", r"seg"))
-    match = re.fullmatch(rf"(?P<case>.+?){mark}(?P<ending>{endings})", stem, re.IGNORECASE)
+    match = re.fullmatch(rf"(?P<case>.+?){mark}(?P<ending>{endings})", stem, re.IGNORECASE | re.DOTALL)
     return None if match is None else (match["case"], match["ending"].lower())
 
 
@@ -130,12 +132,20 @@ def _layout_of(root: str, files: Sequence[str]) -> str:
 def _list_brats(layout: str, files: Iterable[str], skipped: list[SkippedPath]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
     mark, modalities = _ENDINGS[layout]
     cases: dict[tuple[str, str], dict[str, list[str]]] = {}
+    names: dict[tuple[str, str], str] = {}
+    unknown: list[str] = []
     for file in files:
         name = _split_name(file, layout)
-        if name is not None:
-            cases.setdefault((os.path.dirname(file), name[0]), {}).setdefault(name[1], []).append(file)
+        if name is None:
+            unknown.append(file)
+            continue
+        key = (os.path.dirname(file), folded_name(name[0]))
+        names.setdefault(key, name[0])
+        cases.setdefault(key, {}).setdefault(name[1], []).append(file)
+    skipped += files_not_taken(unknown, [], f"a name that the layout {layout} does not have")
     items, problems = [], []
-    for (folder, case), found in cases.items():
+    for (folder, folded), found in cases.items():
+        case = names[folder, folded]
         where = os.path.join(folder, case)
         if not any(modality in found for modality in modalities):
             skipped.append(SkippedPath(where, "labels alone, no modality"))  # e.g. an output folder
@@ -157,9 +167,10 @@ def _list_brats(layout: str, files: Iterable[str], skipped: list[SkippedPath]) -
     return items, problems
 
 
-def _list_msd(files: Sequence[str]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
+def _list_msd(files: Sequence[str], skipped: list[SkippedPath]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
     items, problems = [], []
     labels: dict[str, list[str]] = {}
+    known: set[str] = set()
     for file in files:
         if _in_folder(file, "labelstr"):
             labels.setdefault(os.path.dirname(os.path.dirname(file)), []).append(file)
@@ -167,13 +178,15 @@ def _list_msd(files: Sequence[str]) -> tuple[list[dict[str, Any]], list[DataProb
         if not _in_folder(file, "imagestr"):
             continue
         case = NIFTI_SUFFIX.sub("", os.path.basename(file))
+        folded = folded_name(case)
+        known.add(file)
         found: dict[str, list[str]] = {}
         for label in labels.get(os.path.dirname(os.path.dirname(file)), []):
-            stem = NIFTI_SUFFIX.sub("", os.path.basename(label))
-            if stem.lower() == case.lower():
-                found.setdefault("seg", []).append(label)
-            elif stem.lower().startswith(case.lower() + "_"):
-                found.setdefault(stem[len(case) + 1 :].lower(), []).append(label)
+            stem = folded_name(NIFTI_SUFFIX.sub("", os.path.basename(label)))
+            ending = "seg" if stem == folded else stem.removeprefix(folded + "_")
+            if ending != stem or stem == folded:
+                found.setdefault(ending, []).append(label)
+                known.add(label)
         problems += _two_files(file, found)
         raters = _raters(found)
         if not raters:
@@ -182,6 +195,7 @@ def _list_msd(files: Sequence[str]) -> tuple[list[dict[str, Any]], list[DataProb
         if "probability" in found:
             item["probability"] = found["probability"][0]
         items.append(item)
+    skipped += files_not_taken((file for file in files if file not in known), [], "neither an image in imagesTr nor the label of one")
     return items, problems
 
 

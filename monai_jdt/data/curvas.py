@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 _ANNOTATION = re.compile(r"annotation[-_]?(?P<rater>\d+)", re.IGNORECASE)
@@ -28,8 +29,10 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
     Raises:
         DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.
     """
-    root = os.fspath(root)
-    files = nifti_files(root, _EXPECTED)
+    root = user_path(root)
+    skipped: list[SkippedPath] = []
+    files = nifti_files(root, _EXPECTED, skipped)
+    unknown: list[str] = []
     folders: dict[str, tuple[list[str], dict[int, str]]] = {}
     problems: list[DataProblem] = []
     for file in files:
@@ -42,8 +45,10 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
             first = raters.setdefault(number, file)
             if first != file:
                 problems.append(two_files(os.path.dirname(file), f"file of annotation {number}", first, file))
+        else:
+            unknown.append(file)
+    skipped += files_not_taken(unknown, [], "a name that is neither image nor annotation")
     items: list[dict[str, Any]] = []
-    skipped: list[SkippedPath] = []
     for folder, (images, raters) in folders.items():
         if len(images) > 1:
             problems.append(two_files(folder, "image", *images[:2]))
@@ -52,7 +57,10 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
             items.append({"case": case, "task": "curvas", "image": images[0], "raters": [raters[n] for n in sorted(raters)]})
         elif images or raters:
             skipped.append(SkippedPath(folder, "an image without annotations" if images else "annotations without an image.nii.gz"))
-    problems += doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
+    if not items:
+        problems.append(nothing_found(root, _EXPECTED, files))
+    items, doubled = one_of_each_case(items, skipped)
+    problems += doubled
     if problems:
         raise DataProblemError(problems)
     return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)

@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_jdt.data.atomic import whole_file
-from monai_jdt.data.listing import CaseList
+from monai_jdt.data.listing import PATH_KEYS, CaseList
 from monai_jdt.data.problems import DataProblem, DataProblemError
-
-#: The keys of an item whose values are paths, or lists of paths of any depth.
-PATH_KEYS: tuple[str, ...] = ("image", "raters", "probability", "label", "consensus", "mask")
 
 _FIX = "write it again by `python -m monai_jdt datalist`"
 

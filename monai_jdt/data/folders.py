@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from monai_jdt.data.listing import SkippedPath, files_not_taken
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 #: The end of a NIfTI file's name, in upper or lower case.
-NIFTI_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+NIFTI_SUFFIX = re.compile(r"\.nii(\.gz)?\Z", re.IGNORECASE)
+
+#: The end of the name of a file that may hold an image or a label.
+VOLUME_SUFFIX = re.compile(r"\.(nii(\.gz)?|mha|mhd|nrrd|nhdr|hdr|mg[hz]|dcm|np[yz]|tiff?|png|jpe?g|bmp)\Z", re.IGNORECASE)
+
+# Under how many names a folder is walked.
+_MOST_NAMES = 16
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -26,32 +34,52 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in parts if part]
 
 
-def walk_files(root: str) -> Iterator[str]:
-    """Every file at any depth below a folder, in the order of names; hidden ones are left out, links are followed once.
+def walk_files(root: str, skipped: list[SkippedPath] | None = None) -> Iterator[str]:
+    """Every file at any depth below a folder, in the order of names; hidden ones are left out.
+
+    Links are followed: a folder that is linked under two names is walked under both. A link that leads back up ends there.
 
     Args:
         root: the folder.
+        skipped: where to tell links that lead back up, and folders that cannot be read.
 
     Yields:
         Paths that begin with `root`.
     """
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    told = skipped if skipped is not None else []
+    visits: Counter[str] = Counter()
+
+    def walk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
-            folders[:] = []
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(folder, name) for name in sorted(files) if not name.startswith("."))
+        visits[real] += 1
+        if real in above:
+            told.append(SkippedPath(folder, f"a link back to {real}"))
+            return
+        if visits[real] > _MOST_NAMES:  # folders full of links to each other have endless names
+            told.append(SkippedPath(folder, f"{real} again, a folder with more than {_MOST_NAMES} names"))
+            return
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError as error:
+            told.append(SkippedPath(folder, f"cannot be read: {error.strerror}"))
+            return
+        folders = [entry.is_dir() for entry in entries]
+        yield from (os.path.join(folder, entry.name) for entry, is_folder in zip(entries, folders, strict=True) if not is_folder)
+        for entry, is_folder in zip(entries, folders, strict=True):
+            if is_folder:
+                yield from walk(os.path.join(folder, entry.name), (*above, real))
+
+    yield from walk(root, ())
 
 
-def nifti_files(root: str, expected: str) -> list[str]:
+def nifti_files(root: str, expected: str, skipped: list[SkippedPath] | None = None) -> list[str]:
     """The NIfTI files below a folder.
 
     Args:
         root: the folder.
         expected: what it should hold, for the error.
+        skipped: where to tell what :func:`walk_files` tells, and volumes in other formats.
 
     Returns:
         Paths that begin with `root`.
@@ -60,7 +88,11 @@ def nifti_files(root: str, expected: str) -> list[str]:
         DataProblemError: if there is no such folder.
     """
     require_folder(root, expected)
-    return [file for file in walk_files(root) if NIFTI_SUFFIX.search(file)]
+    files = [file for file in walk_files(root, skipped) if VOLUME_SUFFIX.search(file)]
+    taken = [file for file in files if NIFTI_SUFFIX.search(file)]
+    if skipped is not None:
+        skipped += files_not_taken(files, [{"image": taken}], "another format than NIfTI")
+    return taken
 
 
 def require_folder(root: str, expected: str) -> None:

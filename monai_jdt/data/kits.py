@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_jdt.data.atomic import whole_file
 from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
 from monai_jdt.data.names import safe_relative_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.volumes import open_volume
@@ -25,6 +25,8 @@ KITS21_PAINT_ORDER: tuple[int, ...] = (1, 3, 2)
 
 _MASK = re.compile(r"(?P<region>kidney|tumor|cyst)_instance-(?P<instance>\d+)_annotation-(?P<annotation>\d+)", re.IGNORECASE)
 _IMAGE, _CONSENSUS = _SINGLE = ("imaging", "aggregated_maj_seg")
+# other fused labels of the challenge
+_FUSED = ("aggregated_and_seg", "aggregated_or_seg", "segmentation")
 _EXPECTED = "KiTS21 cases (case_XXXXX/imaging.nii.gz with segmentations/ beside it)"
 
 
@@ -49,25 +51,31 @@ def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
         DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.
     """
     root = user_path(root)
-    files = nifti_files(root, _EXPECTED)
+    skipped: list[SkippedPath] = []
+    files = nifti_files(root, _EXPECTED, skipped)
+    unknown: list[str] = []
     folders: dict[str, dict[str, list[str]]] = {}
     for file in files:
         folder, name = os.path.split(file)
-        if os.path.basename(folder).lower() == "segmentations":
+        stem = NIFTI_SUFFIX.sub("", name)
+        in_masks = os.path.basename(folder).lower() == "segmentations"
+        if in_masks and _MASK.fullmatch(stem):
             folders.setdefault(os.path.dirname(folder), {}).setdefault("masks", []).append(file)
-        else:
-            folders.setdefault(folder, {}).setdefault(NIFTI_SUFFIX.sub("", name).lower(), []).append(file)
+        elif not in_masks and stem.lower() in _SINGLE:
+            folders.setdefault(folder, {}).setdefault(stem.lower(), []).append(file)
+        elif stem.lower() not in _FUSED:
+            unknown.append(file)
     items: list[dict[str, Any]] = []
     problems: list[DataProblem] = []
-    skipped: list[SkippedPath] = []
+    skipped += files_not_taken(unknown, [], "a name that KiTS21 does not have")
     for folder, content in folders.items():
         problems += [two_files(folder, key, *paths[:2]) for key, paths in content.items() if key in _SINGLE and len(paths) > 1]
         if _IMAGE not in content:
             if "masks" in content:
                 skipped.append(SkippedPath(folder, "masks without an imaging.nii.gz"))
             continue
-        raters, left, doubled = _raters_of(content.get("masks", []))
-        problems += [two_files(folder, *what) for what in doubled]
+        raters, left, twice = _raters_of(content.get("masks", []))
+        problems += [two_files(folder, *what) for what in twice]
         skipped += [SkippedPath(folder, why) for why in left]
         if not raters:
             skipped.append(SkippedPath(folder, "an image without a whole annotation in segmentations/"))
@@ -76,7 +84,10 @@ def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
         if _CONSENSUS in content:
             item["consensus"] = content[_CONSENSUS][0]
         items.append(item)
-    problems += doubled_cases(items) if items else [nothing_found(root, _EXPECTED, files)]
+    if not items:
+        problems.append(nothing_found(root, _EXPECTED, files))
+    items, doubled = one_of_each_case(items, skipped)
+    problems += doubled
     if problems:
         raise DataProblemError(problems)
     return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monai_jdt.data.names import one_line
 from monai_jdt.data.problems import DataProblem
+
+#: The keys of an item whose values are paths, or lists of paths of any depth.
+PATH_KEYS: tuple[str, ...] = ("image", "raters", "probability", "label", "consensus", "mask")
+
+# How many of the things left out are printed; the record has them all.
+_PRINTED = 50
 
 
 @dataclass(frozen=True)
@@ -17,13 +25,15 @@ class SkippedPath:
     Args:
         where: its path, or the case's name.
         why: the reason, in a few words.
+        count: how many files or cases these are; `where` is then the folder that they are in.
     """
 
     where: str
     why: str
+    count: int = 1
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.why}"
+        return one_line(f"{self.where}: {self.why}")
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,11 @@ class ListingRecord:
     def __str__(self) -> str:
         counts = ", ".join(f"{raters} ({_counted(number, 'item')})" for raters, number in self.raters) or "none"
         tasks = f" ({', '.join(self.tasks)})" if self.tasks else ""
-        first = f"{self.root}: {_counted(self.cases, 'case')}, {_counted(self.items, 'item')}{tasks}; raters of an item: {counts}"
-        return "\n".join([f"{first}; skipped: {len(self.skipped)}", *(f"  {skipped}" for skipped in self.skipped)])
+        size = f"{_counted(self.cases, 'case')}, {_counted(self.items, 'item')}{tasks}"
+        left = sum(skipped.count for skipped in self.skipped)
+        lines = [f"{one_line(self.root)}: {size}; raters of an item: {counts}; skipped: {left}"]
+        lines += [f"  {skipped}" for skipped in self.skipped[:_PRINTED]]
+        return "\n".join(lines + [f"  and {len(self.skipped) - _PRINTED} more lines"] * (len(self.skipped) > _PRINTED))
 
 
 class CaseList(list[dict[str, Any]]):
@@ -100,19 +113,74 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def doubled_cases(items: Iterable[Mapping[str, Any]]) -> list[DataProblem]:
-    """The problems of cases that are in a list twice.
+def item_files(item: Mapping[str, Any], keys: Iterable[str] = PATH_KEYS) -> Iterator[str]:
+    """Every path of an item.
+
+    Args:
+        item: the dictionary.
+        keys: where paths, or lists of paths of any depth, may stand.
+
+    Yields:
+        The paths as they stand there.
+    """
+
+    def walk(value: Any) -> Iterator[str]:
+        if isinstance(value, (str, os.PathLike)):
+            yield os.fspath(value)
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                yield from walk(part)
+
+    for key in keys:
+        yield from walk(item.get(key))
+
+
+def files_not_taken(files: Iterable[str], items: Iterable[Mapping[str, Any]], why: str) -> list[SkippedPath]:
+    """Tell files that are in no item, one line for each folder.
+
+    Args:
+        files: all files that might have been taken.
+        items: the dictionaries.
+        why: the reason, in a few words.
+
+    Example:
+        >>> print(*files_not_taken(["a/im.nii", "a/old.nii", "a/new.nii"], [{"image": "a/im.nii"}], "no known name"))
+        a: 2 files (no known name): old.nii, new.nii
+    """
+    taken = {path for item in items for path in item_files(item)}
+    left: dict[str, list[str]] = {}
+    for file in files:
+        if file not in taken:
+            left.setdefault(os.path.dirname(file), []).append(os.path.basename(file))
+    told = {folder: f"{_counted(len(names), 'file')} ({why}): {_first(names)}" for folder, names in left.items()}
+    return [SkippedPath(folder, told[folder], len(names)) for folder, names in left.items()]
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def one_of_each_case(items: Iterable[dict[str, Any]], skipped: list[SkippedPath]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
+    """Take each case once. A case whose files are found again through a link is told; one that is there twice is a problem.
 
     Args:
         items: the dictionaries; a case may stand once for each task of each data set.
+        skipped: what is left out is added here.
+
+    Returns:
+        The items, and the problems.
     """
-    first: dict[tuple[Any, Any, Any], str] = {}
+    first: dict[tuple[Any, Any, Any], dict[str, Any]] = {}
     problems = []
     for item in items:
         key = (item.get("dataset"), item["case"], item.get("task"))
-        image = item["image"] if isinstance(item["image"], str) else item["image"][0]
-        if key in first:
+        if key not in first:
+            first[key] = item
+            continue
+        here, there = (next(item_files(one)) for one in (item, first[key]))
+        if [os.path.realpath(f) for f in item_files(item)] == [os.path.realpath(f) for f in item_files(first[key])]:
+            skipped.append(SkippedPath(here, f"the same files as {there}, by a link"))
+        else:
             fix = "remove one, or name the folder of one data set"
-            problems.append(DataProblem(item["case"], "each case once", f"{first[key]} and {image}", fix))
-        first.setdefault(key, image)
-    return problems
+            problems.append(DataProblem(item["case"], "each case once", f"{there} and {here}", fix))
+    return list(first.values()), problems

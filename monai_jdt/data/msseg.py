@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
-from monai_jdt.data.listing import CaseList, SkippedPath
+from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken
+from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 #: The names of the modalities: FLAIR, T1, T1 with gadolinium, proton density, T2.
@@ -50,16 +51,24 @@ def msseg_datalist(
     unknown = [name for name in modalities if name not in MSSEG_MODALITIES]
     if unknown or not modalities:
         raise ValueError(f"modalities: expected names among {', '.join(MSSEG_MODALITIES)}, got {list(modalities)}")
-    root = os.fspath(root)
-    files = nifti_files(root, _EXPECTED)
+    root = user_path(root)
+    skipped: list[SkippedPath] = []
+    files = nifti_files(root, _EXPECTED, skipped)
+    others: list[str] = []
     patients: dict[str, dict[str, list[str]]] = {}
     for file in files:
         kind = _kind_of(file, images)
-        if kind is not None:
-            patients.setdefault(_patient_of(file), {}).setdefault(kind, []).append(file)
+        if kind is None:
+            others += [] if _is_known(file) else [file]
+            continue
+        same = patients.setdefault(_patient_of(file), {}).setdefault(kind, [])
+        if os.path.realpath(file) in map(os.path.realpath, same):
+            skipped.append(SkippedPath(file, f"the same file as {same[0]}, by a link"))
+        else:
+            same.append(file)
+    skipped += files_not_taken(others, [], "a name that MSSEG-2016 does not have")
     items: list[dict[str, Any]] = []
     problems: list[DataProblem] = []
-    skipped: list[SkippedPath] = []
     for patient, found in patients.items():
         for kind, paths in found.items():
             if len(paths) > 1:
@@ -94,6 +103,12 @@ def _kind_of(file: str, images: str) -> str | None:
     if match is None or (match["done"] is not None) != (images == "preprocessed"):
         return None
     return match["modality"].upper().replace("T1GADO", "GADO")
+
+
+def _is_known(file: str) -> bool:
+    """An image of the kind that is not asked for, or the brain's mask."""
+    stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
+    return _IMAGE.fullmatch(stem) is not None or stem.lower() in ("brain_mask", "mask")
 
 
 def _patient_of(file: str) -> str:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from monai_jdt.data.folders import natural_key, nothing_found, require_folder, walk_files
-from monai_jdt.data.listing import CaseList
+from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken
+from monai_jdt.data.names import folded_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.validation import error_sentence
+
+# How many cases that lack a file are named one by one; more of them are one line, since then the pattern is the likely cause.
+_NAMED = 3
+
+# The voxels of a header file that has another name.
+_DETACHED = {".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".gz": (".nhdr",), ".img": (".hdr",)}
 
 
 def pattern_datalist(
     root: str | os.PathLike[str],
     image: Sequence[str] | str,
-    raters: str,
+    raters: Sequence[str] | str,
     *,
     probability: str | None = None,
     task: str | None = None,
@@ -23,89 +33,215 @@ def pattern_datalist(
     """List the cases of any other folder, by patterns of the paths below it.
 
     In a pattern, `{case}` is a part of one folder or file name that names the case (twice in a pattern: the same both
-    times), `{rater}` one that names the rater, `*` anything but a slash, `?` one such character, `**` any folders.
-    A file that several patterns match belongs to the one with the most literal characters: with
-    `LNDb-{case}.mhd` and `LNDb-{case}_rad{rater}.mhd`, `LNDb-0001_rad1.mhd` is a rater's. Nothing is case-folded, and
-    hidden files are skipped.
+    times), `{rater}` one that names the rater, `*` anything but a slash, `?` one such character, `**` any folders; every
+    other character is itself, brackets too. Upper and lower case are one, and so are the two ways to encode an accent:
+    `seg_{case}.png` takes `Seg_m23.png`, for the case of the image `M23.png` too. Only where two images differ in nothing
+    else are they two cases. A file that several patterns match belongs to the one with the most literal characters: with
+    `LNDb-{case}.mhd` and `LNDb-{case}_rad{rater}.mhd`, `LNDb-0001_rad1.mhd` is a rater's. Hidden files are skipped.
 
     Args:
         root: the folder; paths in the answer begin with it.
         image: one pattern for each channel, or a single string for one file that holds all channels.
-        raters: the pattern of the label files. Without `{rater}` a case has one rater.
+        raters: the pattern of the label files, or several patterns. One without `{rater}` is one rater of each case.
         probability: the pattern of the true probability, where there is one.
         task: a name that every item carries under "task"; None: "segmentation".
 
     Returns:
-        Items as those of :func:`brats_datalist`; "image" is a list if `image` is one. Raters are in natural order ("2"
-        before "10"). The list's `found` tells what was found.
+        Items as those of :func:`brats_datalist`; "image" is a list if `image` is one. Raters are in the order of their
+        patterns, and those of one pattern in natural order ("2" before "10"). The list's `found` tells what was found, and
+        the files that were not taken.
 
     Raises:
-        ValueError: if a pattern lacks `{case}`, or has another field.
-        DataProblemError: if the folder is missing, if nothing matches, or if a case lacks an image or a rater or has
-            two files for one thing.
+        ValueError: if a pattern lacks `{case}`, has another field, or is given twice.
+        DataProblemError: if the folder is missing, if a pattern matches nothing, or if a case lacks an image or a rater or
+            has two files for one thing.
 
     Example:
         Two channels: `pattern_datalist(root, ["{case}/T1w.nii.gz", "{case}/T2w.nii.gz"], "{case}/seg_rater{rater}.nii.gz")`.
         LNDb: `pattern_datalist(root, "**/LNDb-{case}.mhd", "**/LNDb-{case}_rad{rater}.mhd")`.
+        Two observers: `pattern_datalist(root, "{case}.jpg", ["{case}_1stHO.png", "{case}_2ndHO.png"])`.
         BIDS: `pattern_datalist(root, "sub-{case}/anat/sub-{case}_T1w.nii.gz",
         "derivatives/{rater}/sub-{case}/anat/sub-{case}_label-lesion_mask.nii.gz")`.
     """
-    root = os.fspath(root)
-    images = [image] if isinstance(image, str) else list(image)
-    if not images:
-        raise ValueError("image: expected at least one pattern, got an empty list")
-    found: dict[str, dict[str, list[tuple[str, str]]]] = {}
-    patterns = [*images, raters] + ([probability] if probability is not None else [])
-    rules = [(pattern, _pattern_regex(pattern, rater=pattern is raters)) for pattern in patterns]
-    require_folder(root, "files that match " + " or ".join(patterns))
-    files = list(walk_files(root))
-    for file in files:
-        below = os.path.relpath(file, root).replace(os.sep, "/")
-        hits = [(pattern, match) for pattern, regex in rules if (match := regex.fullmatch(below))]
-        most = max((_literal_length(pattern) for pattern, _ in hits), default=0)
-        for pattern, match in hits:
-            if _literal_length(pattern) == most:
-                rater = match.groupdict().get("rater", "")
-                found.setdefault(match["case"], {}).setdefault(pattern, []).append((rater, file))
-    if not found:
+    root = user_path(root)
+    rules = _rules(image, raters, probability)
+    expected = "files that match " + " or ".join(rule.pattern for rule in rules)
+    require_folder(root, expected)
+    skipped: list[SkippedPath] = []
+    files = list(walk_files(root, skipped))
+    found, problems = _matched(root, files, rules, skipped)
+    if not found and not problems:
         fix = "name the folder that the patterns begin at, or begin them with **/"
-        raise DataProblemError([nothing_found(root, "files that match " + " or ".join(patterns), files, fix)])
-    items, problems = [], []
-    for case in sorted(found, key=natural_key):
-        matches, where = found[case], os.path.join(root, case)
-        for pattern in [*images, raters]:
-            if pattern not in matches:
-                what = "at least one rater" if pattern == raters else "an image"
-                problems.append(DataProblem(where, f"{what} by the pattern {pattern}", "none", "add it"))
-        for pattern, pairs in matches.items():
-            names = [rater for rater, _ in pairs]
-            if len(set(names)) < len(names):
-                got = ", ".join(sorted(file for _, file in pairs)[:3])
-                fix = "narrow the pattern, or use {rater} in the raters' pattern"
-                problems.append(DataProblem(where, f"one file by the pattern {pattern}", got, fix))
-        if problems:
-            continue
-        paths = [matches[pattern][0][1] for pattern in images]
-        drawn = sorted(matches[raters], key=lambda hit: natural_key(hit[0]))
-        item: dict[str, Any] = {"case": case, "task": task or "segmentation", "image": paths[0] if isinstance(image, str) else paths}
-        item["raters"] = [file for _, file in drawn]
-        if probability is not None and probability in matches:
-            item["probability"] = matches[probability][0][1]
-        items.append(item)
+        raise DataProblemError([nothing_found(root, expected, files, fix)])
+    problems += _absent(root, found, rules, files)
+    problems += _doubled(root, found, rules)
     if problems:
-        raise DataProblemError(problems)
-    return CaseList(items, root)
+        raise DataProblemError(sorted(problems, key=lambda problem: natural_key(problem.where)))
+    items = [_item(case, found[case], rules, isinstance(image, str), task) for case in sorted(found, key=natural_key)]
+    every = set(files)
+    skipped += files_not_taken((file for file in files if not _is_detached(file, every)), items, "no pattern matches")
+    return CaseList(items, root, skipped)
 
 
-def _literal_length(pattern: str) -> int:
-    return len(re.sub(r"\{[^}]*\}|[*?]", "", pattern))
+@dataclass(frozen=True)
+class _Rule:
+    """A pattern, what it is of ("image", "raters", "probability"), and what it matches."""
+
+    pattern: str
+    kind: str
+    regex: re.Pattern[str]
+
+    @property
+    def literal(self) -> int:
+        return len(re.sub(r"\{[^}]*\}|[*?]", "", self.pattern))
+
+
+# case -> pattern -> (rater, file) of each file
+_Found = dict[str, dict[str, list[tuple[str, str]]]]
+
+
+def _rules(image: Sequence[str] | str, raters: Sequence[str] | str, probability: str | None) -> list[_Rule]:
+    rules: list[_Rule] = []
+    for kind, given in (("image", image), ("raters", raters), ("probability", [] if probability is None else probability)):
+        patterns = [given] if isinstance(given, str) else list(given)
+        if not patterns and kind != "probability":
+            raise ValueError(f"{kind}: expected at least one pattern, got an empty list")
+        for pattern in patterns:
+            if pattern in [rule.pattern for rule in rules]:
+                raise ValueError(error_sentence(kind, "patterns that differ", f"{pattern!r} twice", "remove one, or correct it"))
+            rules.append(_Rule(pattern, kind, _pattern_regex(pattern, rater=kind == "raters")))
+    return rules
+
+
+def _matched(root: str, files: Sequence[str], rules: Sequence[_Rule], skipped: list[SkippedPath]) -> tuple[_Found, list[DataProblem]]:
+    found: _Found = {}
+    problems = []
+    for file in files:
+        below = unicodedata.normalize("NFC", os.path.relpath(file, root).replace(os.sep, "/"))
+        hits = [(rule, match) for rule in rules if (match := rule.regex.fullmatch(below))]
+        most = max((rule.literal for rule, _ in hits), default=0)
+        hits = [(rule, match) for rule, match in hits if rule.literal == most]
+        if len({rule.kind for rule, _ in hits}) > 1 or (len(hits) > 1 and hits[0][0].kind == "image"):
+            got = " and ".join(rule.pattern for rule, _ in hits[:2])
+            problems.append(DataProblem(file, "one pattern that matches it best", got, "write more of the name in one of them"))
+            continue
+        for rule, match in hits[:1]:
+            place = found.setdefault(match["case"], {}).setdefault(rule.pattern, [])
+            rater = match.groupdict().get("rater", "")
+            same = next((other for name, other in place if name == rater and os.path.realpath(other) == os.path.realpath(file)), None)
+            if same is None:
+                place.append((rater, file))
+            else:
+                skipped.append(SkippedPath(file, f"the same file as {same}, by a link"))
+    return _joined(found, [rule.pattern for rule in rules if rule.kind == "image"]), problems
+
+
+def _joined(found: _Found, images: Sequence[str]) -> _Found:
+    """One case of those whose names differ in upper and lower case only, where one of them has the images."""
+    alike: dict[str, list[str]] = {}
+    for case in found:
+        alike.setdefault(folded_name(case), []).append(case)
+    joined: _Found = {}
+    for cases in alike.values():
+        with_image = [case for case in cases if any(pattern in found[case] for pattern in images)]
+        if len(with_image) > 1 and not _halves(found, with_image):
+            joined |= {case: found[case] for case in cases}
+            continue
+        whole: dict[str, list[tuple[str, str]]] = {}
+        for case in cases:
+            for pattern, pairs in found[case].items():
+                whole.setdefault(pattern, []).extend(pairs)
+        joined[[*with_image, *cases][0]] = whole
+    return joined
+
+
+def _halves(found: _Found, cases: Sequence[str]) -> bool:
+    """Whether no pattern has files of two of the cases, so that together they are one."""
+    patterns = [pattern for case in cases for pattern in found[case]]
+    return len(set(patterns)) == len(patterns)
+
+
+def _absent(root: str, found: _Found, rules: Sequence[_Rule], files: Sequence[str]) -> list[DataProblem]:
+    """Patterns that match nothing, patterns of which no case has both, and cases that lack a file."""
+    silent = [rule for rule in rules if not any(rule.pattern in matches for matches in found.values())]
+    if silent:
+        problems = []
+        for rule in silent:
+            ending = os.path.splitext(rule.pattern)[1].lower()
+            near = next((file for file in files if file.lower().endswith(ending)), files[0])
+            got = f"none of {len(files)} files, e.g. {os.path.relpath(near, root)}"
+            problems.append(DataProblem(root, f"files that match the {rule.kind} pattern {rule.pattern}", got, "correct the pattern"))
+        return problems
+    needed = [rule for rule in rules if rule.kind == "image"]
+    lacking = {rule.pattern: [case for case in found if rule.pattern not in found[case]] for rule in needed}
+    labels = [rule for rule in rules if rule.kind == "raters"]
+    unlabelled = [case for case in found if not any(rule.pattern in found[case] for rule in labels)]
+    if not set(found).difference(unlabelled, *lacking.values()):
+        pairs = [(r.kind, next((c, m[r.pattern][0][1]) for c, m in found.items() if r.pattern in m)) for r in rules]
+        told = {kind: f"the {kind} pattern finds case {case!r} in {os.path.relpath(file, root)}" for kind, (case, file) in pairs}
+        fix = "write the patterns so that {case} is the same text in both"
+        return [DataProblem(root, "cases that every pattern finds", "none: " + ", ".join(told.values()), fix)]
+    problems = []
+    for expected, cases in [
+        *((f"an image by the pattern {pattern}", cases) for pattern, cases in lacking.items()),
+        (f"at least one rater by the pattern {' or '.join(rule.pattern for rule in labels)}", unlabelled),
+    ]:
+        if len(cases) <= _NAMED:
+            problems += [DataProblem(os.path.join(root, case), expected, "none", "add it, or remove the case") for case in cases]
+        else:
+            first = ", ".join(sorted(cases, key=natural_key)[:_NAMED])
+            got = f"none for {len(cases)} of {len(found)} cases, e.g. {first}"
+            problems.append(DataProblem(root, f"{expected} for each case", got, "correct the pattern, or add the files"))
+    return problems
+
+
+def _doubled(root: str, found: _Found, rules: Sequence[_Rule]) -> list[DataProblem]:
+    """Cases that have two files by one pattern."""
+    problems = []
+    fix = "narrow the pattern, or use {rater} in the raters' pattern"
+    for rule in rules:
+        several: dict[str, str] = {}
+        for case, matches in found.items():
+            names = [rater for rater, _ in matches.get(rule.pattern, ())]
+            if len(set(names)) < len(names):
+                several[case] = ", ".join(sorted(file for _, file in matches[rule.pattern])[:3])
+        expected = f"one file by the pattern {rule.pattern}"
+        if len(several) <= _NAMED:
+            problems += [DataProblem(os.path.join(root, case), expected, got, fix) for case, got in several.items()]
+        else:
+            case, got = next(iter(several.items()))
+            got = f"several for {len(several)} of {len(found)} cases, e.g. {case}: {got}"
+            problems.append(DataProblem(root, f"{expected} for each case", got, fix))
+    return problems
+
+
+def _item(
+    case: str, matches: Mapping[str, Sequence[tuple[str, str]]], rules: Sequence[_Rule], single: bool, task: str | None
+) -> dict[str, Any]:
+    of_kind: dict[str, list[Sequence[tuple[str, str]]]] = {"image": [], "raters": [], "probability": []}
+    for rule in rules:
+        of_kind[rule.kind].append(matches.get(rule.pattern, ()))
+    images = [pairs[0][1] for pairs in of_kind["image"]]
+    item: dict[str, Any] = {"case": case, "task": task or "segmentation", "image": images[0] if single else images}
+    item["raters"] = [file for pairs in of_kind["raters"] for _, file in sorted(pairs, key=lambda pair: natural_key(pair[0]))]
+    for pairs in of_kind["probability"]:
+        if pairs:
+            item["probability"] = pairs[0][1]
+    return item
+
+
+def _is_detached(file: str, files: set[str]) -> bool:
+    """Whether a file holds the voxels of a header file beside it."""
+    stem, ending = os.path.splitext(file)
+    stem = stem.removesuffix(".raw") if ending == ".gz" else stem
+    return any(stem + header in files for header in _DETACHED.get(ending.lower(), ()))
 
 
 def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
     fields = ("case", "rater") if rater else ("case",)
     seen: set[str] = set()
     regex = ""
-    for token in re.findall(r"\{[^}]*\}|\*\*/|\*\*|\*|\?|[^{*?]+|\{", pattern):
+    for token in re.findall(r"\{[^}]*\}|\*\*/|\*\*|\*|\?|[^{*?]+|\{", unicodedata.normalize("NFC", pattern)):
         if token.startswith("{"):
             field = token[1:-1]
             if field not in fields:
@@ -117,4 +253,4 @@ def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
             regex += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token)
     if "case" not in seen:
         raise ValueError(f"pattern {pattern!r}: expected the field {{case}}, got none; add it")
-    return re.compile(regex)
+    return re.compile(regex, re.IGNORECASE | re.DOTALL)

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.listing import CaseList, SkippedPath, doubled_cases
+from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 
@@ -93,24 +94,28 @@ def qubiq_datalist(
         DataProblemError: if the folder is missing, holds no such case, holds a case twice, or two files for one thing.
     """
     number = _task_number(task)
+    dataset = None if dataset is None else _set_name(dataset)
     if subset is not None and subset not in _SUBSETS.values():
         raise ValueError(f"subset: expected training, validation, testing or None, got {subset!r}")
-    root = os.fspath(root)
-    files = nifti_files(root, _EXPECTED)
+    root = user_path(root)
+    skipped: list[SkippedPath] = []
+    files = nifti_files(root, _EXPECTED, skipped)
+    unknown: list[str] = []
     folders: dict[str, list[str]] = {}
     for file in files:
         folders.setdefault(os.path.dirname(file), []).append(file)
     items: list[dict[str, Any]] = []
     problems: list[DataProblem] = []
-    skipped: list[SkippedPath] = []
     sets, tasks = set(), set()
     for folder, content in folders.items():
         case = _QubiqFolder(folder, content)
+        wanted = dataset in (None, case.dataset) and subset in (None, case.subset)
+        unknown += case.unknown if wanted else []
         if not case.images and not case.masks:
             continue
         problems += case.problems
         sets.add(case.dataset)
-        if (dataset is not None and case.dataset != _set_name(dataset)) or (subset is not None and case.subset != subset):
+        if not wanted:
             continue
         tasks |= set(case.masks)
         if not case.images:
@@ -125,7 +130,9 @@ def qubiq_datalist(
             items += [case.item(t) for t in sorted(case.masks) if number in (None, t)]
     if not items and not problems:
         problems = [_no_case(root, files, dataset, number, subset, sets, tasks)]
-    problems += doubled_cases(items)
+    skipped += files_not_taken(unknown, [], "a name that QUBIQ does not have")
+    items, doubled = one_of_each_case(items, skipped)
+    problems += doubled
     if problems:
         raise DataProblemError(problems)
     items.sort(key=lambda item: (item["dataset"], natural_key(item["case"]), item.get("task", "")))
@@ -141,6 +148,7 @@ class _QubiqFolder:
         self.masks: dict[int, dict[int, str]] = {}
         self.probabilities: dict[int, str] = {}
         self.problems: list[DataProblem] = []
+        self.unknown: list[str] = []
         for file in files:
             stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
             if stem.lower() == "image":
@@ -152,6 +160,8 @@ class _QubiqFolder:
                     self.problems.append(two_files(folder, f"file of {stem}", first, file))
             elif match := _PROBABILITY.fullmatch(stem):
                 self.probabilities[int(match["task"])] = file
+            else:
+                self.unknown.append(file)
         if len(self.images) > 1:
             self.problems.append(two_files(folder, "image", *self.images[:2]))
         parts = os.path.abspath(folder).split(os.sep)

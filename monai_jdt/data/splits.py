@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_jdt.validation import error_sentence
+
 
 def split_cases(
     items: Sequence[Mapping[str, Any]], fraction: float = 0.2, seed: int = 0, *, key: str = "case"
@@ -41,10 +43,8 @@ def split_cases(
     patients = _patients(items, key)
     names = sorted(set(patients))
     if len(names) < 2:
-        raise ValueError(
-            f"items: expected at least 2 patients to split, got {len(names)} ({len(items)} case(s)); "
-            "add cases, or use the same list on both sides on purpose"
-        )
+        fix = "add cases, or use the same list on both sides on purpose"
+        raise ValueError(error_sentence("items", "at least 2 patients to split", _patients_there(names, items), fix))
     size = min(max(round(fraction * len(names)), 1), len(names) - 1)
     drawn = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:size]}
     sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
@@ -83,7 +83,10 @@ def folds(
     """
     patients = _patients(items, key)
     names = list(dict.fromkeys(patients))
-    if int(k) != k or not 2 <= k <= len(names):
+    if len(names) < 2:
+        fix = "add cases, or use the same list on both sides on purpose"
+        raise ValueError(error_sentence("items", "at least 2 patients for folds", _patients_there(names, items), fix))
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= len(names):
         raise ValueError(f"k: expected 2 to {len(names)} folds (as many as patients), got {k!r}")
     if seed is None:
         size = len(names) // k
@@ -98,6 +101,12 @@ def folds(
         ([dict(item) for fold, item in placed if fold != held], [dict(item) for fold, item in placed if fold == held])
         for held in range(k)
     ]
+
+
+def _patients_there(names: Sequence[str], items: Sequence[Mapping[str, Any]]) -> str:
+    if not names:
+        return "an empty list"
+    return f"{len(names)} ({names[0]}, {len(items)} case{'s' if len(items) != 1 else ''})"
 
 
 def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:

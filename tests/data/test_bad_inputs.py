@@ -258,6 +258,16 @@ CALLS = {
         "fraction: expected a number between 0 and 1, both excluded, got 1.0",
     ),
     "key": (lambda root: split_cases(CASES, key="id"), "items[0]: expected the key 'id', got ['case']; name another key"),
+    "folds of one patient": (
+        lambda root: folds([{"case": "case1-1"}, {"case": "case1-2"}], 5),
+        "items: expected at least 2 patients for folds, got 1 (case1, 2 cases). "
+        "Fix: add cases, or use the same list on both sides on purpose",
+    ),
+    "folds of nothing": (
+        lambda root: folds([], 5),
+        "items: expected at least 2 patients for folds, got an empty list. "
+        "Fix: add cases, or use the same list on both sides on purpose",
+    ),
     "folds": (lambda root: folds(CASES, 5), "k: expected 2 to 2 folds (as many as patients), got 5"),
     "phantoms' layout": (
         lambda root: write_qubiq_phantoms(root / "p", layout="qubiq"),
