@@ -290,7 +290,8 @@ def _check_dense_values(label: torch.Tensor, mask: torch.Tensor | None, recipe: 
         if counted is not None:
             wrong = wrong & counted
         if bool(wrong.any()):
-            values = label[wrong].to(torch.float64)
+            values = label[wrong]
+            values = values.to(torch.promote_types(values.dtype, torch.float32))
             worst = values[(values.nan_to_num(float("inf")) - 0.5).abs().argmax()].item()
             hint = "divide a 0/255 mask by 255, apply a sigmoid or softmax to logits"
             if recipe.label.ignore_index is None:

@@ -27,11 +27,13 @@ def lovasz_extension(errors: torch.Tensor, foreground: torch.Tensor, counted: to
     order = torch.where(counted, errors.detach(), -1.0).argsort(-1, descending=True)
     foreground = (foreground & counted).gather(-1, order)
     background = counted.gather(-1, order) & ~foreground
-    # Whole numbers and float64 ratios: neighbours of J differ by less than float32 resolves in a large volume.
-    missed = foreground.cumsum(-1, dtype=torch.int64)
-    union = (foreground.sum(-1, keepdim=True) + background.cumsum(-1, dtype=torch.int64)).to(torch.float64)
-    kept = (foreground.sum(-1, keepdim=True) - missed).to(torch.float64)
-    jaccard = 1 - kept / union.clamp_min(1)
-    jaccard = torch.where(union > 0, jaccard, 0.0)
-    steps = jaccard.diff(dim=-1, prepend=torch.zeros_like(jaccard[..., :1]))
-    return (torch.where(counted, errors, 0.0).gather(-1, order) * steps.to(errors.dtype)).sum(-1)
+    # J = 1 - kept / union. Its steps are written out: in a large volume, neighbouring J are the same number in float32, and a device
+    # need not have float64. A missed foreground voxel takes 1 from kept, a false alarm adds 1 to union.
+    total = foreground.sum(-1, keepdim=True)
+    kept = (total - foreground.cumsum(-1, dtype=torch.int64)).to(errors.dtype)
+    union = (total + background.cumsum(-1, dtype=torch.int64)).to(errors.dtype)
+    missed = 1 / union.clamp_min(1)
+    # Without foreground, the first false alarm takes J from 0 to 1.
+    false_alarm = torch.where(union == 1, 1.0, kept * missed / (union - 1).clamp_min(1))
+    steps = torch.where(foreground, missed, torch.where(background, false_alarm, 0.0))
+    return (torch.where(counted, errors, 0.0).gather(-1, order) * steps).sum(-1)

@@ -118,7 +118,8 @@ def thresholded_dice(
     r"""The mean over thresholds t of the Dice score of two maps cut at t: :math:`\frac1T \sum_t \mathrm{Dice}(p > t,\ m > t)`.
 
     With :math:`P_t, M_t` the voxels of one image and class that the comparison marks,
-    :math:`\mathrm{Dice} = 2 |P_t \cap M_t| / (|P_t| + |M_t|)`. Voxels are counted in int64 and divided in float64.
+    :math:`\mathrm{Dice} = 2 |P_t \cap M_t| / (|P_t| + |M_t|)`. Voxels are counted in int64 and divided in float64 (on Apple's
+    MPS, which has no float64, in float32).
 
     Each map is compared with the threshold *rounded to the map's own dtype*. So 3 of 10 raters, .3 in any floating point dtype, are
     at the threshold .3 and not above it, although .3 in float32 is a little more than .3 in float64. This holds for labels that are
@@ -132,8 +133,8 @@ def thresholded_dice(
         include_background: False leaves channel 0 out.
 
     Returns:
-        `(N, C)`, or `(N, C - 1)` without the background; float64 in [0, 1]. NaN (undefined) where both maps are empty at every
-        threshold and the rule says `BothEmpty.UNDEFINED`. An image without voxels is empty in both.
+        `(N, C)`, or `(N, C - 1)` without the background; float64 (MPS: float32) in [0, 1]. NaN (undefined) where both maps are empty at
+        every threshold and the rule says `BothEmpty.UNDEFINED`. An image without voxels is empty in both.
 
     Raises:
         TypeError: no tensors, or complex numbers.
@@ -154,8 +155,14 @@ def thresholded_dice(
     _check_maps(y_pred, y, include_background)
     first = 0 if flag_in("include_background", include_background) else 1
     both, size = _count_marked(_as_rows(y_pred[:, first:]), _as_rows(y[:, first:]), rule)
-    dice = (2 * both).to(torch.float64) / size.to(torch.float64)
+    wide = _score_dtype(size.device)
+    dice = (2 * both).to(wide) / size.to(wide)
     return mean_of_defined(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]), 0)
+
+
+def _score_dtype(device: torch.device) -> torch.dtype:
+    """float64, except on Apple's MPS, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 #: Voxels compared at once.

@@ -86,4 +86,6 @@ def mean_loss(output: Any, loss_key: str = "loss") -> float:
     """
     entries = output if isinstance(output, (list, tuple)) else [output]
     losses = [entry[loss_key] if isinstance(entry, dict) else entry for entry in entries]
-    return float(torch.stack([torch.as_tensor(loss, dtype=torch.float64).mean() for loss in losses]).mean())
+    tensors = [torch.as_tensor(loss) for loss in losses]
+    # float32 at least, and not float64 for all, which Apple's MPS has not
+    return float(torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)).mean() for loss in tensors]).mean())

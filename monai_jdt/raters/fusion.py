@@ -244,7 +244,7 @@ def fuse_weighted(
     if len(there) <= 8:
         # who marks a voxel is one byte, and each of the at most 256 bytes has one answer
         bits = torch.arange(2 ** len(there)).unsqueeze(1) >> torch.arange(len(there)) & 1
-        answers = (bits * weights[speaking]).sum(1).clamp(0, 1).to(votes.device, torch.float32)
+        answers = (bits * weights[speaking]).sum(1).clamp(0, 1).to(torch.float32).to(votes.device)
         for start in range(0, flat.shape[1], _BLOCK):
             block = flat[:, start : start + _BLOCK]
             for channel, group in zip(channels[:, start : start + _BLOCK], groups, strict=True):
