@@ -180,11 +180,15 @@ def test_progress_and_fusions():
 
 
 def test_lovasz_of_many_voxels():
-    """Neighbouring Jaccard indices are the same number in float32 here, so that their differences would be too coarse."""
+    """The gradient is a difference of neighbouring Jaccard indices, which are the same number in float32 here."""
     g = torch.Generator().manual_seed(0)
     errors, foreground = torch.rand(1 << 20, generator=g), torch.rand(1 << 20, generator=g) < 0.01
     counted = torch.ones_like(foreground)
-    found = lovasz_extension(errors, foreground, counted)
-    torch.testing.assert_close(found.double(), lovasz_extension(errors.double(), foreground, counted), rtol=3e-7, atol=0)
+    found = []
+    for leaf in (errors.clone().requires_grad_(), errors.double().requires_grad_()):
+        value = lovasz_extension(leaf, foreground, counted)
+        value.backward()
+        found.append((value.detach().double(), leaf.grad.double()))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0)
     # without foreground: the largest error
     assert lovasz_extension(errors, ~counted, counted) == errors.max()
