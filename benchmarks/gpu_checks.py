@@ -33,7 +33,7 @@ from monai.losses import DiceCELoss
 import monai_jdt
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels import triton_blocks
+from monai_jdt.kernels import trial, triton_blocks
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.operators import Step, fast_voxel_sums
 from monai_jdt.losses import (
@@ -450,6 +450,28 @@ def check_large() -> Iterator[Line]:
     yield "gradient of the last voxels", f"off by {off:.1e}", off < 8e-3, "as of these alone, < 8e-3 in bfloat16"
 
 
+def check_trial() -> Iterator[Line]:
+    """The trial of the kernel at its first use, as it is and with a gradient that is spoiled."""
+    loss, logits, label = JDTCELoss(softmax=True), torch.randn(1, 4, *cube(64), device=DEVICE), label_for(SOFT_CE, 1, 4, cube(64))
+    for name in ("first", "again"):
+        trial._verdicts.clear()
+        start = time.perf_counter()
+        verdict = trial.failed_trial(Backend.TRITON, logits.device)
+        yield f"{name}, {1e3 * (time.perf_counter() - start):.0f} ms", verdict or "agrees", not verdict, "agrees with eager"
+    right = triton_blocks.triton_gradient
+    trial._verdicts.clear()
+    try:
+        triton_blocks.triton_gradient = lambda step, upstream: right(step, upstream) * 1.01
+        verdict = trial.failed_trial(Backend.TRITON, logits.device)
+        loss(logits, label)
+    finally:
+        triton_blocks.triton_gradient = right
+        trial._verdicts.clear()
+    yield "a gradient 1 % too large", verdict, "gradient is off" in verdict, "found"
+    if DEVICE.type == "cuda":
+        yield "a gradient 1 % too large, auto", str(loss.backend_used), loss.backend_used == "eager", "eager"
+
+
 def check_other_losses() -> Iterator[Line]:
     """What does not go through the kernel: the same on CUDA as on the CPU, and no wait with value checks off."""
     space = (9, 8, 7)
@@ -518,6 +540,7 @@ CHECKS: dict[str, Callable[[], Iterator[Line]]] = {
     "halves": check_halves,
     "large": check_large,
     "other losses": check_other_losses,
+    "trial": check_trial,
 }
 
 

@@ -8,6 +8,9 @@ contender's extra peak memory is measured in a process of its own (Linux: the hi
 a step). OUT gets `kernels.csv` (one row a case and contender: p20, p50, p80 in ms, memory over the logits' bytes, machine,
 versions, commit) and pictures. Allocators: `default` is the C library's, which gives memory back to the system after each large
 temporary, so that much of the time is page faults; `huge` is torch's THP_MEM_ALLOC_ENABLE=1.
+
+Last, what a kernel's trial (`monai_jdt/kernels/trial.py`) costs once in a process, `first_use.csv`: the first step on each kernel in
+processes of their own, with the trial and without, with what compilers find on disk; and a trial where all is compiled.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contenders import OURS, Case, Loss, contenders
+from monai_jdt.definitions import Backend, VoxelRecipe
+from monai_jdt.kernels import trial
+from monai_jdt.kernels.choice import refusal
+from monai_jdt.losses import JDTCELoss
 
 ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
 
@@ -166,6 +174,50 @@ def _status(name: str) -> int:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
+def first_use(kernel: str, device: str = "cpu") -> dict[str, Any]:
+    """Seconds of a process's first step on a kernel, of the trial alone, when all is imported and compiled, and what it found.
+
+    Args:
+        kernel: the name of a fast one.
+        device: where it is used.
+    """
+    logits, label = Case("soft", 3, 8, 1).tensors(device)
+    reason = refusal(Backend(kernel), logits, label, VoxelRecipe())
+    if reason is not None:
+        return {"kernel": kernel, "device": device, "first_step_s": None, "trial_s": None, "found": reason}
+    # what torch makes ready at its first step is not the kernel's
+    JDTCELoss(softmax=True, backend="eager")(logits, label).backward()
+    start = time.perf_counter()
+    with suppress(ValueError):  # the trial below says what is wrong
+        JDTCELoss(softmax=True, backend=kernel)(logits, label).backward()
+    first_step = time.perf_counter() - start
+    trial._verdicts.clear()
+    start = time.perf_counter()
+    found = trial.failed_trial(Backend(kernel), logits.device)
+    took = time.perf_counter() - start
+    return {"kernel": kernel, "device": device, "first_step_s": first_step, "trial_s": took, "found": found or "agrees with eager"}
+
+
+def write_first_uses(out: Path) -> None:
+    """`out/first_use.csv`, and a line for each kernel: its first step with the trial, and in another process without."""
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    rows = []
+    for kernel, device in [(kernel, device) for kernel in OURS[1:] for device in devices]:
+        task = {"what": "first use", "kernel": kernel, "device": device}
+        untried = _in_a_process(task, {trial.SWITCH: "off"})["first_step_s"]
+        row = {**_in_a_process(task, {trial.SWITCH: "on"}), "first_step_untried_s": untried}
+        rows.append(row)
+        took = ""
+        if untried is not None:
+            took = f"first step {1e3 * row['first_step_s']:.0f} ms, without a trial {1e3 * untried:.0f} ms; a trial where all is ready "
+            took += f"{1e3 * row['trial_s']:.1f} ms; "
+        print(f"{kernel} on {device}: {took}{row['found']}")
+    with (out / "first_use.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def machine() -> dict[str, Any]:
     """What the figures belong to."""
     from importlib.metadata import PackageNotFoundError, version
@@ -203,6 +255,9 @@ def _in_a_process(task: dict[str, Any], environment: dict[str, str]) -> Any:
 
 
 def _do_task(task: dict[str, Any]) -> None:
+    if task["what"] == "first use":
+        print(json.dumps(first_use(task["kernel"], task["device"])))
+        return
     case = Case(**task["case"])
     if task["what"] == "time":
         print(json.dumps(time_case(case, task["rounds"], task["only"])))
@@ -338,6 +393,7 @@ def main() -> None:
     only = arguments.only.split(";") if arguments.only else None
     rows = measure(CASES[arguments.cases], arguments.out, arguments.rounds, arguments.allocators.split(","), only)
     print_ratios(rows)
+    write_first_uses(arguments.out)
     (draw_growth if arguments.cases == "growth" else draw_ratios)(rows, arguments.out / f"{arguments.cases}.png")
 
 

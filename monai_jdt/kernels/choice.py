@@ -12,18 +12,32 @@ from torch.autograd import forward_ad
 
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
 from monai_jdt.kernels.operators import import_failure
+from monai_jdt.kernels.trial import failed_trial
+from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
 #: Below this many logits a step of the eager kernel takes a few milliseconds: not worth a compiler.
 SMALL = 2**18
 
-_HAS_NUMBA = find_spec("numba") is not None
-_HAS_TRITON = find_spec("triton") is not None
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:
+        # a stand-in without a spec; its import will tell what it is worth
+        return True
+
+
+_HAS_NUMBA = _is_installed("numba")
+_HAS_TRITON = _is_installed("triton")
 _TRITON_INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 
 _NUMBA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_NUMBA_LABELS = (*_NUMBA_DTYPES, torch.float64, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_NUMBA_LABELS = (
+    *(*_NUMBA_DTYPES, torch.float64, torch.bool),
+    *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 #: All channels of a block of voxels lie in the registers of one program.
 TRITON_CHANNELS = 1024
@@ -36,7 +50,8 @@ def choose_kernel(
 
     `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `chunked`; and `eager` for small inputs, on other
     devices, for `other_act`, and where torch must see through the operations: `torch.compile` on a CPU, `torch.export`, meta and
-    fake tensors, functorch transforms, forward-mode derivatives.
+    fake tensors, functorch transforms, forward-mode derivatives. A kernel that fails its trial on this device
+    (:func:`monai_jdt.kernels.trial.failed_trial`) is passed over.
 
     Args:
         backend: the user's choice.
@@ -49,13 +64,15 @@ def choose_kernel(
         Any but `Backend.AUTO`.
 
     Raises:
-        ValueError: the named kernel cannot run here; the message says why.
+        ValueError: the named kernel cannot run here, or has failed its trial; the message says why.
     """
     if backend is Backend.AUTO:
         return _automatic(logits, label, recipe, *others)
     reason = refusal(backend, logits, label, recipe, *others)
-    if reason is not None:
-        raise ValueError(f"backend: expected one that can run here, got {backend.value!r}: {reason}. Fix: backend='auto'")
+    if reason is None and backend is not Backend.EAGER:
+        reason = failed_trial(backend, logits.device)
+    if reason:
+        raise ValueError(error_sentence("backend", "one that can run here", f"{backend.value!r}: {reason}", "backend='auto'"))
     return backend
 
 
@@ -115,9 +132,9 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *
         return Backend.EAGER
     for kernel in wanted:
         reason = refusal(kernel, logits, label, recipe, *others)
-        if reason is None:
+        if reason is None and not failed_trial(kernel, logits.device):
             return kernel
-        if not torch.compiler.is_compiling():
+        if reason is not None and not torch.compiler.is_compiling():
             _say_once(kernel, reason)
     return Backend.EAGER
 

@@ -48,7 +48,7 @@ Numbers: TypeAlias = Any
 Number: TypeAlias = Any
 
 # What `Grid.kind` says of the numbers in memory.
-FLOAT32, FLOAT16, BFLOAT16, FLOAT64, UINT8, INT8, INT16, INT32, INT64 = range(9)
+FLOAT32, FLOAT16, BFLOAT16, FLOAT64, UINT8, INT8, UINT16, INT16, UINT32, INT32, INT64 = range(11)
 # `Job.activation`
 NO_ACTIVATION, SIGMOID, SOFTMAX = range(3)
 # `Job.pixel`
@@ -170,7 +170,16 @@ def _on_disk(function: Callable) -> Any:
     try:
         return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
-        return njit(**_OPTIONS)(function)
+        return in_memory(function)
+
+
+def in_memory(function: Callable) -> Any:
+    """Compile at the first call, for this process alone.
+
+    Args:
+        function: Python's.
+    """
+    return njit(**_OPTIONS)(function)
 
 
 #: Compiled as a part of what calls it. numba compiles any other function by itself too, with all that it calls.
@@ -204,7 +213,7 @@ def _pointer_to(kind: types.Type) -> Any:
 
 
 _floats, _doubles = _pointer_to(types.float32), _pointer_to(types.float64)
-_bytes, _shorts = _pointer_to(types.uint8), _pointer_to(types.uint16)
+_bytes, _shorts, _words = (_pointer_to(kind) for kind in (types.uint8, types.uint16, types.uint32))
 _int8s, _int16s, _int32s, _int64s = (_pointer_to(kind) for kind in (types.int8, types.int16, types.int32, types.int64))
 
 
@@ -302,8 +311,12 @@ def _read_row(kind: int, address: int, stride: int, n: int, out: Floats) -> None
         _copy_numbers(_bytes(address), stride, n, out)
     elif kind == INT8:
         _copy_numbers(_int8s(address), stride, n, out)
+    elif kind == UINT16:
+        _copy_numbers(_shorts(address), stride, n, out)
     elif kind == INT16:
         _copy_numbers(_int16s(address), stride, n, out)
+    elif kind == UINT32:
+        _copy_numbers(_words(address), stride, n, out)
     elif kind == INT32:
         _copy_numbers(_int32s(address), stride, n, out)
     else:
@@ -366,8 +379,12 @@ def _read_classes(job: Job, address: int, n: int, out: Codes, scratch: Floats) -
         _copy_classes(_bytes(address), stride, n, out, job)
     elif kind == INT8:
         _copy_classes(_int8s(address), stride, n, out, job)
+    elif kind == UINT16:
+        _copy_classes(_shorts(address), stride, n, out, job)
     elif kind == INT16:
         _copy_classes(_int16s(address), stride, n, out, job)
+    elif kind == UINT32:
+        _copy_classes(_words(address), stride, n, out, job)
     elif kind == INT32:
         _copy_classes(_int32s(address), stride, n, out, job)
     elif kind == INT64:

@@ -13,9 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+if config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and without its compiler numba runs no kernel")
 
 #: Numbers at once: two of the widest vectors, so that one is computed while the other waits.
 WIDTH = 32

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from glob import escape as glob_escape
 from glob import glob
+from typing import Any
 
 import numpy as np
 import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
-from monai_jdt.definitions import Activation, LabelForm, PixelTerm
+from monai_jdt.definitions import Activation, LabelForm, PixelTerm, VoxelRecipe
 from monai_jdt.kernels import numba_blocks as blocks
 from monai_jdt.kernels.memory import claim
 from monai_jdt.kernels.numba_blocks import Grid, Job
@@ -44,9 +45,13 @@ _KINDS = {
     torch.uint8: blocks.UINT8,
     torch.bool: blocks.UINT8,
     torch.int8: blocks.INT8,
+    torch.uint16: blocks.UINT16,
     torch.int16: blocks.INT16,
+    torch.uint32: blocks.UINT32,
     torch.int32: blocks.INT32,
     torch.int64: blocks.INT64,
+    # above 2 ** 63 it is negative, so never a class
+    torch.uint64: blocks.INT64,
 }
 _ACTIVATIONS = {Activation.NONE: blocks.NO_ACTIVATION, Activation.SIGMOID: blocks.SIGMOID, Activation.SOFTMAX: blocks.SOFTMAX}
 _PIXELS = {
@@ -65,7 +70,7 @@ def numba_sums(step: Step) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    _announce_compilation()
+    program = _program()
     images, channels, _ = step.logits.shape
     tasks = _tasks(step, _TASKS)
     job, tables = _job(step)
@@ -75,7 +80,7 @@ def numba_sums(step: Step) -> torch.Tensor:
     def work(numbers: Iterator[int]) -> None:
         scratch = _scratch(job)
         for number in numbers:
-            blocks.run_range(job, *tasks[number], scratch.data_ptr(), first_sums + number * stride)
+            program(job, *tasks[number], scratch.data_ptr(), first_sums + number * stride)
 
     share_out(len(tasks), work)
     del tables
@@ -95,6 +100,7 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     Returns:
         As the logits, in shape and dtype.
     """
+    program = _program()
     result = torch.empty_like(step.logits)
     tasks = _tasks(step, _TASKS_OF_A_THREAD * torch.get_num_threads())
     job, tables = _job(step, upstream, result)
@@ -103,7 +109,7 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         scratch = _scratch(job)
         for number in numbers:
             _claim_task(result, *tasks[number])
-            blocks.run_range(job, *tasks[number], scratch.data_ptr(), 0)
+            program(job, *tasks[number], scratch.data_ptr(), 0)
 
     share_out(len(tasks), work)
     del tables
@@ -217,11 +223,23 @@ def _slopes(upstream: torch.Tensor, norm: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=1)
-def _announce_compilation() -> None:
-    """Once in a process, if numba has nothing on disk."""
-    folder = blocks.run_range.stats.cache_path
+def _program() -> Any:
+    """The compiled loops, ready to be called; said in the log, if numba has nothing on disk."""
+    program = blocks.run_range
+    folder = program.stats.cache_path
     if folder is None or not glob(os.path.join(glob_escape(folder), "numba_blocks.*run_range-*.nbi")):
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
+    nothing = torch.zeros(1, 1, 0)
+    job, tables = _job(Step(nothing, nothing, VoxelRecipe(), None, None, None))
+    try:
+        program(job, 0, 0, 0, 0, 0)
+    except Exception as error:
+        # numba lets every fault of its folder through: removed or full since it was found, or a file there that was cut off
+        logger.info("numba cannot use what it has on disk and compiles the losses' kernel for this process alone: %r", error)
+        program = blocks.in_memory(program.py_func)
+        program(job, 0, 0, 0, 0, 0)
+    del tables
+    return program
 
 
 def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Lock
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Condition, Lock
 
 import torch
 
@@ -42,18 +42,23 @@ def _helpers(wanted: int) -> ThreadPoolExecutor:
 def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
     """Run `work` on every thread; each is given the numbers of the tasks that fall to it, one by one.
 
+    Where no thread can be started (the interpreter is shutting down, the system has no more), the others do its share.
+
     Args:
         tasks: how many there are, numbered from 0. Each number is given once.
         work: sets up what a thread needs, and does the tasks that it is given.
     """
     threads = max(min(torch.get_num_threads(), tasks), 1)
     spans = [[tasks * k // threads, tasks * (k + 1) // threads] for k in range(threads)]
-    lock = Lock()
+    #: guards what the threads share: spans, helpers at work, and their errors
+    changed = Condition()
+    at_work: set[int] = set()
+    errors: list[BaseException] = []
 
     def drawn(own: list[int]) -> Iterator[int]:
         """From the front of one's own span, then from the end of the longest."""
         while True:
-            with lock:
+            with changed:
                 longest = max(spans, key=lambda span: span[1] - span[0])
                 if own[0] < own[1]:
                     own[0] += 1
@@ -65,18 +70,35 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
                     return
             yield number
 
+    def help_out(helper: int) -> None:
+        with changed:
+            at_work.add(helper)
+        try:
+            work(drawn(spans[helper]))
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            with changed:
+                at_work.discard(helper)
+                changed.notify_all()
+
     started: list[Future] = []
     try:
-        for span in spans[1:]:
-            started.append(_helpers(threads - 1).submit(work, drawn(span)))
+        for helper in range(1, threads):
+            try:
+                started.append(_helpers(threads - 1).submit(help_out, helper))
+            except RuntimeError:
+                # no new thread
+                break
         work(drawn(spans[0]))
-        for other in started:
-            # one that waits behind another caller's work has nothing left to do
-            if not other.cancel():
-                other.result()
     finally:
-        # after an error or an interrupt, what is left is nobody's, and what is under way writes to memory that must outlive it
-        with lock:
+        # After an error or an interrupt: drop the remaining tasks, then wait for running ones, which still write into this call's
+        # memory. A helper that has not begun, since another caller's work is before it, finds nothing left to do.
+        with changed:
             for span in spans:
                 span[0] = span[1]
-        wait([other for other in started if not other.cancel()])
+            changed.wait_for(lambda: not at_work)
+        for future in started:
+            future.cancel()
+    if errors:
+        raise errors[0]

@@ -43,6 +43,16 @@ def test_a_wrong_kernel_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None
         kernels.check_parity(Case("soft", 3, 5, 1))
 
 
+def test_what_a_first_use_costs() -> None:
+    row = kernels.first_use("chunked")
+    assert 0 < row["trial_s"] < 60
+    assert 0 < row["first_step_s"] < 60
+    assert row["found"] == "agrees with eager"
+    row = kernels.first_use("chunked", "meta")
+    assert row["first_step_s"] is None
+    assert "meta" in row["found"]
+
+
 @pytest.mark.long
 def test_one_command_writes_table_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kernels.CASES, "goals", [Case("soft", 3, 16, 1), Case("votes", 3, 16, 1)])
@@ -58,3 +68,5 @@ def test_one_command_writes_table_and_picture(tmp_path: Path, monkeypatch: pytes
     assert all(row["commit"] and row["torch"] and row["cpu"] for row in rows)
     assert all(float(row["memory_over_logits"]) >= 0.9 for row in rows if row["contender"] != "floor")
     assert (tmp_path / "goals.png").stat().st_size > 5000
+    with (tmp_path / "first_use.csv").open() as lines:
+        assert [row["kernel"] for row in csv.DictReader(lines) if row["device"] == "cpu"] == ["chunked", "numba", "triton"]

@@ -64,6 +64,17 @@ def test_auto_takes_chunks_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_kernel(Backend.AUTO, logits.double(), label, SOFTMAX) is Backend.CHUNKED
 
 
+@pytest.mark.parametrize("options", [{"to_onehot_y": True}, {"votes": True}], ids=["index", "votes"])
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_auto_takes_its_fastest_kernel_for_wide_unsigned_labels(dtype: torch.dtype, options: dict) -> None:
+    logits, label = tensors(36)
+    loss = JDTCELoss(softmax=True, **options)
+    classes = label.argmax(1, keepdim=True)
+    value = loss(logits, classes.to(dtype))
+    assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
+    assert torch.equal(value, loss(logits, classes))
+
+
 @pytest.mark.parametrize("kernel", FAST)
 def test_a_named_kernel_that_cannot_run_says_why(kernel: Backend) -> None:
     logits, label = tensors()

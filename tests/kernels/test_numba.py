@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import asdict
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from benchmarks import kernels
 from benchmarks.contenders import Case
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, VoxelRecipe
+from monai_jdt.kernels import choice, operators
 from monai_jdt.kernels.choice import choose_kernel, refusal
 from monai_jdt.kernels.operators import Step
 from monai_jdt.losses import JDTCELoss
@@ -306,11 +308,62 @@ def test_a_first_compilation_is_announced(monkeypatch: pytest.MonkeyPatch, caplo
     logits, label = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
     loss(logits, label)  # now it is on disk
     with caplog.at_level("INFO"):
-        numba_loops._announce_compilation.cache_clear()
+        numba_loops._program.cache_clear()
         loss(logits, label)
         assert not caplog.messages
         monkeypatch.setattr(numba_loops, "glob", lambda pattern: [])
-        numba_loops._announce_compilation.cache_clear()
+        numba_loops._program.cache_clear()
         loss(logits, label)
     (line,) = caplog.messages
     assert line.startswith("numba compiles the losses' kernel")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), EOFError("Ran out of input")], ids=str)
+def test_a_folder_that_fails_is_left_out(error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """numba looks for its folder at import, and passes on what goes wrong there later."""
+    right = blocks.run_range
+
+    class Failing:
+        stats, py_func = right.stats, staticmethod(right.py_func)
+
+        def __call__(self, *arguments):
+            raise error
+
+    given = []
+    monkeypatch.setattr(blocks, "run_range", Failing())
+    monkeypatch.setattr(blocks, "in_memory", lambda function: (given.append(function), right)[1])
+    numba_loops._program.cache_clear()
+    logits, label = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            JDTCELoss(softmax=True, backend="numba")(logits, label)
+    numba_loops._program.cache_clear()
+    assert given == [right.py_func]
+    (line,) = [message for message in caplog.messages if "on disk" in message]
+    assert repr(error) in line
+
+
+def test_without_its_compiler_numba_is_passed_over(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """NUMBA_DISABLE_JIT=1, which debuggers set."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    for name in ("numba_lanes", "numba_blocks", "numba_loops"):
+        monkeypatch.delitem(sys.modules, f"monai_jdt.kernels.{name}")
+    operators.import_failure.cache_clear()
+    choice._say_once.cache_clear()
+    logits, label = torch.zeros(1, 2, 2**17), torch.full((1, 2, 2**17), 0.5)
+    loss = JDTCELoss(softmax=True)
+    with caplog.at_level("INFO"):
+        loss(logits, label)
+    assert loss.backend_used == "chunked"
+    assert "NUMBA_DISABLE_JIT is set" in caplog.messages[0]
+    with pytest.raises(ValueError, match=r"backend: .*'numba': it cannot be imported .*NUMBA_DISABLE_JIT is set"):
+        JDTCELoss(softmax=True, backend="numba")(logits, label)
+    operators.import_failure.cache_clear()
+
+
+def test_a_stand_in_for_numba_does_not_break_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documentation tools put modules without a spec in its place."""
+    monkeypatch.setitem(sys.modules, "numba", types.ModuleType("numba"))
+    assert choice._is_installed("numba")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert not choice._is_installed("numba")

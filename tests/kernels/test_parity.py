@@ -408,6 +408,8 @@ LABEL_DTYPES = {
     "index": (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.int32),
     "votes": (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32, torch.int64),
 }
+WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+LABEL_DTYPES = {form: (*dtypes, *WIDE_UNSIGNED) for form, dtypes in LABEL_DTYPES.items()}
 
 
 @pytest.mark.parametrize(("form", "dtype"), [(form, dtype) for form, dtypes in LABEL_DTYPES.items() for dtype in dtypes], ids=str)
@@ -421,6 +423,30 @@ def test_labels_of_any_dtype(kernel, form, dtype):
         label = torch.where(torch.rand(label.shape) < 0.2, marker, label)
     recipe = recipe_of(Activation.SIGMOID, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY), ignore=marker)
     assert_agrees(kernel, torch.randn(2, 3, 350), label.to(dtype), recipe)
+    if dtype in (torch.uint16, torch.uint32) and form != "dense":
+        # the largest number, which is no class and is a marker's neighbour
+        spoiled = label.to(dtype)
+        spoiled[0, 0, 5] = torch.iinfo(dtype).max
+        assert assert_agrees(kernel, torch.randn(2, 3, 350), spoiled, recipe).any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels"),
+    [(torch.int8, 129), (torch.int8, 300), (torch.uint8, 257), (torch.uint8, 300), (torch.bool, 257), (torch.int16, 33000)],
+    ids=str,
+)
+def test_more_classes_than_the_label_can_hold(kernel, dtype, channels):
+    voxels = 5 if channels > 1000 else 60
+    largest = 1 if dtype is torch.bool else min(torch.iinfo(dtype).max, channels - 1)
+    for form, raters in ((LabelForm.INDEX, 1), (LabelForm.VOTES, 3)):
+        label = torch.randint(0, largest + 1, (1, raters, voxels))
+        label[0, 0, 0] = largest
+        recipe = recipe_of(Activation.SOFTMAX, form, None, PixelRule(PixelTerm.CROSS_ENTROPY), ignore=channels + 1)
+        logits = torch.randn(1, channels, voxels)
+        assert not assert_agrees(kernel, logits, label.to(dtype), recipe, tolerance=1e-5).any()
+        narrow, wide = (run(kernel, logits, each, recipe) for each in (label.to(dtype), label))
+        assert torch.equal(narrow[1], wide[1])
+        assert torch.equal(narrow[0].tp, wide[0].tp)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

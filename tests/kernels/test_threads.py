@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,3 +65,69 @@ def test_an_interrupt_ends_what_is_under_way_first() -> None:
     assert before < 10
     time.sleep(0.2)
     assert len(done) == before
+
+
+def test_without_a_new_thread_the_caller_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the interpreter is shutting down, or the system has no more threads: some of them, or none, can be started."""
+    torch.set_num_threads(4)
+    for can_start in (0, 1):
+        threads._forget_pool()
+        pool = threads._helpers(3)
+        right, calls = pool.submit, []
+
+        def submit(function: object, *arguments: object, right=right, calls=calls, can_start=can_start) -> object:
+            calls.append(function)
+            if len(calls) > can_start:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            return right(function, *arguments)
+
+        monkeypatch.setattr(pool, "submit", submit)
+        done: list[int] = []
+        share_out(20, done.extend)
+        assert sorted(done) == list(range(20))
+        assert len(calls) == can_start + 1
+    threads._forget_pool()
+
+
+def test_a_helper_that_begins_late_finds_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits behind the work of another caller, whose memory may be gone when it begins."""
+    torch.set_num_threads(2)
+    threads._forget_pool()
+    gate, done = threading.Event(), []
+    blocking = threads._helpers(1).submit(gate.wait)
+
+    def work(numbers: Iterator[int]) -> None:
+        done.append((threading.current_thread().name, list(numbers)))
+
+    share_out(6, work)
+    assert [sorted(numbers) for _, numbers in done] == [list(range(6))]
+    gate.set()
+    blocking.result()
+    time.sleep(0.05)
+    assert all(not numbers for _, numbers in done[1:])
+
+
+AFTER_THE_MAIN_THREAD = """
+import atexit, threading
+import torch
+from monai_jdt.kernels.threads import share_out
+
+torch.set_num_threads(3)
+
+def share(when):
+    done = []
+    share_out(9, done.extend)
+    print(when, sorted(done) == list(range(9)))
+
+def late():
+    threading.main_thread().join()
+    share("thread")
+
+threading.Thread(target=late).start()
+atexit.register(share, "atexit")
+"""
+
+
+def test_after_the_main_thread_has_ended() -> None:
+    done = subprocess.run([sys.executable, "-c", AFTER_THE_MAIN_THREAD], capture_output=True, text=True)
+    assert done.stdout.split() == ["thread", "True", "atexit", "True"], done.stderr

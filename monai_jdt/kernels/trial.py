@@ -1,0 +1,190 @@
+"""The trial of a fast kernel: at its first use on a device, a process compares it with `eager` on small inputs, in value and gradient.
+
+A kernel may never have run on this processor, driver or compiler before. The trial takes some milliseconds, and where the kernel has
+to be compiled for it, that time too. It covers softmax and sigmoid, dense labels, class indices and votes, the cross-entropy,
+float32 and float16, masks and weights. It does not cover what a recipe adds to that (focal term, divergence, regions, label
+smoothing, norm 2), many classes or large volumes: a program that is compiled for those alone is judged by the package's tests only.
+
+Set the environment variable MONAI_JDT_KERNEL_TRIAL=off to trust every kernel unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from threading import Lock, Thread
+from typing import Any, NamedTuple
+
+import torch
+
+from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
+from monai_jdt.kernels.eager import eager_voxel_sums
+from monai_jdt.kernels.operators import fast_voxel_sums
+
+logger = logging.getLogger(__name__)
+
+#: The environment variable, and its values that switch the trial off.
+SWITCH = "MONAI_JDT_KERNEL_TRIAL"
+_OFF = ("0", "off", "false", "no")
+
+#: Largest differences from `eager`, in multiples of the largest value: of sums, and of a gradient in each dtype.
+_SUMS = 1e-5
+_GRADIENT = {torch.float32: 1e-4, torch.float16: 2e-3}
+#: Of 2 images and 3 classes. The first makes rows that a kernel may read in vectors, with a rest, the second does not.
+_EVEN, _ODD = 2064, 2050
+
+#: By kernel and device, what a trial found; "" is nothing.
+_verdicts: dict[tuple[Backend, torch.device], str] = {}
+_lock = Lock()
+
+
+def _forget_lock() -> None:
+    """In a forked child, where no thread is left to open the parent's lock."""
+    global _lock
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
+
+
+class TrialInput(NamedTuple):
+    """What a kernel is tried on; flat space, as :func:`monai_jdt.kernels.eager.eager_voxel_sums` takes it."""
+
+    name: str
+    logits: torch.Tensor
+    label: torch.Tensor
+    recipe: VoxelRecipe
+    mask: torch.Tensor | None = None
+    rater_weights: torch.Tensor | None = None
+    class_weight: torch.Tensor | None = None
+
+
+def failed_trial(kernel: Backend, device: torch.device) -> str:
+    """Why a kernel is not trusted on a device; empty if it is.
+
+    The first call for a kernel and device runs the trial, and says in the log what it found wrong. There is no trial, and nothing is
+    remembered, under `torch.compile`, while a CUDA graph is captured, in torch's debug mode that reports waits for the device, and
+    where memory or threads have run out.
+
+    Args:
+        kernel: a fast one, which can be imported.
+        device: the input's.
+
+    Returns:
+        A part of a sentence, for people.
+    """
+    verdict = _verdicts.get((kernel, device))
+    if verdict is not None:
+        return verdict
+    if torch.compiler.is_compiling():
+        return ""
+    if os.environ.get(SWITCH, "").lower() in _OFF:
+        return ""
+    if device.type == "cuda" and (torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode()):
+        return ""
+    with _lock:
+        verdict = _verdicts.get((kernel, device))
+        if verdict is None:
+            verdict = _run_apart(kernel, device)
+            if verdict is None:
+                return ""
+            _verdicts[kernel, device] = verdict
+            if verdict:
+                logger.warning("the losses do not use their kernel %s on %s: %s", kernel.value, device, verdict)
+    return verdict
+
+
+def trial_inputs(device: torch.device) -> Iterator[TrialInput]:
+    """The inputs of a trial, the same in every process; no prediction is so near its label that rounding could choose a side.
+
+    Args:
+        device: where they are made.
+    """
+
+    def values(step: int, *shape: int) -> torch.Tensor:
+        """Whole numbers from 0 to 100 in float32, without an order that a kernel could profit from."""
+        count = torch.Size(shape).numel()
+        return torch.arange(0, count * step, step, device=device).remainder(101).reshape(shape).to(torch.float32)
+
+    term = PixelRule(PixelTerm.CROSS_ENTROPY)
+    softmax = VoxelRecipe(activation=Activation.SOFTMAX, pixel=term)
+    logits = values(37, 2, 3, _EVEN) / 20 - 2.5
+    yield TrialInput("softmax, dense label", logits, torch.softmax(values(29, 2, 3, _EVEN) / 16 - 3.1, 1), softmax)
+
+    indices = VoxelRecipe(activation=Activation.SOFTMAX, label=LabelReading(LabelForm.INDEX), pixel=term)
+    classes = values(41, 2, 1, _EVEN).remainder(3).to(torch.int64)
+    yield TrialInput("softmax, class indices, float16", logits.to(torch.float16), classes, indices)
+
+    votes = VoxelRecipe(activation=Activation.SIGMOID, label=LabelReading(LabelForm.VOTES, ignore_index=255), pixel=term)
+    given = values(43, 2, 3, _ODD)
+    raters = torch.where(given > 50, 255.0, given.remainder(3)).to(torch.uint8)
+    mask = values(31, 2, 1, _ODD) < 80
+    # the second image lacks a rater
+    weights = torch.arange(1, 7, dtype=torch.float32, device=device).remainder(6).reshape(2, 3)
+    class_weight = torch.arange(1, 4, dtype=torch.float32, device=device)
+    yield TrialInput("sigmoid, votes", values(37, 2, 3, _ODD) / 20 - 2.52, raters, votes, mask, weights, class_weight)
+
+
+def _run_apart(kernel: Backend, device: torch.device) -> str | None:
+    """The verdict, or None where none was reached.
+
+    A thread has none of its starter's modes (autocast, inference, no gradient, functorch, dispatch, value checks), and leaves none.
+    """
+    verdict: list[str | None] = []
+
+    def run() -> None:
+        try:
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                verdict.append(_compare(kernel, device))
+        except torch.OutOfMemoryError:
+            verdict.append(None)
+        except Exception as error:  # whatever a broken compiler or driver does
+            verdict.append(f"its first use raised {type(error).__name__}: {error}")
+
+    try:
+        thread = Thread(target=run, name="monai_jdt trial")
+        thread.start()
+    except RuntimeError:
+        return None
+    thread.join()
+    return verdict[0]
+
+
+def _compare(kernel: Backend, device: torch.device) -> str:
+    """Where a kernel is off; waits for the device once."""
+    names, excess = [], []
+    for trial in trial_inputs(device):
+        expected = _sums_and_gradient(None, trial)
+        got = _sums_and_gradient(kernel, trial)
+        for name in expected:
+            limit = _GRADIENT[trial.logits.dtype] if name == "gradient" else _SUMS
+            exact = expected[name].to(torch.float32)
+            names.append((name, trial.name, limit))
+            excess.append((got[name].to(torch.float32) - exact).abs().amax() / exact.abs().amax() / limit)
+    found = [(*name, ratio) for name, ratio in zip(names, torch.stack(excess).tolist(), strict=True) if not ratio <= 1]
+    if not found:
+        return ""
+    name, where, limit, ratio = found[0]
+    others = f", and {len(found) - 1} more sums or gradients" if len(found) > 1 else ""
+    return (
+        f"its {name} is off by {ratio * limit:.1e} of the largest, where eager's definition allows {limit:g} ({where}{others}); please "
+        f"report it. {SWITCH}=off trusts it all the same"
+    )
+
+
+def _sums_and_gradient(kernel: Backend | None, trial: TrialInput) -> dict[str, torch.Tensor]:
+    """By name; of `eager` for None."""
+    logits = trial.logits.clone().requires_grad_()
+    arguments: tuple[Any, ...] = (logits, trial.label, trial.recipe, trial.mask, trial.rater_weights, trial.class_weight)
+    sums: VoxelSums = eager_voxel_sums(*arguments) if kernel is None else fast_voxel_sums(kernel, *arguments)[0]
+    weighted = [
+        # another slope for each sum, image and class
+        (part * torch.arange(first, first + part.numel(), device=part.device).reshape(part.shape)).sum()
+        for part, first in zip((sums.tp, sums.fp, sums.fn, sums.pixel), (-17, 3, 5, 1), strict=True)
+        if part is not None
+    ]
+    (gradient,) = torch.autograd.grad(torch.stack(weighted).sum(), logits)
+    return {**{name: part.detach() for name, part in sums._asdict().items() if part is not None}, "gradient": gradient}
