@@ -46,7 +46,9 @@ def data_folder(
         folder = os.path.abspath(os.path.expanduser(os.fspath(dataset_dir)))
         if not os.path.isdir(folder):
             got = "a file" if os.path.exists(folder) else "nothing at that path"
-            problem = DataProblem(f"dataset_dir {folder}", "a folder with images", got, "name the data set's folder")
+            # MONAI replaces # by :: in every text of a config
+            fix = "rename the folder: a config cannot hold the letter #" if "::" in folder else "name the data set's folder"
+            problem = DataProblem(f"dataset_dir {folder}", "a folder with images", got, fix)
             exit_with_error(str(problem))
         if not os.listdir(folder):
             problem = DataProblem(f"dataset_dir {folder}", "a folder with images", "an empty folder", "name another one")
