@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monai_jdt.data.atomic import whole_file
+from monai_jdt.data.list_forms import ItemReader, chosen_section, list_sections
 from monai_jdt.data.listing import PATH_KEYS, CaseList
+from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
-_FIX = "write it again by `python -m monai_jdt datalist`"
+_SHOWN = 20
 
 
 def write_datalist(
@@ -42,7 +44,7 @@ def write_datalist(
         ValueError: if there is no item, or one is no mapping.
         TypeError: if an item holds what JSON cannot.
     """
-    path = os.fspath(path)
+    path = user_path(path)
     sections = items if isinstance(items, Mapping) else {"training": items}
     folder = os.path.dirname(os.path.abspath(path))
 
@@ -65,59 +67,48 @@ def write_datalist(
 
 
 def read_datalist(path: str | os.PathLike[str], section: str = "training", *, path_keys: Sequence[str] = PATH_KEYS) -> CaseList:
-    """Read a data list from a datalist JSON: one of ours, or any of MONAI's form.
+    """Read a data list from a datalist JSON: one of ours, or one of another tool.
+
+    Understood are the Decathlon's `dataset.json`, MONAI's and Auto3DSeg's lists, nnU-Net's lists (an image `case.nii.gz` that is
+    not there means the files `case_0000.nii.gz`, ... of its channels), a list without sections, and one item a line. The file
+    may begin with a byte order mark.
+
+    * A path is relative to the file's folder, absolute, begins with `~` or `file://`, or has the backslashes of Windows.
+    * "label" is the one rater of an item without "raters"; it stays under "label" too.
+    * A rater that is null is missing: it is left out, and told in the list's `found`. Raters may be an object, by their names.
+    * An item without "case" is named after its image, or after the image's folder where all images have one name.
+    * The sections "train", "val" and "test" are "training", "validation" and "testing".
 
     Args:
         path: the file.
         section: the key of the list in it; "all": the lists of every section, one after the other.
-        path_keys: which keys of an item hold paths. A relative one begins at the file's folder.
+        path_keys: which keys of an item hold paths.
 
     Returns:
         The items, with paths that begin with the file's folder. An item that is a path alone (the Decathlon's "test") is
         an item with that image.
 
     Raises:
-        DataProblemError: if the file is missing, is no JSON of this form, or has no such section.
+        DataProblemError: if the file is missing, is no JSON of this form, has no such section, or if an item has no image, a
+            path that cannot be one of this machine, or several files under "label". Each problem names file, item and case.
     """
-    path = os.fspath(path)
+    path = user_path(path)
     if not os.path.isfile(path):
         got = "a folder" if os.path.isdir(path) else "nothing at that path"
-        raise _datalist_error(path, "a datalist JSON", got, "name the file")
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:
-        raise _datalist_error(path, "a datalist JSON", f"no JSON ({' '.join(str(error).split())})", _FIX) from error
-    if not isinstance(content, dict):
-        raise _datalist_error(path, "an object with a list of cases in it", f"a {type(content).__name__}", _FIX)
-    lists = {key: value for key, value in content.items() if isinstance(value, list) and (value == [] or _is_section(value))}
-    if section != "all" and section not in lists:
-        got = "the sections " + ", ".join(lists) if lists else "none"
-        raise _datalist_error(path, f"the section {section!r}, a list of cases", got, "name one that is there")
-    folder = os.path.dirname(path)
-    chosen = [item for key, value in lists.items() if section in ("all", key) for item in value]
-    items = [item if isinstance(item, dict) else {"image": item} for item in chosen]
-    return CaseList((_with_paths(item, path_keys, lambda file: _below(folder, file)) for item in items), path)
+        raise DataProblemError([DataProblem(path, "a datalist JSON", got, "name the file")])
+    sections = list_sections(path)
+    reader = ItemReader(path, path_keys)
+    chosen = list(sections) if section == "all" else [chosen_section(path, sections, section)]
+    items = [item for name in chosen for item in reader.read(name, sections[name])]
+    if reader.problems:
+        raise DataProblemError(reader.problems[:_SHOWN], max(len(reader.problems) - _SHOWN, 0))
+    return CaseList(items, path, reader.skipped)
 
 
-def _is_section(value: list[Any]) -> bool:
-    if all(isinstance(item, dict) and "image" in item for item in value):
-        return True
-    return all(isinstance(item, str) and "." in os.path.basename(item) for item in value)
-
-
-def _below(folder: str, file: str) -> str:
-    return os.path.normpath(os.path.join(folder, file))
-
-
-def _with_paths(item: Mapping[str, Any], keys: Sequence[str], change: Any) -> dict[str, Any]:
+def _with_paths(item: Mapping[str, Any], keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
     def walk(value: Any) -> Any:
         if isinstance(value, (str, os.PathLike)):
             return change(os.fspath(value))
         return [walk(part) for part in value] if isinstance(value, (list, tuple)) else value
 
     return {key: walk(value) if key in keys else value for key, value in item.items()}
-
-
-def _datalist_error(where: str, expected: str, got: str, fix: str) -> DataProblemError:
-    return DataProblemError([DataProblem(where, expected, got, fix)])

@@ -15,6 +15,7 @@ from monai.utils import convert_to_tensor
 
 from monai_jdt.raters.fusion import checked_rater_weights
 from monai_jdt.transforms.raters import RATER_FIELDS, with_meta_of
+from monai_jdt.validation import error_sentence
 
 #: The key under which rater weights go, unless another is asked for.
 RATER_WEIGHTS = "rater_weights"
@@ -196,7 +197,7 @@ class PadRatersd(MapTransform):
 
 def rater_collate(
     batch: Sequence[Any],
-    keys: KeysCollection = "votes",
+    keys: KeysCollection | None = None,
     value: int = 0,
     weights_key: Hashable = RATER_WEIGHTS,
     collate: Callable[[Any], Any] = list_data_collate,
@@ -209,7 +210,8 @@ def rater_collate(
 
     Args:
         batch: the data set's items; an item may be a list of items, as those of `RandCropByPosNegLabeld`.
-        keys: keys of the rater stacks `(R, *S)`, the same raters under each; may be empty if `estimates_keys` are not.
+        keys: keys of the rater stacks `(R, *S)`, the same raters under each; may be empty if `estimates_keys` are not. None:
+            "votes", or where the items have no such key "raters", the key of data lists and of :class:`LoadRatersd`.
         value: as in :class:`PadRaters`.
         weights_key: where the weights `(N, R)` of the stacks go, and where an item's own are read from if it has some.
         collate: what collates the padded items.
@@ -221,7 +223,8 @@ def rater_collate(
 
     Raises:
         ValueError: for a batch without items, or as :class:`PadRatersd`.
-        KeyError: for an item without a key.
+        TypeError: for a key that holds no stack, such as the paths of a data list.
+        KeyError: for an item without a key; the message names the keys that it has.
 
     Example:
         >>> items = [{"votes": torch.zeros(2, 4, dtype=torch.uint8)}, {"votes": torch.ones(3, 4, dtype=torch.uint8)}]
@@ -232,8 +235,12 @@ def rater_collate(
     items = [item for entry in batch for item in (entry if isinstance(entry, list) else [entry])]
     if not items:
         raise ValueError("batch: expected at least one item, got none")
+    if keys is None:
+        keys = "raters" if all("votes" not in item and "raters" in item for item in items) else "votes"
     names = (keys,) if isinstance(keys, str) else tuple(keys)  # type: ignore[arg-type]
     told = (estimates_keys,) if isinstance(estimates_keys, str) else tuple(estimates_keys)  # type: ignore[arg-type]
+    for number, item in enumerate(items):
+        _require_stacks(number, item, names)
     counts = [len(item[name]) for item in items for name in names]
     counts += [len(tensor) for item in items for key in told for name, tensor in item[key].items() if name in RATER_FIELDS]
     most = max([1, *counts])
@@ -241,6 +248,17 @@ def rater_collate(
         pad = PadRatersd(names, most, value, weights_key)
         items = [pad(item) for item in items]
     return collate([{**item, **{key: _padded_estimates(item[key], most) for key in told}} for item in items])
+
+
+def _require_stacks(number: int, item: Mapping[Any, Any], names: Sequence[Any]) -> None:
+    for name in names:
+        where = f"batch[{number}]" + (f" (case {item['case']})" if "case" in item else "")
+        if name not in item:
+            fix = "pass the key of the rater stacks, e.g. functools.partial(rater_collate, keys='raters')"
+            raise KeyError(error_sentence(where, f"the key {name!r} of a rater stack", f"the keys {', '.join(map(str, item))}", fix))
+        if not isinstance(item[name], (torch.Tensor, np.ndarray)):
+            got = f"a {type(item[name]).__name__}"
+            raise TypeError(error_sentence(f"{where}[{name!r}]", "a rater stack (R, *S)", got, "load the files with LoadRatersd first"))
 
 
 def _padded_estimates(estimates: Mapping[str, torch.Tensor], raters: int) -> dict[str, torch.Tensor]:

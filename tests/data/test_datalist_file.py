@@ -51,10 +51,11 @@ def test_monai_reads_it(items, tmp_path):
 def test_we_read_the_decathlons(tmp_path):
     root = write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), layout="msd", progress=False)
     (item,) = read_datalist(os.path.join(root, "dataset.json"))
-    assert item == {"image": f"{root}/imagesTr/BRATS_001.nii.gz", "label": f"{root}/labelsTr/BRATS_001.nii.gz"}
+    label = f"{root}/labelsTr/BRATS_001.nii.gz"
+    assert item == {"case": "BRATS_001", "image": f"{root}/imagesTr/BRATS_001.nii.gz", "label": label, "raters": [label]}
     path = tmp_path / "d.json"
     path.write_text('{"test": ["./imagesTs/a.nii.gz"], "training": []}')
-    assert read_datalist(path, "test") == [{"image": f"{tmp_path}/imagesTs/a.nii.gz"}]
+    assert read_datalist(path, "test") == [{"case": "a", "image": f"{tmp_path}/imagesTs/a.nii.gz"}]
     assert read_datalist(path) == []
 
 

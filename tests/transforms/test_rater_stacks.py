@@ -184,3 +184,20 @@ def test_crops_in_lists_and_empty_batches():
     assert batch["votes"].shape[:2] == batch["rater_weights"].shape == (3, 3)
     with pytest.raises(ValueError, match="at least one item"):
         rater_collate([])
+
+
+def test_the_key_of_data_lists_is_understood():
+    batch = rater_collate([{"raters": draw(0, 2)}, {"raters": draw(1, 3)}])
+    assert batch["raters"].shape[:2] == batch["rater_weights"].shape == (2, 3)
+    both = rater_collate([{"raters": draw(0, 2), "votes": draw(1, 2)}])
+    assert "rater_weights" in both
+    assert both["votes"].shape[:2] == (1, 2)
+
+
+def test_what_is_no_stack_is_one_line_with_the_key():
+    with pytest.raises(KeyError, match=r"batch\[1\] \(case b\): expected the key 'votes' of a rater stack, got the keys case, "):
+        rater_collate([{"votes": draw(0, 2)}, {"case": "b", "label": draw(1, 2)}])
+    with pytest.raises(KeyError, match=r"expected the key 'drawn' .* got the keys votes. Fix: .*keys='raters'"):
+        rater_collate([{"votes": draw(0, 2)}], keys="drawn")
+    with pytest.raises(TypeError, match=r"batch\[0\]\['raters'\]: expected a rater stack .*, got a list. Fix: load "):
+        rater_collate([{"raters": ["a.nii", "b.nii"]}])
