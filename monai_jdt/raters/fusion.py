@@ -168,7 +168,7 @@ def checked_rater_weights(rater_weights: torch.Tensor | Sequence[float] | None, 
     """
     if rater_weights is None:
         return torch.full((raters,), 1 / raters, dtype=torch.float64)
-    weights = torch.as_tensor(rater_weights).detach().to("cpu", torch.float64)
+    weights = torch.as_tensor(rater_weights).detach().cpu().to(torch.float64)
     if weights.shape != (raters,):
         raise ValueError(f"rater_weights: expected one weight for each of {raters} raters, got shape {tuple(weights.shape)}")
     if not (torch.isfinite(weights) & (weights >= 0)).all():

@@ -78,7 +78,7 @@ def test_the_mode_raises():
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", FAMILY)
-@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize("backend", ["auto", "eager", "chunked"])
 def test_family(name, form, backend):
     options, arguments, named = FORMS[form]
     run(getattr(losses, name)(**options_of(name, options), backend=backend), *arguments, **named)
