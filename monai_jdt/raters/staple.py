@@ -142,7 +142,7 @@ def estimate_multilabel_staple(
     votes, groups, there, patterns = _present_patterns(votes, regions, rater_weights, max_iterations)
     values = torch.from_numpy(patterns.values.astype(np.int64))
     start = _expected_truth(patterns, _log_prior(patterns), _confusion_by_voting(patterns))
-    if not start.any():
+    if len(start) and not start.any():
         logger.warning(
             "multilabel_staple: at no voxel do most of the %d raters agree on a value. Nothing can be estimated, and the label is 0",
             len(there),

@@ -47,7 +47,7 @@ def vote_patterns(stack: np.ndarray) -> VotePatterns:
         >>> patterns.votes.tolist(), patterns.voxels.tolist(), patterns.index.tolist(), patterns.values.tolist()
         ([[0, 0], [0, 1], [1, 1]], [1, 1, 2], [0, 1, 2, 2], [0, 7])
     """
-    values = distinct_values(stack)
+    values = distinct_values(stack) if stack.size else np.zeros(1, dtype=stack.dtype)
     index = np.zeros(stack.shape[1], dtype=np.intp)
     used = 1
     for votes in stack:

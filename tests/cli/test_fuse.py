@@ -49,6 +49,16 @@ def test_regions_stand_on_the_last_axis(tmp_path: Path, raters: list[str]) -> No
     assert not data[..., 1].any()
 
 
+def test_multilabel_staple_at_ties(tmp_path: Path) -> None:
+    # both say 2 in the last voxel; the two in the middle are ties, which have the value 0
+    paths = [str(tmp_path / f"{name}.nii.gz") for name in "ab"]
+    for path, label in zip(paths, ([1, 1, 0, 2], [1, 0, 1, 2]), strict=True):
+        nibabel.save(nibabel.Nifti1Image(np.array(label, np.uint8).reshape(4, 1, 1), AFFINE), path)
+    dest = str(tmp_path / "fused.nii")
+    assert run(dest, *paths, "--method", "multilabel_staple", "--regions", "[[1], [2]]") == 0
+    np.testing.assert_array_equal(nibabel.load(dest).get_fdata().reshape(4, 2), [[1, 0], [0, 0], [0, 0], [0, 1]])
+
+
 def test_weights(tmp_path: Path, raters: list[str]) -> None:
     dest = str(tmp_path / "weighted.nii")
     assert run(dest, *raters, "--method", "weighted", "--weights", "1,3,0") == 0

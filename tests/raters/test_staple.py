@@ -132,6 +132,14 @@ def test_one_rater_and_raters_alike(fuse):
         torch.testing.assert_close(fuse(one.repeat(raters, 1), [1, 4]), expected)
 
 
+@pytest.mark.parametrize("shape", [(2, 0), (3, 0, 4)])
+def test_no_voxel(shape, caplog):
+    nothing = torch.zeros(shape, dtype=torch.uint8)
+    for fuse in (fuse_staple, fuse_multilabel_staple):
+        assert fuse(nothing, [1, 2]).shape == (2, *shape[1:])
+    assert not caplog.records
+
+
 def test_hundreds_of_raters_do_not_underflow():
     """Two halves of 400 raters who differ in one voxel: ITK's products are 0 there, and its estimate is NaN."""
     marks = torch.zeros(400, 1000, dtype=torch.uint8)
