@@ -6,12 +6,16 @@ read the data, which costs a pass and, on an accelerator, a wait; so by default 
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import torch
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch as pre_dispatch_modes
 
 from monai_jdt.definitions import Activation, LabelForm, VoxelRecipe
+from monai_jdt.validation import error_sentence
 
 #: Values this far outside [0, 1] pass: averages and resampling round.
 RANGE_TOLERANCE = 1e-3
@@ -19,15 +23,30 @@ RANGE_TOLERANCE = 1e-3
 SUM_TOLERANCE = 1e-2
 
 _MODES = ("auto", "on", "off")
-_mode = "auto"
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """The mode in force, and what the end of the enclosing `with` block restores."""
+
+    mode: str
+    outer: _Setting | None = None
+
+
+_AUTO = _Setting("auto")
+_setting: ContextVar[_Setting] = ContextVar("value_checks", default=_AUTO)
 
 
 class value_checks:
     """Choose when label and prediction *values* are checked; static checks are never switched off.
 
+    Called as a function, it holds from then on; in a `with` statement, until the block ends. One object may be used in several `with`
+    blocks, nested ones too. As `torch.set_grad_enabled`, it concerns the calling thread only (or the asyncio task): other threads,
+    and new ones, have "auto" until they choose.
+
     Args:
         mode: "auto" (eager CPU tensors only), "on" (any eager tensor; waits for the device), or "off". Never checked, whatever
-            the mode: meta and fake tensors, `torch.compile`, `torch.export`, functorch transforms.
+            the mode: meta and fake tensors, `torch.compile`, `torch.export`, `torch.jit.trace`, `make_fx`, functorch transforms.
 
     Raises:
         ValueError: for another mode.
@@ -40,51 +59,108 @@ class value_checks:
     """
 
     def __init__(self, mode: str) -> None:
-        global _mode
         if mode not in _MODES:
             raise ValueError(f"value_checks: expected one of {_MODES}, got {mode!r}")
-        self._before = _mode
-        _mode = mode
+        self._mode = mode
+        # `with value_checks(...)` calls this too, so its `__enter__` must know what was in force before.
+        self._before = _setting.get()
+        self._called = _Setting(mode, self._before.outer)
+        _setting.set(self._called)
 
     def __enter__(self) -> value_checks:
+        now = _setting.get()
+        _setting.set(_Setting(self._mode, self._before if now is self._called else now))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        global _mode
-        _mode = self._before
+        outer = _setting.get().outer
+        assert outer is not None
+        _setting.set(outer)
 
 
-def may_look(*tensors: torch.Tensor | None) -> bool:
+#: Dispatch modes under which a tensor's value is not there to be read: `make_fx`, functionalisation, fake tensors.
+_TRACING_MODES = (
+    torch._C._TorchDispatchModeKey.PROXY,
+    torch._C._TorchDispatchModeKey.FUNCTIONAL,
+    torch._C._TorchDispatchModeKey.FAKE,
+)
+
+
+def can_read_values(*tensors: torch.Tensor | None) -> bool:
     """Whether the values of all these tensors may be read now; see :class:`value_checks`. None counts for nothing."""
-    if _mode == "off" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        return False
+    mode = _setting.get().mode
+    if mode == "off":
         return False
     for tensor in tensors:
         if tensor is None:
             continue
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta:
+        if type(tensor) not in _PLAIN or tensor.is_meta:
             return False
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             return False
-        if _mode == "auto" and tensor.device.type != "cpu":
+        if mode == "auto" and tensor.device.type != "cpu":
             return False
-    return True
+    return not (torch.jit.is_tracing() or _is_traced())
+
+
+def _is_traced() -> bool:
+    """Whether torch records the operations of this thread, so that a branch on a value is an error or is recorded."""
+    if torch._C._len_torch_dispatch_stack() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING_MODES):
+        return True
+    return pre_dispatch_modes() > 0
+
+
+#: Types whose tensors have values of their own, and no rules of their own.
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def plain_tensor(name: str, value: Any) -> torch.Tensor:
     """The tensor itself, without a subclass such as MONAI's MetaTensor, sharing memory and graph.
 
-    The wide unsigned integers come as int64, since torch has hardly any operators for them.
+    A distributed tensor is gathered: the result is the whole tensor, on every rank. The wide unsigned integers come as int64, since
+    torch has hardly any operators for them.
+
+    Args:
+        name: the argument's, for the message.
+        value: what came.
 
     Raises:
-        TypeError: not a tensor.
+        TypeError: not a tensor, or a subclass that `torch.compile` cannot trace.
     """
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    if hasattr(value, "as_tensor"):
-        value = value.as_tensor()
+    if type(value) not in _PLAIN:
+        value = _without_subclass(name, value)
     if value.is_complex():
         raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
     return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
+
+
+def _without_subclass(name: str, value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if hasattr(value, "full_tensor"):  # DTensor, told without an import of torch.distributed
+        return value.full_tensor()
+    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return value  # a fake tensor, or another that is more than its data
+    if torch.compiler.is_compiling():
+        # The backends of torch.compile refuse such an input of a graph, even where nothing but its data is used.
+        kind = type(value).__name__
+        raise TypeError(error_sentence(name, "a plain tensor under torch.compile", kind, f"pass {name}.as_subclass(torch.Tensor)"))
+    return value.as_subclass(torch.Tensor)
+
+
+def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy of one made under `torch.inference_mode()`, which autograd refuses to save.
+
+    Not an alias of its memory: autograd does not notice when an inference tensor is overwritten before backward.
+
+    Args:
+        tensor: a plain one.
+    """
+    if torch.compiler.is_compiling() or not tensor.is_inference() or not torch.is_grad_enabled():
+        return tensor
+    return tensor.clone()
 
 
 def _shape(tensor: torch.Tensor) -> str:
@@ -187,7 +263,7 @@ def check_teacher_values(teacher_logits: torch.Tensor, mask: torch.Tensor | None
     Raises:
         ValueError: NaN or infinite logits.
     """
-    if not may_look(teacher_logits, mask):
+    if not can_read_values(teacher_logits, mask):
         return
     wrong = ~torch.isfinite(teacher_logits)
     if mask is not None:
@@ -209,7 +285,7 @@ def check_mask(logits: torch.Tensor, mask: torch.Tensor, recipe: VoxelRecipe) ->
         per_channel = "; a mask for each channel needs sigmoid=True" if tuple(mask.shape) == tuple(logits.shape) else ""
         raise ValueError(f"mask: expected shape {' or '.join(map(str, dict.fromkeys(shapes)))}, got {_shape(mask)}{per_channel}")
     _expect_device("mask", mask, logits.device)
-    if mask.dtype is not torch.bool and may_look(mask):
+    if mask.dtype is not torch.bool and can_read_values(mask):
         wrong = (mask != 0) & (mask != 1)
         if bool(wrong.any()):
             value = mask[wrong].flatten()[0].item()
@@ -230,27 +306,32 @@ def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torc
     if tuple(weights.shape) not in ((n, raters), (raters,)):
         raise ValueError(f"rater_weights: expected shape ({n}, {raters}) or ({raters},), got {_shape(weights)}")
     _expect_device("rater_weights", weights, logits.device)
-    if may_look(weights):
+    if can_read_values(weights):
         wrong = ~((weights >= 0) & (weights < float("inf")))
         if bool(wrong.any()):
             raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), got {weights[wrong].flatten()[0].item():g}")
 
 
-def check_class_weight(logits: torch.Tensor, weight: torch.Tensor | None, expected: int, what: str) -> None:
+def check_class_weight(logits: torch.Tensor, weight: torch.Tensor, recipe: VoxelRecipe) -> None:
     """Static check of the length and device of `weight`.
 
     Args:
-        logits: the predictions.
-        weight: a number `()` or one for each class `(C,)`.
-        expected: C.
-        what: what the entries stand for, for the message.
+        logits: the predictions, with C channels.
+        weight: a number `()`, or one for each channel: of the overlap, or with a pixel term of all.
+        recipe: the loss.
 
     Raises:
         ValueError: another length or device.
     """
-    if weight is not None and weight.ndim == 1 and weight.device != logits.device:
+    if weight.ndim == 0:
+        return
+    if weight.device != logits.device:
         raise ValueError(f"weight: expected it on {logits.device}, where input is, got {weight.device}; move the loss with .to(device)")
-    if weight is not None and weight.ndim == 1 and weight.shape[0] != expected:
+    if recipe.pixel is None:
+        expected, what = logits.shape[1] - recipe.first_channel, "one for each channel in the overlap"
+    else:
+        expected, what = logits.shape[1], "one for each channel of input, background included"
+    if weight.shape[0] != expected:
         raise ValueError(f"weight: expected {expected} entries ({what}), got {weight.shape[0]}")
 
 
@@ -267,7 +348,7 @@ def check_label_values(
         ValueError: dense values outside [0, 1] or NaN, softmax labels that do not sum to 1, indices that are not whole, or are
             no class.
     """
-    if label.numel() == 0 or not may_look(logits, label, mask, rater_weights):
+    if label.numel() == 0 or not can_read_values(logits, label, mask, rater_weights):
         return
     if recipe.label.form is LabelForm.DENSE:
         _check_dense_values(label, mask, recipe)
@@ -326,7 +407,7 @@ def check_hard_values(logits: torch.Tensor, label: torch.Tensor, mask: torch.Ten
     Raises:
         ValueError: values other than 0 and 1.
     """
-    if recipe.label.form is not LabelForm.DENSE or not may_look(logits, label, mask):
+    if recipe.label.form is not LabelForm.DENSE or not can_read_values(logits, label, mask):
         return
     wrong = (label != 0) & (label != 1)
     if recipe.label.ignore_index is not None:
@@ -407,7 +488,7 @@ def check_non_negative(x: torch.Tensor, y: torch.Tensor) -> None:
         ValueError: a negative number.
     """
     for name, values in (("x", x), ("y", y)):
-        if may_look(values) and bool((values < 0).any()):
+        if can_read_values(values) and bool((values < 0).any()):
             raise ValueError(
                 f"{name}: expected numbers >= 0, got {values[values < 0].flatten()[0].item():g}; the distance means nothing for "
                 "signed vectors: map them first, or pass negative='softplus' or 'sigmoid'"
@@ -422,7 +503,7 @@ def check_predictions(prob: torch.Tensor, mask: torch.Tensor | None, recipe: Vox
     Raises:
         ValueError: values outside [0, 1] on a voxel that counts.
     """
-    if recipe.activation in (Activation.SIGMOID, Activation.SOFTMAX) or prob.numel() == 0 or not may_look(prob, mask):
+    if recipe.activation in (Activation.SIGMOID, Activation.SOFTMAX) or prob.numel() == 0 or not can_read_values(prob, mask):
         return
     wrong = (prob < -RANGE_TOLERANCE) | (prob > 1 + RANGE_TOLERANCE)
     if mask is not None:

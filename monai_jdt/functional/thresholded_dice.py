@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from monai_jdt.checks import RANGE_TOLERANCE, may_look, plain_tensor
+from monai_jdt.checks import RANGE_TOLERANCE, can_read_values, plain_tensor
 from monai_jdt.definitions import flag_in, number_in
 from monai_jdt.functional.undefined import mean_of_defined
 
@@ -199,7 +199,7 @@ def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool)
         ("y_pred", y_pred, "apply sigmoid or softmax to logits"),
         ("y", y, "divide votes by the number of raters"),
     ):
-        if values.numel() == 0 or values.dtype is torch.bool or not may_look(values):
+        if values.numel() == 0 or values.dtype is torch.bool or not can_read_values(values):
             continue
         low, high = (float(bound) for bound in torch.aminmax(values))
         # `not in range` rather than `out of range`: NaN is in none

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import check_label_values, check_mask, check_rater_weights, check_target, plain_tensor
+from monai_jdt.checks import plain_tensor
 from monai_jdt.definitions import LabelReading, number_in
 from monai_jdt.functional.area_means import area_means
-from monai_jdt.functional.jdt import jdt_loss
-from monai_jdt.kernels.labels import read_label
+from monai_jdt.functional.inputs import prepare
+from monai_jdt.functional.jdt import loss_of_inputs
 from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import JDTLoss
 from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
@@ -55,6 +55,7 @@ class SoftDeepSupervisionLoss(_Loss):
         if weight_mode not in _MODES:
             raise ValueError(f"weight_mode: expected one of {_MODES}, got {weight_mode!r}")
         self.loss = loss
+        self.backend_used: str | None = None
         self.weight_mode = weight_mode
         if isinstance(weights, torch.Tensor):
             weights = weights.tolist()
@@ -95,24 +96,32 @@ class SoftDeepSupervisionLoss(_Loss):
         space = tuple(target.shape[2:])
         extra = {"mask": mask, "rater_weights": rater_weights} if own else {}
         dense = None
-        losses = []
+        losses, kernels = [], []
         for head, weight in zip(heads, weights, strict=True):
             if tuple(head.shape[2:]) == space:
-                losses.append(weight * self.loss(head, target, **extra))
-                continue
-            if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
-                raise ValueError(f"input: expected heads of at most the target's spatial size {space}, got shape {tuple(head.shape)}")
-            if dense is None:
-                dense = self._dense(head, target, mask, rater_weights)
-            label, counted = area_means(dense[0], head.shape[2:], dense[1])
-            if isinstance(self.loss, JDTLoss):
-                recipe = self.loss.recipe
-                voxels = replace(recipe.voxels, label=LabelReading(smoothing=recipe.voxels.label.smoothing))
-                recipe = replace(recipe, voxels=voxels)
-                losses.append(weight * jdt_loss(head, label, recipe, counted, weight=self.loss.class_weight))
+                loss, kernel = self.loss(head, target, **extra), getattr(self.loss, "backend_used", None)
             else:
-                losses.append(weight * self.loss(head, label))
+                if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
+                    raise ValueError(
+                        f"input: expected heads of at most the target's spatial size {space}, got shape {tuple(head.shape)}"
+                    )
+                if dense is None:
+                    dense = self._dense(head, target, mask, rater_weights)
+                loss, kernel = self._smaller(head, *area_means(dense[0], head.shape[2:], dense[1]))
+            losses.append(weight * loss)
+            kernels.append(kernel)
+        if own and not torch.compiler.is_exporting():
+            self.backend_used = ", ".join(dict.fromkeys(map(str, kernels)))
         return torch.stack(losses).sum(0)
+
+    def _smaller(self, head: torch.Tensor, label: torch.Tensor, counted: torch.Tensor | None) -> tuple[torch.Tensor, str | None]:
+        """The loss of a head, with the label at its resolution, and the kernel."""
+        if not isinstance(self.loss, JDTLoss):
+            return self.loss(head, label), None
+        recipe = self.loss.recipe
+        voxels = replace(recipe.voxels, label=LabelReading(smoothing=recipe.voxels.label.smoothing))
+        inputs = prepare(head, label, voxels, counted, weight=self.loss.class_weight, backend=self.loss.backend)
+        return loss_of_inputs(inputs, replace(recipe, voxels=voxels)), inputs.kernel.value
 
     def _heads(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> list[torch.Tensor]:
         if isinstance(input, torch.Tensor):
@@ -140,27 +149,15 @@ class SoftDeepSupervisionLoss(_Loss):
         self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The dense label at full resolution, and the voxels that count."""
-        target = plain_tensor("target", target).detach()
-        dtype = torch.promote_types(head.dtype, torch.float32)
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
                 raise ValueError(
                     f"target: expected a dense label with {head.shape[1]} channels for {type(self.loss).__name__}, got shape "
                     f"{tuple(target.shape)}"
                 )
-            return target.to(dtype), None
-        voxels = self.loss.recipe.voxels
+            return target.detach().to(torch.promote_types(head.dtype, torch.float32)), None
         # The checks compare with an output at full resolution, which need not be among the heads.
         output = head.detach().new_zeros(()).expand(*head.shape[:2], *target.shape[2:])
-        check_target(output, target, voxels)
-        if mask is not None:
-            mask = plain_tensor("mask", mask)
-            check_mask(output, mask, voxels)
-        if rater_weights is not None:
-            rater_weights = plain_tensor("rater_weights", rater_weights).detach()
-            check_rater_weights(output, target, rater_weights, voxels)
-        check_label_values(output, target, mask, rater_weights, voxels)
-        label, counted = read_label(target, head.shape[1], voxels, rater_weights, dtype)
-        if mask is not None:
-            counted = mask.to(torch.bool) if counted is None else counted & mask.to(torch.bool)
-        return label, counted
+        inputs = prepare(output, target, self.loss.recipe.voxels, mask, rater_weights=rater_weights, backend=self.loss.backend)
+        inputs.check_values()
+        return inputs.dense_label()

@@ -9,7 +9,7 @@ import torch
 from typing_extensions import Unpack
 
 from monai_jdt.definitions import PixelRule, PixelTerm, number_in
-from monai_jdt.functional.distillation import distillation_loss
+from monai_jdt.functional.distillation import distillation_loss, prepare_distillation
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses.jdt import JDTLoss
 
@@ -102,18 +102,24 @@ class DistillationLoss(JDTLoss):
             TypeError: an argument that is no tensor, or of the wrong kind of dtype.
             ValueError: shapes, devices or values that do not fit.
         """
-        return distillation_loss(
+        inputs = prepare_distillation(
             input,
             target,
             teacher_logits,
             self.recipe,
             mask,
+            rater_weights=rater_weights,
+            weight=self.class_weight,
+            backend=self.backend,
+        )
+        self._remember(inputs.kernel)
+        return distillation_loss(
+            inputs,
+            self.recipe,
+            labelled=target is not None,
             lambda_label=self.lambda_label,
             lambda_teacher=self.lambda_teacher,
             temperature=self.temperature,
-            rater_weights=rater_weights,
-            weight=self.class_weight,
-            backend=self._kernel(input, teacher_logits, target, mask, rater_weights),
         )
 
     def extra_repr(self) -> str:

@@ -27,8 +27,8 @@ from monai_jdt.definitions import (
     label_form_of,
     regions_of,
 )
-from monai_jdt.functional.jdt import jdt_loss
-from monai_jdt.kernels.choice import choose_kernel
+from monai_jdt.functional.inputs import prepare
+from monai_jdt.functional.jdt import loss_of_inputs
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 
 
@@ -199,18 +199,22 @@ class JDTLoss(_Loss):
             TypeError: an argument that is no tensor, or of the wrong kind of dtype.
             ValueError: shapes, devices, or (see `monai_jdt.checks.value_checks`) values that do not fit.
         """
-        backend = self._kernel(input, target, mask, rater_weights)
-        return jdt_loss(input, target, self.recipe, mask, rater_weights=rater_weights, weight=self.class_weight, backend=backend)
+        inputs = prepare(
+            input,
+            target,
+            self.recipe.voxels,
+            mask,
+            rater_weights=rater_weights,
+            weight=self.class_weight,
+            backend=self.backend,
+        )
+        self._remember(inputs.kernel)
+        return loss_of_inputs(inputs, self.recipe)
 
-    def _kernel(self, input: torch.Tensor, label: torch.Tensor, *others: torch.Tensor | None) -> Backend:
-        """Choose the kernel for all that takes part, and remember which."""
-        if not (isinstance(input, torch.Tensor) and isinstance(label, torch.Tensor)):
-            return self.backend  # the checks will say what is wrong
-        tensors = (other for other in others if isinstance(other, torch.Tensor))
-        kernel = choose_kernel(self.backend, input, label, self.recipe.voxels, *tensors, self.class_weight)
+    def _remember(self, kernel: Backend) -> None:
+        """Set `backend_used`; `torch.export` does not allow a module to change."""
         if not torch.compiler.is_exporting():
             self.backend_used = kernel.value
-        return kernel
 
     def extra_repr(self) -> str:
         """The settings that are not the defaults, and alpha and beta always."""

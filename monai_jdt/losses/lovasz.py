@@ -8,18 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import check_hard_values, check_input, check_label_values, check_mask, check_target, plain_tensor
+from monai_jdt.checks import check_hard_values
 from monai_jdt.definitions import (
     Activation,
     ActiveClasses,
+    Backend,
     LabelReading,
     VoxelRecipe,
     active_classes_of,
     flag_in,
     label_form_of,
 )
+from monai_jdt.functional.inputs import Inputs, prepare
 from monai_jdt.functional.lovasz import lovasz_extension
-from monai_jdt.kernels.labels import any_of, read_label
+from monai_jdt.kernels.labels import any_of
 
 
 class LovaszSoftmaxLoss(_Loss):
@@ -100,29 +102,20 @@ class LovaszSoftmaxLoss(_Loss):
         """
         if rater_weights is not None:
             raise ValueError("rater_weights: expected None, since this loss takes one hard label, got weights")
-        input = plain_tensor("input", input)
-        target = plain_tensor("target", target).detach()
-        check_input(input, self.recipe)
-        check_target(input, target, self.recipe)
-        if mask is not None:
-            mask = plain_tensor("mask", mask)
-            check_mask(input, mask, self.recipe)
-        check_hard_values(input, target, mask, self.recipe)
-        check_label_values(input, target, mask, None, self.recipe)
-        return self._loss(input, target, mask)
+        inputs = prepare(input, target, self.recipe, mask, backend=Backend.EAGER)
+        check_hard_values(inputs.logits, inputs.label, inputs.mask, self.recipe)
+        inputs.check_values()
+        return self._loss(inputs)
 
-    def _loss(self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        n, channels = input.shape[:2]
-        wide = torch.promote_types(input.dtype, torch.float32)
-        label, counted = read_label(target, channels, self.recipe, dtype=wide)
-        if mask is not None:
-            counted = mask.to(torch.bool) if counted is None else counted & mask.to(torch.bool)
+    def _loss(self, inputs: Inputs) -> torch.Tensor:
+        n, channels, *space = inputs.logits.shape
+        label, counted = inputs.dense_label()
         if counted is None:
             counted = torch.ones_like(label[:, :1], dtype=torch.bool)
-        p = torch.softmax(torch.where(counted, input.to(wide), 0.0), 1)
+        p = torch.softmax(torch.where(counted, inputs.logits.to(label.dtype), 0.0), 1)
         errors = torch.where(counted, (p - label).abs(), 0.0)
 
-        voxels = math.prod(input.shape[2:])
+        voxels = math.prod(space)
 
         def by_class(values: torch.Tensor) -> torch.Tensor:
             """(rows, C', voxels of the row)."""

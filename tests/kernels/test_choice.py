@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
-from monai_jdt.functional.jdt import checked_sums
+from monai_jdt.functional.inputs import prepare, voxel_sums
 from monai_jdt.kernels import choice, operators
 from monai_jdt.kernels.choice import choose_kernel, refusal
 from monai_jdt.losses import DistillationLoss, JDTCELoss, JDTLoss, SoftDeepSupervisionLoss
@@ -271,9 +271,9 @@ def test_a_loss_with_a_backend_is_copied_and_pickled() -> None:
 def test_sums_of_a_kernel_have_the_definitions_shapes() -> None:
     logits, label = tensors()
     recipe = JDTCELoss(softmax=True, include_background=False).recipe.voxels
-    eager, _ = checked_sums(logits, label, recipe, backend=Backend.EAGER)
+    eager = voxel_sums(prepare(logits, label, recipe, backend=Backend.EAGER))
     for kernel in HERE:
-        fast, _ = checked_sums(logits, label, recipe, backend=kernel)
+        fast = voxel_sums(prepare(logits, label, recipe, backend=kernel))
         for name, expected, got in zip(eager._fields, eager, fast, strict=True):
             assert got.shape == expected.shape, name
             assert got.dtype == expected.dtype, name

@@ -1,0 +1,164 @@
+"""The tensors of one call, checked and made plain once, with the kernel that will sum over them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from monai_jdt.checks import (
+    can_read_values,
+    check_class_weight,
+    check_input,
+    check_label_values,
+    check_mask,
+    check_predictions,
+    check_rater_weights,
+    check_target,
+    check_teacher,
+    kept_for_backward,
+    plain_tensor,
+)
+from monai_jdt.definitions import Backend, VoxelRecipe, VoxelSums
+from monai_jdt.kernels.choice import choose_kernel
+from monai_jdt.kernels.eager import eager_voxel_sums
+from monai_jdt.kernels.labels import read_label, spoken_voxels
+from monai_jdt.kernels.operators import fast_voxel_sums
+
+
+class Inputs(NamedTuple):
+    """What one step over voxels needs. All tensors are plain, on one device, and fit each other.
+
+    Args:
+        logits: `(N, C, *S)` or `(N, C)`, floating point; the only tensor with a gradient.
+        label: in the recipe's form.
+        voxels: what to sum.
+        mask: bool, `(N, 1, *S)` or `(N, C, *S)`, True = counts; None: all.
+        rater_weights: for votes, `(N, R)` or `(R,)`; None: 1 each.
+        class_weight: `()` or `(C,)`, in the dtype of the sums; None: 1.
+        kernel: which kernel sums; never `Backend.AUTO`.
+        teacher_logits: shaped as `logits`; None without a teacher.
+    """
+
+    logits: torch.Tensor
+    label: torch.Tensor
+    voxels: VoxelRecipe
+    mask: torch.Tensor | None
+    rater_weights: torch.Tensor | None
+    class_weight: torch.Tensor | None
+    kernel: Backend
+    teacher_logits: torch.Tensor | None = None
+
+    @property
+    def counted(self) -> torch.Tensor | None:
+        """The voxels that count, by mask and label together: bool, `(N, 1, *S)` or `(N, C, *S)`; None for all."""
+        return _both(self.mask, spoken_voxels(self.label, self.voxels, self.rater_weights))
+
+    @property
+    def overlap_weight(self) -> torch.Tensor | None:
+        """The class weight of the overlap term.
+
+        With a pixel term, `class_weight` has an entry for the background too. A single class has no other to be weighed against, as
+        in MONAI.
+        """
+        first = self.voxels.first_channel
+        if self.class_weight is None or self.logits.shape[1] - first == 1:
+            return None
+        return self.class_weight[first:] if self.voxels.pixel is not None and self.class_weight.ndim == 1 else self.class_weight
+
+    def dense_label(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The label as values `(N, C, *S)` in the dtype of the sums, and the voxels that count, as `counted`."""
+        dtype = torch.promote_types(self.logits.dtype, torch.float32)
+        label, spoken = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
+        return label, _both(self.mask, spoken)
+
+    def check_values(self) -> None:
+        """Value checks of the label; nothing where values may not be read.
+
+        Raises:
+            ValueError: as :func:`monai_jdt.checks.check_label_values`.
+        """
+        check_label_values(self.logits, self.label, self.mask, self.rater_weights, self.voxels)
+
+
+def _both(mask: torch.Tensor | None, spoken: torch.Tensor | None) -> torch.Tensor | None:
+    if mask is None or spoken is None:
+        return spoken if mask is None else mask
+    return mask & spoken
+
+
+def prepare(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    voxels: VoxelRecipe,
+    mask: torch.Tensor | None = None,
+    *,
+    rater_weights: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+    teacher_logits: torch.Tensor | None = None,
+    backend: Backend = Backend.AUTO,
+) -> Inputs:
+    """Check the tensors of a call, make them plain, and choose the kernel. Every loss starts here.
+
+    Args:
+        input: logits or probabilities, `(N, C, *S)` or `(N, C)`, floating point.
+        target: label, in the form that the recipe names, on the same device. It gets no gradient.
+        voxels: what will be summed.
+        mask: bool or 0/1, `(N, 1, *S)`, or `(N, C, *S)` with sigmoid; True = counts.
+        rater_weights: `(N, R)` or `(R,)` for votes, >= 0, 0 = missing.
+        weight: `()` or one for each class: of the channels in the overlap, or of all channels with a pixel term.
+        teacher_logits: as `input`, for distillation. They get no gradient.
+        backend: which kernel sums; see :func:`monai_jdt.kernels.choice.choose_kernel`.
+
+    Returns:
+        The checked tensors. The label's values are not checked yet: :func:`voxel_sums` does that, since some kernels check in passing.
+
+    Raises:
+        TypeError: an argument that is no tensor, or of the wrong kind of dtype.
+        ValueError: shapes or devices that do not fit, a mask or rater weights with wrong values (where values are checked), or a
+            `backend` that cannot run.
+    """
+    input = plain_tensor("input", input)
+    check_input(input, voxels)
+    if teacher_logits is not None:
+        teacher_logits = kept_for_backward(plain_tensor("teacher_logits", teacher_logits).detach())
+        check_teacher(input, teacher_logits)
+    target = kept_for_backward(plain_tensor("target", target).detach())
+    check_target(input, target, voxels)
+    if mask is not None:
+        mask = plain_tensor("mask", mask)
+        check_mask(input, mask, voxels)
+        mask = kept_for_backward(mask.to(torch.bool))
+    if rater_weights is not None:
+        rater_weights = kept_for_backward(plain_tensor("rater_weights", rater_weights).detach())
+        check_rater_weights(input, target, rater_weights, voxels)
+    if weight is not None:
+        check_class_weight(input, weight, voxels)
+        weight = kept_for_backward(weight.to(torch.promote_types(input.dtype, torch.float32)))
+    kernel = choose_kernel(backend, input, target, voxels, mask, rater_weights, weight, teacher_logits)
+    return Inputs(input, target, voxels, mask, rater_weights, weight, kernel, teacher_logits)
+
+
+def voxel_sums(inputs: Inputs) -> VoxelSums:
+    """Check the label's values, and sum over voxels.
+
+    Args:
+        inputs: from :func:`prepare`.
+
+    Returns:
+        The sums, in the dtype of the loss.
+
+    Raises:
+        ValueError: label values that do not fit, or predictions outside [0, 1], where values are checked.
+    """
+    tensors = (inputs.logits, inputs.label, inputs.voxels, inputs.mask, inputs.rater_weights, inputs.class_weight)
+    if inputs.kernel is Backend.EAGER:
+        inputs.check_values()
+        return eager_voxel_sums(*tensors)
+    sums, suspect = fast_voxel_sums(inputs.kernel, *tensors)
+    # On a CPU the kernel itself checks values while it sums; only where it finds something is the full check worth its time.
+    readable = can_read_values(inputs.logits, inputs.label, inputs.mask, inputs.rater_weights)
+    if readable and (inputs.logits.device.type != "cpu" or bool(suspect.any())):
+        inputs.check_values()
+        check_predictions(inputs.logits.detach(), inputs.counted, inputs.voxels)
+    return sums
