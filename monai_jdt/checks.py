@@ -6,6 +6,7 @@ read the data, which costs a pass and, on an accelerator, a wait; so by default 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -138,7 +139,7 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
 
 def _without_subclass(name: str, value: Any) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+        raise TypeError(error_sentence(name, "a torch.Tensor", _what_came(value), _fix_of_no_tensor(name, value)))
     if hasattr(value, "full_tensor"):  # DTensor, told without an import of torch.distributed
         return value.full_tensor()
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
@@ -148,6 +149,32 @@ def _without_subclass(name: str, value: Any) -> torch.Tensor:
         kind = type(value).__name__
         raise TypeError(error_sentence(name, "a plain tensor under torch.compile", kind, f"pass {name}.as_subclass(torch.Tensor)"))
     return value.as_subclass(torch.Tensor)
+
+
+def _what_came(value: Any) -> str:
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if isinstance(value, list | tuple | Mapping) else kind
+
+
+def _fix_of_no_tensor(name: str, value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        fix = f"pass one entry, {name}[...]"
+        return f"{fix}, or for heads SoftDeepSupervisionLoss(loss)(list(input.values()), target)" if name == "input" else fix
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        if any(isinstance(item, torch.Tensor) for item in value):
+            if name == "input":
+                return "for the heads of deep supervision, wrap the loss: SoftDeepSupervisionLoss(loss)(input, target)"
+            if name == "target":
+                return "pass the label at full resolution; SoftDeepSupervisionLoss(loss) makes that of smaller heads from it"
+            return f"pass torch.stack({name})"
+        return f"pass torch.tensor({name})"
+    if value is None and name == "target":
+        return "pass a label; without labels, DistillationLoss learns from a teacher alone"
+    if hasattr(value, "__array__"):
+        return f"pass torch.as_tensor({name})"
+    return None
 
 
 def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:

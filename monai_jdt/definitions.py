@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
+
+from monai_jdt.validation import check_bool, check_int, check_number, check_sequence
 
 AVERAGE_NAMES = ("dataset", "image", "class")
 
@@ -62,51 +63,6 @@ class Backend(Enum):
     TRITON = "triton"
 
 
-def number_in(name: str, value: object, low: float, *, strict: bool = False, high: float = float("inf")) -> float:
-    """A finite number within bounds.
-
-    Args:
-        name: the argument's, for the message.
-        value: what came.
-        low: the smallest legal value.
-        strict: `low` itself is not legal.
-        high: the largest legal value.
-
-    Raises:
-        TypeError: not a real number.
-        ValueError: out of bounds, NaN or infinite.
-    """
-    bound = f"{'>' if strict else '>='} {low:g}" + (f" and <= {high:g}" if high != float("inf") else "")
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number {bound}, got {type(value).__name__} {value!r}")
-    number = float(value)
-    if not (number > low if strict else number >= low) or not number <= high or number == float("inf"):
-        raise ValueError(f"{name}: expected a finite number {bound}, got {value!r}")
-    return number
-
-
-def flag_in(name: str, value: object) -> bool:
-    """A bool.
-
-    Raises:
-        TypeError: anything else.
-    """
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, got {type(value).__name__} {value!r}")
-    return value
-
-
-def whole_in(name: str, value: object) -> int:
-    """A whole number.
-
-    Raises:
-        TypeError: anything else, bool included.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__} {value!r}")
-    return int(value)
-
-
 @dataclass(frozen=True)
 class LabelReading:
     """How a kernel reads a label.
@@ -124,11 +80,11 @@ class LabelReading:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        number_in("label_smoothing", self.smoothing, 0, high=1)
+        check_number("label_smoothing", self.smoothing, 0, high=1)
         if self.regions is not None and self.form is LabelForm.DENSE:
             raise ValueError("regions: expected class indices or votes, which regions are made of, got a dense label")
         if self.ignore_index is not None:
-            whole_in("ignore_index", self.ignore_index)
+            check_int("ignore_index", self.ignore_index)
             if self.form is LabelForm.DENSE and 0 <= self.ignore_index <= 1:
                 raise ValueError(
                     f"ignore_index: {self.ignore_index} is a legal value of a dense label, so it cannot mark ignored voxels; use a "
@@ -151,9 +107,9 @@ class PixelRule:
     focal_alpha: float | None = None
 
     def __post_init__(self) -> None:
-        number_in("focal_gamma", self.focal_gamma, 1)
+        check_number("focal_gamma", self.focal_gamma, 1)
         if self.focal_alpha is not None:
-            number_in("focal_alpha", self.focal_alpha, 0, high=1)
+            check_number("focal_alpha", self.focal_alpha, 0, high=1)
 
 
 @dataclass(frozen=True)
@@ -181,10 +137,10 @@ class VoxelRecipe:
     def __post_init__(self) -> None:
         if (self.activation is Activation.OTHER) != (self.other_act is not None):
             raise ValueError("other_act: expected a callable with Activation.OTHER, and only there")
-        flag_in("include_background", self.include_background)
+        check_bool("include_background", self.include_background)
         if self.norm not in (1, 2) or isinstance(self.norm, bool):
             raise ValueError(f"norm: expected 1 or 2, got {self.norm!r}")
-        number_in("threshold", self.threshold, 0)
+        check_number("threshold", self.threshold, 0)
         if self.label.regions is not None and self.activation is Activation.SOFTMAX:
             raise ValueError("regions: expected sigmoid=True, since regions may overlap, got softmax=True")
         normalised = self.activation in (Activation.SIGMOID, Activation.SOFTMAX)
@@ -227,14 +183,14 @@ class RatioRule:
     smooths_double: bool = False
 
     def __post_init__(self) -> None:
-        number_in("alpha", self.alpha, 0)
-        number_in("beta", self.beta, 0)
+        check_number("alpha", self.alpha, 0)
+        check_number("beta", self.beta, 0)
         if self.alpha == 0 and self.beta == 0:
             raise ValueError("alpha, beta: expected at least one > 0, got 0 and 0: nothing would cost anything")
-        number_in("gamma", self.gamma, 0, strict=True)
-        flag_in("log_loss", self.log_loss)
-        number_in("smooth_nr", self.smooth_nr, 0)
-        number_in("smooth_dr", self.smooth_dr, 0)
+        check_number("gamma", self.gamma, 0, strict=True)
+        check_bool("log_loss", self.log_loss)
+        check_number("smooth_nr", self.smooth_nr, 0)
+        check_number("smooth_dr", self.smooth_dr, 0)
         if self.smooth_nr > self.smooth_dr:
             raise ValueError(
                 f"smooth_nr: expected at most smooth_dr = {self.smooth_dr:g}, got {self.smooth_nr:g}: the loss would fall below 0"
@@ -264,8 +220,8 @@ class AveragingRule:
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {self.reduction!r}")
-        flag_in("batch", self.batch)
-        flag_in("sync", self.sync)
+        check_bool("batch", self.batch)
+        check_bool("sync", self.sync)
         if self.average is not None:
             if self.batch:
                 raise ValueError("average: expected batch=False, since the average says what is summed first, got batch=True")
@@ -303,9 +259,9 @@ class LossRecipe:
                 f"norm: expected alpha = beta with norm=2, got alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}: squared sums of "
                 "false positives and negatives can be negative one by one"
             )
-        number_in("lambda_jdt", self.lambda_jdt, 0)
+        check_number("lambda_jdt", self.lambda_jdt, 0)
         focal = self.voxels.pixel is not None and self.voxels.pixel.term is PixelTerm.FOCAL
-        number_in("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0)
+        check_number("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0)
         if self.voxels.pixel is not None and self.averaging.reduction == "none":
             raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes, got 'none'")
 
@@ -341,8 +297,8 @@ def activation_of(sigmoid: bool, softmax: bool, other_act: Callable | None) -> A
         TypeError: a flag is no bool, or `other_act` is not callable.
         ValueError: more than one is given.
     """
-    flag_in("sigmoid", sigmoid)
-    flag_in("softmax", softmax)
+    check_bool("sigmoid", sigmoid)
+    check_bool("softmax", softmax)
     if other_act is not None and not callable(other_act):
         raise TypeError(f"other_act: expected None or a callable, got {type(other_act).__name__} {other_act!r}")
     if sigmoid + softmax + (other_act is not None) > 1:
@@ -373,8 +329,8 @@ def label_form_of(to_onehot_y: bool, votes: bool, regions: object) -> LabelForm:
         TypeError: a flag is no bool.
         ValueError: the arguments contradict each other.
     """
-    flag_in("to_onehot_y", to_onehot_y)
-    flag_in("votes", votes)
+    check_bool("to_onehot_y", to_onehot_y)
+    check_bool("votes", votes)
     if votes and to_onehot_y:
         raise ValueError("votes, to_onehot_y: expected one of them, since votes are made of class values already, got both")
     if regions is not None and to_onehot_y:
@@ -394,14 +350,10 @@ def regions_of(regions: Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...]
     if regions is None:
         return None
     shape = "a sequence of label values for each channel, such as [[1, 4], [1, 2, 4], [4]]"
-    if isinstance(regions, str) or not isinstance(regions, Sequence):
-        raise TypeError(f"regions: expected {shape}, got {type(regions).__name__} {regions!r}")
-    for values in regions:
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise TypeError(f"regions: expected {shape}, got {regions!r}")
-    result = tuple(tuple(whole_in("regions", value) for value in values) for values in regions)
+    outer = check_sequence("regions", regions, shape)
+    result = tuple(tuple(check_int("regions", value) for value in check_sequence("regions", values, shape)) for values in outer)
     if not result or any(not values or min(values) < 0 or len(set(values)) != len(values) for values in result):
-        raise ValueError(f"regions: expected {shape}, each with different values >= 0, got {regions!r}")
+        raise ValueError(f"regions: expected {shape}, each with different values >= 0, got {[list(values) for values in result]}")
     return result
 
 
@@ -425,7 +377,7 @@ def average_of(average: str | Mapping[str, float] | None) -> tuple[tuple[str, fl
     unknown = [name for name in average if name not in AVERAGE_NAMES]
     if unknown:
         raise ValueError(f"average: expected names among {AVERAGE_NAMES}, got {unknown[0]!r}")
-    weights = tuple((name, number_in(f"average[{name!r}]", average[name], 0)) for name in AVERAGE_NAMES if name in average)
+    weights = tuple((name, check_number(f"average[{name!r}]", average[name], 0)) for name in AVERAGE_NAMES if name in average)
     weights = tuple((name, value) for name, value in weights if value > 0)
     if not weights:
         raise ValueError(f"average: expected at least one weight > 0, got {dict(average)!r}")
@@ -448,9 +400,8 @@ def active_classes_of(classes: str | Sequence[int]) -> tuple[ActiveClasses, tupl
         if classes not in names:
             raise ValueError(f"classes: expected one of {sorted(names)} or a list of channel numbers, got {classes!r}")
         return names[classes], ()
-    if not isinstance(classes, Sequence):
-        raise TypeError(f"classes: expected a name or a list of channel numbers, got {type(classes).__name__} {classes!r}")
-    listed = tuple(whole_in("classes", number) for number in classes)
+    numbers = check_sequence("classes", classes, "a name or a list of channel numbers")
+    listed = tuple(check_int("classes", number) for number in numbers)
     if not listed or min(listed) < 0 or len(set(listed)) != len(listed):
-        raise ValueError(f"classes: expected different channel numbers >= 0, at least one, got {list(classes)!r}")
+        raise ValueError(f"classes: expected different channel numbers >= 0, at least one, got {list(listed)!r}")
     return ActiveClasses.LISTED, listed

@@ -133,6 +133,8 @@ def prepare(
         rater_weights = kept_for_backward(plain_tensor("rater_weights", rater_weights).detach())
         check_rater_weights(input, target, rater_weights, voxels)
     if weight is not None:
+        if input.is_meta:  # where shapes alone are asked for, the loss need not have been moved
+            weight = weight.to(input.device)
         check_class_weight(input, weight, voxels)
         weight = kept_for_backward(weight.to(torch.promote_types(input.dtype, torch.float32)))
     kernel = choose_kernel(backend, input, target, voxels, mask, rater_weights, weight, teacher_logits)

@@ -11,8 +11,8 @@ from typing import TypeVar
 import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, can_read_values, plain_tensor
-from monai_jdt.definitions import flag_in, number_in
 from monai_jdt.functional.undefined import mean_of_defined
+from monai_jdt.validation import check_bool, check_number, check_sequence
 
 
 class ThresholdComparison(Enum):
@@ -51,7 +51,7 @@ class ThresholdRule:
     def __post_init__(self) -> None:
         above = self.comparison is ThresholdComparison.ABOVE
         for threshold in self.thresholds:
-            number_in("thresholds", threshold, 0, high=1)
+            check_number("thresholds", threshold, 0, high=1)
             if threshold == (1 if above else 0):
                 what, fix = ("nothing", "'>='") if above else ("everything", "'>'")
                 raise ValueError(
@@ -101,10 +101,9 @@ def threshold_rule(
             raise ValueError(f"thresholds: expected one of {sorted(THRESHOLD_PRESETS)} or numbers, got {thresholds!r}")
         preset = THRESHOLD_PRESETS[thresholds]
         numbers, default_comparison, default_empty = preset.thresholds, preset.comparison, preset.both_empty
-    elif isinstance(thresholds, Iterable):
-        numbers = tuple(number_in("thresholds", number, 0, high=1) for number in thresholds)
     else:
-        raise TypeError(f"thresholds: expected a name or a sequence of numbers, got {type(thresholds).__name__} {thresholds!r}")
+        given = check_sequence("thresholds", thresholds, "a name or a sequence of numbers")
+        numbers = tuple(check_number("thresholds", number, 0, high=1) for number in given)
     return ThresholdRule(
         numbers,
         default_comparison if comparison is None else _member("comparison", comparison, ThresholdComparison),
@@ -153,7 +152,7 @@ def thresholded_dice(
     """
     y_pred, y = plain_tensor("y_pred", y_pred).detach(), plain_tensor("y", y).detach()
     _check_maps(y_pred, y, include_background)
-    first = 0 if flag_in("include_background", include_background) else 1
+    first = 0 if check_bool("include_background", include_background) else 1
     both, size = _count_marked(_as_rows(y_pred[:, first:]), _as_rows(y[:, first:]), rule)
     wide = _score_dtype(size.device)
     dice = (2 * both).to(wide) / size.to(wide)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import plain_tensor
-from monai_jdt.definitions import LabelReading, number_in
+from monai_jdt.checks import kept_for_backward, plain_tensor
+from monai_jdt.definitions import LabelReading
 from monai_jdt.functional.area_means import area_means
 from monai_jdt.functional.inputs import prepare
 from monai_jdt.functional.jdt import loss_of_inputs
+from monai_jdt.losses._script import NotScriptable
 from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import JDTLoss
 from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
+from monai_jdt.validation import check_number, check_sequence, error_sentence
 
 _MODES = ("same", "exp", "two")
 
 
-class SoftDeepSupervisionLoss(_Loss):
+class SoftDeepSupervisionLoss(NotScriptable, _Loss):
     r"""The weighted sum of a loss over the heads of a deeply supervised network, :math:`\sum_l w_l\, L(head_l, target_l)`.
 
     Where a head is smaller than the target, ``target_l`` is the mean of the soft label over each block's counted voxels, so that
@@ -57,11 +59,9 @@ class SoftDeepSupervisionLoss(_Loss):
         self.loss = loss
         self.backend_used: str | None = None
         self.weight_mode = weight_mode
-        if isinstance(weights, torch.Tensor):
-            weights = weights.tolist()
-        if weights is not None and not isinstance(weights, list | tuple):
-            raise TypeError(f"weights: expected a list of numbers, one for each head, got {type(weights).__name__} {weights!r}")
-        self.weights = None if weights is None else [number_in("weights", w, 0) for w in weights]
+        if weights is not None:
+            weights = check_sequence("weights", weights, "a sequence of numbers, one for each head")
+        self.weights = None if weights is None else [check_number("weights", w, 0) for w in weights]
 
     def forward(
         self,
@@ -87,7 +87,7 @@ class SoftDeepSupervisionLoss(_Loss):
             TypeError: an argument that is no tensor.
             ValueError: no head, fewer weights than heads, or tensors that do not fit.
         """
-        target = plain_tensor("target", target)
+        target = kept_for_backward(plain_tensor("target", target))
         heads = self._heads(input, target)
         weights = self._head_weights(len(heads))
         own = isinstance(self.loss, JDTLoss)
@@ -126,10 +126,14 @@ class SoftDeepSupervisionLoss(_Loss):
     def _heads(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> list[torch.Tensor]:
         if isinstance(input, torch.Tensor):
             heads = list(input.unbind(1)) if input.ndim == target.ndim + 1 else [input]
-        elif isinstance(input, list | tuple):
+        elif isinstance(input, Mapping):
+            came = f"{type(input).__name__} of {len(input)}"
+            fix = "pass list(input.values()), the output at full resolution first"
+            raise TypeError(error_sentence("input", "a tensor, or a list or tuple of tensors", came, fix))
+        elif isinstance(input, Sequence) and not isinstance(input, str):
             heads = list(input)
         else:
-            raise TypeError(f"input: expected a tensor, or a list or tuple of tensors, got {type(input).__name__}")
+            raise TypeError(error_sentence("input", "a tensor, or a list or tuple of tensors", type(input).__name__))
         if not heads:
             raise ValueError("input: expected at least one head, got none")
         return [plain_tensor(f"input[{number}]", head) for number, head in enumerate(heads)]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import check_non_negative, check_pair, plain_tensor
-from monai_jdt.definitions import RatioRule, number_in, whole_in
+from monai_jdt.checks import check_non_negative, check_pair, kept_for_backward, plain_tensor
+from monai_jdt.definitions import RatioRule
 from monai_jdt.functional.overlap import ratio_loss
+from monai_jdt.losses._script import NotScriptable
+from monai_jdt.validation import check_int, check_number, check_sequence
 
 _NEGATIVE = ("refuse", "softplus", "sigmoid")
 
 
-class JaccardDistance(_Loss):
+class JaccardDistance(NotScriptable, _Loss):
     r"""The Jaccard (Tanimoto, Ruzicka) distance :math:`1 - \frac{\sum \min(x, y)}{\sum \max(x, y)}` of non-negative vectors: a metric.
 
     The quantity of :class:`~monai_jdt.losses.JaccardMetricLoss`, for other uses: features, histograms, weights.
@@ -55,12 +58,13 @@ class JaccardDistance(_Loss):
             raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
         if negative not in _NEGATIVE:
             raise ValueError(f"negative: expected one of {_NEGATIVE}, got {negative!r}")
-        self.dim = tuple(whole_in("dim", d) for d in (dim if isinstance(dim, list | tuple) else [dim]))
+        dims = [dim] if isinstance(dim, Integral | str) else check_sequence("dim", dim, "a dimension or a sequence of them")
+        self.dim = tuple(check_int("dim", d) for d in dims)
         if not self.dim:
             raise ValueError("dim: expected at least one dimension, got none")
         self.reduction = reduction
         self.negative = negative
-        smooth = number_in("smooth", smooth, 0)
+        smooth = check_number("smooth", smooth, 0)
         self.rule = RatioRule(self._coefficient, self._coefficient, smooth_nr=smooth, smooth_dr=smooth, smooths_double=True)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -77,7 +81,7 @@ class JaccardDistance(_Loss):
             TypeError: no floating point tensors.
             ValueError: shapes that differ, or negative numbers.
         """
-        x, y = plain_tensor("x", x), plain_tensor("y", y)
+        x, y = kept_for_backward(plain_tensor("x", x)), kept_for_backward(plain_tensor("y", y))
         check_pair(x, y)
         for d in self.dim:
             if not -x.ndim <= d < x.ndim:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from typing_extensions import Unpack
 
-from monai_jdt.definitions import PixelRule, PixelTerm, number_in
+from monai_jdt.definitions import PixelRule, PixelTerm
 from monai_jdt.functional.distillation import distillation_loss, prepare_distillation
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses.jdt import JDTLoss
+from monai_jdt.validation import check_number
 
 
 @with_full_signature(JDTLoss.__init__)
@@ -73,9 +74,9 @@ class DistillationLoss(JDTLoss):
         super().__init__(include_background, to_onehot_y, sigmoid, softmax, other_act, alpha=alpha, beta=beta, **options)
         voxels = replace(self.recipe.voxels, pixel=PixelRule(PixelTerm.CROSS_ENTROPY))
         self.recipe = replace(self.recipe, voxels=voxels, lambda_jdt=lambda_jdt, lambda_pixel=lambda_ce)
-        self.lambda_label = number_in("lambda_label", lambda_label, 0)
-        self.lambda_teacher = number_in("lambda_teacher", lambda_teacher, 0)
-        self.temperature = number_in("temperature", temperature, 0, strict=True)
+        self.lambda_label = check_number("lambda_label", lambda_label, 0)
+        self.lambda_teacher = check_number("lambda_teacher", lambda_teacher, 0)
+        self.temperature = check_number("temperature", temperature, 0, strict=True)
 
     def forward(  # type: ignore[override]
         self,

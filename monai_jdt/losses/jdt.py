@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
+from typing import Any
 
 import torch
 from torch.nn.modules.loss import _Loss
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from monai_jdt.definitions import (
     ActiveClasses,
@@ -23,16 +24,18 @@ from monai_jdt.definitions import (
     active_classes_of,
     average_of,
     backend_of,
-    flag_in,
     label_form_of,
     regions_of,
 )
 from monai_jdt.functional.inputs import prepare
 from monai_jdt.functional.jdt import loss_of_inputs
+from monai_jdt.losses._class_weight import apply_to_weight, weight_buffer, weight_numbers
 from monai_jdt.losses._options import SharedOptions, with_full_signature
+from monai_jdt.losses._script import NotScriptable
+from monai_jdt.validation import check_bool
 
 
-class JDTLoss(_Loss):
+class JDTLoss(NotScriptable, _Loss):
     r"""The family of Jaccard metric, Dice semimetric and compatible Tversky losses, right on soft labels.
 
     For each image and class, with :math:`p` the prediction and :math:`t` the label of a voxel, both in [0, 1], summed over the
@@ -164,7 +167,7 @@ class JDTLoss(_Loss):
                     smoothing=label_smoothing,
                 ),
                 include_background=include_background,
-                norm=2 if flag_in("squared_pred", squared_pred) else norm,
+                norm=2 if check_bool("squared_pred", squared_pred) else norm,
                 threshold=threshold,
             ),
             ratio=RatioRule(alpha, beta, gamma, log_loss, smooth_nr, smooth_dr),
@@ -174,7 +177,8 @@ class JDTLoss(_Loss):
         self.backend = backend_of(backend)
         self.backend_used: str | None = None
         self.class_weight: torch.Tensor | None
-        self.register_buffer("class_weight", _class_weight(weight))
+        self._weight_numbers = weight_numbers(weight)
+        self.register_buffer("class_weight", weight_buffer(weight, self._weight_numbers))
 
     def forward(
         self,
@@ -211,6 +215,21 @@ class JDTLoss(_Loss):
         self._remember(inputs.kernel)
         return loss_of_inputs(inputs, self.recipe)
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """`.to()`, `.half()` and the like: the weight follows a device and keeps its dtype, since it is used in the loss's."""
+        weight = self.class_weight
+        self.class_weight = None
+        super()._apply(fn, recurse)
+        self.class_weight = None if weight is None else apply_to_weight(weight, self._weight_numbers, fn)
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Load what the state holds in its own precision, not in that of the constructor's numbers."""
+        loaded = state_dict.get(f"{prefix}class_weight")
+        if self.class_weight is not None and isinstance(loaded, torch.Tensor) and loaded.dtype is torch.float64:
+            self.class_weight = self.class_weight.to(torch.float64)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _remember(self, kernel: Backend) -> None:
         """Set `backend_used`; `torch.export` does not allow a module to change."""
         if not torch.compiler.is_exporting():
@@ -236,24 +255,6 @@ class JDTLoss(_Loss):
     def _as_dice_loss(self) -> None:
         """Smooth `2 tp` and keep spatial ones in the unreduced shape, as MONAI's DiceLoss does."""
         self.recipe = replace(self.recipe, ratio=replace(self.recipe.ratio, smooths_double=True), spatial_ones=True)
-
-
-def _class_weight(weight: Sequence[float] | float | torch.Tensor | None) -> torch.Tensor | None:
-    """A copy, so that the caller's tensor and the loss do not change each other."""
-    if weight is None:
-        return None
-    try:
-        values = torch.as_tensor(weight).detach().clone()
-        if values.is_complex():
-            raise TypeError("complex")
-        values = values.to(torch.get_default_dtype())
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"weight: expected a number, a sequence of numbers or a tensor, got {weight!r}") from error
-    if values.ndim > 1 or values.numel() == 0:
-        raise ValueError(f"weight: expected one number or one for each class, got shape {tuple(values.shape)}")
-    if not bool(((values >= 0) & (values < float("inf"))).all()):
-        raise ValueError(f"weight: expected finite numbers >= 0, got {values.tolist()}")
-    return values
 
 
 @with_full_signature(JDTLoss.__init__)

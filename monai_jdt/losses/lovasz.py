@@ -16,15 +16,16 @@ from monai_jdt.definitions import (
     LabelReading,
     VoxelRecipe,
     active_classes_of,
-    flag_in,
     label_form_of,
 )
 from monai_jdt.functional.inputs import Inputs, prepare
 from monai_jdt.functional.lovasz import lovasz_extension
 from monai_jdt.kernels.labels import any_of
+from monai_jdt.losses._script import NotScriptable
+from monai_jdt.validation import check_bool
 
 
-class LovaszSoftmaxLoss(_Loss):
+class LovaszSoftmaxLoss(NotScriptable, _Loss):
     r"""The mean over classes of the Lovász extension of the Jaccard loss, taken at :math:`|p_c - t_c|`, after a softmax.
 
     For comparison: it equals the Jaccard loss where predictions are 0 or 1, and interpolates it otherwise. It takes *hard* labels
@@ -70,11 +71,11 @@ class LovaszSoftmaxLoss(_Loss):
         self.classes, self.listed = active_classes_of(classes)
         if self.classes not in (ActiveClasses.LABEL, ActiveClasses.ALL, ActiveClasses.LISTED):
             raise ValueError(f"classes: expected 'present', 'all' or a list of channel numbers, got {classes!r}")
-        self.per_image = flag_in("per_image", per_image)
+        self.per_image = check_bool("per_image", per_image)
         self.recipe = VoxelRecipe(
             activation=Activation.SOFTMAX,
             label=LabelReading(form=label_form_of(to_onehot_y, False, None), ignore_index=ignore_index),
-            include_background=flag_in("include_background", include_background),
+            include_background=check_bool("include_background", include_background),
         )
 
     def forward(

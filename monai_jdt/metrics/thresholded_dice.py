@@ -10,10 +10,10 @@ from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction
 
 from monai_jdt.checks import plain_tensor
-from monai_jdt.definitions import flag_in
 from monai_jdt.functional.thresholded_dice import BothEmpty, ThresholdComparison, threshold_rule, thresholded_dice
 from monai_jdt.functional.undefined import UndefinedPolicy, undefined_policy_of
 from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
+from monai_jdt.validation import check_bool
 
 
 class ThresholdedDice(CumulativeIterationMetric):
@@ -78,9 +78,9 @@ class ThresholdedDice(CumulativeIterationMetric):
         undefined: str | UndefinedPolicy = "leave_out",
     ) -> None:
         super().__init__()
-        self.include_background = flag_in("include_background", include_background)
+        self.include_background = check_bool("include_background", include_background)
         self.reduction = metric_reduction_of(reduction)
-        self.get_not_nans = flag_in("get_not_nans", get_not_nans)
+        self.get_not_nans = check_bool("get_not_nans", get_not_nans)
         self.rule = threshold_rule(thresholds, comparison, both_empty)
         self.undefined = undefined_policy_of(undefined)
 
