@@ -43,8 +43,10 @@ def weight_numbers(weight: Sequence[float] | float | torch.Tensor | None) -> flo
     if isinstance(weight, Real | str):
         return check_number("weight", weight, 0)
     numbers = tuple(_plain(number) for number in check_sequence("weight", weight, _EXPECTED))
-    if not numbers:
-        raise ValueError(error_sentence("weight", "one number or one for each class", "none"))
+    nested = [len(number) for number in numbers if hasattr(number, "__len__") and not isinstance(number, str)]
+    if nested or not numbers:
+        shape = (len(numbers), *nested[:1])
+        raise ValueError(error_sentence("weight", "one number or one for each class", f"shape {shape}"))
     return tuple(check_number("weight", number, 0) for number in numbers)
 
 
@@ -97,7 +99,7 @@ def _moved(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
 def apply_to_weight(
     weight: torch.Tensor, numbers: float | tuple[float, ...] | None, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """What `Module._apply` does to the buffer: it follows a device, and never a dtype.
+    """What `Module._apply` does to the buffer: it follows a device, and a dtype only if that is wider.
 
     Args:
         weight: the buffer.
@@ -107,9 +109,9 @@ def apply_to_weight(
     Returns:
         The new buffer.
     """
-    # Only the device is taken from the result: `half` rounds the numbers, `to_empty` drops them. The probe is narrow, since a device
+    # No numbers are taken from the result: `half` rounds them, `to_empty` drops them. The probe is narrow, since a device
     # may refuse float64, and the buffer itself where it can be, since `share_memory` works in place.
     after = change(weight.to(torch.float32))
     if weight.is_meta and not after.is_meta and numbers is not None:
         return exact_tensor(numbers, after.device)
-    return _moved(weight, after.device)
+    return _moved(weight.to(torch.promote_types(weight.dtype, after.dtype)), after.device)

@@ -216,7 +216,7 @@ class JDTLoss(NotScriptable, _Loss):
         return loss_of_inputs(inputs, self.recipe)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        """`.to()`, `.half()` and the like: the weight follows a device and keeps its dtype, since it is used in the loss's."""
+        """`.to()`, `.half()` and the like: the weight follows a device, and is never rounded."""
         weight = self.class_weight
         self.class_weight = None
         super()._apply(fn, recurse)
