@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from monai_jdt.data.atomic import whole_folder
+from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,11 @@ def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fil
         `root`.
 
     Raises:
+        ValueError: for a seed below 0.
         FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms.
     """
+    if settings["seed"] < 0:
+        raise ValueError(error_sentence("seed", "a whole number >= 0", str(settings["seed"]), "pass 0"))
     if _is_made(root, settings):
         logger.info("phantoms (synthetic, no patients) are in %s already: reused", root)
         return root

@@ -45,6 +45,7 @@ def split_cases(
     if len(names) < 2:
         fix = "add cases, or use the same list on both sides on purpose"
         raise ValueError(error_sentence("items", "at least 2 patients to split", _patients_there(names, items), fix))
+    _check_seed(seed)
     size = min(max(round(fraction * len(names)), 1), len(names) - 1)
     drawn = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:size]}
     sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
@@ -92,6 +93,7 @@ def folds(
         size = len(names) // k
         blocks = [names[i * size : (i + 1) * size] if i < k - 1 else names[i * size :] for i in range(k)]
     else:
+        _check_seed(seed)
         names.sort()
         order = np.random.default_rng(seed).permutation(len(names))
         blocks = [[names[i] for i in part] for part in np.array_split(order, k)]
@@ -101,6 +103,11 @@ def folds(
         ([dict(item) for fold, item in placed if fold != held], [dict(item) for fold, item in placed if fold == held])
         for held in range(k)
     ]
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(error_sentence("seed", "a whole number >= 0", repr(seed), "pass 0"))
 
 
 def _patients_there(names: Sequence[str], items: Sequence[Mapping[str, Any]]) -> str:

@@ -263,6 +263,12 @@ CALLS = {
         "items: expected at least 2 patients for folds, got 1 (case1, 2 cases). "
         "Fix: add cases, or use the same list on both sides on purpose",
     ),
+    "seed of folds": (lambda root: folds(CASES, 2, -1), "seed: expected a whole number >= 0, got -1. Fix: pass 0"),
+    "seed of a split": (lambda root: split_cases(CASES, 0.5, 1.5), "seed: expected a whole number >= 0, got 1.5. Fix: pass 0"),
+    "seed of phantoms": (
+        lambda root: write_brats_phantoms(root / "new", seed=-1, cases=1, shape=(12, 12, 12), progress=False),
+        "seed: expected a whole number >= 0, got -1. Fix: pass 0",
+    ),
     "folds of nothing": (
         lambda root: folds([], 5),
         "items: expected at least 2 patients for folds, got an empty list. "

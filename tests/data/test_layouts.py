@@ -92,6 +92,17 @@ def test_kits21(tmp_path):
     assert os.stat(merged[0]["raters"][0]).st_mtime_ns == before
 
 
+@pytest.mark.parametrize("case", ["../../out", "/{root}/out", "..", "a/../../../out"])
+def test_kits21_is_merged_inside_its_folder_whatever_a_case_is_called(tmp_path, case):
+    _kits(tmp_path / "data", annotations=(1,))
+    items = [{**item, "case": case.replace("{root}", str(tmp_path))} for item in kits21_datalist(tmp_path / "data")]
+    ((path,),) = (item["raters"] for item in merge_kits21(items, tmp_path / "in" / "merged", progress=False))
+    assert os.path.isfile(path)
+    assert os.path.realpath(path).startswith(f"{tmp_path}/in/merged/")
+    assert sorted(os.listdir(tmp_path)) == ["data", "in"]
+    assert os.listdir(tmp_path / "in") == ["merged"]
+
+
 def test_kits21_problems(tmp_path):
     with pytest.raises(DataProblemError, match="expected a folder with KiTS21 cases"):
         kits21_datalist(tmp_path / "none")

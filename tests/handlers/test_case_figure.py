@@ -58,3 +58,14 @@ def test_handlers_import_without_ignite():
     code = "import sys; sys.modules['ignite'] = None; import monai_jdt.handlers as h; print(h.LossProgressBar.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "LossProgressBar", done.stderr
+
+
+def test_a_cases_name_is_no_part_of_the_path(tmp_path):
+    from monai_jdt.report import draw_case
+
+    writer = CaseFigureWriter(tmp_path / "a" / "b" / "x.png", draw_case, regions=[[1]])
+    image = MetaTensor(torch.rand(1, 6, 6, 6), affine=torch.eye(4))
+    votes = (torch.rand(2, 6, 6, 6) > 0.5).long()
+    writer._kept = writer._arrays("../../y", {"image": image, "votes": votes, "prob": torch.rand(1, 6, 6, 6)})
+    assert writer.write() == str(tmp_path / "a" / "b" / "x.png")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x.png"]
