@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pickle import UnpicklingError
 from typing import Any, NoReturn, TypeVar
+
+import torch
 
 from monai_jdt.data.problems import DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
 from monai_jdt.progress_bar import close_bars
+from monai_jdt.validation import error_sentence
 
 _Result = TypeVar("_Result")
 
@@ -58,8 +62,32 @@ def or_exit(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Res
         exit_with_error(error)
 
 
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an error and those that led to it, the last one first: MONAI wraps what a transform or an expression raises.
+
+    Args:
+        error: the error that was caught.
+    """
+    chain = [error]
+    while True:
+        last = chain[-1]
+        cause = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if cause is None:
+            return chain
+        chain.append(cause)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the error that began a chain of errors.
+
+    Args:
+        error: the error that was caught.
+    """
+    return chain_of(error)[-1]
+
+
 def run_or_exit(engine: Any) -> None:
-    """Run an engine; a non-finite loss, a file gone bad since the check, or weights of another network end it with one line.
+    """Run an engine; what the user can mend ends it with one line: a non-finite loss, a file gone bad, other weights, no memory.
 
     Any other error is let through with its traceback.
 
@@ -77,7 +105,7 @@ def run_or_exit(engine: Any) -> None:
 
 
 def exit_if_known(error: BaseException) -> None:
-    """End the process with one line if what caused an error is one of ours, or weights of another network; else do nothing.
+    """End the process with one line if what caused an error is something that the user can mend; else do nothing.
 
     Args:
         error: what an engine or a data set raised.
@@ -85,12 +113,25 @@ def exit_if_known(error: BaseException) -> None:
     Raises:
         SystemExit: with code 1, after the line.
     """
-    cause: BaseException | None = error
-    while cause is not None:  # MONAI wraps what a transform raises
+    for cause in chain_of(error):
         if isinstance(cause, (DataProblemError, NonFiniteLossError)):
             exit_with_error(cause)
-        if "loading state_dict" in str(cause):
-            misfit = " ".join(str(cause).split("\n")[1].split()) if "\n" in str(cause) else str(cause)
-            problem = "the checkpoint: expected weights that fit the network, got others (" + misfit + ")"
-            exit_with_error(problem + ". Fix: give channels, regions or out_channels, and network_def as in training")
-        cause = cause.__cause__ or cause.__context__
+        line = _line_for(cause)
+        if line is not None:
+            exit_with_error(line)
+
+
+def _line_for(error: BaseException) -> str | None:
+    text = str(error)
+    if "loading state_dict" in text:
+        misfit = text.split("\n")[1] if "\n" in text else text
+        fix = "give channels, regions or out_channels, and network_def as in training"
+        return error_sentence("the checkpoint", "weights that fit the network", f"others ({misfit})", fix)
+    if isinstance(error, (UnpicklingError, EOFError)) or "PytorchStreamReader" in text:
+        return error_sentence(
+            "the checkpoint", "weights that PyTorch has saved", text.split("\n")[0], "name another file with --ckpt_path"
+        )
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        fix = "smaller crops or images, a smaller batch_size, or fewer init_filters"
+        return error_sentence("memory", "enough for a step", text.split("\n")[0], fix)
+    return None

@@ -1,128 +1,112 @@
-"""Which keys a run was given, and which of them stand for nothing."""
+"""The keys of a config: which stand for nothing, and which are referred to but not there."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
-import os
-import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from monai_jdt.bundle_runtime.exits import exit_with_error
+from monai.bundle import ConfigParser
+from monai.bundle.properties import InferProperties, TrainProperties
+from monai.bundle.reference_resolver import ReferenceResolver
+from pydantic import BaseModel
+
+from monai_jdt.bundle_runtime.workflow import StartedRun, file_of
+from monai_jdt.validation import error_sentence
+
+# what MONAI itself reads of a config, beside the items that a run evaluates
+_READ_BY_MONAI = ("imports", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 
 
-def refuse_unknown_overrides(arguments: Sequence[str] | None = None) -> None:
-    """End a `python -m monai.bundle run` whose command line overrides a key that no config file has.
+def key_problems(run: StartedRun, declared: type[BaseModel] | None = None) -> list[str]:
+    """Say which keys of a run stand for nothing.
 
-    MONAI adds such a key to the config and says nothing, so that `--epoch 3` trains with the default `epochs`. A new
-    keyword below a node with a `_target_` is taken as a constructor argument and let through. Where the process is not
-    `python -m monai.bundle run` (or `run_workflow`), nothing is checked.
-
-    Args:
-        arguments: the command line, program first; None takes that of this process.
-
-    Raises:
-        SystemExit: with code 1, after one line that names the closest key.
-    """
-    arguments = list(sys.argv if arguments is None else arguments)
-    program = os.path.normpath(arguments[0]).split(os.sep) if arguments else []
-    if program[-3:] != ["monai", "bundle", "__main__.py"] or arguments[1:2] not in (["run"], ["run_workflow"]):
-        return
-    given = _command_line_overrides(arguments[2:])
-    args_file = given.get("args_file")
-    if args_file is not None:
-        given = {**_read_config(args_file), **given}
-    files = given.get("config_file")
-    if files is None:
-        return
-    unknown = unknown_overrides(_read_config(files), [k for k in given if k not in _parameters_of_run(given)])
-    if unknown:
-        for line in unknown[1:]:
-            print(line, file=sys.stderr)
-        exit_with_error(unknown[0])
-
-
-def unknown_overrides(config: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    """Say which keys of a command line stand for nothing in a config.
+    MONAI adds whatever key it is given to the config and says nothing: `--epoch 3`, or `label_sourse: staple` in an overlay file,
+    trains with the defaults. A key of the first level, or of a section (`train`, `validate`), stands for something if the settings
+    declare it, if another item refers to it, or if MONAI reads it. One that begins with `_` is a note and let through.
 
     Args:
-        config: the merged content of the config files, before any override.
-        keys: ids as on the command line: `epochs`, `train#trainer#max_epochs`, `train::trainer::max_epochs`.
+        run: the run.
+        declared: its settings; None: only references tell what is known.
 
     Returns:
-        One line for each key that is unknown, with the closest known one.
-
-    Example:
-        >>> unknown_overrides({"epochs": 20, "net": {"_target_": "SegResNet"}}, ["epochs", "net#dropout_prob"])
-        []
-        >>> unknown_overrides({"epochs": 20}, ["epoch"])
-        ['--epoch: expected a key of the config files, got an unknown one; did you mean --epochs?']
+        One line for each such key, with the one that was probably meant; then one for each reference to a key that is not there.
     """
-    lines = []
-    for key in keys:
-        node: Any = config
-        for depth, part in enumerate(parts := re.split(r"::|#", key)):
-            choices = _children(node)
-            if part not in choices:
-                if isinstance(node, Mapping) and "_target_" in node and depth == len(parts) - 1:
-                    break  # a further argument of that component
-                lines.append(_unknown_line(key, parts[:depth], part, choices))
-                break
-            node = node[part] if isinstance(node, Mapping) else node[int(part)]
-    return lines
+    config = run.config
+    # a file's own use counts: what it computes from may be given as a value, and is then referred to by nothing that is left
+    used = set(_references(config)).union(*(_references(ConfigParser.load_config_file(path)) for path in run.files))
+    unknown = list(_unknown_keys(run, used, declared))
+    return [*unknown, *_dangling(run.parser, config, {line.partition(":")[0].lstrip("-") for line in unknown})]
 
 
-def _children(node: Any) -> list[str]:
-    if isinstance(node, Mapping):
-        return [str(name) for name in node]
-    return [str(i) for i in range(len(node))] if isinstance(node, list) else []
+def _unknown_keys(run: StartedRun, used: set[str], declared: type[BaseModel] | None) -> Iterator[str]:
+    config = run.config
+    settings = {} if declared is None else declared.model_fields
+    properties: Mapping[str, Any] = TrainProperties if "train" in config else InferProperties
+    of_monai = {str(entry["id"]) for entry in properties.values()}
+    roots = {name.partition("::")[0] for name in (*used, *of_monai)}
+    known = roots | set(settings) | set(_READ_BY_MONAI) | set(run.ids)
+    for key in config:
+        if key not in known and not key.startswith("_"):
+            yield _unknown_key(run, key, key, [name for name in (*settings, *config) if name in known], settings)
+    for section, content in config.items():
+        if not isinstance(content, Mapping) or "_target_" in content or not any(name.startswith(f"{section}::") for name in used):
+            continue
+        for key in content:
+            name = f"{section}::{key}"
+            if key.startswith("_") or any(other == name or other.startswith(f"{name}::") for other in (*used, *of_monai)):
+                continue
+            yield _unknown_key(run, f"{section}#{key}", key, [other for other in content if other != key], {})
 
 
-def _unknown_line(key: str, parents: Sequence[str], part: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(part, [c for c in choices if not c.startswith("_")], n=1, cutoff=0.5)
-    if part.startswith("+") and part[1:] in choices:
-        hint = "'+' merges in a config file only; put it into an overlay file"
-    elif close:
-        hint = f"did you mean --{'#'.join([*parents, close[0]])}?"
+def _unknown_key(run: StartedRun, name: str, key: str, known: Sequence[str], settings: Mapping[str, Any]) -> str:
+    given = any(other.replace("::", "#") == name for other in run.overrides)
+    dashes = "--" if given else ""
+    place = None if given else file_of(name.partition("#")[0], run.files)
+    where = f"{dashes}{name}" if place is None else f"{name} ({place})"
+    meant = _meant(key, [other for other in known if not other.startswith("_")], settings)
+    parents = name[: len(name) - len(key)]
+    if meant is not None:
+        fix = f"did you mean {dashes}{parents}{meant}?"
     else:
-        hint = "a new key belongs into an overlay file of --config_file"
-    return f"--{key}: expected a key of the config files, got an unknown one; {hint}"
+        fix = "remove it" if given else f"remove it, or refer to it by @{name}"
+    return error_sentence(where, "a key that the run reads", "an unknown one", fix)
 
 
-def _command_line_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Keys and values of `--key value`, `--key=value`, `--flag`, as fire reads them."""
-    from fire.parser import DefaultParseValue
-
-    given: dict[str, Any] = {}
-    key: str | None = None
-    for argument in arguments:
-        if argument == "--":
-            break  # what follows is for fire itself
-        if re.match(r"--|-[a-zA-Z]", argument):
-            name, equals, value = argument.lstrip("-").partition("=")
-            # fire turns the dashes of a name into underscores
-            key = name.replace("-", "_")
-            given[key] = DefaultParseValue(value) if equals else True
-            if equals:
-                key = None
-        elif key is not None:
-            given[key] = DefaultParseValue(argument)
-            key = None
-    return given
+def _meant(key: str, known: Sequence[str], settings: Mapping[str, Any]) -> str | None:
+    """The known key that was probably meant."""
+    for name, entry in settings.items():
+        if name in known and key.lower() in (entry.json_schema_extra or {}).get("also", ()):
+            return name
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.6)), None)
 
 
-def _parameters_of_run(given: Mapping[str, Any]) -> set[str]:
-    from monai.bundle import ConfigWorkflow, run, run_workflow
+def _dangling(parser: ConfigParser, config: Mapping[str, Any], reported: set[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for name in _references(config):
+        root = name.partition("::")[0]
+        if root in seen or name in parser or not root:
+            continue
+        seen.add(root)
+        missing, known = (root, list(config)) if root not in config else (name, list(_keys_in(config, root)))
+        close = difflib.get_close_matches(missing, known, n=1)
+        shown = missing.replace("::", "#")
+        if close and close[0].replace("::", "#") in reported:
+            continue  # a misspelt key in the place of the right one is told once
+        fix = f"did you mean @{close[0].replace('::', '#')}?" if close else f"give {shown} a value"
+        yield error_sentence(shown, "a key that is there, since another one refers to it", "none", fix)
 
-    names = {name for f in (run, run_workflow, ConfigWorkflow.__init__) for name in inspect.signature(f).parameters}
-    if "tracking" in given:
-        names |= {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
-    return names
+
+def _keys_in(config: Mapping[str, Any], root: str) -> Iterator[str]:
+    content = config[root]
+    if isinstance(content, Mapping):
+        yield from (f"{root}::{key}" for key in content)
 
 
-def _read_config(files: Any) -> dict[str, Any]:
-    from monai.bundle import ConfigParser
-
-    return ConfigParser.load_config_files(files)
+def _references(content: Any) -> Iterator[str]:
+    """The ids that a config refers to, the most frequent form `a::b` among them."""
+    if isinstance(content, str):
+        yield from ReferenceResolver.match_refs_pattern(content)
+    elif isinstance(content, (Mapping, list)):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            yield from _references(part)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monai_jdt.bundle_runtime.exits import exit_with_error, or_exit
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,28 @@ def checked_file(path: str, expected: str, fix: str) -> str:
     if not os.path.isfile(path):
         raise DataProblemError([DataProblem(path, expected, "no file at that path", fix)])
     return path
+
+
+def check_figure_case(name: str | None, training: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> None:
+    """The case that is to be drawn is one that is validated.
+
+    Args:
+        name: its name; None: any case.
+        training: the cases that are trained on.
+        validation: the cases that are validated.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    validated = [str(item["case"]) for item in validation]
+    if name is None or name in validated:
+        return
+    if name in [str(item["case"]) for item in training]:
+        expected, got = "a case that is validated", f"{name!r}, which is trained on"
+    else:
+        expected, got = "the name of a validation case", f"{name!r}"
+    fix = f"--figure_case {next(iter(difflib.get_close_matches(name, validated, n=1, cutoff=0)), 'NAME')}"
+    raise ValueError(error_sentence("figure_case", expected, got, fix))
 
 
 def check_processes(processes: int, **cases: int) -> None:

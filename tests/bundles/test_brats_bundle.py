@@ -226,7 +226,7 @@ def test_the_last_epoch_is_validated_whatever_the_interval(tmp_path, phantoms):
 @pytest.mark.parametrize(
     ("setting", "value", "says"),
     [
-        ("regions", "brats2022", "'brats2023'"),
+        ("regions", "brats2022", "regions: expected a convention (brats2018, brats2021, brats2023, "),
         ("roi", [13, 16, 16], "roi: expected multiples of 2"),
         ("epochs", 0, "epochs: expected a whole number >= 1"),
     ],

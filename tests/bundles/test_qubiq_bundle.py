@@ -192,7 +192,7 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
         ({"set": "prostat"}, "Fix: --set prostate"),
         ({"label_source": "STAPLE"}, "Fix: --label_source staple"),
         ({"task": 3}, "expected labelled cases of prostate task03"),
-        ({"fold": 2}, "fold: expected one of [0, 1]"),
+        ({"fold": 2}, "fold: expected a whole number from 0 to 1"),
         ({"folds": 9}, "k: expected 2 to 4 folds"),
         ({"size": [13, 16]}, "size: expected multiples of 2"),
         ({"epochs": 0}, "epochs: expected a whole number >= 1"),

@@ -1,0 +1,80 @@
+"""The components of a config before they are built: whether their classes exist, and take the arguments that the config gives."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from monai.bundle.config_item import ComponentLocator, ConfigComponent
+
+from monai_jdt.validation import error_sentence
+
+
+def component_problems(config: Any, locator: ComponentLocator, name: str = "") -> Iterator[str]:
+    """Look at every node of a config that has a `_target_`.
+
+    A function or class with further keyword arguments (`**kwargs`) may take any name.
+
+    Args:
+        config: the merged config, or a part of it.
+        locator: finds the short names of MONAI's classes.
+        name: the id of that part.
+
+    Yields:
+        One line for each class that is not there, and for each argument that it does not take.
+    """
+    if isinstance(config, (Mapping, list)):
+        for key, part in config.items() if isinstance(config, Mapping) else enumerate(config):
+            yield from component_problems(part, locator, f"{name}#{key}" if name else str(key))
+    if isinstance(config, Mapping) and isinstance(target := config.get("_target_"), str) and not target.startswith(("$", "@", "%")):
+        if str(config.get("_disabled_", False)).lower() == "true":
+            return
+        component, closest = _find(target, locator)
+        if component is None:
+            fix = f"did you mean {closest}?" if closest else "correct its name, or install its package"
+            yield error_sentence(f"{name}#_target_", "a class or function that can be imported", repr(target), fix)
+        else:
+            yield from _unknown_arguments(name, config, target, component)
+
+
+def _unknown_arguments(name: str, config: Mapping[str, Any], target: str, component: Callable[..., Any]) -> Iterator[str]:
+    try:
+        parameters = inspect.signature(component).parameters
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    if any(entry.kind is inspect.Parameter.VAR_KEYWORD for entry in parameters.values()):
+        return
+    known = [key for key, entry in parameters.items() if entry.kind is not inspect.Parameter.VAR_POSITIONAL]
+    for key in config:
+        if key not in known and key not in ConfigComponent.non_arg_keys:
+            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            expected = f"an argument of {target.rpartition('.')[2]}"
+            fix = f"did you mean {close[0]}?" if close else "remove it; the arguments are " + ", ".join(known)
+            yield error_sentence(f"{name}#{key}", expected, "an unknown one", fix)
+
+
+def _find(target: str, locator: ComponentLocator) -> tuple[Callable[..., Any] | None, str | None]:
+    """The component of a name; and, where there is none, the name that comes closest."""
+    if "." not in target:
+        modules = locator.get_component_module_name(target)
+        if modules is None:
+            close = difflib.get_close_matches(target, locator._components_table or {}, n=1)
+            return None, close[0] if close else None
+        target = f"{modules if isinstance(modules, str) else modules[0]}.{target}"
+    parts = target.split(".")
+    for depth in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:depth]))
+        except ImportError:
+            continue
+        for place, part in enumerate(parts[depth:], depth):
+            if not hasattr(found, part):
+                close = difflib.get_close_matches(part, dir(found), n=1)
+                near = ".".join([*parts[:place], close[0], *parts[place + 1 :]]) if close else None
+                return None, near
+            found = getattr(found, part)
+        return (found, None) if callable(found) else (None, None)
+    return None, None

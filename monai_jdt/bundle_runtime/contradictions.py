@@ -1,0 +1,187 @@
+"""Settings that are right each by itself, and wrong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from monai_jdt.bundle_runtime.values import closest
+from monai_jdt.data.regions import regions_without_label
+from monai_jdt.raters import named_regions
+from monai_jdt.validation import error_sentence
+
+#: A rule reads the settings that are known so far, and whole numbers, lists and flags of the config by their ids.
+Rule = Callable[[Mapping[str, Any]], Iterator[str]]
+
+
+def contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Hold the settings of a run against each other.
+
+    Args:
+        values: settings by name, and arguments of components by id (`loss#ignore_index`); what is not known yet is left out.
+
+    Returns:
+        One line for each contradiction.
+
+    Example:
+        >>> contradictions({"fold": 5, "folds": 5})
+        ['fold: expected a whole number from 0 to 4, since folds is 5, got 5. Fix: --fold 4.']
+    """
+    return [line for rule, needed in _RULES if all(name in values for name in needed) for line in rule(values)]
+
+
+def _edges_fit_the_network(name: str) -> Rule:
+    def rule(values: Mapping[str, Any]) -> Iterator[str]:
+        edges, blocks, dims = values[name], values["network_def#blocks_down"], values["network_def#spatial_dims"]
+        if len(edges) != dims:
+            example = [edges[0]] * dims
+            got = f"{len(edges)}: {list(edges)}"
+            yield error_sentence(name, f"{dims} numbers, one for each axis", got, f'--{name} "{_as_typed(example)}"')
+            return
+        multiple = 2 ** (len(blocks) - 1)
+        if any(edge % multiple for edge in edges):
+            near = [max(round(edge / multiple), 1) * multiple for edge in edges]
+            expected = f"multiples of {multiple}, since the network halves them {len(blocks) - 1} times"
+            yield error_sentence(name, expected, str(list(edges)), f'--{name} "{_as_typed(near)}"')
+
+    return rule
+
+
+def _as_typed(numbers: Sequence[int]) -> str:
+    return "[" + ",".join(map(str, numbers)) + "]"
+
+
+def _fold_of_folds(values: Mapping[str, Any]) -> Iterator[str]:
+    fold, folds = values["fold"], values["folds"]
+    if not fold < folds:
+        yield error_sentence("fold", f"a whole number from 0 to {folds - 1}, since folds is {folds}", str(fold), f"--fold {folds - 1}")
+
+
+def _lower_before_higher(name: str) -> Rule:
+    def rule(values: Mapping[str, Any]) -> Iterator[str]:
+        low, high = values[name]
+        if not low < high:
+            yield error_sentence(name, "a lower and a higher number", f"[{low}, {high}]", f'--{name} "[{high},{low}]"')
+
+    return rule
+
+
+def _key_of(name: str, item: str) -> Rule:
+    def rule(values: Mapping[str, Any]) -> Iterator[str]:
+        if values[name] not in values[item]:
+            expected = "one of " + ", ".join(values[item])
+            yield error_sentence(name, expected, repr(values[name]), f"--{name} {closest(values[name], values[item])}")
+
+    return rule
+
+
+def _channel_that_is_drawn(values: Mapping[str, Any]) -> Iterator[str]:
+    chosen, channels = values["figure_channel"], values["channels"]
+    listed = list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
+    if not all(0 <= channel < channels for channel in listed):
+        expected = f"channels from 0 to {channels - 1}, since channels is {channels}"
+        yield error_sentence("figure_channel", expected, str(chosen), "--figure_channel 0")
+    elif isinstance(chosen, (list, tuple)) and "regions" in values and len(listed) != len(named_regions(values["regions"])):
+        expected = f"one channel for each of the {len(named_regions(values['regions']))} regions"
+        yield error_sentence("figure_channel", expected, str(chosen), f"--figure_channel {listed[0] if listed else 0}")
+
+
+def _order_of_channels(values: Mapping[str, Any]) -> Iterator[str]:
+    order, channels = values["channel_order"], values["channels"]
+    if order is not None and (len(order) != channels or not all(0 <= place < channels for place in order)):
+        yield error_sentence(
+            "channel_order",
+            f"places from 0 to {channels - 1} for {channels} channels",
+            str(order),
+            f'--channel_order "{_as_typed(range(channels))}"',
+        )
+
+
+def _endings_of_channels(values: Mapping[str, Any]) -> Iterator[str]:
+    endings, channels = values["image_endings"], values["channels"]
+    if len(endings) not in (1, channels):
+        expected = f"1 ending (one file with all channels) or {channels}, one for each channel"
+        yield error_sentence("image_endings", expected, f"{len(endings)}: {endings}", "give channels, or the endings of all of them")
+
+
+def _regions_have_labels(values: Mapping[str, Any]) -> Iterator[str]:
+    groups, known = named_regions(values["regions"]), values["label_values"]
+    if known is None:
+        return
+    empty = regions_without_label(groups, known, fatal=True)
+    if empty is not None:
+        expected = "label values among label_values (" + ", ".join(map(str, known)) + ")"
+        yield error_sentence("regions", expected, empty.got, f"{empty.fix}; or give label_values")
+        return
+    absent = sorted({value for group in groups.values() for value in group} - set(known))
+    if absent:
+        expected = "label values among label_values (" + ", ".join(map(str, known)) + ")"
+        yield error_sentence("regions", expected, f"{absent} as well", "leave them out, or add them to label_values")
+
+
+def _ignored_value_is_no_label(values: Mapping[str, Any]) -> Iterator[str]:
+    ignored = values["loss#ignore_index"]
+    if ignored is None or isinstance(ignored, bool) or not isinstance(ignored, int):
+        return
+    labels = set(values.get("label_values") or ())
+    groups = named_regions(values["regions"])
+    named = {value for group in groups.values() for value in group}
+    if ignored in labels | named:
+        free = next(value for value in range(255, -1, -1) if value not in labels | named)
+        owner = "label_values" if ignored in labels else "the regions"
+        expected = "a value that is no label"
+        yield error_sentence("loss#ignore_index", expected, f"{ignored}, which is one of {owner}", f"--loss#ignore_index {free}")
+
+
+def _softmax_needs_disjoint_regions(values: Mapping[str, Any]) -> Iterator[str]:
+    if not values["loss#softmax"]:
+        return
+    owners: dict[int, str] = {}
+    for name, group in named_regions(values["regions"]).items():
+        for value in group:
+            if value in owners and owners[value] != name:
+                expected = "regions without a common label value, since the loss has softmax: no voxel belongs to two"
+                got = f"{owners[value]} and {name}, which both have {value}"
+                yield error_sentence("regions", expected, got, "give each label value to one region; nested regions need sigmoid")
+                return
+            owners[value] = name
+
+
+def _folders_can_be_written(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, folder in values["written"].items():
+        path = os.path.abspath(folder)
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if not os.path.isdir(path):
+            yield error_sentence(f"{name} {folder}", "a folder to write in", f"a file at {path}", f"--{name} ANOTHER_FOLDER")
+        elif not os.access(path, os.W_OK | os.X_OK):
+            expected = "a folder to write in"
+            fix = f"--{name} FOLDER, or copy the bundle into a folder of yours"
+            yield error_sentence(f"{name} {folder}", expected, f"no permission to write in {path}", fix)
+
+
+def _checkpoint_is_there(values: Mapping[str, Any]) -> Iterator[str]:
+    path = os.path.expanduser(values["ckpt_path"])
+    if not os.path.isfile(path):
+        got = "a folder" if os.path.isdir(path) else "no file at that path"
+        yield error_sentence(path, "a checkpoint", got, "train first, or name one with --ckpt_path")
+
+
+_RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
+    (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),
+    (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),
+    (_fold_of_folds, ("fold", "folds")),
+    (_lower_before_higher("window"), ("window",)),
+    (_lower_before_higher("percentiles"), ("percentiles",)),
+    (_key_of("normalize", "normalizations"), ("normalize", "normalizations")),
+    (_key_of("label_source", "fusions"), ("label_source", "fusions")),
+    (_channel_that_is_drawn, ("figure_channel", "channels")),
+    (_order_of_channels, ("channel_order", "channels")),
+    (_endings_of_channels, ("image_endings", "channels")),
+    (_regions_have_labels, ("regions", "label_values")),
+    (_ignored_value_is_no_label, ("loss#ignore_index", "regions")),
+    (_softmax_needs_disjoint_regions, ("loss#softmax", "regions")),
+    (_folders_can_be_written, ("written",)),
+    (_checkpoint_is_there, ("ckpt_path",)),
+)

@@ -1,0 +1,184 @@
+"""The settings that the runs of both bundles share: each is declared once, with its type, its range and its meaning.
+
+The defaults stand in the bundles' YAML files. From these declarations come the check before a run, its messages and their hints, and
+the tables of keys in the bundles' docs. A bundle's own settings stand in :mod:`monai_jdt.bundle_runtime.brats_settings` and
+:mod:`monai_jdt.bundle_runtime.qubiq_settings`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monai_jdt.bundle_runtime.kinds import (
+    Cases,
+    DeviceName,
+    KeyOf,
+    LabelValues,
+    NameText,
+    Number,
+    PathText,
+    Regions,
+    Whole,
+    WholeList,
+)
+
+#: The largest size of an image edge that a run accepts: beyond it a network's activations fit no memory.
+LARGEST_EDGE = 4096
+
+Percentile = Annotated[Number, Field(ge=0, le=100)]
+Edge = Annotated[Whole, Field(ge=1, le=LARGEST_EDGE)]
+
+
+def also(*names: str) -> Any:
+    """Return the note of a declaration that people give this setting under other names.
+
+    Args:
+        names: the other names; a message answers them with "did you mean".
+    """
+    return {"also": list(names)}
+
+
+class PhantomSettings(BaseModel):
+    """Arguments of the function that makes phantoms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cases: Whole = Field(ge=2, examples=[12])
+    shape: list[Edge] | None = Field(default=None, min_length=2, max_length=3)
+    spacing: Any = None
+    layout: str | None = None
+    seed: Whole | None = Field(default=None, ge=0)
+    styles: Any = None
+    progress: bool | None = None
+
+
+class RunSettings(BaseModel):
+    """Settings of every run of every bundle."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, validate_assignment=True)
+
+    #: Folders in which the run writes.
+    written: ClassVar[tuple[str, ...]] = ("output_dir",)
+
+    bundle_root: PathText = Field(description="The bundle's folder; a run writes below it.", examples=["my_bundle"])
+    dataset_dir: PathText | None = Field(
+        description="The folder of your data. null: phantoms (synthetic, of no patient) are made below `bundle_root` on first use.",
+        examples=["/data/set"],
+        json_schema_extra=also("data_dir", "data_root", "dataset", "data"),
+    )
+    output_dir: PathText = Field(
+        description="Where tables, pictures and predictions go.", examples=["runs/one"], json_schema_extra=also("out_dir", "save_dir")
+    )
+    datalist_file: PathText | None = Field(
+        description="A data list (JSON), as `python -m monai_jdt datalist` writes it, in place of `dataset_dir`.",
+        examples=["list.json"],
+        json_schema_extra=also("data_list", "data_list_file", "data_list_file_path", "data_list_path"),
+    )
+    normalize: Annotated[NameText, KeyOf("normalizations", ("mr", "zscore", "ct", "percentiles", "photo", "none"))] = Field(
+        description="How intensities are normalised, in training and prediction alike.",
+        examples=["zscore"],
+        json_schema_extra=also("normalization", "normalisation", "normalise", "intensity"),
+    )
+    window: list[Number] = Field(
+        min_length=2,
+        max_length=2,
+        description="HU that become 0 and 1 where `normalize` is `ct`.",
+        examples=['"[-200,300]"'],
+        json_schema_extra=also("ct_window", "hu_window", "intensity_range"),
+    )
+    percentiles: list[Percentile] = Field(
+        min_length=2,
+        max_length=2,
+        description="Percentiles that become 0 and 1 where `normalize` is `percentiles`.",
+        examples=['"[0.5,99.5]"'],
+    )
+    phantoms: PhantomSettings = Field(description="The phantoms: how many cases, of which shape.", examples=["{cases: 12}"])
+    channels: Whole = Field(
+        ge=1, le=1024, description="Number of image channels.", examples=[1], json_schema_extra=also("in_channels", "input_channels")
+    )
+    num_workers: Whole = Field(
+        ge=0,
+        le=256,
+        description="Processes that load data. 0: this process loads; more pay off with large images.",
+        examples=[0],
+        json_schema_extra=also("workers", "n_workers"),
+    )
+    device: DeviceName = Field(
+        description="Where the network runs: `cpu`, `cuda`, `cuda:1`.", examples=["cpu"], json_schema_extra=also("gpu")
+    )
+    amp: bool = Field(
+        description="Whether mixed precision is used.", examples=["true"], json_schema_extra=also("fp16", "mixed_precision")
+    )
+
+
+class TrainingSettings(RunSettings):
+    """Settings of the training of every bundle."""
+
+    written: ClassVar[tuple[str, ...]] = ("output_dir", "ckpt_dir")
+
+    ckpt_dir: PathText = Field(
+        description="Where the weights go.",
+        examples=["runs/one/models"],
+        json_schema_extra=also("model_dir", "checkpoint_dir", "models"),
+    )
+    regions: Regions = Field(
+        description="The channels that the network predicts: a convention's name, or channel names with label values.",
+        examples=["\"{'cord': [1]}\""],
+    )
+    label_values: LabelValues | None = Field(
+        min_length=1, description="Values that a label file may hold. null: any whole number.", examples=['"[0,1]"']
+    )
+    datalist: Cases = Field(description="One dictionary for each case: {case, image, raters}.", examples=["given in an overlay file"])
+    seed: Whole = Field(ge=0, le=2**32 - 1, description="Of every random draw.", examples=[0], json_schema_extra=also("random_seed"))
+    epochs: Whole = Field(
+        ge=1,
+        description="Passes over the training cases.",
+        examples=[20],
+        json_schema_extra=also("max_epochs", "n_epochs", "num_epochs", "max_epoch"),
+    )
+    val_interval: Whole = Field(
+        ge=1,
+        description="Epochs between validations; there is one after the last epoch, too.",
+        examples=[4],
+        json_schema_extra=also("val_every"),
+    )
+    batch_size: Whole = Field(
+        ge=1, le=4096, description="Cases in a batch, of each process.", examples=[1], json_schema_extra=also("bs", "train_batch_size")
+    )
+    learning_rate: Number = Field(
+        gt=0, description="At the first epoch; it falls to almost 0.", examples=[0.001], json_schema_extra=also("lr", "rate")
+    )
+    show_progress: bool = Field(description="Whether a progress bar is shown.", examples=["false"], json_schema_extra=also("progress"))
+    rank: Whole = Field(ge=0, description="Of this process; `multi_gpu_train.yaml` sets it.", examples=[0])
+    figure_case: NameText | None = Field(
+        description="The validation case that is drawn. null: the first.", examples=["case03"], json_schema_extra=also("case")
+    )
+    figure_channel: Whole | WholeList = Field(
+        description="The image channel that is drawn, from 0: one for all regions, or a list with one for each.", examples=[0]
+    )
+
+
+class CheckpointSettings(RunSettings):
+    """Settings of every run that begins with trained weights."""
+
+    ckpt_path: PathText = Field(
+        description="The weights.",
+        examples=["models/model.pt"],
+        json_schema_extra=also("ckpt_dir", "ckpt", "checkpoint", "weights", "model", "model_path", "load_path"),
+    )
+
+
+class EvaluationSettings(CheckpointSettings, TrainingSettings):
+    """Settings of the evaluation of every bundle: those of its training, and the weights."""
+
+    written: ClassVar[tuple[str, ...]] = ("output_dir",)
+
+
+class PredictionSettings(CheckpointSettings):
+    """Settings of the prediction of every bundle."""
+
+    out_channels: Whole = Field(ge=1, le=1024, description="Channels that the network predicts, as in training.", examples=[3])
+    datalist: Cases = Field(description="One dictionary for each case: {case, image}.", examples=["given in an overlay file"])
+    datalist_section: NameText = Field(description="Which list of `datalist_file` is predicted.", examples=["training"])

@@ -1,0 +1,74 @@
+"""The settings that the QUBIQ bundle has of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
+from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Whole
+from monai_jdt.data.qubiq import QUBIQ_SETS
+
+#: What a network can be trained on: ways to make one label of several raters.
+LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
+
+
+class QubiqStructure(RunSettings):
+    """What training and prediction of the QUBIQ bundle have in common."""
+
+    set: Annotated[str, AmongNames(tuple(QUBIQ_SETS))] = Field(
+        description="The data set.", json_schema_extra=also("dataset", "data_set", "dataset_name")
+    )
+    task: Whole = Field(
+        ge=1,
+        description="Number of the structure: prostate has two tasks, brain-tumor three, the others one.",
+        examples=[1],
+        json_schema_extra=also("structure", "task_id"),
+    )
+    protocol: Annotated[str, AmongNames(("short", "paper"))] = Field(
+        description="Size, epochs and batches: of the paper, or what a CPU does with phantoms in a minute."
+    )
+    spatial_dims: Whole = Field(ge=2, le=3, description="2 for images, 3 for volumes.", examples=[2], json_schema_extra=also("dims"))
+    channel_dim: Whole | None = Field(
+        ge=-4, le=3, description="The axis of a file that holds the channels. null: none does.", examples=[-1]
+    )
+    size: list[Edge] = Field(
+        min_length=2,
+        max_length=3,
+        description="Every image is resized to it, and predictions are brought back; each edge a multiple of 8.",
+        examples=['"[64,64]"'],
+        json_schema_extra=also("roi", "image_size", "spatial_size", "roi_size"),
+    )
+
+
+class QubiqTraining(QubiqStructure, TrainingSettings):
+    """Settings of `train.yaml` of the QUBIQ bundle."""
+
+    label_source: Annotated[NameText, KeyOf("fusions", LABEL_SOURCES)] = Field(
+        description="What the network is trained on.",
+        examples=["average"],
+        json_schema_extra=also("source", "label", "fusion", "method"),
+    )
+    folds: Whole = Field(
+        ge=2, description="Blocks into which the cases are cut.", examples=[5], json_schema_extra=also("n_folds", "num_folds")
+    )
+    fold: Whole = Field(ge=0, description="The block that is validated, from 0; the others are trained on.", examples=[0])
+
+
+class QubiqEvaluation(EvaluationSettings, QubiqTraining):
+    """Settings of `evaluate.yaml` over `train.yaml` of the QUBIQ bundle."""
+
+
+class QubiqPrediction(QubiqStructure, PredictionSettings):
+    """Settings of `inference.yaml` of the QUBIQ bundle."""
+
+    prediction_name: NameText = Field(
+        description="The name of a prediction: ends in .nii.gz, or in .png for one structure of a flat image.",
+        examples=["task01.nii.gz"],
+    )
+    image_name: NameText = Field(
+        description="The name of the image files; `*` stands for any letters.",
+        examples=["image.nii.gz"],
+        json_schema_extra=also("image"),
+    )

@@ -1,0 +1,215 @@
+"""The check of a run before its first step, and the building of its components: one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigComponent
+
+from monai_jdt.bundle_runtime.components import component_problems
+from monai_jdt.bundle_runtime.contradictions import contradictions
+from monai_jdt.bundle_runtime.declarations import RunSettings
+from monai_jdt.bundle_runtime.exits import chain_of, exit_with_error, innermost
+from monai_jdt.bundle_runtime.keys import key_problems
+from monai_jdt.bundle_runtime.values import read_value, shown
+from monai_jdt.bundle_runtime.workflow import StartedRun, started_run
+from monai_jdt.validation import error_sentence
+
+# What a launcher of several processes tells each of them.
+_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+# Arguments of components that settings are held against.
+_ARGUMENTS = ("network_def#blocks_down", "network_def#spatial_dims", "loss#ignore_index", "loss#softmax")
+
+# Items whose keys a setting names one of.
+_TABLES = ("normalizations", "fusions")
+
+
+def check_run(declared: type[RunSettings], *, several_processes: bool = False) -> None:
+    """End a run whose settings are wrong, before anything is read or written; for the first item of a config's `initialize`.
+
+    Looked at are the keys of the command line and of every file, the classes and arguments of components, each declared setting, and
+    settings that contradict each other. Values are put into the config in the type that is declared, so that `--dataset_dir 2021`
+    is a path. What a config computes is looked at when it is computed, first what does not depend on the data.
+
+    Args:
+        declared: the settings of the run, e.g. :class:`BratsTraining`.
+        several_processes: whether the config needs a launcher of several processes (`torchrun`).
+
+    Raises:
+        SystemExit: with code 1, after one line on standard error for each problem; the first one comes last, as
+            `monai_jdt: error: ...`.
+    """
+    run = started_run()
+    if run is None:
+        return
+    for problems in _stages(run, declared, several_processes):
+        if problems:
+            for line in problems[1:]:
+                print(line, file=sys.stderr)
+            exit_with_error(problems[0])
+
+
+def _stages(run: StartedRun, declared: type[RunSettings], several_processes: bool) -> Iterator[list[str]]:
+    """The problems of one stage after the other; a later one needs what an earlier one has found right."""
+    yield list(_environment_problems(run, several_processes))
+    yield key_problems(run, declared)
+    yield list(component_problems(run.config, run.parser.locator))
+    problems, values = _given_values(run, declared)
+    yield problems
+    yield contradictions(values)
+    early, late = _computed(run, declared)
+    for names in (early, late):
+        problems, found = _computed_values(run, declared, names)
+        yield problems
+        values |= found
+        written = {name: values[name] for name in declared.written if name in values}
+        yield contradictions({**values, "written": written})
+        if names is not late:
+            yield list(_trial_problems(run))
+
+
+def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[str]:
+    if several_processes and (absent := [name for name in _LAUNCHED if name not in os.environ]):
+        got = f"one process ({', '.join(absent)} not set)"
+        command = 'torchrun --standalone --nproc_per_node=2 -m monai.bundle run --config_file "[...]"'
+        yield error_sentence("multi_gpu_train.yaml", "processes that torchrun has started", got, f"start it with {command}")
+    if run.ids[1] not in run.parser:
+        yield error_sentence("run_id", "an item of the config", shown(run.ids[1]), 'quote a list, as in --roi "[32,32,32]"')
+    if find_spec("mlflow") is None and any(node["_target_"].endswith("MLFlowHandler") for _, node in _components(run.config)):
+        yield error_sentence("--tracking", "a tracker that is installed", "mlflow, which is not", "pip install mlflow")
+
+
+def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[str], dict[str, Any]]:
+    """Problems and values of the settings that are given as such; the config is updated with them."""
+    config, problems, values = run.config, [], {}
+    for name, value in run.overrides.items():
+        if value is None and name in declared.model_fields:  # MONAI drops it
+            config[name] = None
+    for name in declared.model_fields:
+        if name not in config or _is_computed(config[name]):
+            continue
+        try:
+            values[name] = read_value(declared, name, config[name])
+        except ValueError as error:
+            problems.append(str(error))
+    if not problems:
+        for name, value in values.items():
+            if value is not config[name]:
+                run.parser[name] = value
+    return problems, values | dict(_arguments(run))
+
+
+def _arguments(run: StartedRun) -> Iterator[tuple[str, Any]]:
+    for name in _ARGUMENTS:
+        value = run.parser.get(name)
+        if value is not None and not _is_computed(value):
+            yield name, value
+    for name in _TABLES:
+        if isinstance(run.config.get(name), Mapping):
+            yield name, tuple(run.config[name])
+
+
+def _is_computed(value: Any) -> bool:
+    return (isinstance(value, str) and value.startswith(("$", "@", "%"))) or (isinstance(value, dict) and "_target_" in value)
+
+
+def _computed(run: StartedRun, declared: type[RunSettings]) -> tuple[list[str], list[str]]:
+    """The settings that the config computes: first those that do not need the data, then the others."""
+    names = [*declared.model_fields, *_ARGUMENTS]
+    computed = [name for name in names if _is_computed(run.parser.get(name))]
+    late = [name for name in computed if _needs(run, name, "data_dir", set())]
+    return [name for name in computed if name not in late], late
+
+
+def _needs(run: StartedRun, name: str, goal: str, seen: set[str]) -> bool:
+    if name == goal:
+        return True
+    seen.add(name)
+    found = run.parser.ref_resolver.find_refs_in_config(run.parser.get(name), name)
+    return any(_needs(run, other, goal, seen) for other in found if other not in seen)
+
+
+def _computed_values(run: StartedRun, declared: type[RunSettings], names: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    problems, values = [], {}
+    for name in names:
+        try:
+            value = run.parser.get_parsed_content(name)
+            values[name] = read_value(declared, name, value) if name in declared.model_fields else value
+        except Exception as error:
+            cause = innermost(error)
+            if isinstance(error, ValueError):
+                problems.append(str(error))
+            else:
+                got = f"{shown(run.parser.get(name))}, which fails with {type(cause).__name__}: {cause}"
+                problems.append(error_sentence(name, "an expression that can be computed", got, "correct it"))
+    return problems, values
+
+
+def build_or_exit(*names: str) -> None:
+    """Build components of the run; whatever they refuse ends it with one line. For a config's `initialize`, after the seed is set.
+
+    Args:
+        names: ids, e.g. `train#trainer`.
+
+    Raises:
+        SystemExit: with code 1, after the line.
+    """
+    run = started_run()
+    if run is None:
+        return
+    for name in names:
+        try:
+            run.parser.get_parsed_content(name)
+        except Exception as error:
+            exit_with_error(_not_built(run.config, name, error))
+
+
+def _trial_problems(run: StartedRun) -> Iterator[str]:
+    """Build network and loss once, long before the data are read, and forget them: the run's own come after its seed."""
+    trial = ConfigParser(deepcopy(run.config))
+    with torch.random.fork_rng(devices=()):
+        for name in ("network_def", "loss"):
+            if name not in trial:
+                continue
+            try:
+                built = trial.get_parsed_content(name)
+            except Exception as error:
+                yield _not_built(run.config, name, error)
+                continue
+            empty = (
+                [key for key, weights in built.named_parameters() if weights.numel() == 0] if isinstance(built, torch.nn.Module) else []
+            )
+            if empty:
+                yield error_sentence(name, "a network with weights in every layer", f"none in {empty[0]}", "correct its arguments")
+
+
+def _not_built(config: Mapping[str, Any], name: str, error: Exception) -> str:
+    """The line for a component that refuses its arguments: the innermost one, by the id that it has in the config."""
+    cause = innermost(error)
+    failed = [re.search(r"Failed to instantiate component '([^']+)' with keywords: (\S*)", str(step)) for step in chain_of(error)]
+    got = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    match = next((match for match in reversed(failed) if match is not None), None)
+    if match is None:
+        return error_sentence(name.replace("::", "#"), "an item that can be computed", got, "correct what it is made of")
+    target, keywords = match[1], set(match[2].split(","))
+    nodes = [(place, node) for place, node in _components(config) if node["_target_"] == target]
+    exact = [(place, node) for place, node in nodes if set(node) - ConfigComponent.non_arg_keys == keywords] or nodes
+    place = exact[0][0] if len(exact) == 1 else name.replace("::", "#")
+    return error_sentence(f"{place} ({target})", "arguments that it can be built with", got, "correct them")
+
+
+def _components(content: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(content, (Mapping, list)):
+        if isinstance(content, Mapping) and isinstance(content.get("_target_"), str):
+            yield name, content
+        for key, part in content.items() if isinstance(content, Mapping) else enumerate(content):
+            yield from _components(part, f"{name}#{key}" if name else str(key))
