@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -54,38 +55,129 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
         reference: of the file that it must fit, e.g. the image.
     """
     shape, wanted = without_last_ones(grid.shape), without_last_ones(reference.shape)
+    edges = voxel_edges(reference.affine) if reference.affine is not None else np.ones(3)
+    allowed = AFFINE_TOLERANCE * float(edges.min())
+    shift = worst_corner(wanted, grid.affine - reference.affine) if grid.affine is not None and reference.affine is not None else 0.0
+    if shape == wanted and shift <= allowed:
+        return None
+    turned = _orientation_problem(grid, reference, shape, wanted, allowed)
+    if turned is not None:
+        return turned
     if shape != wanted:
         got, fix = str(shape), "resample it onto the image's grid"
         if sorted(shape) == sorted(wanted):
-            got, fix = f"{shape}, the same axes in another order", "move its slice axis to where the image has it"
+            got, fix = f"{shape}, the same axes in another order", _order_of_axes(shape, wanted)
         elif np.prod(shape) == np.prod(wanted):
             got, fix = f"{shape}, with axes of length 1", "write it without them"
         return DataProblem(grid.path, f"shape {wanted}, as {reference.path}", got, fix)
-    if grid.affine is None or reference.affine is None:
-        return None
-    edges, own = _edges(reference.affine), _edges(grid.affine)
-    shift, allowed = _worst_corner(wanted, grid.affine - reference.affine), AFFINE_TOLERANCE * float(edges.min())
-    if shift <= allowed:
-        return None
+    assert grid.affine is not None
+    own = voxel_edges(grid.affine)
     fix = "resample it, or correct its header if the voxels do lie on the image's"
     if not np.allclose(own, edges, rtol=0.01):
-        return DataProblem(grid.path, f"voxels of {_in_mm(edges)}, as {reference.path}", _in_mm(own), fix)
+        return DataProblem(grid.path, f"voxels of {in_mm(edges)}, as {reference.path}", in_mm(own), fix)
     expected = f"the affine of {reference.path} (within {allowed:.3g} mm at every corner)"
     got = f"one that is {shift:.3g} mm off, origin {grid.affine[:3, 3].round(3).tolist()}"
     return DataProblem(grid.path, expected, got, fix)
 
 
-def _worst_corner(shape: tuple[int, ...], difference: np.ndarray) -> float:
-    """How far apart two affines put the corner on which they differ most, in mm."""
+def _orientation_problem(
+    grid: VoxelGrid, reference: VoxelGrid, shape: tuple[int, ...], wanted: tuple[int, ...], allowed: float
+) -> DataProblem | None:
+    """For a file whose axes run another way, such as LPS and RAS; its header may be right, so nothing may be said against it.
+
+    None if the axes run alike, or if turning them would not give the reference's shape and voxel sizes.
+    """
+    if grid.affine is None or reference.affine is None or len(shape) > 3 or len(wanted) > 3:
+        return None
+    own, other = axis_codes(grid.affine), axis_codes(reference.affine)
+    sizes, lengths = ((*shape, 1, 1)[:3], (*wanted, 1, 1)[:3])
+    if own is None or other is None or own == other:
+        return None
+    turned, order = _turn(grid.affine, reference.affine, sizes)
+    if tuple(sizes[axis] for axis in order) != lengths:
+        return None
+    shift = worst_corner(lengths, turned - reference.affine)
+    if not np.allclose(voxel_edges(turned), voxel_edges(reference.affine), rtol=0.01):
+        return None  # as a header that was lost, whose axes mean nothing
+    got, fix = f"{own}, on the same voxels", f"reorient it to {other}, voxels and header together, e.g. by MONAI's Orientation"
+    if shift > allowed:
+        got = f"{own}, which turned to {other} is {shift:.3g} mm off"
+        fix = f"reorient it to {other}, voxels and header together, then resample it onto the image's grid"
+    return DataProblem(grid.path, f"the orientation {other}, as {reference.path}", got, fix)
+
+
+def axis_codes(affine: np.ndarray) -> str | None:
+    """Where the voxel axes run to, such as "RAS"; None where two axes run to the same side.
+
+    Args:
+        affine: `(4, 4)`, voxels to mm, RAS+.
+
+    Example:
+        >>> axis_codes(np.diag([-1.0, -1.0, 2.0, 1.0]))
+        'LPS'
+    """
+    sides = _sides(affine)
+    if sides is None:
+        return None
+    return "".join(("LR", "PA", "IS")[side][int(affine[side, axis] > 0)] for axis, side in enumerate(sides))
+
+
+def _sides(affine: np.ndarray) -> list[int] | None:
+    """For each voxel axis the axis of space that it is nearest to."""
+    edges = voxel_edges(affine)
+    if not np.isfinite(affine).all() or (edges == 0).any():
+        return None
+    sides = np.abs(affine[:3, :3] / edges).argmax(axis=0).tolist()
+    return sides if len(set(sides)) == 3 else None
+
+
+def _turn(affine: np.ndarray, wanted: np.ndarray, sizes: tuple[int, ...]) -> tuple[np.ndarray, list[int]]:
+    """The affine after the axes are turned to those of another one, and for each new axis the old one; both have axis codes."""
+    own, other = _sides(affine), _sides(wanted)
+    assert own is not None
+    assert other is not None
+    order = [own.index(side) for side in other]
+    turned = affine[:, [*order, 3]].copy()
+    for axis, old in enumerate(order):
+        if turned[other[axis], axis] * wanted[other[axis], axis] < 0:
+            turned[:, 3] += turned[:, axis] * (sizes[old] - 1)
+            turned[:, axis] *= -1
+    return turned, order
+
+
+def _order_of_axes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """How to put the axes of a file into the image's order; its header tells nothing of it."""
+    orders = [order for order in permutations(range(len(shape))) if tuple(shape[axis] for axis in order) == wanted]
+    if len(orders) == 1:
+        return f"put its axes in the image's order, by numpy.transpose(voxels, {orders[0]}), and give it the image's header"
+    return "put its axes in the image's order, and give it the image's header"
+
+
+def worst_corner(shape: tuple[int, ...], difference: np.ndarray) -> float:
+    """How far apart two affines put the corner on which they differ most, in mm.
+
+    Args:
+        shape: voxels along each axis.
+        difference: `(4, 4)`, the one affine minus the other.
+    """
     size = [*shape[:3], 1, 1, 1][:3]
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in size], [1])).reshape(4, -1)
     return float(np.linalg.norm(difference[:3] @ corners, axis=0).max())
 
 
-def _edges(affine: np.ndarray) -> np.ndarray:
-    """The voxel's edges in mm."""
+def voxel_edges(affine: np.ndarray) -> np.ndarray:
+    """The edges of a voxel, `(3,)`.
+
+    Args:
+        affine: `(4, 4)`, voxels to mm.
+    """
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
-def _in_mm(edges: np.ndarray) -> str:
+def in_mm(edges: np.ndarray) -> str:
+    """Lengths as text: `1 x 1 x 2 mm`.
+
+    Args:
+        edges: in mm.
+    """
     return " x ".join(f"{edge:.4g}" for edge in edges) + " mm"

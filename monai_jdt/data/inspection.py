@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,10 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from monai_jdt.data.file_values import image_problems, label_problems, probability_problems
+from monai_jdt.data.file_volume import FileVolume
 from monai_jdt.data.grids import VoxelGrid, grid_problem, without_last_ones
-from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, whole_labels
+from monai_jdt.data.mirrored import MarkedVoxels, turned_raters
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.volumes import FileVolume, open_volume
+from monai_jdt.data.volumes import label_volume, open_volume
 from monai_jdt.progress_bar import with_progress
 
 logger = logging.getLogger(__name__)
@@ -36,13 +37,17 @@ def find_problems(
 
     For each case: files that are missing, truncated or unreadable; an image with too few or too many channels;
     modalities, raters or a true probability whose shape, voxel size or affine is not the image's; no rater at all;
-    values that are not finite, label values that are not whole or not known; a case or a rater that is listed twice.
-    Warnings (`fatal` False), because they are legal: a rater who marked nothing, two raters with the same voxels, fewer
-    or more raters than `raters`. One file's voxels are in memory at a time.
+    values that are not finite, label values that are not whole or not known; a case or a rater that is listed twice; a file that
+    is of no format that is read here.
+    Warnings (`fatal` False), because they are legal: a rater who marked nothing, two raters with the same voxels, a rater who agrees
+    with the others only after a flip or a swap of axes (see :func:`monai_jdt.data.mirrored.turned_raters`), a NIfTI header with
+    two places or without millimetres, fewer or more raters than `raters`. Headers are compared before voxels are read, and
+    voxels are read in blocks of about a million.
 
-    NIfTI, MetaImage (`.mhd`, `.mha`), NRRD and pictures (`.png`, ...; they have no affine) are opened; of others only the
-    existence is looked at. Affines that differ by rounding are taken for one, and last axes of length 1 are no difference in
-    shape: see :func:`grid_problem`. Label values within 1e-3 of a whole number are that number: see :func:`whole_labels`.
+    NIfTI, Analyze, FreeSurfer (`.mgz`), MetaImage (`.mhd`, `.mha`), NRRD, DICOM (a file, or a folder with one series), NumPy arrays
+    and pictures (`.png`, ...; these two have no affine) are opened, each as :class:`monai_jdt.transforms.LoadRatersd` does. Affines
+    that differ by rounding are taken for one, and last axes of length 1 are no difference in shape: see :func:`grid_problem`. Label
+    values within 1e-3 of a whole number are that number: see :func:`whole_labels`.
 
     Args:
         items: as :func:`monai_jdt.data.brats_datalist` gives them: "case", "image" (a list of files of one channel, or
@@ -149,33 +154,54 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
     images = [os.fspath(image)] if isinstance(image, (str, os.PathLike)) else [os.fspath(path) for path in image]
     if not images:
         yield DataProblem(case, "an image", "none", "add its file, or remove the case")
-    elif not single and rules.channels is not None and len(images) != rules.channels:
-        yield DataProblem(case, f"{rules.channels} image files, one a channel", str(len(images)), "list one file a channel")
 
     reference: VoxelGrid | None = None
+    many = False
     for path in images:
-        volume = yield from _opened(path, rules.full)
+        volume = yield from _opened(path)
         if volume is None:
             continue
-        shape = volume.shape
+        shape, count = _without_channels(volume, item.get("channels") if single else None, rules.channels if single else None)
         if single:
-            shape, count = _without_channels(volume, item.get("channels"), rules.channels)
-            order = item.get("channels")
+            yield from _channel_problem(volume, count, item.get("channels"), rules.channels)
+        elif count > 1:
+            many = True
             got = f"{count} (shape {volume.shape})"
-            if rules.channels is not None and count != rules.channels:
-                yield DataProblem(path, f"{rules.channels} channels on the last axis", got, "stack the modalities' files")
-            elif order is not None and max(order) >= count:
-                yield DataProblem(path, f"channels {list(order)} on the last axis", got, "use files with all modalities")
+            fix = 'list it by itself, "image": "FILE"' if len(images) == 1 else "save each channel as a file of its own"
+            yield DataProblem(path, "one channel in each file of a list of files", got, fix)
         reference = yield from _compared(volume, shape, reference)
-        yield from _finite(volume, "finite values", "repair the file, or remove the case")
-        del volume
+        if rules.full:
+            yield from image_problems(volume)
+    if images and not single and not many and rules.channels is not None and len(images) != rules.channels:
+        yield DataProblem(case, f"{rules.channels} image files, one a channel", str(len(images)), "list one file a channel")
     yield from _look_at_raters(case, item, images, reference, rules)
-    for key, look in (("consensus", None), ("probability", _probability_values)):
+    for key in ("consensus", "probability"):
         if item.get(key):
-            volume = yield from _opened(os.fspath(item[key]), rules.full)
+            volume = yield from _opened(os.fspath(item[key]))
             if volume is not None:
                 yield from _compared(volume, volume.shape[: len(reference.shape) if reference else 3], reference)
-                yield from _rater_values(volume, rules.label_values) if look is None else look(volume)
+                if rules.full:
+                    yield from label_problems(volume, rules.label_values) if key == "consensus" else probability_problems(volume)
+
+
+def _channel_problem(volume: FileVolume, count: int, order: Sequence[int] | None, channels: int | None) -> Iterator[DataProblem]:
+    got = f"{count} (shape {volume.shape})"
+    if len(volume.shape) > 4 and sum(n > 1 for n in volume.shape[3:]) > 1:
+        fix = "save one time point, with the channels on the last axis"
+        yield DataProblem(volume.path, "at most one axis beside space, of channels", f"shape {volume.shape}", fix)
+    elif channels is not None and count != channels:
+        yield DataProblem(volume.path, f"{channels} channels on the last axis", got, "stack the modalities' files")
+    elif order is not None and max(order) >= count:
+        yield DataProblem(volume.path, f"channels {list(order)} on the last axis", got, "use files with all modalities")
+
+
+@dataclass
+class _CaseRaters:
+    """What is known of the raters of a case so far: which files, which voxels."""
+
+    listed: set[str]
+    drawn: dict[bytes, str]
+    marks: list[tuple[str, MarkedVoxels]]
 
 
 def _look_at_raters(
@@ -188,40 +214,59 @@ def _look_at_raters(
     elif rules.raters is not None and len(raters) != rules.raters:
         fix = "add the missing files, if they should be there" if len(raters) < rules.raters else "see which files are too many"
         yield DataProblem(case, f"{rules.raters} raters", str(len(raters)), fix, fatal=False)
-    listed: set[str] = set(images)
-    drawn: dict[bytes, str] = {}
+    known = _CaseRaters(set(images), {}, [])
+    grid = reference
     for rater in raters:
-        alone = isinstance(rater, (str, os.PathLike))
-        for path in _paths_in(rater):
-            if path in listed:
+        marks: MarkedVoxels | None = None
+        first = ""
+        for value, path in _paths_in(rater):
+            if path in known.listed:
                 got = "the image itself" if path in images else "it is there again"
                 yield DataProblem(path, f"each file once in case {case}", got, "list each rater's own file")
                 continue
-            listed.add(path)
-            volume = yield from _opened(path, rules.full)
+            known.listed.add(path)
+            volume = yield from _opened(path)
             if volume is None:
                 continue
-            if volume.components:
-                got = f"{volume.components} numbers a voxel (shape {volume.shape})"
-                yield DataProblem(path, "a label map of one channel", got, "export label values, not colours or one-hot channels")
+            try:
+                volume = label_volume(volume, None if reference is None else reference.shape)
+            except DataProblemError as error:
+                yield from error.problems
                 continue
-            yield from _compared(volume, volume.shape, reference)
-            marked = yield from _rater_values(volume, rules.label_values if alone else (0, 1))
-            if marked and alone:
-                digest = _voxel_digest(volume)
-                if digest in drawn:
-                    fix = "remove one of them if it is a copy"
-                    yield DataProblem(path, "a drawing of the rater's own", f"the voxels of {drawn[digest]}", fix, fatal=False)
-                drawn.setdefault(digest, path)
-            del volume
+            problem = None if grid is None else grid_problem(_grid_of_file(volume, volume.shape), grid)
+            if problem is not None:
+                yield problem
+            grid = grid or _grid_of_file(volume, volume.shape)
+            if not rules.full:
+                continue
+            if marks is None and problem is None:
+                marks, first = MarkedVoxels(without_last_ones(volume.shape)), path
+            yield from _look_at_drawing(volume, value, rules, known, marks if problem is None else None)
+        if marks is not None:
+            known.marks.append((first, marks))
+    yield from turned_raters([(path, marks) for path, marks in known.marks if marks.shape == known.marks[0][1].shape], case)
 
 
-def _paths_in(rater: Any) -> Iterator[str]:
+def _look_at_drawing(
+    volume: FileVolume, value: int | None, rules: _CheckRules, known: _CaseRaters, marks: MarkedVoxels | None
+) -> Iterator[DataProblem]:
+    """One rater's file, or one mask of an instance with its label value; the marks are added to the rater's."""
+    alone = value is None
+    digest = yield from label_problems(volume, rules.label_values if alone else (0, 1), marks, value)
+    if digest is not None and alone:
+        if digest in known.drawn:
+            fix = "remove one of them if it is a copy"
+            yield DataProblem(volume.path, "a drawing of the rater's own", f"the voxels of {known.drawn[digest]}", fix, fatal=False)
+        known.drawn.setdefault(digest, volume.path)
+
+
+def _paths_in(rater: Any, value: int | None = None) -> Iterator[tuple[int | None, str]]:
+    """The files of a rater; of lists of masks of instances each with the label value of its list, from 1."""
     if isinstance(rater, (str, os.PathLike)):
-        yield os.fspath(rater)
+        yield value, os.fspath(rater)
     else:
-        for part in rater:
-            yield from _paths_in(part)
+        for number, part in enumerate(rater, start=1):
+            yield from _paths_in(part, number if value is None else value)
 
 
 def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels: int | None) -> tuple[tuple[int, ...], int]:
@@ -237,9 +282,13 @@ def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels:
     return shape, 1
 
 
+def _grid_of_file(volume: FileVolume, shape: tuple[int, ...]) -> VoxelGrid:
+    return VoxelGrid(volume.path, without_last_ones(shape), volume.affine)
+
+
 def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid | None) -> Generator[DataProblem, None, VoxelGrid]:
     """Generator whose value is the grid to hold the next file against."""
-    grid = VoxelGrid(volume.path, without_last_ones(shape), volume.affine)
+    grid = _grid_of_file(volume, shape)
     if reference is None:
         return grid
     problem = grid_problem(grid, reference)
@@ -248,63 +297,15 @@ def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid |
     return reference
 
 
-def _opened(path: str, full: bool) -> Generator[DataProblem, None, FileVolume | None]:
+def _opened(path: str) -> Generator[DataProblem, None, FileVolume | None]:
     """Generator whose value is the volume, or None if there is none to look at."""
     try:
-        volume = open_volume(path, full)
+        volume = open_volume(path)
     except DataProblemError as error:
         yield from error.problems
         return None
-    if volume is not None and 0 in volume.shape:
+    yield from volume.warnings
+    if 0 in volume.shape:
         yield DataProblem(path, "voxels", f"shape {volume.shape}", "export the file again")
         return None
     return volume
-
-
-def _finite(volume: FileVolume, expected: str, fix: str) -> Iterator[DataProblem]:
-    if volume.values is not None and (bad := _not_finite(volume.values)):
-        yield DataProblem(volume.path, expected, f"{bad} of {volume.values.size} voxels NaN or infinite", fix)
-
-
-def _rater_values(volume: FileVolume, label_values: Sequence[int] | None) -> Generator[DataProblem, None, bool]:
-    """Generator whose value is whether there is a drawing to compare with others: a mark, of whole values, read in full."""
-    if volume.values is None:
-        return False
-    path, values = volume.path, volume.values
-    yield from _finite(volume, "finite label values", "write the label as whole numbers")
-    found, wrong = whole_labels(distinct_values(values))
-    if wrong is not None:
-        yield DataProblem(path, "whole label values", *wrong)
-    wide = np.abs(found) > LARGEST_LABEL
-    if wide.any():
-        yield DataProblem(path, f"label values up to {LARGEST_LABEL}", named(found[wide]), "number the labels anew")
-    if label_values is not None:
-        unknown = found[~np.isin(found, np.asarray(label_values)) & ~wide]
-        if unknown.size:
-            known = ", ".join(str(value) for value in label_values)
-            yield DataProblem(path, f"label values among {known}", named(unknown), "name the convention of this data set")
-    marked = bool(np.any(found != 0)) or wrong is not None
-    if not marked:
-        fix = "nothing, if the rater saw nothing there"
-        yield DataProblem(path, "a mark", f"none: every value of {values.size} is 0", fix, fatal=False)
-    return marked and wrong is None
-
-
-def _probability_values(volume: FileVolume) -> Iterator[DataProblem]:
-    values = volume.values
-    if values is not None and (bad := int(np.count_nonzero(~((values >= 0) & (values <= 1))))):
-        got = f"{bad} of {values.size} values outside"
-        yield DataProblem(volume.path, "probabilities in [0, 1]", got, "write the file again")
-
-
-def _not_finite(values: np.ndarray) -> int:
-    return 0 if values.dtype.kind in "iub" else int(np.count_nonzero(~np.isfinite(values)))
-
-
-def _voxel_digest(volume: FileVolume) -> bytes:
-    values = np.asarray(volume.values)
-    values = np.round(values) if values.dtype.kind == "f" else values
-    if values.dtype != np.uint8 and values.min() >= 0 and values.max() <= 255:
-        values = values.astype(np.uint8)  # one drawing in two dtypes is one drawing
-    flat = values.ravel(order="K")
-    return hashlib.blake2b(flat.view(np.uint8).data, digest_size=16).digest()

@@ -154,8 +154,7 @@ def _painted(groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray | 
     first, affine = "", None
     for value, path in _in_paint_order(groups):
         volume = open_volume(path)
-        assert volume is not None
-        mask = np.asarray(volume.values) > 0.5  # a scale factor may leave a little of 0
+        mask = volume.read() > 0.5  # a scale factor may leave a little of 0
         if label is None:
             label, first, affine = np.zeros(mask.shape, np.uint8), path, volume.affine
         if mask.shape != label.shape:

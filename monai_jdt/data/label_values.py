@@ -4,18 +4,74 @@ from __future__ import annotations
 
 import numpy as np
 
+from monai_jdt.data.voxel_blocks import blocks_of_array
+
 #: A value this near to a whole number is that number: a header's scale factor, kept in 32 bits, gives 0.99999994 for 1.
 WHOLE_TOLERANCE = 1e-3
 
 #: The label values that a stack of raters can hold: int16 without its lowest number.
 LARGEST_LABEL = 32767
 
+#: A file with more distinct values than any label has (a CT that is listed as a label) is not gathered further.
+MOST_VALUES = 1 << 16
+
 # What a scale factor may leave of 0. A file with nothing but values between this and the tolerance holds scaled labels.
 _NOTHING = 1e-6
 
 
+class LabelTally:
+    """The values of a label file, gathered block by block, so that the size of the file does not matter.
+
+    Attributes:
+        voxels: how many were seen.
+        not_finite: how many of them are NaN or infinite.
+    """
+
+    def __init__(self) -> None:
+        self.voxels = 0
+        self.not_finite = 0
+        self._found: set[int | float] = set()
+
+    def add(self, flat: np.ndarray) -> np.ndarray | None:
+        """Look at some voxels.
+
+        Args:
+            flat: `(V,)`, any real dtype; temporary memory is a few times its own.
+
+        Returns:
+            The voxels as integers; None if there is a value that is not whole within :data:`WHOLE_TOLERANCE`.
+        """
+        self.voxels += flat.size
+        if flat.dtype.kind == "f":
+            finite = np.isfinite(flat)
+            count = int(np.count_nonzero(finite))
+            self.not_finite += flat.size - count
+            given, flat = flat, flat if count == flat.size else flat[finite]
+            with np.errstate(invalid="ignore"):
+                whole = flat.astype(np.int32)
+            if not np.array_equal(whole, flat):
+                values = np.unique(flat)
+                self._keep(values)
+                rounded = np.rint(given)
+                near = count == given.size and bool((np.abs(values - np.rint(values)) <= WHOLE_TOLERANCE).all())
+                return rounded.astype(np.int64) if near and np.abs(rounded).max(initial=0) < 1 << 31 else None
+            self._keep(_whole_values(whole))
+            return whole if count == given.size else None
+        self._keep(_whole_values(flat))
+        return flat.view(np.uint8) if flat.dtype.kind == "b" else flat
+
+    def _keep(self, values: np.ndarray) -> None:
+        if len(self._found) < MOST_VALUES:
+            self._found.update(values.tolist())
+
+    @property
+    def values(self) -> np.ndarray:
+        """The finite values that occur, sorted; once there are :data:`MOST_VALUES`, no more are gathered."""
+        return np.array(sorted(self._found)) if self._found else np.zeros(0, np.int64)
+
+
 def distinct_values(values: np.ndarray) -> np.ndarray:
-    """The finite values that occur in an array, sorted; for labels ten times as fast as a sort.
+    """The finite values that occur in an array, sorted; for labels ten times as fast as a sort, in memory for a block of it.
 
     Args:
         values: any shape and real dtype.
@@ -24,21 +80,31 @@ def distinct_values(values: np.ndarray) -> np.ndarray:
         >>> distinct_values(np.array([[4.0, 0.0], [np.nan, 4.0]])).tolist()
         [0, 4]
     """
-    flat = values.ravel(order="K")
-    if flat.dtype.kind == "f":
-        flat = flat[np.isfinite(flat)] if not np.isfinite(flat).all() else flat
-        with np.errstate(invalid="ignore"):
-            whole = flat.astype(np.int32)
-        if not np.array_equal(whole, flat):
-            return np.unique(flat)
-        flat = whole
+    found: np.ndarray | None = None
+    for block in blocks_of_array(values):
+        if block.dtype.kind == "f":
+            finite = np.isfinite(block)
+            block = block if finite.all() else block[finite]
+            with np.errstate(invalid="ignore"):
+                whole = block.astype(np.int32)
+            own = _whole_values(whole) if np.array_equal(whole, block) else np.unique(block)
+        else:
+            own = _whole_values(block)
+        found = own if found is None else np.union1d(found, own)
+    return np.zeros(0, np.int64) if found is None else found
+
+
+def _whole_values(flat: np.ndarray) -> np.ndarray:
+    """The distinct values of integers, sorted; `flat` is a block, since counting widens it to int64."""
     if flat.size == 0:
-        return flat
+        return np.zeros(0, np.int64)
     least, most = int(flat.min()), int(flat.max())
+    if least == most:
+        return np.array([least])
     if most - least >= 1 << 16 or not -(1 << 31) <= least <= most < 1 << 31:
         return np.unique(flat)
     counted = flat.astype(np.int64) - least if least < 0 or most >= 1 << 16 else flat
-    return np.flatnonzero(np.bincount(counted)) + (int(least) if counted is not flat else 0)
+    return np.flatnonzero(np.bincount(counted)) + (least if counted is not flat else 0)
 
 
 def whole_labels(found: np.ndarray) -> tuple[np.ndarray, tuple[str, str] | None]:

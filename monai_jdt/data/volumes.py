@@ -1,152 +1,245 @@
-"""One file of voxels, whatever its format: NIfTI by nibabel; MetaImage, NRRD and TIFF by SimpleITK; other pictures by Pillow."""
+"""One file of voxels, whatever its format: for the check of files and for their loading, so that both see the same."""
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.detached_voxels import lost_voxels, voxel_place
+from monai_jdt.data.file_volume import COPY_AGAIN, FileVolume, one_problem, unreadable
+from monai_jdt.data.nifti import open_nifti
+from monai_jdt.data.voxel_blocks import blocks_of_array, refuse_what_exceeds_memory, stream_blocks
 
-_NIFTI = (".nii", ".nii.gz")
-_ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".tif", ".tiff")
+_NIBABEL = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz")
+_TIFF = (".tif", ".tiff")
+_DICOM = (".dcm", ".dicom", ".ima")
+_ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".gipl", ".vtk", *_TIFF, *_DICOM)
+_HEADERS = (".mhd", ".mha", ".nrrd", ".nhdr")
 # As MONAI's PILReader reads them: ITK makes colours of a palette's label values, and 255 of a bit.
 _PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
+_NUMPY = (".npy", ".npz")
 #: Pictures have no place in space: their headers tell pixels, not millimetres.
-PICTURES: tuple[str, ...] = (*_PILLOW, ".tif", ".tiff")
-_AGAIN = "copy it again from where it came"
+PICTURES: tuple[str, ...] = (*_PILLOW, *_TIFF)
+#: Files that tell no place: one of these fits every other of its shape.
+WITHOUT_PLACE: tuple[str, ...] = (*PICTURES, *_NUMPY)
+#: The endings of files that :func:`open_volume` opens; DICOM files also without one, and a folder with one DICOM series.
+FORMATS: tuple[str, ...] = (*_NIBABEL, *_ITK, *_PILLOW, *_NUMPY)
 
 
-@dataclass(frozen=True)
-class FileVolume:
-    """What a file holds.
-
-    Args:
-        path: the file.
-        shape: voxels along each axis; several components of a voxel stand on a last axis.
-        affine: `(4, 4)`, voxels to mm in NIfTI's orientation (RAS+); None where the format has none.
-        values: the voxels with the header's scaling applied; None if only the header was read.
-        components: how many numbers a voxel has on a last axis of their own; 0: there is no such axis. NIfTI's fourth axis
-            is not told from space.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    affine: np.ndarray | None
-    values: np.ndarray | None
-    components: int = 0
-
-
-def open_volume(path: str, full: bool = True) -> FileVolume | None:
-    """Read a file through to its last byte, or its header only.
+def open_volume(path: str) -> FileVolume:
+    """Read a file's header, and know how to read its voxels.
 
     Args:
-        path: the file.
-        full: False reads the header; a truncated file is noticed then only if it is a plain NIfTI.
-
-    Returns:
-        The volume; None for a format that is not known here (nothing is said about such a file).
+        path: the file; or a folder that holds the files of one DICOM series.
 
     Raises:
-        DataProblemError: with one problem, if the file is missing, truncated or unreadable.
+        DataProblemError: with one problem, if the file is missing, unreadable, of a format that is not read here, or truncated
+            where its size tells.
     """
+    if os.path.isdir(path):
+        if not (series := _dicom_series(path)):
+            raise one_problem(path, "a file", "a folder", "add it, or correct the path")
+        return _opened_as(path, "DICOM", lambda p: _open_itk(p, series))
     if not os.path.isfile(path):
-        got = "a folder" if os.path.isdir(path) else "nothing at that path"
-        raise DataProblemError([DataProblem(path, "a file", got, "add it, or correct the path")])
+        raise one_problem(path, "a file", "nothing at that path", "add it, or correct the path")
     if os.path.getsize(path) == 0:
-        raise DataProblemError([DataProblem(path, "a file with something in it", "0 bytes", _AGAIN)])
+        raise one_problem(path, "a file with something in it", "0 bytes", COPY_AGAIN)
     name = path.lower()
-    if name.endswith(_NIFTI):
-        return _open_nifti(path, full)
-    if name.endswith(_ITK):
-        return _open_itk(path, full, picture=name.endswith(PICTURES))
+    if name.endswith(_NIBABEL):
+        return _opened_as(path, "NIfTI" if name.endswith((".nii", ".nii.gz")) else _ending(path), open_nifti)
+    if name.endswith(_ITK) or _is_dicom(path):
+        return _opened_as(path, _ending(path) or "DICOM", _open_itk)
     if name.endswith(_PILLOW):
-        return _open_picture(path, full)
-    return None
+        return _opened_as(path, _ending(path), _open_picture)
+    if name.endswith(_NUMPY):
+        return _opened_as(path, _ending(path), _open_numpy)
+    raise _not_read_here(path)
 
 
-def _open_nifti(path: str, full: bool) -> FileVolume:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
+def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> FileVolume:
+    """The volume of a label map: one value a voxel.
 
+    Colours that are grey (red, green and blue alike, whatever the alpha) are one value.
+
+    Args:
+        volume: the file.
+        shape: of the image's space, to tell channels from space.
+
+    Raises:
+        DataProblemError: several channels: one-hot channels, colours, layers of a segmentation of 3D Slicer.
+    """
+    path, own = volume.path, volume.shape
+    if volume.components in (2, 3, 4) and path.lower().endswith(_PILLOW):
+        grey = _one_band(volume.read())
+        if grey is not None:
+            return FileVolume(path, grey.shape, None, 0, volume.format, lambda: blocks_of_array(grey), lambda: grey)
+    expected = "a label map of one channel"
+    if volume.components:
+        got = f"{volume.components} numbers a voxel (shape {own})"
+        fix = "export label values, not colours or one-hot channels"
+        if path.lower().endswith(".seg.nrrd"):
+            got = f"{volume.components} layers of segments that overlap (shape {own})"
+            fix = "export it from 3D Slicer as a label map, one value a voxel"
+        raise one_problem(path, expected, got, fix)
+    channels = [axis for axis, n in enumerate(own) if axis >= 3 and n > 1]
+    if shape is not None:
+        beside = [axis for axis in (len(own) - 1, 0) if own[axis] > 1 and own[:axis] + own[axis + 1 :] == shape]
+        channels = beside or (channels if np.prod(own) > np.prod(shape) else [])
+    if channels:
+        got = f"{own[channels[0]]} channels on axis {channels[0]} (shape {own})"
+        raise one_problem(path, expected, got, "export label values, not colours or one-hot channels")
+    return volume
+
+
+def _one_band(colours: np.ndarray) -> np.ndarray | None:
+    """The grey of a picture with an alpha or with red, green and blue alike; None for other colours."""
+    bands = colours.shape[-1]
+    if bands > 2 and not (np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2])):
+        return None
+    return np.asarray(np.ascontiguousarray(colours[..., 0].T).T)
+
+
+def _opened_as(path: str, what: str, opening: Callable[[str], FileVolume]) -> FileVolume:
     try:
-        if not full:
-            header = nibabel.load(path)
-            if not isinstance(header, nibabel.Nifti1Image):  # NIfTI-2 is a subclass
-                raise ImageFileError(f"it is a {type(header).__name__}")
-            shape = tuple(int(n) for n in header.shape)
-            _refuse_records(path, header.get_data_dtype())
-            proxy: Any = header.dataobj
-            need = proxy.offset + int(np.prod(shape)) * header.get_data_dtype().itemsize
-            if path.lower().endswith(".nii") and os.path.getsize(path) < need:
-                raise ImageFileError(f"expected {need} bytes: truncated")
-            return FileVolume(path, shape, header.affine, None)
-        # Through to the last byte, which nibabel does not do: the checksum of a gzip file stands at its end.
-        with open(path, "rb") as file:
-            content = file.read()
-        if path.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-        kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nibabel.Nifti1Image
-        volume = kind.from_bytes(content)
-        _refuse_records(path, volume.get_data_dtype())
-        values = np.asanyarray(volume.dataobj)  # raises where voxels are missing
-        return FileVolume(path, tuple(int(n) for n in values.shape), volume.affine, values)
-    except EOFError as error:
-        problem = DataProblem(path, "a whole gzip file", "one that ends early (truncated)", _AGAIN)
-        raise DataProblemError([problem]) from error
-    except DataProblemError:
-        raise
-    except (ImageFileError, HeaderDataError, WrapStructError, OSError, ValueError, zlib.error, MemoryError) as error:
-        raise _unreadable(path, "NIfTI", error) from error
+        return opening(path)
+    except Exception as error:  # whatever the format's library raises for a header that is damaged
+        raise unreadable(path, what, error) from error
 
 
-def _open_itk(path: str, full: bool, picture: bool) -> FileVolume:
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _not_read_here(path: str) -> Exception:
+    inner = path[:-3].lower() if path.lower().endswith(".gz") else ""
+    if inner.endswith(".gz"):
+        return one_problem(path, "a file that is compressed once", "a name that says twice", f"decompress it once, to {path[:-3]}")
+    if inner.endswith(FORMATS):
+        return one_problem(path, "a file that is not compressed as a whole", "a .gz file", f"decompress it, to {path[:-3]}")
+    ending = os.path.splitext(path)[1]
+    got = f"{ending!r}, which was not opened" if ending else "a name without an ending, which was not opened"
+    fix = "save it as NIfTI (.nii.gz), or mend its name"
+    return one_problem(path, "a format that is read here (NIfTI, DICOM, MetaImage, NRRD, FreeSurfer, NumPy, pictures)", got, fix)
+
+
+def _is_dicom(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _dicom_series(folder: str) -> tuple[str, ...]:
+    """The files of the one series of a folder, in the order of its slices; none: no DICOM."""
     import SimpleITK
 
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(path)
-    try:
-        if full:
-            image = reader.Execute()
-            # numpy has the slowest axis first, and components of a voxel last
-            array = SimpleITK.GetArrayFromImage(image)
-            axes = image.GetDimension()
-            values = array.transpose(*range(axes - 1, -1, -1), *range(axes, array.ndim))
-            shape, components = tuple(values.shape), image.GetNumberOfComponentsPerPixel()
-        else:
-            reader.ReadImageInformation()
-            values, image, components = None, reader, reader.GetNumberOfComponents()
-            shape = tuple(int(n) for n in reader.GetSize()) + ((components,) if components > 1 else ())
-    except (RuntimeError, MemoryError, ValueError) as error:
-        raise _unreadable(path, os.path.splitext(path)[1].lower(), error) from error
-    affine = None if picture else _ras_affine(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return FileVolume(path, shape, affine, values, components if components > 1 else 0)
+    if not any(_is_dicom(entry.path) for entry in os.scandir(folder) if entry.is_file()):
+        return ()
+    found = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(folder)
+    if len(found) > 1:
+        raise one_problem(folder, "one DICOM series in the folder", f"{len(found)} series", "put each series into a folder of its own")
+    return tuple(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(folder, found[0])) if found else ()
 
 
-def _open_picture(path: str, full: bool) -> FileVolume:
-    from PIL import Image, UnidentifiedImageError
+def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
+    import SimpleITK
 
-    try:
+    place = None
+    if path.lower().endswith(_HEADERS):
+        if (lost := lost_voxels(path)) is not None:
+            raise one_problem(
+                path, "its voxels in the file that it names", f"nothing at {lost}", f"copy {os.path.basename(lost)} there"
+            )
+        place = voxel_place(path)
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(series[0] if series else path)
+    header.ReadImageInformation()
+    components = header.GetNumberOfComponents()
+    size = tuple(int(n) for n in header.GetSize())
+    spacing, origin, direction = header.GetSpacing(), header.GetOrigin(), header.GetDirection()
+    if len(series) > 1:
+        size = (*size[:2], len(series))
+        spacing = (*spacing[:2], _slice_distance(origin, series[-1], len(series)))
+    shape = (*size, components) if components > 1 else size
+    itemsize = place.dtype.itemsize if place is not None else 2
+    if place is not None and not place.packed and os.path.getsize(place.file) < place.start + int(np.prod(shape)) * itemsize:
+        raise EOFError(f"expected {place.start + int(np.prod(shape)) * itemsize} bytes in {place.file}: truncated")
+
+    def whole() -> Any:
+        refuse_what_exceeds_memory(f"shape {shape}", int(np.prod(shape)), itemsize)
+        return SimpleITK.ReadImage(list(series) if series else path)
+
+    def ordered(array: np.ndarray) -> np.ndarray:
+        # numpy has the slowest axis first, and components of a voxel last
+        axes = array.ndim - (components > 1)
+        return array.transpose(*range(axes - 1, -1, -1), *range(axes, array.ndim))
+
+    def stream() -> Iterator[np.ndarray]:
+        if place is not None:
+            yield from stream_blocks(place.file, place.packed, 0, place.dtype, shape, place.start)
+            return
+        for file in series or (path,):
+            image = whole() if not series else SimpleITK.ReadImage(file)
+            for block in blocks_of_array(ordered(SimpleITK.GetArrayViewFromImage(image))):
+                yield block.copy()  # the view's memory is gone with the image
+
+    affine = None if path.lower().endswith(PICTURES) else _ras_affine(spacing, origin, direction)
+    kind = "DICOM" if series else _ending(path) or "DICOM"
+    return FileVolume(
+        path, shape, affine, components if components > 1 else 0, kind, stream, lambda: ordered(SimpleITK.GetArrayFromImage(whole()))
+    )
+
+
+def _slice_distance(first: tuple[float, ...], last_file: str, slices: int) -> float:
+    import SimpleITK
+
+    last = SimpleITK.ImageFileReader()
+    last.SetFileName(last_file)
+    last.ReadImageInformation()
+    return float(np.linalg.norm(np.subtract(last.GetOrigin(), first)) / (slices - 1))
+
+
+def _open_picture(path: str) -> FileVolume:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        bands = len(image.getbands())
+        shape = (*image.size, bands) if bands > 1 else image.size
+
+    def load() -> np.ndarray:
+        refuse_what_exceeds_memory(f"shape {shape}", int(np.prod(shape)), 1)
         with Image.open(path) as image:
-            bands = len(image.getbands())
-            shape = (*image.size, bands) if bands > 1 else image.size
-            values = np.moveaxis(np.asarray(image), 0, 1) if full else None  # a picture's rows are the second axis
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, MemoryError) as error:
-        raise _unreadable(path, os.path.splitext(path)[1].lower(), error) from error
-    return FileVolume(path, shape, None, values, bands if bands > 1 else 0)
+            return np.moveaxis(np.asarray(image), 0, 1)  # a picture's rows are the second axis
+
+    return FileVolume(path, shape, None, bands if bands > 1 else 0, _ending(path), lambda: blocks_of_array(load()), load)
 
 
-def _refuse_records(path: str, dtype: np.dtype) -> None:
-    """Colours and complex numbers: legal in NIfTI, but nothing that a pipeline can load."""
-    if dtype.kind not in "iufb":
-        got = "colours" if dtype.kind == "V" else str(dtype)
-        raise DataProblemError([DataProblem(path, "one real number a voxel", got, "save each part as a channel of its own")])
+def _open_numpy(path: str) -> FileVolume:
+    """An array alone: no place in space, and nothing that tells channels from space."""
+
+    def load() -> np.ndarray:
+        if name is None:
+            return np.asarray(np.load(path, allow_pickle=False))
+        with np.load(path, allow_pickle=False) as file:
+            return np.asarray(file[name])
+
+    name = None
+    if path.lower().endswith(".npz"):
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+        if len(names) != 1:
+            raise one_problem(path, "one array", f"{len(names)} ({', '.join(names[:5])})", "save each array as a file of its own")
+        name = names[0]
+        values = load()
+    else:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if values.dtype.kind not in "iufb":
+        raise one_problem(path, "one real number a voxel", str(values.dtype), "save the voxels as numbers")
+    shape = tuple(int(n) for n in values.shape)
+    stream = lambda: blocks_of_array(values)  # noqa: E731
+    return FileVolume(path, shape, None, 0, _ending(path), stream, load)
 
 
 def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction: tuple[float, ...]) -> np.ndarray:
@@ -157,25 +250,3 @@ def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction
     affine[:axes, :axes] = turn * np.array(spacing)[:axes]
     affine[:axes, 3] = origin[:axes]
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-
-
-def how_to_mend(path: str, otherwise: str = _AGAIN) -> str:
-    """What to do about a file that cannot be read.
-
-    Args:
-        path: the file.
-        otherwise: the advice where the name does not tell.
-    """
-    ending = os.path.splitext(path)[1]
-    if ending != ending.lower() and ending.lower() in (".mhd", ".mha"):
-        return f"name it {ending.lower()}, as ITK wants it, or mend it"
-    return otherwise
-
-
-def _unreadable(path: str, what: str, error: Exception) -> DataProblemError:
-    text = str(error)
-    if "ITK ERROR: " in text:
-        text = text.split("ITK ERROR: ", 1)[1]
-    reason = " ".join(text.split()) or type(error).__name__
-    got = f"{os.path.getsize(path)} bytes ({reason})"
-    return DataProblemError([DataProblem(path, f"a readable {what} file", got, how_to_mend(path))])

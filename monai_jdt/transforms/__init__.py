@@ -1,5 +1,7 @@
 """Transforms in MONAI's calling conventions, as `X` and `Xd`."""
 
+from monai_jdt.transforms.load_raters import LoadRaters, LoadRatersd
+from monai_jdt.transforms.load_volumes import LoadVolume, LoadVolumed, VolumeReader
 from monai_jdt.transforms.rater_stacks import (
     PadRaters,
     PadRatersd,
@@ -7,7 +9,7 @@ from monai_jdt.transforms.rater_stacks import (
     RandSampleRaterd,
     rater_collate,
 )
-from monai_jdt.transforms.raters import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
+from monai_jdt.transforms.raters import FuseRaters, FuseRatersd
 from monai_jdt.transforms.soft_labels import (
     LabelRegions,
     LabelRegionsd,
@@ -27,6 +29,8 @@ __all__ = [
     "LabelRegionsd",
     "LoadRaters",
     "LoadRatersd",
+    "LoadVolume",
+    "LoadVolumed",
     "PadRaters",
     "PadRatersd",
     "RandSampleRater",
@@ -37,6 +41,7 @@ __all__ = [
     "RestoreVotesd",
     "SmoothLabel",
     "SmoothLabeld",
+    "VolumeReader",
     "nearest_only",
     "rater_collate",
 ]

@@ -1,25 +1,17 @@
-"""Transforms from rater files to labels: load any number of raters as one stack, then fuse the stack."""
+"""Transforms that fuse a stack of raters into one label."""
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import to_affine_nd
-from monai.transforms import LoadImage
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
-from monai_jdt.data.grids import VoxelGrid, grid_problem
-from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, whole_labels
-from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.volumes import PICTURES, how_to_mend
 from monai_jdt.raters.fusion import (
     RaterEstimates,
     RegionSpec,
@@ -61,156 +53,6 @@ _FUSIONS: dict[str, Callable[..., torch.Tensor]] = {
     "random": fuse_random,
     "union": fuse_union,
 }
-
-
-class LoadRaters(Transform):
-    """Load the label maps of any number of raters of one image as one stack.
-
-    Args:
-        reader: a MONAI image reader or its name, as in :class:`monai.transforms.LoadImage`; None chooses by file type: NIfTI by
-            `NibabelReader`; MetaImage (`.mhd` with its `.raw`, `.mha`), NRRD (`.nrrd`) and what else ITK reads by `ITKReader`; 2D
-            PNG by `PILReader`, one grey or palette channel. Both 3D readers give RAS affines; a PNG has none. With pynrrd
-            installed MONAI prefers its `NrrdReader`; `reader="ITKReader"` asks for ITK's.
-        label_values: the values that a map may hold, background included; None allows every whole number in int16.
-
-    Raises:
-        DataProblemError: when called: no rater, a file that cannot be read, more than one channel (a channel axis of length 1 is
-            dropped), values that are not whole (within :data:`monai_jdt.data.label_values.WHOLE_TOLERANCE`, for headers with a
-            scale factor) or not allowed, a rater whose shape (but for last axes of length 1) or affine differs from the first
-            one's by more than :func:`monai_jdt.data.grids.grid_problem` allows. The message names the file.
-
-    Example:
-        >>> LoadRaters(label_values=[0, 1])(["case01/rater1.nii.gz", "case01/rater2.nii.gz"])  # doctest: +SKIP
-    """
-
-    def __init__(self, reader: Any = None, label_values: Sequence[int] | None = None) -> None:
-        self.label_values = None if label_values is None else tuple(int(v) for v in label_values)
-        # float64 holds every int32 value, so that rounding cannot make a value whole.
-        self._read = LoadImage(reader=reader, image_only=True, dtype=np.float64)
-
-    def __call__(self, filenames: str | os.PathLike | Sequence[str | os.PathLike]) -> MetaTensor:
-        """Read the files.
-
-        Args:
-            filenames: one path a rater; a single path is one rater.
-
-        Returns:
-            Votes `(R, *S)`: uint8 where every value fits, else int16; affine `(4, 4)` and meta of the first rater.
-        """
-        return self.load_onto(filenames, None)
-
-    def load_onto(self, filenames: str | os.PathLike | Sequence[str | os.PathLike], grid: VoxelGrid | None) -> MetaTensor:
-        """Read the files as maps of the voxels of a given volume.
-
-        Args:
-            filenames: one path a rater; a single path is one rater.
-            grid: what every map must lie on, e.g. the image's; None: the first rater's.
-
-        Returns:
-            Votes `(R, *S)` with the shape of the grid (last axes of length 1 are added or taken away) and the affine of the first
-            rater whose format has one; if none has, as with pictures, the grid's.
-        """
-        paths = [filenames] if isinstance(filenames, (str, os.PathLike)) else list(filenames)
-        if not paths:
-            raise _one_problem("raters", "at least one rater's file", "an empty list", "add a rater's file to the case")
-        stack: list[torch.Tensor] = []
-        meta: dict[Any, Any] = {}
-        affine: np.ndarray | None = None
-        for path in paths:
-            label = self._read_one(path)
-            own = _grid_of(os.fspath(path), label)
-            if grid is None:
-                grid = own
-            elif (problem := grid_problem(own, grid)) is not None:
-                raise DataProblemError([problem])
-            elif grid.affine is None:
-                grid = VoxelGrid(grid.path, grid.shape, own.affine)
-            affine = own.affine if affine is None else affine
-            meta = meta or dict(label.meta)
-            stack.append(label.as_tensor().reshape(grid.shape))
-        assert grid is not None
-        votes = torch.stack(stack)
-        small = votes.min() >= 0 and votes.max() <= 255
-        # the meta's shape and name stay those of one map: (R, *S) is not an image with R channels in the file
-        place = next((a for a in (affine, grid.affine) if a is not None), np.eye(4))
-        meta |= {"original_channel_dim": 0, "spatial_shape": np.array(grid.shape), "affine": torch.as_tensor(place)}
-        return MetaTensor(votes.to(torch.uint8 if small else torch.int16), meta=meta)
-
-    def _read_one(self, path: str | os.PathLike) -> MetaTensor:
-        if not isinstance(path, (str, os.PathLike)):
-            fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map a rater"
-            raise _one_problem("raters", "one file a rater", f"{type(path).__name__} {str(path)[:80]}", fix)
-        name = os.fspath(path)
-        try:
-            label = self._read(name)
-        except Exception as error:  # readers raise whatever their library raises
-            reason = str(error).strip().splitlines()
-            got = f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
-            raise _one_problem(name, "a label map that can be read", got, how_to_mend(name, "copy or export the file again")) from error
-        channel_dim = label.meta.get("original_channel_dim", float("nan"))
-        if isinstance(channel_dim, (int, np.integer)):  # "no_channel" or NaN where there is none
-            if label.shape[channel_dim] != 1:
-                expected, fix = "a label map of one channel", "export label values, not colours or one-hot channels"
-                raise _one_problem(name, expected, f"shape {tuple(label.shape)}, channels on axis {channel_dim}", fix)
-            label = MetaTensor(label.as_tensor().squeeze(channel_dim), meta=label.meta)
-        values = label.as_tensor().numpy()
-        if values.size == 0:
-            raise _one_problem(name, "a label map with voxels", f"shape {tuple(label.shape)}", "export the file again")
-        found = distinct_values(values)
-        present, wrong = whole_labels(found)
-        if wrong is None and not np.isfinite(values).all():
-            wrong = f"the value {values[~np.isfinite(values)][0].item()!r}", "write the label as whole numbers"
-        if wrong is None and (wide := np.abs(present) > LARGEST_LABEL).any():
-            wrong = named(present[wide]), "number the labels anew"
-        if wrong is not None:
-            raise _one_problem(name, "whole label values within int16", *wrong)
-        if self.label_values is not None:
-            unknown = [int(v) for v in present if int(v) not in self.label_values]
-            if unknown:
-                fix = "set the convention (`regions`, `label_values`) to the one of the files, or correct the labels"
-                raise _one_problem(name, f"label values among {list(self.label_values)}", str(unknown), fix)
-        # a scale factor's 0.99999994 must not be cut to 0
-        return label if found.dtype.kind != "f" else MetaTensor(label.as_tensor().round(), meta=label.meta)
-
-
-class LoadRatersd(MapTransform):
-    """Dictionary version of :class:`LoadRaters`: paths under a key become the stack under the same key.
-
-    Args:
-        keys: keys of the lists of rater paths.
-        reader: see :class:`LoadRaters`.
-        label_values: see :class:`LoadRaters`.
-        image_key: key of an image that is loaded already, channel first; every rater must lie on its voxels, and the stack has
-            its spatial shape. None: the raters are compared only among themselves.
-        allow_missing_keys: leave out a key that the item does not have.
-
-    Raises:
-        DataProblemError: when called, as :class:`LoadRaters`.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        reader: Any = None,
-        label_values: Sequence[int] | None = None,
-        image_key: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.image_key = image_key
-        self.loader = LoadRaters(reader=reader, label_values=label_values)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Load each key's raters; the item given is not changed."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            grid = None
-            if self.image_key is not None:
-                image = d[self.image_key]
-                of = str(getattr(image, "meta", {}).get("filename_or_obj", f"the image under {self.image_key!r}"))
-                grid = _grid_of(of, image[0])
-            d[key] = self.loader.load_onto(d[key], grid)
-        return d
 
 
 class FuseRaters(Transform):
@@ -410,14 +252,3 @@ def with_meta_of(source: Any, value: torch.Tensor) -> MetaTensor:
     if isinstance(source, MetaTensor):
         return MetaTensor(value, meta=dict(source.meta), applied_operations=list(source.applied_operations))
     return MetaTensor(value)
-
-
-def _one_problem(where: str, expected: str, got: str, fix: str) -> DataProblemError:
-    return DataProblemError([DataProblem(where, expected, got, fix)])
-
-
-def _grid_of(name: str, volume: torch.Tensor) -> VoxelGrid:
-    """The grid of a volume `(*S)` without channels; a plain tensor and a picture have no affine."""
-    known = None if name.lower().endswith(PICTURES) else getattr(volume, "affine", None)
-    affine = None if known is None else to_affine_nd(3, np.asarray(known.cpu(), np.float64))  # (3, 3) of slices by ITK
-    return VoxelGrid(name, tuple(volume.shape), affine)

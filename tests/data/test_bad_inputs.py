@@ -58,7 +58,7 @@ def root(tmp_path):
     save("blurred.nii", np.where(image == 7, 0.5, mark).astype(np.float32))
     save("wide.nii", mark * np.uint16(40000))
     save("colours.nii", np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(tmp_path / "colours.png")
+    Image.fromarray(np.eye(3, dtype=np.uint8)[np.arange(30).reshape(5, 6) % 3]).save(tmp_path / "colours.png")
     save("inf.nii", np.where(mark == 1, np.inf, mark[::-1]).astype(np.float32))
     mark[1, 1, 1] = 0  # another drawing
     save("small.nii", mark[:-1])
@@ -87,7 +87,7 @@ IN_A_FILE = [
         "rater",
         "turned.nii",
         "expected shape (6, 5, 4), as {root}/image.nii, got (4, 6, 5), the same axes in another order. "
-        "Fix: move its slice axis to where the image has it",
+        "Fix: put its axes in the image's order, by numpy.transpose(voxels, (1, 2, 0)), and give it the image's header",
     ),
     (
         "rater",

@@ -469,7 +469,10 @@ def test_a_turned_annotation(tmp_path: Path) -> None:
     save(Path(item["raters"][1]), written.labels["UKCHLL001", "curvas"][1][::-1].copy(), flipped)
     (line,) = lines([item])
     assert line == refused(item)
-    assert line.startswith(f"{item['raters'][1]}: expected the affine of {item['image']}")
+    turned = (
+        f"{item['raters'][1]}: expected the orientation LAS, as {item['image']}, got RAS, on the same voxels. Fix: reorient it to LAS"
+    )
+    assert line.startswith(turned)
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])

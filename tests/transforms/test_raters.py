@@ -67,9 +67,9 @@ def broken_files(tmp_path, first):
         ("half", "whole label values.*0.5"),
         ("nan", "whole label values.*nan"),
         ("unknown", r"among \[0, 1, 2, 4\], got \[7\]"),
-        ("garbage", "can be read"),
-        ("truncated", "can be read"),
-        ("absent", "can be read"),
+        ("garbage", "a readable NIfTI file.*neither a gzip file nor NIfTI"),
+        ("truncated", "a whole gzip file.*truncated"),
+        ("absent", "a file, got nothing at that path. Fix: add it, or correct the path"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, paths, kind, words):

@@ -1,0 +1,112 @@
+"""What is wrong with the values of one file, seen block by block."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+
+from monai_jdt.data.file_volume import FileVolume
+from monai_jdt.data.label_values import LARGEST_LABEL, LabelTally, named, whole_labels
+from monai_jdt.data.mirrored import MarkedVoxels
+from monai_jdt.data.problems import DataProblem, DataProblemError
+
+
+def image_problems(volume: FileVolume) -> Iterator[DataProblem]:
+    """Values that are not finite.
+
+    Args:
+        volume: of an image.
+    """
+    bad = voxels = 0
+    try:
+        for block in volume.blocks():
+            voxels += block.size
+            if block.dtype.kind == "f":
+                bad += block.size - int(np.count_nonzero(np.isfinite(block)))
+    except DataProblemError as error:
+        yield from error.problems
+        return
+    if bad:
+        yield DataProblem(volume.path, "finite values", _not_finite(bad, voxels), "repair the file, or remove the case")
+
+
+def probability_problems(volume: FileVolume) -> Iterator[DataProblem]:
+    """Values that are no probabilities.
+
+    Args:
+        volume: of a probability map.
+    """
+    bad = voxels = 0
+    try:
+        for block in volume.blocks():
+            voxels += block.size
+            bad += block.size - int(np.count_nonzero((block >= 0) & (block <= 1)))
+    except DataProblemError as error:
+        yield from error.problems
+        return
+    if bad:
+        got = f"{bad} of {voxels} values outside"
+        yield DataProblem(volume.path, "probabilities in [0, 1]", got, "write the file again")
+
+
+def label_problems(
+    volume: FileVolume, label_values: Sequence[int] | None, marks: MarkedVoxels | None = None, value: int | None = None
+) -> Generator[DataProblem, None, bytes | None]:
+    """Values that a label cannot have.
+
+    Args:
+        volume: of a label map.
+        label_values: the values that it may hold; None: any whole numbers.
+        marks: takes the marked voxels; None: they are not kept.
+        value: the label value of a mask of an instance.
+
+    Returns:
+        As the generator's value: a digest of the drawing, the same for the same voxels in another data type or format; None
+        if there is none to compare with others, since nothing is marked or values are not whole.
+    """
+    tally, digest, start, comparable = LabelTally(), hashlib.blake2b(digest_size=16), 0, True
+    try:
+        for block in volume.blocks():
+            whole = tally.add(block)
+            comparable = comparable and whole is not None
+            if comparable and whole is not None:
+                digest.update(_digestible(whole))
+                if marks is not None:
+                    marks.add(whole, start, value)
+            start += block.size
+    except DataProblemError as error:
+        yield from error.problems
+        return None
+    path = volume.path
+    if tally.not_finite:
+        yield DataProblem(path, "finite label values", _not_finite(tally.not_finite, tally.voxels), "write the label as whole numbers")
+    found, wrong = whole_labels(tally.values)
+    if wrong is not None:
+        yield DataProblem(path, "whole label values", *wrong)
+    wide = np.abs(found) > LARGEST_LABEL
+    if wide.any():
+        yield DataProblem(path, f"label values up to {LARGEST_LABEL}", named(found[wide]), "number the labels anew")
+    if label_values is not None:
+        unknown = found[~np.isin(found, np.asarray(label_values)) & ~wide]
+        if unknown.size:
+            known = ", ".join(str(value) for value in label_values)
+            yield DataProblem(path, f"label values among {known}", named(unknown), "name the convention of this data set")
+    marked = bool(np.any(found != 0)) or wrong is not None
+    if not marked:
+        fix = "nothing, if the rater saw nothing there"
+        yield DataProblem(path, "a mark", f"none: every value of {tally.voxels} is 0", fix, fatal=False)
+    return digest.digest() if marked and comparable and wrong is None else None
+
+
+def _not_finite(bad: int, voxels: int) -> str:
+    return f"{bad} of {voxels} voxels NaN or infinite"
+
+
+def _digestible(whole: np.ndarray) -> memoryview:
+    """The bytes of a block of labels, the same in every data type."""
+    if whole.dtype != np.uint8:
+        small = whole.size == 0 or (int(whole.min()) >= 0 and int(whole.max()) <= 255)
+        whole = whole.astype(np.uint8 if small else np.int64)
+    return np.ascontiguousarray(whole).view(np.uint8).data

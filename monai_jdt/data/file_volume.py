@@ -1,0 +1,107 @@
+"""What a file of voxels holds, read block by block or at once, and the one line about a file that cannot be read."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from monai_jdt.data.problems import DataProblem, DataProblemError
+
+COPY_AGAIN = "copy it again from where it came"
+
+
+@dataclass(frozen=True, eq=False)
+class FileVolume:
+    """A file whose header has been read. Its voxels are read when asked for.
+
+    Args:
+        path: the file.
+        shape: voxels along each axis; several components of a voxel stand on a last axis.
+        affine: `(4, 4)`, voxels to mm in NIfTI's orientation (RAS+); None where the format has none.
+        components: how many numbers a voxel has on a last axis of their own; 0: there is no such axis. NIfTI's fourth axis
+            is not told from space.
+        format: what it was read as, for messages.
+        warnings: what is legal in the header, but worth a look.
+        stream: yields the voxels, scaled as the header says, in flat blocks in Fortran order (components, if any, in any order).
+        load: returns all of them as one array of that shape.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    affine: np.ndarray | None
+    components: int
+    format: str
+    stream: Callable[[], Iterator[np.ndarray]]
+    load: Callable[[], np.ndarray]
+    warnings: tuple[DataProblem, ...] = ()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The voxels in flat blocks, in Fortran order of `shape`; a few blocks are in memory at a time.
+
+        Raises:
+            DataProblemError: if the file is truncated or damaged.
+        """
+        try:
+            yield from self.stream()
+        except READ_ERRORS as error:
+            raise unreadable(self.path, self.format, error) from error
+
+    def read(self) -> np.ndarray:
+        """All voxels as one array.
+
+        Raises:
+            DataProblemError: if the file is truncated or damaged, or larger than memory.
+        """
+        try:
+            return self.load()
+        except READ_ERRORS as error:
+            raise unreadable(self.path, self.format, error) from error
+
+
+#: What libraries raise for a file that is damaged, or is none of theirs.
+READ_ERRORS: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError, KeyError, zlib.error)
+
+
+def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
+    """The error for a file that cannot be read, with its library's reason in one line.
+
+    Args:
+        path: the file.
+        what: the format that its name tells.
+        error: what the library raised; a DataProblemError is returned as it is.
+    """
+    if isinstance(error, DataProblemError):
+        return error
+    if isinstance(error, EOFError) and not str(error):
+        return one_problem(path, "a whole gzip file", "one that ends early (truncated)", COPY_AGAIN)
+    if isinstance(error, MemoryError):
+        fix = "crop or resample it, or use a machine with more memory"
+        return one_problem(path, "voxels that fit into memory", str(error) or "more", fix)
+    text = str(error)
+    if "ITK ERROR: " in text:
+        text = text.split("ITK ERROR: ", 1)[1]
+    reason = " ".join(text.split()) or type(error).__name__
+    size = f"{os.path.getsize(path)} bytes" if os.path.isfile(path) else "a folder"
+    return one_problem(path, f"a readable {what} file", f"{size} ({reason})", how_to_mend(path))
+
+
+def how_to_mend(path: str, otherwise: str = COPY_AGAIN) -> str:
+    """What to do about a file that cannot be read.
+
+    Args:
+        path: the file.
+        otherwise: the advice where the name does not tell.
+    """
+    ending = os.path.splitext(path)[1]
+    if ending != ending.lower() and ending.lower() in (".mhd", ".mha"):
+        return f"name it {ending.lower()}, as ITK wants it, or mend it"
+    return otherwise
+
+
+def one_problem(where: str, expected: str, got: str, fix: str) -> DataProblemError:
+    """An error with one problem, with the arguments of :class:`DataProblem`."""
+    return DataProblemError([DataProblem(where, expected, got, fix)])
