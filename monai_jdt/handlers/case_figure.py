@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import to_affine_nd
 from monai.utils import optional_import
+
+from monai_jdt.data.volumes import PICTURES
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -111,8 +114,9 @@ class CaseFigureWriter:
                 # a copy: the loader or a later transform may write into the tensor's memory
                 arrays[argument] = torch.as_tensor(value).detach().cpu().numpy().copy()
         image = item.get(self.keys["image"])
-        if isinstance(image, MetaTensor):
-            arrays["spacing"] = tuple(float(s) for s in image.pixdim[:3])
+        # pictures have no place in space: the identity that stands there says nothing
+        if isinstance(image, MetaTensor) and not str(image.meta.get("filename_or_obj", "")).lower().endswith(PICTURES):
+            arrays["affine"] = to_affine_nd(3, np.asarray(image.affine.cpu(), np.float64))
         return arrays
 
 

@@ -1,5 +1,5 @@
 """Pictures of results."""
 
-from monai_jdt.report.figure import draw_case
+from monai_jdt.report.figure import case_picture, draw_case
 
-__all__ = ["draw_case"]
+__all__ = ["case_picture", "draw_case"]

@@ -1,12 +1,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from monai_jdt.handlers import CaseFigureWriter
+from monai_jdt.report import draw_case
 
 
 def evaluator(writer, scores):
@@ -38,9 +40,9 @@ def test_the_case_of_the_best_run_is_drawn(tmp_path, scores, best):
     assert path == str(tmp_path / "x.png")
     assert arguments["case"] == "case0"
     assert arguments["prediction"].max() == best
-    assert arguments["spacing"] == (1, 2, 3)
+    assert np.array_equal(arguments["affine"], np.diag([1, 2, 3, 1]))
     assert arguments["dpi"] == 30
-    assert set(arguments) == {"case", "image", "votes", "prediction", "spacing", "regions", "dpi"}
+    assert set(arguments) == {"case", "image", "votes", "prediction", "affine", "regions", "dpi"}
 
 
 def test_a_named_case(tmp_path):
@@ -52,6 +54,22 @@ def test_a_named_case(tmp_path):
     absent = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw["case"]), case="case7")
     evaluator(absent, [0.5])
     assert absent.write() is None
+
+
+def test_a_picture_has_no_place_in_space_and_is_drawn(tmp_path):
+    drawn = []
+    writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw), regions=[1])
+    image = MetaTensor(torch.zeros(3, 4, 4), meta={"filename_or_obj": "retina/01.JPG"})
+    engine = Engine(lambda engine, number: [{"prob": torch.zeros(1, 4, 4)}])
+    engine.add_event_handler(
+        Events.ITERATION_STARTED,
+        lambda e: setattr(e.state, "batch", [{"case": "01", "image": image, "votes": torch.ones(1, 4, 4, dtype=torch.uint8)}]),
+    )
+    writer.attach(engine)
+    engine.run([0], max_epochs=1)
+    writer.write()
+    assert "affine" not in drawn[0]
+    assert draw_case(tmp_path / "y.png", **drawn[0]) == str(tmp_path / "y.png")
 
 
 def test_handlers_import_without_ignite():

@@ -1,60 +1,321 @@
-import os
-import re
+"""What is in a picture of a case, and that nothing in it lies on anything else."""
 
-import nibabel
+import itertools
+import os
+
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 
-from monai_jdt.cli import main
-from monai_jdt.report import draw_case
+from monai_jdt.report import case_picture, draw_case
+from monai_jdt.report.colours import MAJORITY_STYLE, PREDICTION_STYLE, STYLED_RATERS, rater_style
+
+LPS = np.diag([-1.0, -1.0, 3.0, 1.0])
+
+
+def ball_case(shape=(20, 24, 10), radii=(4, 5, 6), channels=2):
+    """Balls of several radii with a core of half the radius, as label values 1 and 4."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
+    middle = np.array([n // 2 for n in shape]).reshape(-1, *[1] * len(shape))
+    distance = np.sqrt(((grid - middle) ** 2).sum(0))
+    votes = np.stack([np.where(distance < r, 1, 0) + np.where(distance < r / 2, 3, 0) for r in radii]).astype(np.uint8)
+    prediction = np.stack([1 / (1 + np.exp(distance - 5)), 1 / (1 + np.exp(distance - 2.5))]).astype(np.float32)
+    return {"image": rng.normal(size=(channels, *shape)), "prediction": prediction, "votes": votes}
 
 
 @pytest.fixture
 def case():
-    rng = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 24, 10)], indexing="ij"))
-    distance = np.sqrt(((grid - np.array([9, 11, 5]).reshape(3, 1, 1, 1)) ** 2).sum(0))
-    votes = np.stack([np.where(distance < r, 1, 0) + np.where(distance < r / 2, 3, 0) for r in (4, 5, 6)]).astype(np.uint8)
-    prediction = np.stack([1 / (1 + np.exp(distance - 5)), 1 / (1 + np.exp(distance - 2.5))]).astype(np.float32)
-    return {"image": rng.normal(size=(2, 20, 24, 10)), "prediction": prediction, "votes": votes}
+    return ball_case()
 
 
-def picture(path):
-    from matplotlib.image import imread
+def panels(figure):
+    """Axes by their label, without colour bars."""
+    return {axes.get_label(): axes for axes in figure.axes if ": " in axes.get_label()}
 
-    return imread(path)
+
+def legend_of(figure):
+    return figure.legends[0] if figure.legends else None
+
+
+def words_of(figure):
+    texts = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        texts += [axes.get_title(), *axes.get_xlabel().split("\n"), *(text.get_text() for text in axes.texts)]
+    return texts + [text.get_text() for text in (legend_of(figure).get_texts() if figure.legends else [])]
+
+
+def assert_nothing_overlaps(figure):
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = {f"axes {i} {axes.get_label()}": axes.get_tightbbox(renderer) for i, axes in enumerate(figure.axes)}
+    boxes |= {text.get_text(): text.get_window_extent(renderer) for text in figure.texts}
+    if figure.legends:
+        boxes["legend"] = legend_of(figure).get_window_extent(renderer)
+    for (one, first), (other, second) in itertools.combinations(boxes.items(), 2):
+        x = min(first.x1, second.x1) - max(first.x0, second.x0)
+        y = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert min(x, y) <= 1, f"{one!r} and {other!r} overlap by {x:.0f} x {y:.0f} dots"
+    across, up = figure.get_size_inches() * figure.dpi
+    for name, box in boxes.items():
+        assert box.x0 >= 0, name
+        assert box.y0 >= 0, name
+        assert box.x1 <= across, name
+        assert box.y1 <= up, name
+
+
+LONG = "a case with a name that is longer than any picture of it will ever be wide, as names from hospitals may be" * 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "raters", "predicted", "zoom"),
+    [
+        ((20, 24, 10), 3, True, True),
+        ((20, 24, 10), 3, False, True),
+        ((400, 24, 1), 5, True, False),  # wide and low
+        ((400, 24, 1), 17, False, False),
+        ((60, 24, 1), 4, True, False),  # two panels in a line
+        ((24, 400, 1), 2, True, False),  # tall
+        ((24, 24, 1), 1, True, True),
+        ((24, 24, 1), 1, False, True),
+        ((24, 24, 1), 30, True, True),
+    ],
+)
+def test_nothing_overlaps_and_nothing_is_cut(shape, raters, predicted, zoom):
+    case = ball_case(shape, radii=[4 + r / 10 for r in range(raters)])
+    if not predicted:
+        case.pop("prediction")
+    names = [f"Dr. Long-Name of a hospital far away, number {r}" for r in range(raters)]
+    figure = case_picture(**case, regions={"all of it": [1, 4], "core": [4]}, case=LONG, affine=LPS, rater_names=names, zoom=zoom)
+    assert_nothing_overlaps(figure)
 
 
 @pytest.mark.parametrize("truth", [False, True])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_picture_is_written_whole(tmp_path, case, truth, axis):
-    path = tmp_path / "new" / "case.png"
+def test_every_panel_has_a_title_and_the_truth_one_of_its_own(case, truth):
     extra = {"truth": case["prediction"]} if truth else {}
-    regions = {"all": [1, 4], "core": [4]}
-    assert draw_case(path, **case, **extra, regions=regions, spacing=(1, 1, 3), axis=axis, dpi=40) == str(path)
+    figure = case_picture(**case, **extra, regions={"all": [1, 4], "core": [4]})
+    titles = [axes.get_title() for axes in panels(figure).values()]
+    expected = ["image and raters", "average of 3 raters", "predicted probability", "prediction − average"]
+    assert titles[: 5 if truth else 4] == expected[:2] + ["true probability"] * truth + expected[2:]
+    assert_nothing_overlaps(figure)
+    assert not any("error" in word for word in words_of(figure))
+
+
+def test_raters_are_drawn_before_there_is_a_model(case):
+    figure = case_picture(case["image"], votes=case["votes"], regions={"all": [1, 4]}, case="case01")
+    assert list(panels(figure)) == ["all: image", "all: raters", "all: share"]
+    assert [text.get_text() for text in legend_of(figure).get_texts()] == ["rater 1", "rater 2", "rater 3"]
+    assert "case01" in words_of(figure)
+    # one contour for each rater
+    assert len(panels(figure)["all: raters"].collections) == 3
+
+
+def test_regions_are_the_label_values_where_nobody_names_them(case):
+    figure = case_picture(case["image"], votes=case["votes"])
+    assert {label.split(":")[0] for label in panels(figure)} == {"label 1", "label 4"}
+
+
+def test_one_rater_has_no_average_and_no_majority(case):
+    figure = case_picture(case["image"], case["prediction"][:1], case["votes"][:1], regions={"all": [1, 4]})
+    titles = [axes.get_title() for axes in panels(figure).values()]
+    assert titles == ["image and rater", "predicted probability", "prediction − rater"]
+    assert not any("majority" in word or "average" in word for word in words_of(figure))
+
+
+def test_what_nobody_marked_has_no_empty_panels(case):
+    votes = np.where(case["votes"] == 4, 1, case["votes"])
+    figure = case_picture(case["image"], case["prediction"] * [[[[1]]], [[[0]]]], votes, regions={"all": [1, 4], "core": [4]})
+    assert [label for label in panels(figure) if label.startswith("core")] == ["core: raters", "core: prediction"]
+    words = words_of(figure)
+    assert "no rater marked it" in words
+    assert "nothing above 0.5" in words
+    assert not any("nan" in word or "undefined" in word for word in words)
+
+
+def test_raters_who_are_all_empty_leave_the_image_alone_on_its_middle_slice(case):
+    figure = case_picture(case["image"], votes=case["votes"] * 0, regions={"all": [1, 4], "core": [4]}, affine=LPS)
+    assert list(panels(figure)) == ["all, core: image"]
+    assert "all, core   axial slice 6 of 10" in words_of(figure)
+    assert figure.legends == []
+
+
+def test_an_empty_rater_is_called_so_and_a_missing_one_left_out(case):
+    votes = case["votes"].copy()
+    votes[1] = 0
+    named = {"regions": {"all": [1, 4]}, "rater_names": ["Anna", "Ben", "Cem"]}
+    figure = case_picture(case["image"], votes=votes, **named)
+    assert [text.get_text() for text in legend_of(figure).get_texts()] == ["Anna", "Ben (marked nothing)", "Cem"]
+    figure = case_picture(case["image"], votes=votes, rater_weights=[1, 0, 2], **named)
+    assert [text.get_text() for text in legend_of(figure).get_texts()] == ["Anna", "Cem"]
+    assert "average of 2 raters" in words_of(figure)
+
+
+def distance(one, other):
+    return np.abs(np.subtract(to_rgb(one), to_rgb(other))).max()
+
+
+def test_no_two_raters_have_one_colour_and_nobody_has_the_majoritys():
+    colours = [rater_style(r, STYLED_RATERS)["color"] for r in range(STYLED_RATERS)]
+    assert STYLED_RATERS >= 17
+    every = [*colours, MAJORITY_STYLE["color"], PREDICTION_STYLE["color"]]
+    assert min(distance(a, b) for a, b in itertools.combinations(every, 2)) > 0.1
+    # raters of one hue have other dashes
+    assert len({str(rater_style(r, 21)["linestyle"]) for r in (0, 7, 14)}) == 3
+
+
+@pytest.mark.parametrize("raters", [8, 17])
+def test_the_key_is_what_is_drawn(raters):
+    case = ball_case((24, 24, 1), radii=[3 + r / 3 for r in range(raters)])
+    figure = case_picture(**case, regions=[[1, 4], 4])
+    keys = dict(zip([text.get_text() for text in legend_of(figure).get_texts()], legend_of(figure).get_lines(), strict=True))
+    drawn = panels(figure)["label_1_4: raters"].collections
+    assert len({to_rgb(key.get_color()) for name, key in keys.items() if name.startswith("rater")}) == raters
+    for r, contour in enumerate(drawn):
+        assert tuple(contour.get_edgecolor()[0][:3]) == to_rgb(keys[f"rater {r + 1}"].get_color())
+    probability, majority = panels(figure)["label_1_4: prediction"].collections
+    for contour, name in ((probability, "predicted probability 0.5"), (majority, "majority of the raters")):
+        assert tuple(contour.get_edgecolor()[0][:3]) == to_rgb(keys[name].get_color())
+        # white is seen on white paper by its rim
+        assert keys[name].get_path_effects()
+        assert contour.get_path_effects()
+
+
+def test_more_raters_than_styles_have_one_and_the_key_says_so():
+    case = ball_case((24, 24, 1), radii=[3 + r / 10 for r in range(30)])
+    figure = case_picture(case["image"], votes=case["votes"])
+    assert [text.get_text() for text in legend_of(figure).get_texts()] == ["each of 30 raters"]
+
+
+def test_numbers_are_those_of_the_whole_case_and_say_over_what():
+    # 4 x 4 x 2: raters mark 4 and 2 voxels of slice 0, and nothing elsewhere; the prediction is .9 on two voxels, .1 elsewhere
+    votes = np.zeros((2, 4, 4, 2), np.uint8)
+    votes[0, 0, :, 0] = 1
+    votes[1, 0, :2, 0] = 1
+    prediction = np.full((1, 4, 4, 2), 0.1, np.float32)
+    prediction[0, 0, :2, 0] = 0.9
+    figure = case_picture(np.zeros((1, 4, 4, 2)), prediction, votes, regions={"r": [1]}, affine=LPS)
+    words = words_of(figure)
+    assert "Dice with the majority 1.00" in words  # more than half of two: both
+    assert "mean Dice of two raters 0.67" in words  # 2 * 2 / (4 + 2)
+    # |.9 - 1| on two voxels, |.1 - .5| on two: the haze of .1 elsewhere does not count
+    assert "mean |difference| 0.25*" in words
+    assert "* over the voxels that a rater marks or the prediction puts above 0.5" in words
+    assert any("numbers: the whole case" in word for word in words)
+
+
+def test_a_photograph_is_shown_in_its_colours_and_upright():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (3, 30, 20)).astype(np.uint8)
+    votes = np.zeros((1, 30, 20), np.uint8)
+    votes[0, 3:20, 2:9] = 1
+    for given in (image, image.astype(np.float32)):
+        figure = case_picture(given, votes=votes, zoom=False)
+        shown = np.asarray(panels(figure)["label 1: image"].images[0].get_array())
+        assert shown.shape == (20, 30, 3)
+        assert np.allclose(shown, image.transpose(2, 1, 0) / 255, atol=1e-6)
+    grey = case_picture(image, votes=votes, zoom=False, channel=1)
+    assert np.asarray(panels(grey)["label 1: image"].images[0].get_array()).shape == (20, 30)
+
+
+def test_ct_has_a_window_and_says_which(case):
+    image = np.full((1, 20, 24, 10), -1000, np.int16)
+    image[0, 8:12, 8:12] = 60
+    regions = {"regions": {"all": [1, 4]}}
+    figure = case_picture(image, votes=case["votes"], **regions)
+    assert "CT, lung window: −1350 to 150 HU" in words_of(figure)
+    assert panels(figure)["all: image"].images[0].get_clim() == (-1350, 150)
+    image[:, 1:-1, 1:-1] = 60  # tissue around the object, air only at the edge
+    figure = case_picture(image, votes=case["votes"][:1], **regions)
+    assert "CT, soft tissue window: −160 to 240 HU" in words_of(figure)
+    figure = case_picture(image, votes=case["votes"], window=(0, 80), **regions)
+    assert panels(figure)["all: image"].images[0].get_clim() == (0, 80)
+    # MR has negative values too, after resampling
+    figure = case_picture(image.astype(np.float32) * 0.37, votes=case["votes"], **regions)
+    assert not any("CT" in word for word in words_of(figure))
+
+
+@pytest.mark.parametrize("value", [7.0, np.nan, -1e30])
+def test_an_image_of_one_value_is_grey_and_says_so(value):
+    votes = ball_case((24, 24, 1))["votes"]
+    figure = case_picture(np.full((1, 24, 24), value), votes=votes[..., 0], regions=[1])
+    low, high = panels(figure)["label_1: image"].images[0].get_clim()
+    assert low < high
+    assert ("no finite value" if np.isnan(value) else f"every value is {value:g}") in words_of(figure)
+
+
+def test_a_scan_is_shown_by_radiological_convention():
+    image = np.zeros((1, 10, 12, 6))
+    image[0, 1, 2, 3] = 1  # RAS: low x is left, low y is posterior
+    votes = (image > 0).astype(np.uint8)
+    figure = case_picture(image, votes=votes, affine=np.eye(4), zoom=False)
+    axes = panels(figure)["label 1: image"]
+    assert [text.get_text() for text in axes.texts] == ["R", "L", "A", "P"]
+    row, column = np.argwhere(np.asarray(axes.images[0].get_array()))[0]
+    # the patient's left is on the right: column 8 of 10; posterior is below: row 9 of 12
+    assert (row, column) == (9, 8)
+    plain = panels(case_picture(image, votes=votes, zoom=False))["label 1: image"]
+    assert list(plain.texts) == []
+    assert np.argwhere(np.asarray(plain.images[0].get_array())).tolist() == [[2, 1]]
+
+
+def test_long_voxels_are_drawn_long(case):
+    figure = case_picture(case["image"], votes=case["votes"], regions=[[1, 4]], spacing=(1, 1, 3), axis=0)
+    # z runs down and is 3 mm
+    assert panels(figure)["label_1_4: image"].get_aspect() == 3
+
+
+def test_a_large_image_is_shrunk_before_it_is_drawn():
+    image = np.zeros((1, 3000, 2000), np.uint8)
+    votes = np.zeros((2, 3000, 2000), np.uint8)
+    votes[:, 500:2500, 300:1700] = 1
+    figure = case_picture(image, votes=votes)
+    for axes in panels(figure).values():
+        assert max(np.asarray(axes.images[0].get_array()).shape) <= 1000
+    assert_nothing_overlaps(figure)
+
+
+def test_names_are_no_mathematics_and_need_no_font(tmp_path, case, recwarn):
+    names = ["$x$", "_hidden", "名前"]
+    path = draw_case(
+        tmp_path / "a.png", case["image"], votes=case["votes"], rater_names=names, case="two\nlines $\\frac{$ 患者", dpi=40
+    )
+    assert os.path.getsize(path)
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, case, monkeypatch):
+    path = tmp_path / "new" / "case.png"
+    assert draw_case(path, **case, regions={"all": [1, 4], "core": [4]}, dpi=40) == str(path)
     assert os.listdir(path.parent) == ["case.png"]
-    pixels = picture(path)
-    # a panel is 2.6 inches wide; one column more with the truth
-    assert pixels.shape[1] == pytest.approx((2.6 * (5 if truth else 4) + 1.3) * 40, abs=2)
-    assert pixels[..., :3].std() > 0.1
+    before = path.read_bytes()
+    assert matplotlib.image.imread(path)[..., :3].std() > 0.1
+
+    def fail(self, file):
+        file.write(b"half")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", fail)
+    with pytest.raises(OSError, match="full"):
+        draw_case(path, **case, regions={"all": [1, 4], "core": [4]}, dpi=40)
+    assert os.listdir(path.parent) == ["case.png"]
+    assert path.read_bytes() == before
 
 
-def test_without_votes_and_with_a_missing_region(tmp_path, case):
+def test_an_average_without_votes_is_drawn(case):
     average = np.zeros_like(case["prediction"])
     average[0] = case["prediction"][0]
-    path = draw_case(tmp_path / "a.png", case["image"], case["prediction"] * 0, average=average, dpi=30, zoom=False)
-    assert picture(path).size
-    flat = draw_case(tmp_path / "b.png", case["image"][..., 5], case["prediction"][..., 5], average=average[..., 5], dpi=30)
-    assert picture(flat).size
+    figure = case_picture(case["image"][..., 5], case["prediction"][..., 5] * 0, average=average[..., 5])
+    assert "channel 0: share" in panels(figure)
+    assert "average of the raters" in words_of(figure)
 
 
-@pytest.mark.parametrize(("volume", "label"), [(False, "all$"), (True, r"all\nslice \d of 10$")])
-def test_a_slice_is_told_of_volumes_only(case, monkeypatch, volume, label):
-    drawn = []
-    monkeypatch.setattr("monai_jdt.report.figure._save_png", lambda figure, path: drawn.append(figure))
+@pytest.mark.parametrize(("volume", "header"), [(False, "all"), (True, "all   slice 5 of 10")])
+def test_a_slice_is_told_of_volumes_only(case, volume, header):
     arrays = {name: values if volume else values[..., 5] for name, values in case.items()}
-    draw_case("unused.png", arrays["image"], arrays["prediction"][:1], arrays["votes"], regions={"all": [1, 4]}, dpi=30)
-    assert re.match(label, drawn[0].axes[0].get_ylabel())
+    figure = case_picture(arrays["image"], arrays["prediction"][:1], arrays["votes"], regions={"all": [1, 4]})
+    assert header in words_of(figure)
 
 
 def test_refusals_leave_no_file(tmp_path, case):
@@ -67,24 +328,10 @@ def test_refusals_leave_no_file(tmp_path, case):
         draw_case(path, **case, regions=[1, 4], truth=case["prediction"][:1])
     with pytest.raises(ValueError, match="channel"):
         draw_case(path, **case, regions=[1, 4], channel=2)
+    with pytest.raises(ValueError, match="window"):
+        draw_case(path, **case, regions=[1, 4], window="kidney")
+    with pytest.raises(ValueError, match="rater_names"):
+        draw_case(path, **case, regions=[1, 4], rater_names=["one"])
+    with pytest.raises(ValueError, match="votes on the image's"):
+        draw_case(path, case["image"][:, 1:], votes=case["votes"])
     assert os.listdir(tmp_path) == []
-
-
-def test_the_verb_draws_from_files(tmp_path, case, capsys):
-    def write(name, values):
-        nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1, 3, 1])), tmp_path / name)
-        return str(tmp_path / name)
-
-    raters = [write(f"r{i}.nii.gz", vote) for i, vote in enumerate(case["votes"])]
-    images = [write(f"i{i}.nii.gz", channel.astype(np.float32)) for i, channel in enumerate(case["image"])]
-    prediction = write("p.nii.gz", np.moveaxis(case["prediction"], 0, -1))
-    arguments = ["figure", str(tmp_path / "case.png"), "--prediction", prediction, "--regions", '{"all": [1, 4], "core": 4}']
-    arguments += [a for path in images for a in ("--image", path)] + [a for path in raters for a in ("--rater", path)]
-    with pytest.raises(SystemExit) as done:
-        main(arguments)
-    assert done.value.code in (0, None)
-    assert picture(tmp_path / "case.png").size
-    with pytest.raises(SystemExit) as done:
-        main([*arguments, "--truth", "absent.nii.gz"])
-    assert done.value.code == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("monai_jdt: error: absent.nii.gz")
