@@ -43,6 +43,7 @@ def fuse_command(
     if os.path.lexists(dest):
         raise FileExistsError(error_sentence(dest, "a free name", "a file that is there", "name another, or remove it"))
     numbers = None if weights is None else _weights(weights, len(paths))
+    method = method.lower()
     fuse = FuseRaters(regions_from_text(regions), method=method, rater_weights=numbers, paper_compatible=paper_compatible, seed=seed)
     _require_files(paths)
     votes = LoadRaters()(paths)

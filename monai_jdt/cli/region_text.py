@@ -6,6 +6,7 @@ import ast
 import json
 from typing import Any
 
+from monai_jdt.data.regions import REGION_CONVENTIONS
 from monai_jdt.validation import error_sentence
 
 
@@ -20,13 +21,26 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
         What :func:`monai_jdt.raters.named_regions` takes.
 
     Raises:
-        ValueError: for a mapping or list that cannot be read.
+        ValueError: for an unknown convention, and for a mapping or list that cannot be read or holds no label values.
 
     Example:
         >>> regions_from_text("brats2021"), regions_from_text("{'cell': [1]}"), regions_from_text("[[1, 4], [4]]")
         ('brats2021', {'cell': [1]}, [[1, 4], [4]])
     """
-    text = text.strip()
+    from monai_jdt.raters.fusion import named_regions  # imports torch, which takes a second; `--help` should not
+
+    regions = _parsed_text(text.strip())
+    fix = f"""name one of {", ".join(REGION_CONVENTIONS)}, or write '{{"cord": [1]}}' or '[[1, 4], [4]]'"""
+    if regions is None or (isinstance(regions, str) and regions not in REGION_CONVENTIONS):
+        raise ValueError(error_sentence(option, "a convention or JSON", repr(text), fix))
+    try:
+        named_regions(regions)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{option}: {error}. Fix: {fix}.") from error
+    return regions
+
+
+def _parsed_text(text: str) -> Any:
     if not text.startswith(("{", "[")):
         return text
     for read in (json.loads, ast.literal_eval):
@@ -36,4 +50,4 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
             continue
         if isinstance(regions, (dict, list)):
             return regions
-    raise ValueError(error_sentence(option, "a convention or JSON", repr(text), """write it as '{"cord": [1]}' or '[[1, 4], [4]]'"""))
+    return None
