@@ -43,7 +43,7 @@ FORMS = {
     "dense, masked": ({"softmax": True, "classes": "present"}, (SOFT_CLASSES, MASK), {}),
     "bytes": ({"sigmoid": True, "ignore_index": 255}, (ONE_HOT.byte(),), {}),
     "half": ({"softmax": True, "label_smoothing": 0.1}, (SOFT_CLASSES.half(),), {}),
-    "index": ({"softmax": True, "to_onehot_y": True, "ignore_index": 1, "weight": [1.0, 2.0, 3.0]}, (INDEX,), {}),
+    "index": ({"softmax": True, "to_onehot_y": True, "ignore_index": 1, "weight": [0.1, 2.0, 3.0]}, (INDEX,), {}),
     "float index": ({"softmax": True, "to_onehot_y": True, "average": "image"}, (INDEX.float(), MASK), {}),
     "regions": ({"sigmoid": True, "regions": [[1], [1, 2], [2]], "batch": True}, (INDEX.to(torch.int16),), {}),
     "votes": ({"softmax": True, "votes": True, "average": "class"}, (VOTES,), {"rater_weights": WEIGHTS}),
