@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Any
 
 import typer
 
-from monai_jdt.data.datalist_file import read_datalist
+from monai_jdt.data.datalist_file import cases_to_predict, read_datalist
 from monai_jdt.data.inspection import find_problems
 from monai_jdt.data.regions import REGION_CONVENTIONS, region_convention
 from monai_jdt.progress_bar import print_above_bar
@@ -22,24 +23,24 @@ def check_command(
     labelled: Annotated[bool, typer.Option(help="Whether cases must have raters.")] = True,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Look at every file of a data list; each problem is a line. Exit code 1 if any is more than a warning."""
+    """Look at every file of a data list; each problem is a line. Exit code 1 if any is more than a warning.
+
+    Cases to predict need no raters: those of a section "test" or "testing" in which no case has any.
+    """
     values = None if label_values is None else _label_values(label_values)
     items = read_datalist(datalist, section)
-    problems = find_problems(
-        items,
-        channels=channels,
-        label_values=values,
-        read="headers" if headers_only else "full",
-        labelled=labelled,
-        raters=raters,
-        progress=progress,
-    )
+    settings: dict[str, Any] = {"channels": channels, "label_values": values, "read": "headers" if headers_only else "full"}
+    settings |= {"raters": raters, "progress": progress}
+    to_predict = cases_to_predict(datalist) if section == "all" and labelled else []
+    others = [item for item in items if item not in to_predict]
+    runs = [find_problems(others, labelled=labelled, **settings)] if others or not to_predict else []
+    runs += [find_problems(to_predict, labelled=False, **settings)] if to_predict else []
     fatal = warnings = 0
-    for problem in problems:
+    for problem in chain.from_iterable(runs):
         fatal += problem.fatal
         warnings += not problem.fatal
         print_above_bar(str(problem))
-    typer.echo(str(items.found).splitlines()[0].rpartition("; skipped")[0])
+    typer.echo(items.found if items.found.skipped else str(items.found).rpartition("; skipped")[0])
     looked = "headers" if headers_only else "every voxel"
     counts = [f"{n} {what if n == 1 else what + 's'}" for n, what in ((fatal, "problem"), (warnings, "warning"))]
     typer.echo(f"looked at {looked}: {', '.join(counts)}")

@@ -105,6 +105,23 @@ def read_datalist(path: str | os.PathLike[str], section: str = "training", *, pa
     return CaseList(items, path, reader.skipped)
 
 
+def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The items of a datalist JSON that are for prediction: the Decathlon's "test", Auto3DSeg's "testing".
+
+    Args:
+        path: the file.
+
+    Returns:
+        The items of such a section in which no item has raters; an empty list if there is none.
+
+    Raises:
+        DataProblemError: as :func:`read_datalist`.
+    """
+    sections = list_sections(user_path(path))
+    items = [read_datalist(path, name) for name in ("test", "testing") if name in sections]
+    return [item for part in items for item in part if not any(other.get("raters") for other in part)]
+
+
 def _with_paths(item: Mapping[str, Any], keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
     def walk(value: Any) -> Any:
         if isinstance(value, (str, os.PathLike)):

@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 
 from monai_jdt.cli import main
@@ -37,6 +39,34 @@ def test_the_decathlon(tmp_path: Path) -> None:
     assert [len(side) for side in split_cases(items, 0.5)] == [1, 1]
     assert read_datalist(tmp_path / "list.json", "testing") == [{"case": "c_3", "image": f"{tmp_path}/imagesTs/c_3.nii.gz"}]
     assert len(read_datalist(tmp_path / "list.json", "all")) == 3
+
+
+def test_check_needs_no_raters_of_cases_to_predict(tmp_path: Path, capsys) -> None:
+    mark = np.zeros((4, 4, 4), np.uint8)
+    mark[1] = 1
+    for name in ("a", "b", "l"):
+        nibabel.save(nibabel.Nifti1Image(mark, np.eye(4)), tmp_path / f"{name}.nii")
+    training = [{"image": "a.nii", "label": "l.nii"}]
+
+    def check(**content: Any) -> tuple[int, list[str]]:
+        with pytest.raises(SystemExit) as ended:
+            main(["check", str(written(tmp_path, content)), "--no-progress"])
+        return ended.value.code or 0, capsys.readouterr().out.splitlines()
+
+    assert check(training=training, test=["b.nii"])[0] == 0
+    assert check(training=training, testing=[{"image": "b.nii"}])[0] == 0
+    code, lines = check(training=training, test=["none.nii"])
+    assert (code, lines[0].partition(": ")[0]) == (1, f"{tmp_path}/none.nii")
+    code, lines = check(training=training, validation=["b.nii"])
+    assert (code, lines[0]) == (1, "b: expected at least one rater, got none. Fix: add a label file, or remove the case.")
+    code, lines = check(training=[{"image": "a.nii", "raters": ["l.nii", None]}])
+    assert (code, lines[:2]) == (
+        0,
+        [
+            f"{tmp_path}/list.json: 1 case, 1 item; raters of an item: 1 (1 item); skipped: 1",
+            f"  {tmp_path}/list.json: training[0]: raters[1]: null, a rater who is missing",
+        ],
+    )
 
 
 def test_auto3dseg_and_other_names_of_sections(tmp_path: Path) -> None:
