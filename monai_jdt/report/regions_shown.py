@@ -109,7 +109,7 @@ def region_numbers(case: CaseArrays, plane: SlicePlane, k: int) -> RegionNumbers
         footprint=plane.turned(np.asarray(where.any(axis=plane.axis))),
         labelled=labelled,
         empty=empty,
-        dice=_dice(predicted, majority) if labelled else float("nan"),
+        dice=_mask_dice(predicted, majority) if labelled else float("nan"),
         pair_dice=_pair_dice(case.votes, group),
         difference=_mean_difference(prediction, share, where, 1.0, scale),
         truth_difference=_mean_difference(against, truth, where, times, 1.0),
@@ -131,18 +131,28 @@ def region_pictures(case: CaseArrays, plane: SlicePlane, numbers: RegionNumbers,
         return plane.slice_of(volume, numbers.cut)[window]
 
     group = list(case.regions.values())[k]
-    marked = [_members(pixels(votes), group) for votes in (() if case.votes is None else case.votes)]
-    share = majority = None
-    if numbers.labelled:
-        counts = sum((mark.astype(np.float32) for mark in marked), np.float32(0))
-        share = pixels(case.average[k]) if case.average is not None else np.asarray(counts / np.float32(len(marked)))
-        majority = np.asarray(counts) > len(marked) // 2 if marked else share > 0.5
+
+    def small(volumes: np.ndarray | None) -> np.ndarray | None:
+        return None if volumes is None else shrunk(pixels(volumes[k]))
+
+    marked: list[np.ndarray] = []
+    counts = np.zeros((), np.uint16)
+    for votes in () if case.votes is None else case.votes:
+        member = _members(pixels(votes), group)
+        counts = counts + member
+        marked.append(shrunk(member))
+    share, majority = small(case.average), None
+    if marked and numbers.labelled:
+        share = shrunk(counts) / np.float32(len(marked)) if share is None else share
+        majority = shrunk(counts > len(marked) // 2)
+    elif case.average is not None and numbers.labelled:
+        majority = shrunk(pixels(case.average[k]) > 0.5)
     return RegionPictures(
-        marked=tuple(shrunk(mark) for mark in marked),
-        share=None if share is None else shrunk(share),
-        majority=None if majority is None else shrunk(majority),
-        prediction=None if case.prediction is None else shrunk(pixels(case.prediction[k])),
-        truth=None if case.truth is None else shrunk(pixels(case.truth[k])),
+        marked=tuple(marked),
+        share=share if numbers.labelled else None,
+        majority=majority,
+        prediction=small(case.prediction),
+        truth=small(case.truth),
     )
 
 
@@ -170,7 +180,7 @@ def _members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
     return marked
 
 
-def _dice(first: np.ndarray | None, second: np.ndarray) -> float:
+def _mask_dice(first: np.ndarray | None, second: np.ndarray) -> float:
     if first is None:
         return float("nan")
     total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tracemalloc
 
 import matplotlib
 import numpy as np
@@ -274,6 +275,20 @@ def test_a_large_image_is_shrunk_before_it_is_drawn():
     for axes in panels(figure).values():
         assert max(np.asarray(axes.images[0].get_array()).shape) <= 1000
     assert_nothing_overlaps(figure)
+
+
+def test_a_large_image_costs_few_bytes_a_pixel():
+    side = 3000
+    image, votes = np.zeros((1, side, side), np.uint8), np.zeros((6, side, side), np.uint8)
+    votes[:, 200:-200, 200:-200] = 1
+    tracemalloc.start()
+    try:
+        case_picture(image, votes=votes)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # about 150 MB are what matplotlib makes of a million pixels; six raters as floats would add 24 bytes a pixel
+    assert peak < 25 * side * side
 
 
 def test_names_are_no_mathematics_and_need_no_font(tmp_path, case, recwarn):
