@@ -119,7 +119,10 @@ def _arguments(run: StartedRun) -> Iterator[tuple[str, Any]]:
 
 
 def _is_computed(value: Any) -> bool:
-    return (isinstance(value, str) and value.startswith(("$", "@", "%"))) or (isinstance(value, dict) and "_target_" in value)
+    if isinstance(value, (Mapping, list)):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return "_target_" in value or any(_is_computed(part) for part in parts)
+    return isinstance(value, str) and value.startswith(("$", "@"))
 
 
 def _computed(run: StartedRun, declared: type[RunSettings]) -> tuple[list[str], list[str]]:

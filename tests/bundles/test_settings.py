@@ -1,0 +1,407 @@
+"""What a user can set wrongly: one line that names the setting, what was expected, what came and the fix; and nothing is written."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, run
+
+from monai_jdt.bundle_runtime import start
+from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_qubiq_bundle as qubiq
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="names a device that this machine has")
+
+
+@pytest.fixture(autouse=True)
+def files_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: dict[str, Any] = {}
+    load = ConfigParser.load_config_file
+
+    def load_once(path: Any, **options: Any) -> Any:
+        if str(path) not in parsed:
+            parsed[str(path)] = load(path, **options)
+        return copy.deepcopy(parsed[str(path)])
+
+    monkeypatch.setattr(ConfigParser, "load_config_file", load_once)
+
+
+def refused(capsys: pytest.CaptureFixture[str], root: Path, files: list[str], **given: Any) -> str:
+    """The last line of a run that is refused; nothing but the overlay is there afterwards."""
+    before = sorted(root.rglob("*"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(config_file=files, logging_file=False, **{"bundle_root": str(root), **given})
+    printed = capsys.readouterr()
+    assert caught.value.code == 1
+    lines = printed.err.rstrip("\n").splitlines()
+    assert len(lines) <= 3
+    assert "Traceback" not in printed.err
+    assert sorted(root.rglob("*")) == before
+    assert lines[-1].startswith("monai_jdt: error: ")
+    return lines[-1].removeprefix("monai_jdt: error: ")
+
+
+EVERYWHERE = [
+    ({"device": "gpu"}, "device: expected a device of this machine, got 'gpu'. Fix: --device "),
+    pytest.param({"device": "cuda:7"}, "device: expected a device of this machine, got 'cuda:7'. Fix: --device cpu", marks=NO_GPU),
+    ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 4096, got 0. Fix: --batch_size 1"),
+    ({"val_interval": 0}, "val_interval: expected a whole number >= 1, got 0. Fix: --val_interval 4"),
+    ({"num_workers": -1}, "num_workers: expected a whole number from 0 to 256, got -1. Fix: --num_workers 0"),
+    ({"num_workers": 10**6}, "num_workers: expected a whole number from 0 to 256, got 1000000"),
+    ({"learning_rate": "abc"}, "learning_rate: expected a number > 0, got 'abc'. Fix: --learning_rate 0.001"),
+    ({"learning_rate": float("nan")}, "learning_rate: expected a number > 0, got nan"),
+    ({"seed": 1.5}, "seed: expected a whole number from 0 to 4294967295, got 1.5. Fix: --seed 0"),
+    ({"epochs": None}, "epochs: expected a whole number >= 1, got null. Fix: --epochs 20"),
+    ({"epochs": True}, "epochs: expected a whole number >= 1, got True"),
+    ({"amp": "maybe"}, "amp: expected true or false, got 'maybe'"),
+    ({"dataset_dir": ("a", "b")}, "dataset_dir: expected a path, or null, got ('a', 'b'). Fix: give one path"),
+    ({"dataset_dir": 2021}, f"dataset_dir {os.path.abspath('2021')}: expected a folder with images, got nothing at that path"),
+    ({"output_dir": ""}, "output_dir: expected a path, got ''"),
+    ({"output_dir": "/dev/null"}, "output_dir /dev/null: expected a folder to write in, got a file at /dev/null"),
+    ({"ckpt_dir": "/dev/null/models"}, "ckpt_dir /dev/null/models: expected a folder to write in, got a file at /dev/null"),
+    (
+        {"datalist": "x.json"},
+        "datalist: expected a list of cases, each a dictionary with an image, got 'x.json'. Fix: --datalist_file x.json",
+    ),
+    ({"regions": "lidc"}, "regions: expected a convention (brats2018, brats2021, "),
+    ({"regions": {}}, "regions: expected a convention"),
+    ({"regions": {"cord": ["one"]}}, "regions: expected a convention"),
+    ({"regions": {"nodule": [7]}, "label_values": [0, 1]}, "regions: expected label values among label_values (0, 1), got nodule [7]"),
+    (
+        {"regions": {"nodule": [1, 7]}, "label_values": [0, 1]},
+        "regions: expected label values among label_values (0, 1), got [7] as well",
+    ),
+    ({"label_values": 1}, "label_values: expected a list of whole numbers from -32767 to 32767, or null, got 1"),
+    ({"figure_channel": 9}, "figure_channel: expected channels from 0 to "),
+    ({"normalize": "zscor"}, "normalize: expected one of "),
+    ({"window": [300, -200]}, 'window: expected a lower and a higher number, got [300.0, -200.0]. Fix: --window "[-200.0,300.0]"'),
+    ({"percentiles": [1, 101]}, "percentiles: expected a list of 2 numbers from 0 to 100, got [1, 101]"),
+    ({"phantoms#case": 3}, "phantoms#case: expected one of cases, shape, spacing, layout, seed, styles, progress, got an unknown key"),
+    ({"phantoms#cases": 0}, "phantoms#cases: expected a whole number >= 2, got 0. Fix: --phantoms#cases 12"),
+    ({"epoch": 3}, "--epoch: expected a key that the run reads, got an unknown one. Fix: did you mean --epochs?"),
+    ({"lr": 3}, "--lr: expected a key that the run reads, got an unknown one. Fix: did you mean --learning_rate?"),
+    ({"train#trainr": 3}, "--train#trainr: expected a key that the run reads, got an unknown one. Fix: did you mean --train#trainer?"),
+    ({"loss#lamda_ce": 1}, "loss#lamda_ce: expected an argument of JDTCELoss, got an unknown one. Fix: did you mean lambda_ce?"),
+    (
+        {"loss#lambda_ce": -1},
+        "loss (monai_jdt.losses.JDTCELoss): expected arguments that it can be built with, got ValueError: lambda_ce",
+    ),
+    ({"loss#_target_": "monai_jdt.losses.JDTCeLoss"}, "loss#_target_: expected a class or function that can be imported"),
+    ({"loss#_target_": "JDTCeLoss"}, "loss#_target_: expected a class or function that can be imported"),
+    ({"optimizer#_target_": "torch.optim.AdmaW"}, "optimizer#_target_: expected a class or function that can be imported"),
+    ({"network_def#init_filters": 0}, "network_def: expected a network with weights in every layer, got none in convInit"),
+    (
+        {"network_def#in_chanels": 1},
+        "network_def#in_chanels: expected an argument of SegResNet, got an unknown one. Fix: did you mean in_channels?",
+    ),
+    ({"network_def#norm": "NOPE"}, "network_def (monai.networks.nets.SegResNet): expected arguments that it can be built with, got "),
+    ({"run_id": "32]"}, "run_id: expected an item of the config, got '32]'"),
+]
+OF_ONE = [
+    (brats, {"roi": 32}, 'roi: expected a list of 3 whole numbers from 1 to 4096, got 32. Fix: --roi "[32,32,32]"'),
+    (brats, {"roi": [32, 32]}, "roi: expected a list of 3 whole numbers from 1 to 4096, got [32, 32]"),
+    (brats, {"roi": [30, 32, 32]}, "roi: expected multiples of 8, since the network halves them 3 times, got [30, 32, 32]"),
+    (brats, {"crops": 0}, "crops: expected a whole number from 1 to 4096, got 0. Fix: --crops 2"),
+    (brats, {"size": [16, 16, 16]}, "--size: expected a key that the run reads, got an unknown one. Fix: did you mean --roi?"),
+    *[(brats, {"val_fraction": x}, f"val_fraction: expected a number between 0 and 1, both excluded, got {x}") for x in (0, 1, 2)],
+    (
+        brats,
+        {"layout": "brats2022"},
+        "layout: expected one of auto, brats2018, brats2021, brats2023, msd, got 'brats2022'. Fix: --layout brats202",
+    ),
+    (
+        qubiq,
+        {"set": "pancreas", "size": [16, 16]},
+        'size: expected 3 numbers, one for each axis, got 2: [16, 16]. Fix: --size "[16,16,16]"',
+    ),
+    (
+        qubiq,
+        {"set": "prostat"},
+        "set: expected one of brain-growth, brain-tumor, kidney, prostate, pancreas, pancreatic-lesion, got 'prostat'",
+    ),
+    (
+        qubiq,
+        {"label_source": "stapple"},
+        "label_source: expected one of average, weighted, majority, staple, random_rater, got 'stapple'",
+    ),
+    (qubiq, {"fold": 7}, "fold: expected a whole number from 0 to 4, since folds is 5, got 7. Fix: --fold 4"),
+    (qubiq, {"folds": 1}, "folds: expected a whole number >= 2, got 1"),
+    (qubiq, {"protocol": "papers"}, "protocol: expected one of short, paper, got 'papers'. Fix: --protocol paper"),
+    (qubiq, {"spatial_dims": 4}, "spatial_dims: expected a whole number from 2 to 3, got 4"),
+    (
+        qubiq,
+        {"regions": "brats2021", "label_values": [0, 1, 2, 4]},
+        "regions: expected regions without a common label value, since the loss ",
+    ),
+]
+
+
+# one declaration serves both bundles: they take turns
+@pytest.mark.parametrize(
+    ("turn", "given", "line"),
+    [
+        pytest.param(n, *case.values, marks=case.marks, id=str(case.values[0]))
+        for n, case in enumerate(case if hasattr(case, "values") else pytest.param(*case) for case in EVERYWHERE)
+    ],
+)
+def test_a_wrong_value_is_one_line(turn: int, given: dict[str, Any], line: str, tmp_path: Path, capsys: Any) -> None:
+    bundle = (brats, qubiq)[turn % 2]
+    assert refused(capsys, tmp_path, bundle.configs("train.yaml"), **given).startswith(line)
+
+
+@pytest.mark.parametrize(("bundle", "given", "line"), OF_ONE, ids=str)
+def test_a_wrong_value_of_one_bundle_is_one_line(
+    bundle: ModuleType, given: dict[str, Any], line: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert refused(capsys, tmp_path, bundle.configs("train.yaml"), **given).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "line"),
+    [
+        (
+            ["votes.yaml"],
+            {"label_values": [0, 255], "regions": {"all": [255]}},
+            "loss#ignore_index: expected a value that is no label, got 255, which ",
+        ),
+        (
+            ["votes.yaml"],
+            {"label_values": None, "regions": {"all": [255]}},
+            "loss#ignore_index: expected a value that is no label, got 255, which is ",
+        ),
+        (
+            ["multi_gpu_train.yaml"],
+            {},
+            "multi_gpu_train.yaml: expected processes that torchrun has started, got one process (RANK, LOCAL_RANK, ",
+        ),
+        (
+            ["evaluate.yaml"],
+            {"ckpt_path": "no.pt"},
+            "no.pt: expected a checkpoint, got no file at that path. Fix: train first, or name one with --ckpt_path",
+        ),
+        (
+            ["evaluate.yaml"],
+            {"weights": "no.pt"},
+            "--weights: expected a key that the run reads, got an unknown one. Fix: did you mean --ckpt_path?",
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+def test_a_wrong_value_of_an_overlay_is_one_line(
+    bundle: ModuleType, names: list[str], given: dict[str, Any], line: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert refused(capsys, tmp_path, bundle.configs("train.yaml", *names), **given).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "given", "line"),
+    [
+        (
+            brats,
+            {"ckpt_dir": "models"},
+            "--ckpt_dir: expected a key that the run reads, got an unknown one. Fix: did you mean --ckpt_path?",
+        ),
+        (
+            brats,
+            {"image_endings": ["a", "b"]},
+            "image_endings: expected 1 ending (one file with all channels) or 4, one for each channel, got 2",
+        ),
+        (brats, {"channel_order": [2, 1, 3, 4]}, "channel_order: expected places from 0 to 3 for 4 channels, got [2, 1, 3, 4]"),
+        (brats, {"roi": [16, 16]}, "roi: expected a list of 3 whole numbers"),
+        (brats, {"epochs": 3}, "--epochs: expected a key that the run reads, got an unknown one"),
+        (
+            qubiq,
+            {"ckpt_dir": "models"},
+            "--ckpt_dir: expected a key that the run reads, got an unknown one. Fix: did you mean --ckpt_path?",
+        ),
+        (qubiq, {"set": "colon"}, "set: expected one of brain-growth"),
+        (qubiq, {"size": 64}, 'size: expected a list of 2 or 3 whole numbers from 1 to 4096, got 64. Fix: --size "[64,64]"'),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_of_a_prediction_is_one_line(
+    bundle: ModuleType, given: dict[str, Any], line: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert refused(capsys, tmp_path, bundle.configs("inference.yaml"), **given).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "overlay", "line"),
+    [
+        (
+            qubiq,
+            "label_sourse: staple",
+            "label_sourse (mine.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean label_source?",
+        ),
+        (brats, "label_source: staple", "label_source (mine.yaml): expected a key that the run reads, got an unknown one"),
+        (
+            brats,
+            "max_epochs: 3",
+            "max_epochs (mine.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean epochs?",
+        ),
+        (brats, "Epochs: 3", "Epochs (mine.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean epochs?"),
+        (brats, "handlers: []", "handlers (mine.yaml): expected a key that the run reads, got an unknown one"),
+        (
+            brats,
+            "+train: {dataloadr: {}}",
+            "train#dataloadr (mine.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean train#datalo",
+        ),
+        (brats, "epochs: 0", "epochs: expected a whole number >= 1, got 0"),
+        (brats, "epochs: $1 - 1", "epochs: expected a whole number >= 1, got 0"),
+        (
+            brats,
+            "epochs: $1 / 0",
+            "epochs: expected an expression that can be computed, got '$1 / 0', which fails with ZeroDivisionError",
+        ),
+        (brats, "epochs: $@epoch_number", "epoch_number: expected a key that is there, since another one refers to it, got none"),
+        (
+            brats,
+            "loss#lamda_ce: 1",
+            "loss#lamda_ce: expected an argument of JDTCELoss, got an unknown one. Fix: did you mean lambda_ce?",
+        ),
+        (brats, "+optimizer: {lr_rate: 1}", "optimizer#lr_rate: expected an argument of AdamW, got an unknown one"),
+    ],
+    ids=str,
+)
+def test_an_overlay_file_is_checked_as_the_command_line(
+    bundle: ModuleType, overlay: str, line: str, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "mine.yaml").write_text(overlay + "\n")
+    assert refused(capsys, tmp_path, [*bundle.configs("train.yaml"), str(tmp_path / "mine.yaml")]).startswith(line)
+
+
+def test_an_args_file_is_checked_as_the_command_line(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "args.yaml").write_text(f"config_file: {brats.configs('train.yaml')}\nbundle_root: {tmp_path}\nepochz: 3\n")
+    with pytest.raises(SystemExit):
+        run(args_file=str(tmp_path / "args.yaml"), logging_file=False)
+    assert "--epochz: expected a key that the run reads, got an unknown one. Fix: did you mean --epochs?" in capsys.readouterr().err
+
+
+def test_a_misspelt_key_in_the_bundles_own_file_is_told(tmp_path: Path, capsys: Any) -> None:
+    text = Path(qubiq.configs("train.yaml")[0]).read_text()
+    (tmp_path / "train.yaml").write_text(text.replace("\nlabel_source:", "\nlabel_sourse:", 1))
+    line = refused(capsys, tmp_path, [str(tmp_path / "train.yaml")])
+    assert line.startswith(
+        "label_sourse (train.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean label_source?"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(tmp_path)))
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"))
+    assert line.startswith(f"output_dir {tmp_path}/eval: expected a folder to write in, got no permission to write in {tmp_path}")
+
+
+def test_tracking_without_mlflow_is_told(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(start, "find_spec", lambda name: None)
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"), tracking="mlflow", save_execute_config=False)
+    assert line == "--tracking: expected a tracker that is installed, got mlflow, which is not. Fix: pip install mlflow."
+
+
+# --- what is meant in one way only is understood ---
+
+
+def checked(root: Path, files: list[str], *names: str, **given: Any) -> list[Any]:
+    """Settings of a run after its check."""
+    workflow = ConfigWorkflow(config_file=files, logging_file=False, bundle_root=str(root), **given)
+    workflow.parser["initialize"] = [workflow.parser["initialize"][0]]
+    workflow.initialize()
+    return [workflow.parser.get_parsed_content(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ({"device": "cpu"}, "cpu"),
+        ({"epochs": 2.0}, 2),
+        ({"learning_rate": "1e-3"}, 0.001),
+        ({"learning_rate": 1}, 1.0),
+        ({"amp": "yes"}, True),
+        ({"show_progress": 0}, False),
+        ({"roi": (16, 16.0, 16)}, [16, 16, 16]),
+        ({"output_dir": 2021}, "2021"),
+        ({"output_dir": "~/runs"}, os.path.expanduser("~/runs")),
+        ({"figure_case": 3}, "3"),
+        ({"label_values": "null"}, None),
+    ],
+    ids=str,
+)
+def test_a_value_is_read_in_the_type_that_is_declared(given: dict[str, Any], value: Any, tmp_path: Path) -> None:
+    data = {
+        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
+        "dataset_dir": os.path.dirname(__file__),
+    }
+    (found,) = checked(tmp_path, brats.configs("train.yaml"), *given, **data, **given)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_new_keys_that_something_refers_to_are_welcome(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "+imports: [$import math]\nhalf: $math.sqrt(0.25)\nlearning_rate: '@half'\n_note: tried on Monday\n"
+        "+train: {mine: 3}\n+phantoms: {cases: '@train#mine'}\nloss#gamma: 1.5\n+network_def: {norm: BATCH}\n"
+    )
+    data = {
+        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
+        "dataset_dir": os.path.dirname(__file__),
+    }
+    rate, norm = checked(
+        tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], "learning_rate", "network_def#norm", **data
+    )
+    assert (rate, norm) == (0.5, "BATCH")
+
+
+def test_a_drawn_case_must_be_validated(tmp_path: Path, capsys: Any) -> None:
+    data = {
+        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
+        "dataset_dir": os.path.dirname(__file__),
+    }
+    ((_, validation),) = checked(tmp_path, brats.configs("train.yaml"), "split", **data)
+    trained = next(n for n in range(4) if str(n) != validation[0]["case"])
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"), figure_case=trained, **data)
+    assert line.startswith(f"figure_case: expected a case that is validated, got '{trained}', which is trained on. Fix: --figure_case ")
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"), figure_case="nobody", **data)
+    assert line.startswith("figure_case: expected the name of a validation case, got 'nobody'")
+
+
+def test_the_check_leaves_the_random_numbers_of_the_run(tmp_path: Path) -> None:
+    data = {
+        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
+        "dataset_dir": os.path.dirname(__file__),
+    }
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    checked(tmp_path, brats.configs("train.yaml"), **data)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_command_line_of_a_user_ends_with_one_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        *brats.configs("train.yaml"),
+        "--bundle_root",
+        str(tmp_path),
+    ]
+    done = subprocess.run([*command, "--roi", "[32,32]", "--epochs", "None"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    lines = done.stderr.rstrip("\n").splitlines()
+    assert lines[-1].startswith("monai_jdt: error: epochs: expected a whole number >= 1, got null")
+    assert lines[-2].startswith("roi: expected a list of 3 whole numbers from 1 to 4096, got [32, 32]")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
