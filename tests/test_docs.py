@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,14 @@ def test_the_ci_command_is_the_readmes() -> None:
     (command,) = re.findall(r"<!-- the test command -->\n```bash\n(.*?)\n```", text, re.DOTALL)
     assert "-m tests" in command
     assert "\n" not in command
+
+
+@pytest.mark.parametrize("bundle", ["brats_multirater_segmentation", "qubiq_multirater_segmentation"])
+def test_the_tables_of_keys_are_those_of_the_settings(bundle: str) -> None:
+    make = runpy.run_path(str(ROOT / "docs" / "make_key_tables.py"))
+    page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    assert page.count(make["BEGIN"]) == page.count(make["END"]) == 1
+    assert make["with_table"](page, bundle) == page
+    # every setting of the first part of a config is declared
+    first_part = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text().split("# --- the network, the loss")[0]
+    assert set(yaml.safe_load(first_part)) - {"imports", "data_dir", "split"} <= set(make["BUNDLES"][bundle][0].model_fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from importlib.util import find_spec
@@ -179,7 +180,8 @@ def build_or_exit(*names: str) -> None:
 def _trial_problems(run: StartedRun) -> Iterator[str]:
     """Build network and loss once, long before the data are read, and forget them: the run's own come after its seed."""
     trial = ConfigParser(deepcopy(run.config))
-    with torch.random.fork_rng(devices=()):
+    with torch.random.fork_rng(devices=()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there is to say about a component is said when the run builds it
         for name in ("network_def", "loss"):
             if name not in trial:
                 continue
