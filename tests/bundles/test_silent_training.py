@@ -1,0 +1,86 @@
+"""Runs that would train on nothing, or on the wrong voxels, without a word: each is refused in one line, and writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_qubiq_bundle as qubiq
+from tests.bundles.test_own_files import BRATS_OVERLAY, write_cases
+
+BUNDLES = pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+
+
+def cases(bundle: ModuleType, root: Path, marked: int) -> str:
+    shape = (20, 18) if bundle is qubiq else (20, 18, 8)
+    data = write_cases(root / "set", shape, shape)
+    for path in Path(data).rglob("reader*.nii.gz"):
+        volume = nibabel.load(path)
+        values = np.asanyarray(volume.dataobj) * np.uint8(marked)
+        nibabel.save(nibabel.Nifti1Image(values, volume.affine), path)
+    return data
+
+
+def train(bundle: ModuleType, root: Path, data: str, overlay: str, *names: str, **settings: Any) -> None:
+    (root / "overlay.yaml").write_text(BRATS_OVERLAY + "channels: 1\nnormalize: zscore\n" + overlay)
+    own = {**bundle.TINY, "epochs": 1, "dataset_dir": data} | ({"roi": [16, 16, 8]} if bundle is brats else {})
+    bundle.start("train.yaml", *bundle.configs(*names), str(root / "overlay.yaml"), root=root, **own, **settings)
+
+
+def refused(capsys: pytest.CaptureFixture[str], root: Path, *args: Any, **settings: Any) -> str:
+    with pytest.raises(SystemExit) as caught:
+        train(args[0], root, *args[1:], **settings)
+    assert caught.value.code == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("monai_jdt: error: ")
+    assert "Fix: " in line
+    assert not (root / "models").exists()
+    assert not (root / "eval").exists()
+    return line
+
+
+@BUNDLES
+@pytest.mark.parametrize("values", ["label_values: [0, 255]", "label_values: null"])
+def test_votes_whose_ignored_value_is_the_label(
+    bundle: ModuleType, values: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = cases(bundle, tmp_path, marked=255)
+    line = refused(capsys, tmp_path, bundle, data, f"regions: {{lesion: [255]}}\n{values}\n", "votes.yaml")
+    assert "ignore_index" in line
+
+
+@BUNDLES
+def test_votes_of_0_and_255_train_with_another_ignored_value(bundle: ModuleType, tmp_path: Path) -> None:
+    data = cases(bundle, tmp_path, marked=255)
+    overlay = "regions: {lesion: [255]}\nlabel_values: [0, 255]\n"
+    train(bundle, tmp_path, data, overlay, "votes.yaml", **{"loss#ignore_index": 254})
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+@BUNDLES
+@pytest.mark.parametrize(
+    ("marked", "overlay"),
+    [
+        (1, "regions: {lesion: [7]}\nlabel_values: [0, 1]\n"),
+        (255, "regions: {lesion: [1]}\nlabel_values: [0, 255]\n"),
+        (255, "regions: {lesion: [1]}\nlabel_values: null\n"),
+        (1, "regions: {lesion: [1], rim: [2]}\nlabel_values: null\n"),
+    ],
+)
+def test_regions_that_no_file_has(
+    bundle: ModuleType, marked: int, overlay: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, tmp_path, bundle, cases(bundle, tmp_path, marked), overlay)
+    assert "regions" in line
+
+
+def test_structures_that_overlap_under_a_softmax(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = cases(qubiq, tmp_path, marked=1)
+    line = refused(capsys, tmp_path, qubiq, data, "regions: {whole: [1, 2], core: [2]}\nlabel_values: [0, 1, 2]\n")
+    assert "regions" in line
