@@ -157,9 +157,13 @@ def test_raters_on_another_grid_are_one_line(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_picture_cannot_hold_several_structures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt").touch()
+    data = write_pictures(tmp_path / "set", "L", 1, 0)
     with pytest.raises(SystemExit) as caught:
-        qubiq.start("inference.yaml", root=tmp_path, dataset_dir=str(tmp_path), prediction_name="x.png", out_channels=3)
-    assert str(caught.value.code).startswith("monai_jdt: error: prediction_name: expected")
+        qubiq.start("inference.yaml", root=tmp_path, dataset_dir=data, prediction_name="x.png", out_channels=3, image_name="*.png")
+    line = str(caught.value.code) if caught.value.code != 1 else capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("monai_jdt: error: prediction_name: expected")
 
 
 @pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])

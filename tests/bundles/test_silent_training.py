@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
@@ -61,6 +62,24 @@ def test_votes_of_0_and_255_train_with_another_ignored_value(bundle: ModuleType,
     overlay = "regions: {lesion: [255]}\nlabel_values: [0, 255]\n"
     train(bundle, tmp_path, data, overlay, "votes.yaml", **{"loss#ignore_index": 254})
     assert (tmp_path / "models" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("region", ["[0]", "[255]"])
+def test_votes_are_classes_whatever_the_values_in_the_files(region: str, tmp_path: Path) -> None:
+    data = cases(qubiq, tmp_path, marked=255)
+    (tmp_path / "overlay.yaml").write_text(BRATS_OVERLAY + f"regions: {{lesion: {region}}}\nlabel_values: [0, 255]\n")
+    labels = []
+    for names in ([], ["votes.yaml"]):
+        files = [*qubiq.configs("train.yaml", *names), str(tmp_path / "overlay.yaml")]
+        parser = qubiq.ConfigParser(qubiq.ConfigParser.load_config_files(files))
+        for key, value in {"bundle_root": str(tmp_path), "dataset_dir": data, "size": [24, 16], "train#augmentations": []}.items():
+            parser[key] = value
+        parser.parse()
+        labels.append(parser.get_parsed_content("train#preprocessing")(parser.get_parsed_content("datalist")[0])["label"])
+    average, votes = labels
+    assert votes.dtype == torch.uint8
+    assert votes.unique().tolist() == [0, 1]
+    torch.testing.assert_close(votes.float().mean(0), average[1])
 
 
 @BUNDLES
