@@ -52,7 +52,11 @@ def probability_problems(volume: FileVolume) -> Iterator[DataProblem]:
 
 
 def label_problems(
-    volume: FileVolume, label_values: Sequence[int] | None, marks: MarkedVoxels | None = None, value: int | None = None
+    volume: FileVolume,
+    label_values: Sequence[int] | None,
+    marks: MarkedVoxels | None = None,
+    value: int | None = None,
+    seen: set[int] | None = None,
 ) -> Generator[DataProblem, None, bytes | None]:
     """Values that a label cannot have.
 
@@ -61,6 +65,7 @@ def label_problems(
         label_values: the values that it may hold; None: any whole numbers.
         marks: takes the marked voxels; None: they are not kept.
         value: the label value of a mask of an instance.
+        seen: takes the label values that occur; None: they are not kept.
 
     Returns:
         As the generator's value: a digest of the drawing, the same for the same voxels in another data type or format; None
@@ -85,6 +90,8 @@ def label_problems(
     found, wrong = whole_labels(tally.values)
     if wrong is not None:
         yield DataProblem(path, "whole label values", *wrong)
+    if seen is not None:
+        seen.update(int(label) for label in found)
     wide = np.abs(found) > LARGEST_LABEL
     if wide.any():
         yield DataProblem(path, f"label values up to {LARGEST_LABEL}", named(found[wide]), "number the labels anew")
@@ -92,7 +99,8 @@ def label_problems(
         unknown = found[~np.isin(found, np.asarray(label_values)) & ~wide]
         if unknown.size:
             known = ", ".join(str(value) for value in label_values)
-            yield DataProblem(path, f"label values among {known}", named(unknown), "name the convention of this data set")
+            fix = "set `label_values` and `regions` to those of the files, or correct the labels"
+            yield DataProblem(path, f"label values among {known}", named(unknown), fix)
     marked = bool(np.any(found != 0)) or wrong is not None
     if not marked:
         fix = "nothing, if the rater saw nothing there"

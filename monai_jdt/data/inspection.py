@@ -15,6 +15,7 @@ from monai_jdt.data.file_volume import FileVolume
 from monai_jdt.data.grids import VoxelGrid, grid_problem, without_last_ones
 from monai_jdt.data.mirrored import MarkedVoxels, turned_raters
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.regions import regions_without_label
 from monai_jdt.data.volumes import label_volume, open_volume
 from monai_jdt.progress_bar import with_progress
 
@@ -31,6 +32,7 @@ def find_problems(
     read: Literal["full", "headers"] = "full",
     labelled: bool = True,
     raters: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
     progress: bool = True,
 ) -> Iterator[DataProblem]:
     """Look through a data list's files, and tell each problem as it is found.
@@ -60,6 +62,8 @@ def find_problems(
         read: "full" reads every voxel; "headers" is quick, but blind for truncation and for all values.
         labelled: whether a case must have raters; False: raters are neither needed nor looked at, as for cases to predict.
         raters: how many raters a case should have; None: any number of at least one.
+        regions: region name to its label values, as :func:`monai_jdt.raters.named_regions` gives them. A region without a label value
+            in any file of the list is a problem: nothing could be learnt of it. None, or `read="headers"`: not looked at.
         progress: whether to show a progress bar.
 
     Yields:
@@ -73,7 +77,7 @@ def find_problems(
     if not labelled:
         left = ("raters", "probability", "consensus")
         items = [{key: value for key, value in item.items() if key not in left} for item in items]
-    return _stream(items, _CheckRules(channels, label_values, read == "full", labelled, raters), progress)
+    return _stream(items, _CheckRules(channels, label_values, read == "full", labelled, raters, set()), regions, progress)
 
 
 def check_items(
@@ -84,6 +88,7 @@ def check_items(
     read: Literal["full", "headers"] = "full",
     labelled: bool = True,
     raters: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
     progress: bool = True,
 ) -> None:
     """Do nothing if the files are all right, and tell every problem at once if they are not.
@@ -97,6 +102,7 @@ def check_items(
         read: as in :func:`find_problems`.
         labelled: as in :func:`find_problems`.
         raters: as in :func:`find_problems`.
+        regions: as in :func:`find_problems`.
         progress: as in :func:`find_problems`.
 
     Raises:
@@ -107,7 +113,14 @@ def check_items(
     warnings: list[DataProblem] = []
     more = 0
     for problem in find_problems(
-        items, channels=channels, label_values=label_values, read=read, labelled=labelled, raters=raters, progress=progress
+        items,
+        channels=channels,
+        label_values=label_values,
+        read=read,
+        labelled=labelled,
+        raters=raters,
+        regions=regions,
+        progress=progress,
     ):
         if not problem.fatal:
             warnings.append(problem)
@@ -133,9 +146,13 @@ class _CheckRules:
     full: bool
     labelled: bool
     raters: int | None
+    # label values of the files read so far
+    seen: set[int]
 
 
-def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bool) -> Iterator[DataProblem]:
+def _stream(
+    items: Sequence[Mapping[str, Any]], rules: _CheckRules, regions: Mapping[str, Sequence[int]] | None, progress: bool
+) -> Iterator[DataProblem]:
     if not items:
         yield DataProblem("the data list", "at least one case", "an empty list", "name the folder that holds the cases")
     seen: set[tuple[str, str, str]] = set()
@@ -146,6 +163,10 @@ def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bo
             yield DataProblem(case, "each case once in the data list", "it is there again", "remove one of them")
         seen.add(key)
         yield from _look_at_case(case, item, rules)
+    if regions is not None and rules.seen:
+        empty = regions_without_label(regions, rules.seen, fatal=True)
+        if empty is not None:
+            yield empty
 
 
 def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Iterator[DataProblem]:
@@ -252,7 +273,9 @@ def _look_at_drawing(
 ) -> Iterator[DataProblem]:
     """One rater's file, or one mask of an instance with its label value; the marks are added to the rater's."""
     alone = value is None
-    digest = yield from label_problems(volume, rules.label_values if alone else (0, 1), marks, value)
+    digest = yield from label_problems(volume, rules.label_values if alone else (0, 1), marks, value, rules.seen if alone else None)
+    if value is not None and digest is not None:
+        rules.seen.add(value)
     if digest is not None and alone:
         if digest in known.drawn:
             fix = "remove one of them if it is a copy"

@@ -94,9 +94,8 @@ def write_pictures(folder: Path, mode: str, marked: int, unmarked: int) -> str:
             mask[4 : 10 + rater, 3:12] = marked
             # one rater's tool writes 1 bit, grey or colours, another's something else
             picture = Image.fromarray(mask)
-            picture.convert("1" if rater == 1 and {marked, unmarked} == {0, 255} and mode == "L" else "L").save(
-                folder / f"{case}_{rater}.png"
-            )
+            kind = {("L", 1): "1", ("RGB", 1): "RGB", ("RGBA", 1): "RGBA"}.get((mode, rater), "L")
+            picture.convert(kind if {marked, unmarked} == {0, 255} else "L").save(folder / f"{case}_{rater}.png")
     return str(folder)
 
 
@@ -141,6 +140,16 @@ def test_marked_pixels_are_those_of_the_region(tmp_path: Path) -> None:
     label = parser.get_parsed_content("train#preprocessing")(items[0])["label"]
     # 9 of 17 columns, 7 and 8 of 22 rows
     assert float(label[1].mean()) == pytest.approx(9 / 17 * 7.5 / 22, rel=0.15)
+
+
+def test_masks_of_0_and_255_name_the_keys_to_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_pictures(tmp_path / "set", "RGB", 255, 0)
+    (tmp_path / "overlay.yaml").write_text(PICTURES_OVERLAY + "channels: 3\n")
+    with pytest.raises(SystemExit):
+        qubiq.start("train.yaml", str(tmp_path / "overlay.yaml"), root=tmp_path, dataset_dir=data, **qubiq.TINY)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "255" in line
+    assert "`label_values` and `regions`" in line
 
 
 def test_raters_on_another_grid_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

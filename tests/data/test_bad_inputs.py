@@ -117,7 +117,11 @@ IN_A_FILE = [
         "expected a label map of one channel, got 3 numbers a voxel (shape (6, 5, 3)). "
         "Fix: export label values, not colours or one-hot channels",
     ),
-    ("rater", "two.nii", "expected label values among 0, 1, got 2. Fix: name the convention of this data set"),
+    (
+        "rater",
+        "two.nii",
+        "expected label values among 0, 1, got 2. Fix: set `label_values` and `regions` to those of the files, or correct the labels",
+    ),
     ("rater", "image.nii", "expected each file once in case good, got the image itself. Fix: list each rater's own file"),
     ("rater", "other.nii", "expected each file once in case good, got it is there again. Fix: list each rater's own file"),
     ("warning", "empty.nii", "expected a mark, got none: every value of 120 is 0. Fix: nothing, if the rater saw nothing there"),
