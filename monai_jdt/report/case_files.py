@@ -18,7 +18,7 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.regions import REGION_CONVENTIONS
 from monai_jdt.data.volumes import PICTURES
 from monai_jdt.raters.fusion import RegionSpec
-from monai_jdt.transforms import LoadRaters
+from monai_jdt.transforms import LoadRaters, LoadVolume
 from monai_jdt.validation import error_sentence
 
 # More rows than these are no picture any more.
@@ -129,15 +129,15 @@ def _told(regions: Mapping[str, Sequence[int]]) -> str:
 
 
 def _load_channels(paths: list[str], what: str) -> MetaTensor:
-    from monai.transforms import LoadImage
-
     for path in paths:
         if not os.path.isfile(path):
             got = "a folder" if os.path.isdir(path) else "nothing at that path"
             raise DataProblemError([DataProblem(path, f"{what} file", got, "correct the path")])
     try:
         # dtype None keeps bytes as bytes: a photograph of 20000 x 20000 would take four times its memory
-        return LoadImage(image_only=True, ensure_channel_first=True, dtype=None)(paths if len(paths) > 1 else paths[0])
+        return LoadVolume(ensure_channel_first=True, dtype=None)(paths if len(paths) > 1 else paths[0])
+    except DataProblemError:
+        raise
     except Exception as error:  # readers raise whatever their library raises
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         got = f"{type(error).__name__}: {reason.strip()}"
