@@ -23,7 +23,9 @@ def test_predictions_stay_in_the_output_folder(tmp_path: Path, bundle: str) -> N
         path = tmp_path / place / "image.nii.gz"
         nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), path)
         items.append({"case": case, "dataset": "../../y", "task": "/z", "image": str(path)})
-    (tmp_path / "lists" / "list.json").write_text(json.dumps({"training": items}))
+    # a byte order mark, and one path as Windows writes it, as in lists from elsewhere
+    listed = [{**items[0], "image": "sub\\image.nii.gz"}, *items[1:]]
+    (tmp_path / "lists" / "list.json").write_text(json.dumps({"training": listed}), encoding="utf-8-sig")
     config = ConfigParser.load_config_files(BUNDLES / f"{bundle}_multirater_segmentation" / "configs" / "inference.yaml")
     parser = ConfigParser(config)
     overrides = {"bundle_root": str(tmp_path / "a" / "b"), "datalist_file": str(tmp_path / "lists" / "list.json")}
