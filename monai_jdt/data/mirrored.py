@@ -254,14 +254,14 @@ class _Overlaps:
 
     def stored(self, one: int, other: int) -> float:
         """Dice of two raters as they are."""
-        return _mask_dice(self._keys[one], self._keys[other])
+        return _dice(self._keys[one], self._keys[other])
 
     def after(self, one: int, other: int) -> np.ndarray:
         """Dice of two raters for every turn of the first one."""
         if (one, other) not in self._after:
             places, labels = self._marks[one]
             moved = (self._keyed(turn.moved(places, self.shape), labels) for turn in self._turns)
-            self._after[one, other] = np.array([_mask_dice(keys, self._keys[other]) for keys in moved])
+            self._after[one, other] = np.array([_dice(keys, self._keys[other]) for keys in moved])
         return self._after[one, other]
 
     def groups(self) -> list[list[int]]:
@@ -314,7 +314,7 @@ def _without_background(
     return turned
 
 
-def _mask_dice(one: np.ndarray, other: np.ndarray) -> float:
+def _dice(one: np.ndarray, other: np.ndarray) -> float:
     """Dice of two sets of numbers, none of which occurs twice in a set."""
     both = np.concatenate((one, other))
     both.sort()
