@@ -109,7 +109,7 @@ def region_numbers(case: CaseArrays, plane: SlicePlane, k: int) -> RegionNumbers
         footprint=plane.turned(np.asarray(where.any(axis=plane.axis))),
         labelled=labelled,
         empty=empty,
-        dice=_mask_dice(predicted, majority) if labelled else float("nan"),
+        dice=_dice_with_majority(predicted, majority) if labelled else float("nan"),
         pair_dice=_pair_dice(case.votes, group),
         difference=_mean_difference(prediction, share, where, 1.0, scale),
         truth_difference=_mean_difference(against, truth, where, times, 1.0),
@@ -180,7 +180,7 @@ def _members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
     return marked
 
 
-def _mask_dice(first: np.ndarray | None, second: np.ndarray) -> float:
+def _dice_with_majority(first: np.ndarray | None, second: np.ndarray) -> float:
     if first is None:
         return float("nan")
     total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
