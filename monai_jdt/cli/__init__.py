@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -11,6 +12,7 @@ from monai_jdt.cli.bundle import bundle_verbs
 from monai_jdt.cli.check import check_command
 from monai_jdt.cli.datalist import datalist_command
 from monai_jdt.cli.demo import demo_command
+from monai_jdt.cli.env import env_command
 from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.cli.phantom import phantom_command
@@ -29,13 +31,26 @@ app.add_typer(bundle_verbs, name="bundle")
 app.command("check")(check_command)
 app.command("datalist")(datalist_command)
 app.command("demo")(demo_command)
+app.command("env")(env_command)
 app.command("figure")(figure_command)
 app.command("fuse")(fuse_command)
 app.command("phantom")(phantom_command)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from monai_jdt import __version__
+
+        typer.echo(f"monai_jdt {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _verbs() -> None:
+def _verbs(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """JDT losses for MONAI: data, bundles and reports from the command line."""
 
 
