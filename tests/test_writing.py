@@ -1,0 +1,71 @@
+"""How the project writes: spelling, turns of phrase that readers stumbled over, and the one form of an error message."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WRITTEN = {".py", ".md", ".yaml", ".yml", ".cfg", ".toml", ".cff"}
+
+#: Turn of phrase (a regular expression, case ignored) and what to write instead. CONTRIBUTING.md has the rules behind it.
+BANNED = {
+    r"\b(class|value|voxel|number|label)s? that (is|are) none\b": "invalid",
+    r"\bsaid by nobody\b|\bis nobody's\b|\bseen by nobody\b": "name what sees or owns it",
+    r"\bmay look\b|\bthen looks\b|\bwho may\b": "reads values; the caller then checks them",
+    r"\bmembers of name\b": "named presets",
+    r"\bwithout looking\b": "without reading values",
+    r"\bbrought near\b": "prefetch",
+    r"\bIt says so\b": "name what is said",
+    r"\bleft out and told\b": "reported",
+    r"\bas a rule,|, as a rule\b": "say when it does not hold, or a number",
+    r"\bof (one's|its|his|their) own accord\b": "by itself",
+    r"[,;] came [^f]": "got (by error_sentence)",
+    r"; fix: ": "by error_sentence",
+    r"\bfor nothing\b": "unused, or ignored",
+    r"\bdrag the answer\b": "bias the prediction",
+    r"\bHe (counts|says|is)\b": "name the rater",
+    r"\bnow and then\b": "a number",
+    r"\bwhat a (method|loss|kernel) tells\b": "estimates, or reports",
+    r"\bcosts no wait\b|\bcosts a wait\b": "no synchronisation",
+}
+
+
+def written_files() -> list[Path]:
+    """The text files that git tracks, or would: this file aside, which has to name what it bans."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [ROOT / line for line in listed.stdout.splitlines()]
+    return [file for file in files if file.suffix in WRITTEN and file.is_file() and file != Path(__file__).resolve()]
+
+
+def banned_turns(text: str) -> list[str]:
+    return [
+        f"{match.group(0)!r} at line {text.count(chr(10), 0, match.start()) + 1}: write {instead}"
+        for pattern, instead in BANNED.items()
+        for match in re.finditer(pattern, text, re.IGNORECASE)
+    ]
+
+
+def test_spelling() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", *map(str, written_files())], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", written_files(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_banned_turn(file: Path) -> None:
+    assert banned_turns(file.read_text(encoding="utf-8")) == []
+
+
+def test_a_banned_turn_is_seen() -> None:
+    assert banned_turns("fine\nA class that is none: it is nobody's.") == [
+        "'class that is none' at line 2: write invalid",
+        "\"is nobody's\" at line 2: write name what sees or owns it",
+    ]
