@@ -215,7 +215,7 @@ def check_bad_values() -> Iterator[Line]:
     label = torch.randint(3, (1, 1, 2000), device=DEVICE)
     label[0, 0, 7] = 3
     sums, _ = fast_voxel_sums(Backend.TRITON, logits, label, INDEX_CE)
-    yield "a class that is none", f"tp {sums.tp.flatten().tolist()}", bool(sums.tp.isnan().all()), "NaN"
+    yield "an invalid class", f"tp {sums.tp.flatten().tolist()}", bool(sums.tp.isnan().all()), "NaN"
     mask = torch.ones(1, 1, 2000, dtype=torch.bool, device=DEVICE)
     mask[0, 0, 7] = False
     logits[:, :, 7] = float("nan")

@@ -88,7 +88,7 @@ _TRACING_MODES = (
 
 
 def can_read_values(*tensors: torch.Tensor | None) -> bool:
-    """Whether the values of all these tensors may be read now; see :class:`value_checks`. None counts for nothing."""
+    """Whether the values of all these tensors may be read now; see :class:`value_checks`. None is skipped."""
     if torch.compiler.is_compiling():
         return False
     mode = _setting.get().mode

@@ -20,13 +20,13 @@ BANNED = {
     r"\bmembers of name\b": "named presets",
     r"\bwithout looking\b": "without reading values",
     r"\bbrought near\b": "prefetch",
-    r"\bIt says so\b": "name what is said",
+    r"\bIt says so of\b": "name what is said",
     r"\bleft out and told\b": "reported",
     r"\bas a rule,|, as a rule\b": "say when it does not hold, or a number",
     r"\bof (one's|its|his|their) own accord\b": "by itself",
     r"[,;] came [^f]": "got (by error_sentence)",
     r"; fix: ": "by error_sentence",
-    r"\bfor nothing\b": "unused, or ignored",
+    r"\b(stands?|counts) for nothing\b": "unknown, unused, or ignored",
     r"\bdrag the answer\b": "bias the prediction",
     r"\bHe (counts|says|is)\b": "name the rater",
     r"\bnow and then\b": "a number",
@@ -67,5 +67,5 @@ def test_no_banned_turn(file: Path) -> None:
 def test_a_banned_turn_is_seen() -> None:
     assert banned_turns("fine\nA class that is none: it is nobody's.") == [
         "'class that is none' at line 2: write invalid",
-        "\"is nobody's\" at line 2: write name what sees or owns it",
+        '"is nobody\'s" at line 2: write name what sees or owns it',
     ]

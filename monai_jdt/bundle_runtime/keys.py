@@ -1,4 +1,4 @@
-"""The keys of a config: which stand for nothing, and which are referred to but not there."""
+"""The keys of a config: which of a run are unknown, and which are referred to but missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READ_BY_MONAI = ("imports", "save_execute_config", "tracking_uri", "experiment_
 
 
 def key_problems(run: StartedRun, declared: type[BaseModel] | None = None) -> list[str]:
-    """Say which keys of a run stand for nothing.
+    """Return one line for each unknown key of a run.
 
     MONAI adds whatever key it is given to the config and says nothing: `--epoch 3`, or `label_sourse: staple` in an overlay file,
     trains with the defaults. A key of the first level, or of a section (`train`, `validate`), stands for something if the settings

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def refuse_unknown_overrides() -> None:
-    """End a run that is given keys which stand for nothing; see :func:`monai_jdt.bundle_runtime.keys.key_problems`.
+    """End a run that is given unknown keys; see :func:`monai_jdt.bundle_runtime.keys.key_problems`.
 
     Raises:
         SystemExit: with code 1, after one line for each of them.

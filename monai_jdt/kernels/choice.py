@@ -146,7 +146,7 @@ def _say_once(kernel: Backend, reason: str) -> None:
 
 
 def _is_real(tensor: torch.Tensor | None) -> bool:
-    """A tensor with values of its own, seen by nobody but autograd (or none)."""
+    """Return True for None and ordinary tensors: not meta, fake, functorch-wrapped or dual."""
     if tensor is None or torch.compiler.is_compiling():
         return True
     if hasattr(tensor, "as_tensor"):  # MONAI's MetaTensor

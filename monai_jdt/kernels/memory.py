@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import torch
 
-#: Smaller tensors come, as a rule, from memory that was touched before.
+#: Bytes. The allocator serves smaller tensors from memory that was touched before.
 _LARGE = 2**23
 #: Linux's number for "get all of it now"; Python's mmap does not know it yet. Before Linux 5.14 it is refused.
 _POPULATE_WRITE = 23

@@ -55,7 +55,7 @@ NO_ACTIVATION, SIGMOID, SOFTMAX = range(3)
 NO_PIXEL, CROSS_ENTROPY, FOCAL, DIVERGENCE = range(4)
 # Rows of the sums, as in monai_jdt.kernels.rows.Row.
 TP, FP, FN, PIXEL, PIXEL_NORM, COUNTED, IN_LABEL, IN_PREDICTION, SUSPECT = range(9)
-# Class values that are none: no class; the marker; and with regions, a number in none of them that 32 bits do not hold.
+# Special class codes: invalid; ignored; and with regions, a value of no region that 32 bits do not hold.
 ILLEGAL, SILENT, NOWHERE = (np.int32(number) for number in (-1, -2, -3))
 
 #: Scratch rows of each channel, and of all channels together.

@@ -159,7 +159,7 @@ def store(context: Any, address: Any, value: Any) -> Any:
 
 @_llvm
 def fetch(context: Any, address: Any) -> Any:
-    """Have the lanes at an address brought near, for a load to come; of an address that is not there, nothing comes."""
+    """Prefetch the lanes at an address. Invalid addresses are ignored."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()

@@ -25,7 +25,7 @@ class Row(IntEnum):
     #: 1 where a counted value is not at most the threshold (so that NaN is above it), else 0.
     IN_LABEL = 6
     IN_PREDICTION = 7
-    #: Not 0 where a value check would find something, or might: who may look at values then looks.
+    #: Nonzero if a value check fails or might. The caller then runs the full check.
     SUSPECT = 8
 
 

@@ -69,7 +69,7 @@ def triton_sums(step: Step) -> torch.Tensor:
         step: logits, label and what to sum; on CUDA, or anywhere under Triton's interpreter.
 
     Returns:
-        `(9, N, C)`. The kernel looks for no wrong values, so `Row.SUSPECT` is 1 where there are any at all: who may look does.
+        `(9, N, C)`. The kernel checks no values, so `Row.SUSPECT` is 1 wherever a voxel counts: the caller runs the full check.
     """
     n, channels, voxels = step.logits.shape
     if n == 0 or voxels == 0:

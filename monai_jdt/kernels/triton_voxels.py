@@ -85,7 +85,7 @@ def voxel_block(
         if MARKER is not None:
             counted = counted & (value != MARKER)
         member, legal = _class_members(value, channel, C, REGION_COUNT, REGION_VALUES, REGION_BITS)
-        # a class that is none is NaN, never another class, so that the loss shows it without a wait for the device
+        # an invalid class is NaN, never another class: the loss then shows it without a synchronisation
         raw = tl.where(legal, member.to(tl.float32), float("nan"))
     else:
         share = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)

@@ -1,4 +1,4 @@
-"""The JDT losses: the family, and its three members of name."""
+"""The JDT loss family and its three named presets."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class LovaszSoftmaxLoss(NotScriptable, _Loss):
             return values if self.per_image else values.movedim(0, 1).reshape(1, values.shape[1], n * voxels)
 
         counted = by_class(counted.expand(label.shape))
-        # `not <=` rather than `>`: a class that is none is NaN, present, and so reaches the loss.
+        # `not <=` rather than `>`: an invalid class is NaN, counts as present, and so reaches the loss.
         foreground = ~(by_class(label) <= 0.5)
         losses = lovasz_extension(by_class(errors), foreground, counted)
         active = counted.any(-1)

@@ -379,7 +379,7 @@ def _wrong_inputs(subject: Subject) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "fewer channels", call(logits, label[:, :2])
     yield "channel last", call(logits, label.movedim(1, -1))
     yield "a map of .7 as class indices", call(logits, torch.full((2, 1, 4, 6), 0.7), "index")
-    yield "a class that is none", call(logits, index.masked_fill(index == 2, 7), "index")
+    yield "an invalid class", call(logits, index.masked_fill(index == 2, 7), "index")
     yield "a class below 0", call(logits, index.masked_fill(index == 2, -1), "index")
     yield "a 0/255 mask", call(logits, 255 * one_hot(index, 3).float())
     yield "logits as label", call(logits, torch.randn(shape, generator=random(1)))
