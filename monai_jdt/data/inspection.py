@@ -33,6 +33,8 @@ def find_problems(
     labelled: bool = True,
     raters: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
+    ignored: int | None = None,
+    spatial_dims: int | None = None,
     progress: bool = True,
 ) -> Iterator[DataProblem]:
     """Look through a data list's files, and tell each problem as it is found.
@@ -64,6 +66,8 @@ def find_problems(
         raters: how many raters a case should have; None: any number of at least one.
         regions: region name to its label values, as :func:`monai_jdt.raters.named_regions` gives them. A region without a label value
             in any file of the list is a problem: nothing could be learnt of it. None, or `read="headers"`: not looked at.
+        ignored: a value that says "nothing is known here" in training, which no label file may hold.
+        spatial_dims: how many axes of space an image has, axes of length 1 at the end aside; None: any number.
         progress: whether to show a progress bar.
 
     Yields:
@@ -77,7 +81,8 @@ def find_problems(
     if not labelled:
         left = ("raters", "probability", "consensus")
         items = [{key: value for key, value in item.items() if key not in left} for item in items]
-    return _stream(items, _CheckRules(channels, label_values, read == "full", labelled, raters, set()), regions, progress)
+    rules = _CheckRules(channels, label_values, read == "full", labelled, raters, regions, ignored, spatial_dims, set())
+    return _stream(items, rules, progress)
 
 
 def check_items(
@@ -89,6 +94,8 @@ def check_items(
     labelled: bool = True,
     raters: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
+    ignored: int | None = None,
+    spatial_dims: int | None = None,
     progress: bool = True,
 ) -> None:
     """Do nothing if the files are all right, and tell every problem at once if they are not.
@@ -103,6 +110,8 @@ def check_items(
         labelled: as in :func:`find_problems`.
         raters: as in :func:`find_problems`.
         regions: as in :func:`find_problems`.
+        ignored: as in :func:`find_problems`.
+        spatial_dims: as in :func:`find_problems`.
         progress: as in :func:`find_problems`.
 
     Raises:
@@ -120,6 +129,8 @@ def check_items(
         labelled=labelled,
         raters=raters,
         regions=regions,
+        ignored=ignored,
+        spatial_dims=spatial_dims,
         progress=progress,
     ):
         if not problem.fatal:
@@ -146,13 +157,14 @@ class _CheckRules:
     full: bool
     labelled: bool
     raters: int | None
+    regions: Mapping[str, Sequence[int]] | None
+    ignored: int | None
+    spatial_dims: int | None
     # label values of the files read so far
     seen: set[int]
 
 
-def _stream(
-    items: Sequence[Mapping[str, Any]], rules: _CheckRules, regions: Mapping[str, Sequence[int]] | None, progress: bool
-) -> Iterator[DataProblem]:
+def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bool) -> Iterator[DataProblem]:
     if not items:
         yield DataProblem("the data list", "at least one case", "an empty list", "name the folder that holds the cases")
     seen: set[tuple[str, str, str]] = set()
@@ -163,10 +175,12 @@ def _stream(
             yield DataProblem(case, "each case once in the data list", "it is there again", "remove one of them")
         seen.add(key)
         yield from _look_at_case(case, item, rules)
-    if regions is not None and rules.seen:
-        empty = regions_without_label(regions, rules.seen, fatal=True)
+    if rules.regions is not None and rules.seen:
+        empty = regions_without_label(rules.regions, rules.seen, fatal=True)
         if empty is not None:
             yield empty
+    if rules.ignored in rules.seen:
+        yield DataProblem("ignore_index", "a value that no label file holds", f"{rules.ignored}, which some hold", "choose another one")
 
 
 def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Iterator[DataProblem]:
@@ -190,6 +204,8 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
             got = f"{count} (shape {volume.shape})"
             fix = 'list it by itself, "image": "FILE"' if len(images) == 1 else "save each channel as a file of its own"
             yield DataProblem(path, "one channel in each file of a list of files", got, fix)
+        if reference is None and rules.spatial_dims is not None:
+            yield from _axes_problem(volume, shape, rules.spatial_dims)
         reference = yield from _compared(volume, shape, reference)
         if rules.full:
             yield from image_problems(volume)
@@ -203,6 +219,13 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
                 yield from _compared(volume, volume.shape[: len(reference.shape) if reference else 3], reference)
                 if rules.full:
                     yield from label_problems(volume, rules.label_values) if key == "consensus" else probability_problems(volume)
+
+
+def _axes_problem(volume: FileVolume, shape: tuple[int, ...], spatial_dims: int) -> Iterator[DataProblem]:
+    kinds = {2: "an image of two axes", 3: "a volume of three axes"}
+    if not len(without_last_ones(shape)) <= spatial_dims <= len(shape):
+        fix = "give spatial_dims as the files are" + ("" if len(shape) > spatial_dims else ", or add a last axis")
+        yield DataProblem(volume.path, kinds.get(spatial_dims, f"{spatial_dims} axes of space"), f"shape {volume.shape}", fix)
 
 
 def _channel_problem(volume: FileVolume, count: int, order: Sequence[int] | None, channels: int | None) -> Iterator[DataProblem]:

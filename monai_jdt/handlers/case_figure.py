@@ -113,6 +113,9 @@ class CaseFigureWriter:
             if isinstance(value, torch.Tensor):
                 # a copy: the loader or a later transform may write into the tensor's memory
                 arrays[argument] = torch.as_tensor(value).detach().cpu().numpy().copy()
+        truth, prediction = arrays.get("truth"), arrays.get("prediction")
+        if truth is not None and prediction is not None and len(truth) != len(prediction):
+            del arrays["truth"]  # phantoms come with the truth of their own regions, not of those that are predicted
         image = item.get(self.keys["image"])
         # pictures have no place in space: the identity that stands there says nothing
         if isinstance(image, MetaTensor) and not str(image.meta.get("filename_or_obj", "")).lower().endswith(PICTURES):

@@ -419,6 +419,41 @@ def test_wrong_read_is_named_at_once(items):
         find_problems(items, read="fast")
 
 
+def test_a_region_that_no_file_has_is_told_once_and_last(items):
+    assert _problems(items, regions={"ET": [4], "WT": [1, 2, 4]}) == []
+    (problem,) = _problems(items, regions={"nodule": [7], "WT": [1, 2, 4]})
+    assert problem.fatal
+    line = str(problem)
+    assert line.startswith("regions: expected label values that the files hold (0, 1, 2, 4), got nodule [7]: an empty region")
+    assert _problems(items, regions={"nodule": [7]}, read="headers") == []
+    assert _problems(items, regions={"nodule": [7]}, labelled=False) == []
+
+
+def test_the_ignored_value_is_no_label(items):
+    assert _problems(items, ignored=255) == []
+    (problem,) = _problems(items, ignored=4)
+    assert str(problem).startswith("ignore_index: expected a value that no label file holds, got 4, which some hold")
+
+
+SHAPES = [
+    ((8, 8, 8), 3, True),
+    ((8, 8, 8), 2, False),
+    ((8, 8, 1), 2, True),
+    ((8, 8, 1), 3, True),
+    ((8, 8), 2, True),
+    ((8, 8), 3, False),
+]
+
+
+@pytest.mark.parametrize(("shape", "dims", "good"), SHAPES)
+def test_images_have_the_axes_of_the_network(tmp_path, shape, dims, good):
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), tmp_path / "image.nii")
+    found = _problems([{"case": "a", "image": str(tmp_path / "image.nii")}], labelled=False, spatial_dims=dims, channels=1)
+    assert [str(problem).split(": expected ")[1].split(", got")[0] for problem in found] == (
+        [] if good else [{2: "an image of two axes", 3: "a volume of three axes"}[dims]]
+    )
+
+
 def test_the_error_survives_a_process_border():
     error = pickle.loads(pickle.dumps(DataProblemError([DataProblem("a", "b", "c", "d")], more=2)))
     assert str(error) == "a: expected b, got c. Fix: d.\nand 2 more"

@@ -72,6 +72,22 @@ def test_a_picture_has_no_place_in_space_and_is_drawn(tmp_path):
     assert draw_case(tmp_path / "y.png", **drawn[0]) == str(tmp_path / "y.png")
 
 
+def test_the_truth_of_other_regions_is_not_drawn(tmp_path):
+    drawn = []
+    writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw), regions=[1])
+    engine = Engine(lambda engine, number: [{"prob": torch.zeros(1, 4, 4)}])
+    channels = [3, 1]
+    item = {"case": "01", "image": torch.zeros(1, 4, 4)}
+    engine.add_event_handler(
+        Events.ITERATION_STARTED, lambda e: setattr(e.state, "batch", [{**item, "probability": torch.zeros(channels.pop(0), 4, 4)}])
+    )
+    writer.attach(engine)
+    for _ in range(2):
+        engine.run([0], max_epochs=1)
+        writer.write()
+    assert ["truth" in arguments for arguments in drawn] == [False, True]
+
+
 def test_handlers_import_without_ignite():
     code = "import sys; sys.modules['ignite'] = None; import monai_jdt.handlers as h; print(h.LossProgressBar.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
