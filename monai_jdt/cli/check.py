@@ -35,14 +35,17 @@ def check_command(
     others = [item for item in items if item not in to_predict]
     runs = [find_problems(others, labelled=labelled, **settings)] if others or not to_predict else []
     runs += [find_problems(to_predict, labelled=False, **settings)] if to_predict else []
-    fatal = warnings = 0
+    fatal = warnings = unopened = 0
     for problem in chain.from_iterable(runs):
         fatal += problem.fatal
         warnings += not problem.fatal
+        unopened += not problem.opened
         print_above_bar(str(problem))
     typer.echo(items.found if items.found.skipped else str(items.found).rpartition("; skipped")[0])
     looked = "headers" if headers_only else "every voxel"
     counts = [f"{n} {what if n == 1 else what + 's'}" for n, what in ((fatal, "problem"), (warnings, "warning"))]
+    if unopened:
+        typer.echo(f"not opened, so that no voxel of theirs was looked at: {unopened} {'file' if unopened == 1 else 'files'}")
     typer.echo(f"looked at {looked}: {', '.join(counts)}")
     if fatal:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -348,7 +348,7 @@ def _opened(path: str) -> Generator[DataProblem, None, FileVolume | None]:
     try:
         volume = open_volume(path)
     except DataProblemError as error:
-        yield from error.problems
+        yield from (replace(problem, opened=False) for problem in error.problems)
         return None
     yield from volume.warnings
     if 0 in volume.shape:

@@ -18,6 +18,7 @@ class DataProblem:
         got: what is there.
         fix: what the user can do.
         fatal: False for a warning: legal, but worth a look. Its line begins with "warning: ".
+        opened: False where the file could not be opened: then nothing else is known of it.
 
     Example:
         >>> print(DataProblem("case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
@@ -29,6 +30,7 @@ class DataProblem:
     got: str
     fix: str
     fatal: bool = True
+    opened: bool = True
 
     def __str__(self) -> str:
         return ("" if self.fatal else "warning: ") + error_sentence(self.where, self.expected, self.got, self.fix)

@@ -14,6 +14,7 @@ import torch
 from monai.bundle import run
 
 from monai_jdt.data import write_brats_phantoms
+from tests.nifti_files import write_nifti
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_multirater_segmentation"
 TINY = {
@@ -72,7 +73,9 @@ def test_predictions_of_images_without_raters(trained, phantoms, tmp_path):
         (data / case).mkdir(parents=True)
         for ending in ENDINGS:
             source = glob.glob(f"{phantoms}/*00001/*_{ending}.nii.gz")[0]
-            shutil.copy(source, data / case / f"image_{ending}.nii.gz")
+            volume = nibabel.load(source)
+            # MONAI's reader would put them at the origin, in voxels of 1.75 mm
+            write_nifti(data / case / f"image_{ending}.nii.gz", volume.get_fdata(dtype=np.float32), volume.affine, pixdim=[1.75] * 3)
     out = tmp_path / "out"
     start("inference.yaml", root=trained, dataset_dir=str(data), output_dir=str(out), **NETWORK)
     found = sorted(str(p.relative_to(out)) for p in out.rglob("*.nii.gz"))
