@@ -6,17 +6,20 @@ read the data, which costs a pass and, on an accelerator, a wait; so by default 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch as pre_dispatch_modes
 
 from monai_jdt.definitions import Activation, LabelForm, VoxelRecipe
+from monai_jdt.plain_tensors import PLAIN_TYPES
 from monai_jdt.validation import error_sentence
+
+logger = logging.getLogger(__name__)
 
 #: Values this far outside [0, 1] pass: averages and resampling round.
 RANGE_TOLERANCE = 1e-3
@@ -97,7 +100,7 @@ def can_read_values(*tensors: torch.Tensor | None) -> bool:
     for tensor in tensors:
         if tensor is None:
             continue
-        if type(tensor) not in _PLAIN or tensor.is_meta:
+        if type(tensor) not in PLAIN_TYPES or tensor.is_meta:
             return False
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             return False
@@ -111,83 +114,6 @@ def _is_traced() -> bool:
     if torch._C._len_torch_dispatch_stack() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING_MODES):
         return True
     return pre_dispatch_modes() > 0
-
-
-#: Types whose tensors have values of their own, and no rules of their own.
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-
-
-def plain_tensor(name: str, value: Any) -> torch.Tensor:
-    """The tensor itself, without a subclass such as MONAI's MetaTensor, sharing memory and graph.
-
-    A distributed tensor is gathered: the result is the whole tensor, on every rank. The wide unsigned integers come as int64, since
-    torch has hardly any operators for them.
-
-    Args:
-        name: the argument's, for the message.
-        value: what came.
-
-    Raises:
-        TypeError: not a tensor, or a subclass that `torch.compile` cannot trace.
-    """
-    if type(value) not in _PLAIN:
-        value = _without_subclass(name, value)
-    if value.is_complex():
-        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
-    return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
-
-
-def _without_subclass(name: str, value: Any) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(error_sentence(name, "a torch.Tensor", _what_came(value), _fix_of_no_tensor(name, value)))
-    if hasattr(value, "full_tensor"):  # DTensor, told without an import of torch.distributed
-        return value.full_tensor()
-    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
-        return value  # a fake tensor, or another that is more than its data
-    if torch.compiler.is_compiling():
-        # The backends of torch.compile refuse such an input of a graph, even where nothing but its data is used.
-        kind = type(value).__name__
-        raise TypeError(error_sentence(name, "a plain tensor under torch.compile", kind, f"pass {name}.as_subclass(torch.Tensor)"))
-    return value.as_subclass(torch.Tensor)
-
-
-def _what_came(value: Any) -> str:
-    if value is None:
-        return "None"
-    kind = type(value).__name__
-    return f"{kind} of {len(value)}" if isinstance(value, list | tuple | Mapping) else kind
-
-
-def _fix_of_no_tensor(name: str, value: Any) -> str | None:
-    if isinstance(value, Mapping):
-        fix = f"pass one entry, {name}[...]"
-        return f"{fix}, or for heads SoftDeepSupervisionLoss(loss)(list(input.values()), target)" if name == "input" else fix
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        if any(isinstance(item, torch.Tensor) for item in value):
-            if name == "input":
-                return "for the heads of deep supervision, wrap the loss: SoftDeepSupervisionLoss(loss)(input, target)"
-            if name == "target":
-                return "pass the label at full resolution; SoftDeepSupervisionLoss(loss) makes that of smaller heads from it"
-            return f"pass torch.stack({name})"
-        return f"pass torch.tensor({name})"
-    if value is None and name == "target":
-        return "pass a label; without labels, DistillationLoss learns from a teacher alone"
-    if hasattr(value, "__array__"):
-        return f"pass torch.as_tensor({name})"
-    return None
-
-
-def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor, or a copy of one made under `torch.inference_mode()`, which autograd refuses to save.
-
-    Not an alias of its memory: autograd does not notice when an inference tensor is overwritten before backward.
-
-    Args:
-        tensor: a plain one.
-    """
-    if torch.compiler.is_compiling() or not tensor.is_inference() or not torch.is_grad_enabled():
-        return tensor
-    return tensor.clone()
 
 
 def _shape(tensor: torch.Tensor) -> str:
@@ -247,6 +173,12 @@ def check_target(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe)
     if not fits:
         raise ValueError(_target_misfit(logits, label, form))
     _expect_device("target", label, logits.device)
+    if recipe.label.regions is not None and not label.is_floating_point():
+        largest = largest_of(label.dtype)
+        for region in recipe.label.regions:
+            if min(region) > largest:
+                fix = "give the label values that the files hold, or load them in a wider dtype"
+                raise ValueError(error_sentence("regions", f"values that a label of {label.dtype} can have", f"{list(region)}", fix))
 
 
 def _target_misfit(logits: torch.Tensor, label: torch.Tensor, form: LabelForm) -> str:
@@ -333,10 +265,18 @@ def check_rater_weights(logits: torch.Tensor, label: torch.Tensor, weights: torc
     if tuple(weights.shape) not in ((n, raters), (raters,)):
         raise ValueError(f"rater_weights: expected shape ({n}, {raters}) or ({raters},), got {_shape(weights)}")
     _expect_device("rater_weights", weights, logits.device)
-    if can_read_values(weights):
+    if can_read_values(weights) and weights.numel() > 0:
         wrong = ~((weights >= 0) & (weights < float("inf")))
         if bool(wrong.any()):
             raise ValueError(f"rater_weights: expected finite numbers >= 0 (0 = missing), got {weights[wrong].flatten()[0].item():g}")
+        if not bool(weights.any()):
+            _tell_of_nobody()
+
+
+@lru_cache(maxsize=1)
+def _tell_of_nobody() -> None:
+    """A line in the log, once: a batch without raters is allowed, but a training of such batches learns nothing."""
+    logger.warning("rater_weights: every rater of a batch has weight 0 (is missing), so the loss ignores all of its images and is 0")
 
 
 def check_class_weight(logits: torch.Tensor, weight: torch.Tensor, recipe: VoxelRecipe) -> None:
@@ -417,6 +357,11 @@ def _check_dense_values(label: torch.Tensor, mask: torch.Tensor | None, recipe: 
             )
 
 
+def largest_of(dtype: torch.dtype) -> int:
+    """The largest whole number of an integer or bool dtype."""
+    return 1 if dtype is torch.bool else torch.iinfo(dtype).max
+
+
 def _equals(label: torch.Tensor, value: int) -> torch.Tensor:
     """`label == value` without the wrap-around that a narrow integer dtype gives to a value outside its range."""
     if not label.is_floating_point():
@@ -470,7 +415,9 @@ def _check_class_values(
         wrong, legal = (label < 0) & counted, ">= 0"
     else:
         last = max(channels - 1, 1)
-        wrong, legal = ((label < 0) | (label > last)) & counted, f"0 to {last}"
+        # A narrow integer dtype would wrap the number it is compared with: 128 is -128 in int8.
+        beyond = label > last if label.is_floating_point() or last <= largest_of(label.dtype) else torch.zeros_like(counted)
+        wrong, legal = ((label < 0) | beyond) & counted, f"0 to {last}"
     if bool(wrong.any()):
         value = label[wrong][0].item()
         hint = f"name a marker of unlabelled voxels by ignore_index={value:.0f}, or map the values to regions"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from monai_jdt.validation import check_bool, check_int, check_number, check_sequence
+from monai_jdt.validation import check_bool, check_int, check_number, check_sequence, error_sentence
 
 AVERAGE_NAMES = ("dataset", "image", "class")
 
@@ -90,6 +90,10 @@ class LabelReading:
                     f"ignore_index: {self.ignore_index} is a legal value of a dense label, so it cannot mark ignored voxels; use a "
                     "value outside [0, 1] in all channels (such as -1 or 255), a mask, or to_onehot_y=True with class indices"
                 )
+            if any(self.ignore_index in region for region in self.regions or ()):
+                fix = "leave ignore_index out, or take that value out of the regions"
+                expected = "a value that is in no region, since a voxel cannot be ignored and belong to one"
+                raise ValueError(error_sentence("ignore_index", expected, str(self.ignore_index), fix))
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,8 @@ class AveragingRule:
         listed: the channel numbers of `ActiveClasses.LISTED`.
         batch: sums are added over the batch first.
         reduction: "mean", "sum" or "none".
-        sync: sums are added over the ranks of torch.distributed.
+        sync: sums are added over ranks of torch.distributed.
+        group: the name of the process group whose ranks `sync` adds; "": all.
     """
 
     average: tuple[tuple[str, float], ...] | None = None
@@ -216,12 +221,15 @@ class AveragingRule:
     batch: bool = False
     reduction: str = "mean"
     sync: bool = False
+    group: str = ""
 
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {self.reduction!r}")
         check_bool("batch", self.batch)
         check_bool("sync", self.sync)
+        if self.group and not self.sync:
+            raise ValueError(error_sentence("group", "sync=True, which sums over the group", "sync=False", "pass sync=True as well"))
         if self.average is not None:
             if self.batch:
                 raise ValueError("average: expected batch=False, since the average says what is summed first, got batch=True")

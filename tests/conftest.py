@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import hypothesis
 import pytest
@@ -47,3 +48,22 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # does: on a CPU `torch.compile` generates C++, and "auto" never takes these kernels for CPU tensors.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+class OwnSequence(Sequence):
+    """A sequence that is no list, as omegaconf's ListConfig."""
+
+    def __init__(self, *items: object) -> None:
+        self._items = items
+
+    def __getitem__(self, number: int) -> object:
+        return self._items[number]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@pytest.fixture
+def own_sequence() -> type[OwnSequence]:
+    """The class of such a sequence, made of its items."""
+    return OwnSequence

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "monai_jdt"
 #: Lowest first; the names of one line may not import each other.
 LADDER = [
     {"validation", "progress_bar"},
-    {"definitions"},
+    {"definitions", "plain_tensors"},
     {"checks"},
     {"data", "kernels"},
     {"functional"},

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from monai_jdt.checks import check_teacher_values, plain_tensor
+from monai_jdt.checks import check_teacher_values
 from monai_jdt.definitions import Activation, Backend, LabelReading, LossRecipe, PixelRule, PixelTerm
 from monai_jdt.functional.inputs import Inputs, prepare, voxel_sums
 from monai_jdt.functional.overlap import combine
+from monai_jdt.plain_tensors import plain_tensor
 
 
 def prepare_distillation(

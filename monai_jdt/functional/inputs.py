@@ -16,14 +16,13 @@ from monai_jdt.checks import (
     check_rater_weights,
     check_target,
     check_teacher,
-    kept_for_backward,
-    plain_tensor,
 )
 from monai_jdt.definitions import Backend, VoxelRecipe, VoxelSums
 from monai_jdt.kernels.choice import choose_kernel
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.labels import read_label, spoken_voxels
 from monai_jdt.kernels.operators import fast_voxel_sums
+from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
 
 
 class Inputs(NamedTuple):
@@ -118,13 +117,20 @@ def prepare(
         ValueError: shapes or devices that do not fit, a mask or rater weights with wrong values (where values are checked), or a
             `backend` that cannot run.
     """
+    gathered = hasattr(input, "full_tensor") and not hasattr(target, "full_tensor")
     input = plain_tensor("input", input)
     check_input(input, voxels)
     if teacher_logits is not None:
         teacher_logits = kept_for_backward(plain_tensor("teacher_logits", teacher_logits).detach())
         check_teacher(input, teacher_logits)
     target = kept_for_backward(plain_tensor("target", target).detach())
-    check_target(input, target, voxels)
+    try:
+        check_target(input, target, voxels)
+    except ValueError as error:
+        if not gathered:
+            raise
+        fix = "pass the target of all ranks, or input.to_local() with sync=True"
+        raise ValueError(f"{error}; input is a DTensor, which is gathered. Fix: {fix}.") from None
     if mask is not None:
         mask = plain_tensor("mask", mask)
         check_mask(input, mask, voxels)

@@ -95,7 +95,7 @@ def combine(terms: Sequence[tuple[float, VoxelSums, LossRecipe]], class_weight: 
         return sum(factor * _unaveraged(sums, recipe, class_weight) for factor, sums, recipe in terms)  # type: ignore[return-value]
     parts = [_parts(sums, recipe, class_weight) for _, sums, recipe in terms]
     if rule.sync:
-        parts = _added_over_ranks(parts)
+        parts = _added_over_ranks(parts, rule.group)
     losses = [factor * _finish(part, recipe, class_weight) for part, (factor, _, recipe) in zip(parts, terms, strict=True)]
     return torch.stack(losses).sum()
 
@@ -177,9 +177,9 @@ def _finish(parts: dict[str, torch.Tensor], recipe: LossRecipe, class_weight: to
     return torch.stack(terms).sum()
 
 
-def _added_over_ranks(parts: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+def _added_over_ranks(parts: list[dict[str, torch.Tensor]], group: str) -> list[dict[str, torch.Tensor]]:
     """All parts in one vector, and so in one all_reduce."""
     flat = [values for part in parts for values in part.values()]
-    total = sum_over_ranks(torch.cat([values.flatten() for values in flat]))
+    total = sum_over_ranks(torch.cat([values.flatten() for values in flat]), group)
     pieces = iter(total.split([values.numel() for values in flat]))
     return [{name: next(pieces).reshape(values.shape) for name, values in part.items()} for part in parts]

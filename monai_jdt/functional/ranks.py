@@ -2,43 +2,104 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 
+from monai_jdt.validation import error_sentence
+
+#: The name of the group of all ranks.
+WORLD = ""
+
+
+def group_name(group: Any) -> str:
+    """The name of a process group, which can be copied, pickled and traced; the group itself cannot.
+
+    Args:
+        group: a process group, or what `torch.distributed.new_group` returns on a rank that is not in it; None for all ranks.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if group is None:
+        return WORLD
+    if dist.is_available():
+        if group is dist.GroupMember.NON_GROUP_MEMBER:
+            return _NOT_A_MEMBER
+        if isinstance(group, dist.ProcessGroup):
+            return group.group_name
+    fix = "pass torch.distributed.new_group(ranks), or mesh.get_group() of a device mesh"
+    raise TypeError(error_sentence("group", "a torch.distributed process group, or None for all ranks", type(group).__name__, fix))
+
+
+_NOT_A_MEMBER = "this rank is in none"
+
+
+def group_of_name(name: str) -> Any:
+    """The process group of a name by :func:`group_name`; None for WORLD.
+
+    Args:
+        name: from :func:`group_name`.
+
+    Raises:
+        ValueError: no such group in this process, or one that this rank is not in.
+    """
+    if name == WORLD:
+        return None
+    if name == _NOT_A_MEMBER:
+        got, fix = "one that this rank is not in", "call the loss on the ranks of its group alone"
+        raise ValueError(error_sentence("group", "a process group with this rank", got, fix))
+    try:
+        return dist.distributed_c10d._resolve_process_group(name)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError, KeyError) as error:
+        fix = "set loss.group to a group of this process"
+        raise ValueError(error_sentence("group", "a process group of this process", f"the name {name!r}", fix)) from error
+
 
 @torch.library.custom_op("monai_jdt::sum_over_ranks", mutates_args=())
-def _sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+def _sum_over_ranks(values: torch.Tensor, group: str) -> torch.Tensor:
     total = values.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=group_of_name(group))
     return total
 
 
 @_sum_over_ranks.register_fake
-def _sum_over_ranks_shape(values: torch.Tensor) -> torch.Tensor:
+def _sum_over_ranks_shape(values: torch.Tensor, group: str) -> torch.Tensor:
     return torch.empty_like(values, memory_format=torch.contiguous_format)
 
 
-def _sum_over_ranks_backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
-    return _sum_over_ranks(gradient)
+def _keep_group(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.group = inputs[1]
 
 
-_sum_over_ranks.register_autograd(_sum_over_ranks_backward)
+def _sum_over_ranks_backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    return _sum_over_ranks(gradient, ctx.group), None
 
 
-def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """The sum of every rank's `values`, on every rank; the values themselves where no process group is set up.
+_sum_over_ranks.register_autograd(_sum_over_ranks_backward, setup_context=_keep_group)
+
+
+def sum_over_ranks(values: torch.Tensor, group: str = WORLD) -> torch.Tensor:
+    """The sum of `values` over a group's ranks, on each of them; the values themselves where no process group is set up.
 
     One all_reduce forward and one backward. Backward sums the ranks' gradients of their (equal) losses, so that a rank's own
-    gradient is world_size times its share, which DistributedDataParallel's average over ranks turns into the gradient of one
-    process with all the data. Every rank has to call it equally often: a rank that does not leaves the others waiting until the
-    group's timeout.
+    gradient is the group's size times its share, which DistributedDataParallel's average over these ranks turns into the gradient of
+    one process with all the data. Every rank of the group has to call it equally often: a rank that does not leaves the others waiting
+    until the group's timeout.
 
     Args:
         values: any shape, the same on every rank, floating point.
+        group: a group's name by :func:`group_name`.
 
     Returns:
         The sum, of the same shape.
+
+    Raises:
+        ValueError: a group that this rank is not in, or that this process does not have.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return values
-    return _sum_over_ranks(values)
+    if not torch.compiler.is_compiling():
+        group_of_name(group)  # an error here is one line; from within the operator it would be a page
+    return _sum_over_ranks(values, group)

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import torch
 
-from monai_jdt.checks import RANGE_TOLERANCE, can_read_values, plain_tensor
+from monai_jdt.checks import RANGE_TOLERANCE, can_read_values
 from monai_jdt.functional.undefined import mean_of_defined
+from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import check_bool, check_number, check_sequence
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -23,6 +23,7 @@ class SharedOptions(TypedDict, total=False):
     votes: bool
     regions: Sequence[Sequence[int]] | None
     sync: bool
+    group: Any
     batch: bool
     weight: Sequence[float] | float | torch.Tensor | None
     ignore_index: int | None

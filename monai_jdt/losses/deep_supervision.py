@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import kept_for_backward, plain_tensor
 from monai_jdt.definitions import LabelReading
 from monai_jdt.functional.area_means import area_means
 from monai_jdt.functional.inputs import prepare
@@ -17,6 +16,7 @@ from monai_jdt.losses._script import NotScriptable
 from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import JDTLoss
 from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
+from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
 from monai_jdt.validation import check_number, check_sequence, error_sentence
 
 _MODES = ("same", "exp", "two")

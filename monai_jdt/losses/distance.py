@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
-from monai_jdt.checks import check_non_negative, check_pair, kept_for_backward, plain_tensor
+from monai_jdt.checks import check_non_negative, check_pair
 from monai_jdt.definitions import RatioRule
 from monai_jdt.functional.overlap import ratio_loss
 from monai_jdt.losses._script import NotScriptable
+from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
 from monai_jdt.validation import check_int, check_number, check_sequence
 
 _NEGATIVE = ("refuse", "softplus", "sigmoid")

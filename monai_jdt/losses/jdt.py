@@ -29,6 +29,7 @@ from monai_jdt.definitions import (
 )
 from monai_jdt.functional.inputs import prepare
 from monai_jdt.functional.jdt import loss_of_inputs
+from monai_jdt.functional.ranks import group_name, group_of_name
 from monai_jdt.losses._class_weight import apply_to_weight, weight_buffer, weight_numbers
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses._script import NotScriptable
@@ -71,10 +72,13 @@ class JDTLoss(NotScriptable, _Loss):
         threshold: for ``classes``.
         label_smoothing: e; the label becomes ``(1 - e) t + e / C`` with softmax, ``(1 - e) t + e / 2`` with sigmoid.
         votes: ``target`` is a stack of R raters' maps of label values, ``(N, R, *S)``; the label is the (weighted) share of raters.
-            Channel c is value c (with C = 1: value 1), or what ``regions`` says.
+            Channel c is value c (with C = 1: value 1), or what ``regions`` says. A voxel at which no rater speaks has no label and is
+            ignored, and so is an image whose raters are all missing (a fusion of such an image raises).
         regions: for class indices and votes, the label values of each sigmoid channel, such as ``[[1, 4], [1, 2, 4], [4]]``.
-        sync: add sums over the ranks of torch.distributed before the ratio; nothing without a process group. Every rank must then
-            call the loss equally often.
+        sync: add sums over the ranks of torch.distributed before the ratio; nothing without a process group. Every rank of ``group``
+            must then call the loss equally often.
+        group: the process group of ``sync``, such as ``torch.distributed.new_group(ranks)``; None: all ranks. It is needed where not
+            every rank calls this loss: pipeline parallelism, or several models in one job. It can be set later, ``loss.group = ...``.
         batch: add sums over the batch before the ratio.
         weight: a weight for each class, or one for all, >= 0, not normalised; as many as there are channels in the overlap. With one
             channel in the overlap it does nothing, as in MONAI: there is no other class to weigh it against.
@@ -136,6 +140,7 @@ class JDTLoss(NotScriptable, _Loss):
         votes: bool = False,
         regions: Sequence[Sequence[int]] | None = None,
         sync: bool = False,
+        group: Any = None,
         batch: bool = False,
         weight: Sequence[float] | float | torch.Tensor | None = None,
         ignore_index: int | None = None,
@@ -171,7 +176,7 @@ class JDTLoss(NotScriptable, _Loss):
                 threshold=threshold,
             ),
             ratio=RatioRule(alpha, beta, gamma, log_loss, smooth_nr, smooth_dr),
-            averaging=AveragingRule(average_of(average), mode, listed, batch, reduction, sync),
+            averaging=AveragingRule(average_of(average), mode, listed, batch, reduction, sync, group_name(group)),
         )
         self.reduction = reduction
         self.backend = backend_of(backend)
@@ -214,6 +219,15 @@ class JDTLoss(NotScriptable, _Loss):
         )
         self._remember(inputs.kernel)
         return loss_of_inputs(inputs, self.recipe)
+
+    @property
+    def group(self) -> Any:
+        """The process group of ``sync``; None for all ranks."""
+        return group_of_name(self.recipe.averaging.group)
+
+    @group.setter
+    def group(self, group: Any) -> None:
+        self.recipe = replace(self.recipe, averaging=replace(self.recipe.averaging, group=group_name(group)))
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """`.to()`, `.half()` and the like: the weight follows a device, and is never rounded."""

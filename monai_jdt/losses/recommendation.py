@@ -41,8 +41,8 @@ def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset",
     """
     if not isinstance(metric, str):
         raise TypeError(f"metric: expected a name such as 'mDice', got {type(metric).__name__} {metric!r}")
-    average_of(average)
-    if average is None:
+    weights = average_of(average)
+    if weights is None:
         raise ValueError("average: expected 'dataset', 'image', 'class' or weights of them, got None")
     if labels not in ("soft", "hard"):
         raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
@@ -57,4 +57,9 @@ def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset",
         alpha, beta = 1 / (1 + square), square / (1 + square)
     else:
         raise ValueError(f"metric: expected one of {[*_DICE, *_JACCARD]} or 'F' and a number > 0 such as 'F2', got {metric!r}")
-    return {"alpha": alpha, "beta": beta, "average": average, "classes": "present" if labels == "hard" else "all"}
+    return {
+        "alpha": alpha,
+        "beta": beta,
+        "average": average if isinstance(average, str) else dict(weights),
+        "classes": "present" if labels == "hard" else "all",
+    }

@@ -9,10 +9,10 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction
 
-from monai_jdt.checks import plain_tensor
 from monai_jdt.functional.thresholded_dice import BothEmpty, ThresholdComparison, threshold_rule, thresholded_dice
 from monai_jdt.functional.undefined import UndefinedPolicy, undefined_policy_of
 from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
+from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import check_bool
 
 

@@ -2,19 +2,24 @@
 
 **Missing and empty raters**, the same in every fusion here and in :mod:`monai_jdt.raters.staple`. A rater of weight 0 is
 *missing*: whatever stands in its place in the stack is not read. A rater who is there and marked nothing is *empty*: that is an
-answer, background everywhere, and counts as one. If nobody is there, a fusion raises.
+answer, background everywhere, and counts as one.
+
+An image whose raters are all missing has no label. Nothing can be made of it, so a fusion (and a draw) raises; nothing can be learnt
+from it, so a loss ignores it, as it ignores a voxel at which no rater speaks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from monai_jdt.data.regions import region_convention
+from monai_jdt.validation import check_sequence
 
 #: Voxels worked on at once, so that a block of each intermediate stays in the processor's cache.
 _BLOCK = 1 << 17
@@ -49,7 +54,8 @@ def named_regions(regions: RegionSpec) -> dict[str, tuple[int, ...]]:
     if isinstance(regions, Mapping):
         pairs = [(str(name), _as_group(values)) for name, values in regions.items()]
     else:
-        pairs = [("label_" + "_".join(map(str, _as_group(entry))), _as_group(entry)) for entry in regions]
+        entries = check_sequence("regions", regions, "a convention's name, or a mapping or sequence of label values")
+        pairs = [("label_" + "_".join(map(str, _as_group(entry))), _as_group(entry)) for entry in entries]
     groups = dict(pairs)
     if not groups or not all(groups.values()):
         raise ValueError(f"expected at least one region, each with at least one label value, got {regions!r}")
@@ -59,11 +65,12 @@ def named_regions(regions: RegionSpec) -> dict[str, tuple[int, ...]]:
 
 
 def _as_group(entry: int | Sequence[int]) -> tuple[int, ...]:
-    values = tuple(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else (entry,)
+    several = hasattr(entry, "__len__") and not isinstance(entry, str)
+    values = check_sequence("regions", entry, "label values") if several else (entry,)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, Integral):
             raise TypeError(f"expected whole label values in a region, got {value!r}")
-    return values
+    return tuple(map(int, values))
 
 
 @dataclass(frozen=True, eq=False)

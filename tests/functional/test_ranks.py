@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from monai_jdt.kernels import choice
 from monai_jdt.losses import (
@@ -179,6 +184,72 @@ def _compare_unlabelled_ranks(rank: int, world: int) -> None:
     target = labels[mine] if rank == 0 else None
     got = _value_and_gradients(network, DistillationLoss(**options, sync=True)(network(images[mine]), target, teacher[mine]))
     _expect(f"{world} ranks, labels on the first only", got, alone)
+
+
+def _in_rank_of_a_group(rank: int, meeting: str) -> None:
+    """Two of three ranks call the loss, each with a part of their data; then all three have one distributed tensor."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=3, timeout=timedelta(seconds=60))
+    try:
+        group = dist.new_group([0, 1])
+        logits, label = torch.randn(6, 3, 8, generator=torch.Generator().manual_seed(1)), torch.randint(0, 3, (6, 1, 8))
+        dist.broadcast(label, 0)
+        alone = logits.clone().requires_grad_()
+        expected = JDTLoss(softmax=True, to_onehot_y=True, average="dataset")(alone, label)
+        expected.backward()
+        loss = JDTLoss(softmax=True, to_onehot_y=True, average="dataset", sync=True, group=group)
+        if rank == 2:
+            with pytest.raises(ValueError, match="group: expected a process group with this rank"):
+                loss(logits, label)
+        else:
+            mine = slice(3 * rank, 3 * rank + 3)
+            later = JDTLoss(softmax=True, to_onehot_y=True, average="dataset", sync=True)
+            later.group = group
+            compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+            for same in (loss, later, pickle.loads(pickle.dumps(copy.deepcopy(loss))), compiled):
+                part = logits[mine].clone().requires_grad_()
+                value = same(part, label[mine])
+                value.backward()
+                torch.testing.assert_close(value, expected)
+                torch.testing.assert_close(part.grad / 2, alone.grad[mine])  # a rank's gradient is the group's size times its share
+            assert loss.group is group
+        _compare_distributed_tensors(logits, label, alone.grad, expected)
+        dist.barrier()
+        Path(f"{meeting}.compared.{rank}").touch()
+    finally:
+        dist.destroy_process_group()
+
+
+def _compare_distributed_tensors(logits: torch.Tensor, label: torch.Tensor, gradient: torch.Tensor, expected: torch.Tensor) -> None:
+    mesh = init_device_mesh("cpu", (3,))
+    loss = JDTLoss(softmax=True, to_onehot_y=True, average="dataset")
+    for placement in (Replicate(), Shard(0), Shard(2), Shard(1)):
+        spread = distribute_tensor(logits, mesh, [placement]).requires_grad_()
+        for target in (label, distribute_tensor(label, mesh, [Replicate() if placement == Shard(1) else placement])):
+            spread.grad = None
+            value = loss(spread, target)
+            value.backward()
+            assert type(value) is torch.Tensor
+            torch.testing.assert_close(value, expected)
+            torch.testing.assert_close(spread.grad.full_tensor(), gradient)
+    with pytest.raises(ValueError, match=r"target: .*DTensor.* Fix: .*to_local"):
+        loss(distribute_tensor(logits, mesh, [Shard(0)]), label[:2])
+
+
+def test_a_group_of_ranks_and_distributed_tensors(tmp_path: Path) -> None:
+    mp.spawn(_in_rank_of_a_group, (str(tmp_path / "meeting"),), nprocs=3)
+    assert len(list(tmp_path.glob("meeting.compared.*"))) == 3
+
+
+def test_what_a_group_may_be(one_rank: None) -> None:
+    with pytest.raises(TypeError, match="group: expected a torch.distributed process group.*got list"):
+        JDTLoss(softmax=True, sync=True, group=[0])
+    with pytest.raises(ValueError, match="group: expected sync=True"):
+        JDTLoss(softmax=True, group=dist.group.WORLD)
+    elsewhere = JDTLoss(softmax=True, sync=True, group=dist.new_group([0]))
+    elsewhere.recipe = replace(elsewhere.recipe, averaging=replace(elsewhere.recipe.averaging, group="of another process"))
+    with pytest.raises(ValueError, match=r"group: expected a process group of this process.* Fix: set loss.group"):
+        elsewhere(torch.randn(1, 3, 4), torch.rand(1, 3, 4).softmax(1))
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -204,6 +204,8 @@ def configurations(
     ignore = draw(st.sampled_from([None, None, 255, -1, 7, 0, 1]))
     if form == "dense" and ignore in (0, 1):
         ignore = None  # a legal value of a dense label
+    if "regions" in form and ignore == 1:
+        ignore = None  # a value of the regions
     if ignore is not None:
         arguments["ignore_index"] = ignore
     if form in ("regions", "votes of regions"):
@@ -306,6 +308,7 @@ CONTRADICTIONS = {
         lambda k: not (k.arguments.get("votes") or k.arguments.get("to_onehot_y") or "regions" in k.arguments),
         {"ignore_index": 1},
     ),
+    "an ignored value in a region": (lambda k: "regions" in k.arguments, {"ignore_index": 4, "regions": [[1, 4]] * 4}),
     "label_smoothing 2": (lambda k: True, {"label_smoothing": 2.0}),
     "no such class set": (lambda k: True, {"classes": "some", "average": None}),
 }

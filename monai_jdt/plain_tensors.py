@@ -1,0 +1,86 @@
+"""Tensors as the losses work on them: without a subclass, whole, and such that autograd can keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from monai_jdt.validation import error_sentence
+
+#: Types whose tensors have values of their own, and no rules of their own.
+PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+
+
+def plain_tensor(name: str, value: Any) -> torch.Tensor:
+    """The tensor itself, without a subclass such as MONAI's MetaTensor, sharing memory and graph.
+
+    A distributed tensor is gathered: the result is the whole tensor, on every rank. The wide unsigned integers come as int64, since
+    torch has hardly any operators for them.
+
+    Args:
+        name: the argument's, for the message.
+        value: what came.
+
+    Raises:
+        TypeError: not a tensor, or a subclass that `torch.compile` cannot trace.
+    """
+    if type(value) not in PLAIN_TYPES:
+        value = _without_subclass(name, value)
+    if value.is_complex():
+        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
+    return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
+
+
+def _without_subclass(name: str, value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(error_sentence(name, "a torch.Tensor", _what_came(value), _fix_of_no_tensor(name, value)))
+    if hasattr(value, "full_tensor"):  # DTensor, told without an import of torch.distributed
+        return value.full_tensor()
+    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return value  # a fake tensor, or another that is more than its data
+    if torch.compiler.is_compiling():
+        # The backends of torch.compile refuse such an input of a graph, even where nothing but its data is used.
+        kind = type(value).__name__
+        raise TypeError(error_sentence(name, "a plain tensor under torch.compile", kind, f"pass {name}.as_subclass(torch.Tensor)"))
+    return value.as_subclass(torch.Tensor)
+
+
+def _what_came(value: Any) -> str:
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if isinstance(value, list | tuple | Mapping) else kind
+
+
+def _fix_of_no_tensor(name: str, value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        fix = f"pass one entry, {name}[...]"
+        return f"{fix}, or for heads SoftDeepSupervisionLoss(loss)(list(input.values()), target)" if name == "input" else fix
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        if any(isinstance(item, torch.Tensor) for item in value):
+            if name == "input":
+                return "for the heads of deep supervision, wrap the loss: SoftDeepSupervisionLoss(loss)(input, target)"
+            if name == "target":
+                return "pass the label at full resolution; SoftDeepSupervisionLoss(loss) makes that of smaller heads from it"
+            return f"pass torch.stack({name})"
+        return f"pass torch.tensor({name})"
+    if value is None and name == "target":
+        return "pass a label; without labels, DistillationLoss learns from a teacher alone"
+    if hasattr(value, "__array__"):
+        return f"pass torch.as_tensor({name})"
+    return None
+
+
+def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy of one made under `torch.inference_mode()`, which autograd refuses to save.
+
+    Not an alias of its memory: autograd does not notice when an inference tensor is overwritten before backward.
+
+    Args:
+        tensor: a plain one.
+    """
+    if torch.compiler.is_compiling() or not tensor.is_inference() or not torch.is_grad_enabled():
+        return tensor
+    return tensor.clone()

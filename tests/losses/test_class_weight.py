@@ -1,0 +1,76 @@
+"""Class weights: built anywhere, from any sequence, and exact whatever the module is cast to."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import monai_jdt.losses as losses
+
+NAMES = ("JDTLoss", "DiceSemimetricLoss", "JDTCELoss", "JDTFocalLoss", "DistillationLoss")
+WEIGHT = [0.1, 0.2, 0.7]
+LARGE = [70000.0, 257.0, 0.1]
+X, SOFT = torch.randn(2, 3, 4), torch.softmax(torch.randn(2, 3, 4), 1)
+
+
+def value(loss, x=X, target=SOFT):
+    return loss(x, target, x) if isinstance(loss, losses.DistillationLoss) else loss(x, target)
+
+
+@pytest.mark.parametrize(
+    "weight", [WEIGHT, tuple(WEIGHT), torch.tensor(WEIGHT), np.array(WEIGHT), np.float32(0.5), torch.tensor(2.0), 2]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_is_built_on_meta_and_under_fake_tensors(name, weight):
+    kind = getattr(losses, name)
+    expected = value(kind(softmax=True, weight=weight))
+    with torch.device("meta"):
+        loss = kind(softmax=True, weight=weight)
+        assert value(loss, torch.randn(2, 3, 4), torch.rand(2, 3, 4)).is_meta
+    assert torch.equal(value(loss), expected)
+    # to_empty drops what tensors hold, and a module of meta tensors has nothing to lose but the numbers of its constructor
+    assert torch.equal(value(loss.to_empty(device="cpu")), expected)
+    assert torch.equal(value(loss.to("meta").to_empty(device="cpu")), expected)
+    with FakeTensorMode():
+        x = torch.randn(2, 3, 4)
+        assert value(kind(softmax=True, weight=weight), x, x.sigmoid()).shape == ()
+
+
+@pytest.mark.parametrize("bad", [[1.0, -1.0], [float("nan")], [[1.0, 2.0]], [], torch.tensor([-1.0]), np.array([np.inf])])
+def test_a_bad_weight_is_refused_everywhere(bad):
+    for where in (torch.device("cpu"), torch.device("meta"), FakeTensorMode()):
+        with where, pytest.raises(ValueError, match="weight"):
+            losses.JDTLoss(softmax=True, weight=bad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cast_does_not_round_a_weight(name):
+    kind = getattr(losses, name)
+    expected = value(kind(softmax=True, weight=LARGE), X.half(), SOFT.half())
+    for cast in (torch.nn.Module.half, torch.nn.Module.bfloat16, torch.nn.Module.double, lambda module: module.to(torch.float16)):
+        loss = cast(kind(softmax=True, weight=LARGE))
+        for same in (loss, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+            assert same.class_weight.tolist() == LARGE
+            assert torch.equal(value(same, X.half(), SOFT.half()), expected)
+
+
+def test_a_weight_is_exact_in_float64():
+    """One class of three weighs .1: the loss is that of the class times .1 / 3, to the last digits."""
+    x, target = X.double(), SOFT.double()
+    pairs = losses.JDTLoss(softmax=True, reduction="none")(x, target)
+    got = losses.JDTLoss(softmax=True, weight=[0.1, 0.0, 0.0])(x, target)
+    assert abs(got - 0.1 * pairs[:, 0].sum() / 6) < 1e-16
+
+
+def test_state_dicts_of_either_precision_load():
+    loss = losses.JDTLoss(softmax=True, weight=[1.0, 1.0, 1.0])
+    assert loss.class_weight.dtype is torch.float32
+    loss.load_state_dict({"class_weight": torch.tensor(WEIGHT)})
+    assert torch.equal(loss.class_weight.float(), torch.tensor(WEIGHT))
+    loss.load_state_dict(losses.JDTLoss(softmax=True, weight=WEIGHT).state_dict())
+    assert loss.class_weight.tolist() == WEIGHT

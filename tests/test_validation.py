@@ -1,0 +1,97 @@
+"""Arguments: one rule for sequences of any library, and numbers that came as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+import monai_jdt.losses as losses
+from monai_jdt.functional.thresholded_dice import threshold_rule
+from monai_jdt.losses import JaccardDistance, JDTLoss, LovaszSoftmaxLoss, SoftDeepSupervisionLoss, loss_for_metric
+
+#: argument -> (how it is used, a value as a list)
+ARGUMENTS = {
+    "weight": (lambda v: repr(JDTLoss(weight=v)), [1, 2, 3]),
+    "classes": (lambda v: repr(JDTLoss(classes=v)), [0, 1, 2]),
+    "classes of Lovász": (lambda v: LovaszSoftmaxLoss(classes=v).listed, [0, 1, 2]),
+    "weights": (lambda v: SoftDeepSupervisionLoss(JDTLoss(), weights=v).weights, [1, 2, 3]),
+    "dim": (lambda v: repr(JaccardDistance(dim=v)), [1, 2, 3]),
+    "thresholds": (lambda v: threshold_rule(v, ">=").thresholds, [1]),
+}
+
+
+class OwnMapping(Mapping):
+    def __init__(self, **items):
+        self.items_ = items
+
+    def __getitem__(self, key):
+        return self.items_[key]
+
+    def __iter__(self):
+        return iter(self.items_)
+
+    def __len__(self):
+        return len(self.items_)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_any_sequence_is_a_sequence(name, own_sequence):
+    use, numbers = ARGUMENTS[name]
+    expected = use(numbers)
+    forms = [tuple(numbers), np.array(numbers), torch.tensor(numbers), own_sequence(*numbers), [np.int64(n) for n in numbers]]
+    for form in [*forms, range(numbers[0], numbers[-1] + 1)]:
+        assert use(form) == expected, form
+    for wrong in ({1, 2}, iter(numbers), b"12", object()):
+        with pytest.raises(TypeError, match=name.split()[0]):
+            use(wrong)
+
+
+def test_regions_are_sequences_of_sequences(own_sequence):
+    expected = JDTLoss(sigmoid=True, regions=[[1, 2], [2, 4]]).recipe
+    for regions in (
+        own_sequence(own_sequence(1, 2), [2, 4]),
+        (np.array([1, 2]), torch.tensor([2, 4])),
+        np.array([[1, 2], [2, 4]]),
+        (range(1, 3), (2, 4)),
+    ):
+        assert JDTLoss(sigmoid=True, regions=regions).recipe == expected
+    for wrong in ([], [[]], [[1, 1]], [[-1]]):
+        with pytest.raises(ValueError, match="regions"):
+            JDTLoss(sigmoid=True, regions=wrong)
+
+
+def test_averages_are_any_mapping():
+    average = {"image": 0.5, "class": 0.5}
+    assert JDTLoss(average=OwnMapping(**average)).recipe == JDTLoss(average=average).recipe
+    arguments = loss_for_metric("mIoU", average=OwnMapping(**average))
+    assert arguments["average"] == average
+    assert type(arguments["average"]) is dict
+
+
+@pytest.mark.parametrize(
+    ("text", "written"), [("1e-6", "1.0e-6"), ("1E-10", "1.0e-10"), ("2.5e-7", "2.5e-7"), ("1e3", "1000.0"), ("0.5", "0.5 without")]
+)
+def test_a_number_as_text_is_told_how_to_write_it(text, written):
+    """YAML 1.1 reads 1e-6 as text."""
+    uses = (
+        ("smooth_nr", lambda: JDTLoss(smooth_nr=text)),
+        ("weight", lambda: JDTLoss(weight=[text])),
+        ("weights", lambda: SoftDeepSupervisionLoss(JDTLoss(), weights=[text])),
+        ("smooth", lambda: JaccardDistance(smooth=text)),
+        ("temperature", lambda: losses.DistillationLoss(softmax=True, temperature=text)),
+    )
+    for name, use in uses:
+        with pytest.raises(TypeError, match=f"{name}: .*write {written}"):
+            use()
+
+
+def test_other_text_is_told_as_well():
+    with pytest.raises(TypeError, match=r"ignore_index: .*write 255 without quotes"):
+        JDTLoss(to_onehot_y=True, sigmoid=True, ignore_index="255")
+    with pytest.raises(TypeError, match=r"batch: .*write true without quotes"):
+        JDTLoss(batch="True")
+    with pytest.raises(TypeError, match=r"gamma: expected a number > 0, got str 'two'\.$"):
+        JDTLoss(gamma="two")
