@@ -242,7 +242,7 @@ def test_a_group_of_ranks_and_distributed_tensors(tmp_path: Path) -> None:
 
 
 def test_what_a_group_may_be(one_rank: None) -> None:
-    with pytest.raises(TypeError, match="group: expected a torch.distributed process group.*got list"):
+    with pytest.raises(TypeError, match=r"group: expected a torch.distributed process group.*got list"):
         JDTLoss(softmax=True, sync=True, group=[0])
     with pytest.raises(ValueError, match="group: expected sync=True"):
         JDTLoss(softmax=True, group=dist.group.WORLD)
