@@ -1,11 +1,12 @@
 """What a bundle calls on the main thread before its first transform: settings are checked, data are found, errors are one line."""
 
 from monai_jdt.bundle_runtime.brats_settings import BratsEvaluation, BratsPrediction, BratsTraining
+from monai_jdt.bundle_runtime.building import build_or_exit
 from monai_jdt.bundle_runtime.caching import fill_cache
 from monai_jdt.bundle_runtime.exits import exit_with_error, or_exit, run_or_exit
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, checked_file, data_folder
-from monai_jdt.bundle_runtime.start import build_or_exit, check_run
+from monai_jdt.bundle_runtime.start import check_run
 
 __all__ = [
     "BratsEvaluation",

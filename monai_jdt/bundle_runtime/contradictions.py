@@ -34,6 +34,8 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
 def _edges_fit_the_network(name: str) -> Rule:
     def rule(values: Mapping[str, Any]) -> Iterator[str]:
         edges, blocks, dims = values[name], values["network_def#blocks_down"], values["network_def#spatial_dims"]
+        if not isinstance(blocks, (list, tuple)) or not isinstance(dims, int):
+            return  # the network says what is wrong with them
         if len(edges) != dims:
             example = [edges[0]] * dims
             got = f"{len(edges)}: {list(edges)}"
@@ -134,6 +136,14 @@ def _ignored_value_is_no_label(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence("loss#ignore_index", expected, f"{ignored}, which is one of {owner}", f"--loss#ignore_index {free}")
 
 
+def _votes_are_bytes(values: Mapping[str, Any]) -> Iterator[str]:
+    ignored = values["loss#ignore_index"]
+    if values["loss#votes"] is True and isinstance(ignored, int) and not 0 <= ignored <= 255:
+        yield error_sentence(
+            "loss#ignore_index", "a whole number from 0 to 255, since votes are bytes", str(ignored), "--loss#ignore_index 255"
+        )
+
+
 def _softmax_needs_disjoint_regions(values: Mapping[str, Any]) -> Iterator[str]:
     if not values["loss#softmax"]:
         return
@@ -181,6 +191,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_endings_of_channels, ("image_endings", "channels", "datalist_file")),
     (_regions_have_labels, ("regions", "label_values")),
     (_ignored_value_is_no_label, ("loss#ignore_index", "regions")),
+    (_votes_are_bytes, ("loss#ignore_index", "loss#votes")),
     (_softmax_needs_disjoint_regions, ("loss#softmax", "regions")),
     (_folders_can_be_written, ("written",)),
     (_checkpoint_is_there, ("ckpt_path",)),

@@ -94,7 +94,7 @@ class RunSettings(BaseModel):
         description="Percentiles that become 0 and 1 where `normalize` is `percentiles`.",
         examples=['"[0.5,99.5]"'],
     )
-    phantoms: PhantomSettings = Field(description="The phantoms: how many cases, of which shape.", examples=["{cases: 12}"])
+    phantoms: PhantomSettings = Field(description="The phantoms: how many cases, of which shape.", examples=['"{cases: 12}"'])
     channels: Whole = Field(
         ge=1, le=1024, description="Number of image channels.", examples=[1], json_schema_extra=also("in_channels", "input_channels")
     )

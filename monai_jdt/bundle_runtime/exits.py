@@ -7,6 +7,7 @@ only place where errors become one. From Python, call the functions they wrap.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pickle import UnpicklingError
@@ -128,10 +129,11 @@ def _line_for(error: BaseException) -> str | None:
         fix = "give channels, regions or out_channels, and network_def as in training"
         return error_sentence("the checkpoint", "weights that fit the network", f"others ({misfit})", fix)
     if isinstance(error, (UnpicklingError, EOFError)) or "PytorchStreamReader" in text:
-        return error_sentence(
-            "the checkpoint", "weights that PyTorch has saved", text.split("\n")[0], "name another file with --ckpt_path"
-        )
+        got = "a file that torch.load refuses"
+        return error_sentence("the checkpoint", "weights that PyTorch has saved", got, "name another file with --ckpt_path")
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
         fix = "smaller crops or images, a smaller batch_size, or fewer init_filters"
         return error_sentence("memory", "enough for a step", text.split("\n")[0], fix)
+    if isinstance(error, (ValueError, TypeError)) and re.match(r"[\w#]+: expected .+, got ", text):
+        return text  # a sentence of ours, e.g. a target of another shape than the network's output
     return None

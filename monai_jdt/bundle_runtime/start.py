@@ -1,24 +1,20 @@
-"""The check of a run before its first step, and the building of its components: one line for whatever is wrong."""
+"""The check of a run before its first step: one line for whatever is wrong with its settings."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-from monai.bundle import ConfigParser
-from monai.bundle.config_item import ConfigComponent
-
+from monai_jdt.bundle_runtime.building import components_in, trial_problems
 from monai_jdt.bundle_runtime.components import component_problems
 from monai_jdt.bundle_runtime.contradictions import contradictions
 from monai_jdt.bundle_runtime.declarations import RunSettings
-from monai_jdt.bundle_runtime.exits import chain_of, exit_with_error, innermost
+from monai_jdt.bundle_runtime.exits import exit_with_error, innermost
 from monai_jdt.bundle_runtime.keys import key_problems
 from monai_jdt.bundle_runtime.values import read_value, shown
 from monai_jdt.bundle_runtime.workflow import StartedRun, started_run
@@ -28,7 +24,7 @@ from monai_jdt.validation import error_sentence
 _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 # Arguments of components that settings are held against.
-_ARGUMENTS = ("network_def#blocks_down", "network_def#spatial_dims", "loss#ignore_index", "loss#softmax")
+_ARGUMENTS = ("network_def#blocks_down", "network_def#spatial_dims", "loss#ignore_index", "loss#softmax", "loss#votes")
 
 # Items whose keys a setting names one of.
 _TABLES = ("normalizations", "fusions")
@@ -54,9 +50,21 @@ def check_run(declared: type[RunSettings], *, several_processes: bool = False) -
         return
     for problems in _stages(run, declared, several_processes):
         if problems:
+            _withdraw_saved_config(run)
             for line in problems[1:]:
                 print(line, file=sys.stderr)
             exit_with_error(problems[0])
+
+
+def _withdraw_saved_config(run: StartedRun) -> None:
+    """Remove the file that MONAI writes of the config of a tracked run: it is written before a config has a say."""
+    if "save_execute_config" not in run.config:
+        return
+    with suppress(Exception):  # the line that tells the user what to mend matters more
+        path = str(run.parser.get_parsed_content("save_execute_config"))
+        if re.fullmatch(r"config_\d{8}_\d{6}\.json", os.path.basename(path)):
+            os.remove(path)
+            os.rmdir(os.path.dirname(path))
 
 
 def _stages(run: StartedRun, declared: type[RunSettings], several_processes: bool) -> Iterator[list[str]]:
@@ -75,7 +83,7 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
         written = {name: values[name] for name in declared.written if name in values}
         yield contradictions({**values, "written": written})
         if names is not late:
-            yield list(_trial_problems(run))
+            yield list(trial_problems(run.config, values))
 
 
 def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[str]:
@@ -85,7 +93,7 @@ def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[
         yield error_sentence("multi_gpu_train.yaml", "processes that torchrun has started", got, f"start it with {command}")
     if run.ids[1] not in run.parser:
         yield error_sentence("run_id", "an item of the config", shown(run.ids[1]), 'quote a list, as in --roi "[32,32,32]"')
-    if find_spec("mlflow") is None and any(node["_target_"].endswith("MLFlowHandler") for _, node in _components(run.config)):
+    if find_spec("mlflow") is None and any(node["_target_"].endswith("MLFlowHandler") for _, node in components_in(run.config)):
         yield error_sentence("--tracking", "a tracker that is installed", "mlflow, which is not", "pip install mlflow")
 
 
@@ -93,8 +101,8 @@ def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[st
     """Problems and values of the settings that are given as such; the config is updated with them."""
     config, problems, values = run.config, [], {}
     for name, value in run.overrides.items():
-        if value is None and name in declared.model_fields:  # MONAI drops it
-            config[name] = None
+        if value is None:  # MONAI drops it
+            run.parser[name] = None
     for name in declared.model_fields:
         if name not in config or _is_computed(config[name]):
             continue
@@ -156,65 +164,3 @@ def _computed_values(run: StartedRun, declared: type[RunSettings], names: Iterab
                 got = f"{shown(run.parser.get(name))}, which fails with {type(cause).__name__}: {cause}"
                 problems.append(error_sentence(name, "an expression that can be computed", got, "correct it"))
     return problems, values
-
-
-def build_or_exit(*names: str) -> None:
-    """Build components of the run; whatever they refuse ends it with one line. For a config's `initialize`, after the seed is set.
-
-    Args:
-        names: ids, e.g. `train#trainer`.
-
-    Raises:
-        SystemExit: with code 1, after the line.
-    """
-    run = started_run()
-    if run is None:
-        return
-    for name in names:
-        try:
-            run.parser.get_parsed_content(name)
-        except Exception as error:
-            exit_with_error(_not_built(run.config, name, error))
-
-
-def _trial_problems(run: StartedRun) -> Iterator[str]:
-    """Build network and loss once, long before the data are read, and forget them: the run's own come after its seed."""
-    trial = ConfigParser(deepcopy(run.config))
-    with torch.random.fork_rng(devices=()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what there is to say about a component is said when the run builds it
-        for name in ("network_def", "loss"):
-            if name not in trial:
-                continue
-            try:
-                built = trial.get_parsed_content(name)
-            except Exception as error:
-                yield _not_built(run.config, name, error)
-                continue
-            empty = (
-                [key for key, weights in built.named_parameters() if weights.numel() == 0] if isinstance(built, torch.nn.Module) else []
-            )
-            if empty:
-                yield error_sentence(name, "a network with weights in every layer", f"none in {empty[0]}", "correct its arguments")
-
-
-def _not_built(config: Mapping[str, Any], name: str, error: Exception) -> str:
-    """The line for a component that refuses its arguments: the innermost one, by the id that it has in the config."""
-    cause = innermost(error)
-    failed = [re.search(r"Failed to instantiate component '([^']+)' with keywords: (\S*)", str(step)) for step in chain_of(error)]
-    got = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-    match = next((match for match in reversed(failed) if match is not None), None)
-    if match is None:
-        return error_sentence(name.replace("::", "#"), "an item that can be computed", got, "correct what it is made of")
-    target, keywords = match[1], set(match[2].split(","))
-    nodes = [(place, node) for place, node in _components(config) if node["_target_"] == target]
-    exact = [(place, node) for place, node in nodes if set(node) - ConfigComponent.non_arg_keys == keywords] or nodes
-    place = exact[0][0] if len(exact) == 1 else name.replace("::", "#")
-    return error_sentence(f"{place} ({target})", "arguments that it can be built with", got, "correct them")
-
-
-def _components(content: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(content, (Mapping, list)):
-        if isinstance(content, Mapping) and isinstance(content.get("_target_"), str):
-            yield name, content
-        for key, part in content.items() if isinstance(content, Mapping) else enumerate(content):
-            yield from _components(part, f"{name}#{key}" if name else str(key))

@@ -1,5 +1,6 @@
 import importlib
 import os
+from pickle import UnpicklingError
 
 import pytest
 
@@ -43,6 +44,38 @@ def test_run_or_exit_finds_what_was_wrapped(capsys, error):
         bundle_start.run_or_exit(Engine())
     assert caught.value.code == 1
     assert last_line(capsys) == f"monai_jdt: error: {error}"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            UnpicklingError("Weights only load failed. In PyTorch 2.6"),
+            "the checkpoint: expected weights that PyTorch has saved, got a file that ",
+        ),
+        (MemoryError("137438953472 bytes"), "memory: expected enough for a step, got 137438953472 bytes. Fix: smaller crops"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "memory: expected enough for a step, got DefaultCPUAllocator",
+        ),
+        (
+            ValueError("target: expected shape (2, 3), the shape of input, got (2, 1)"),
+            "target: expected shape (2, 3), the shape of input, got (2, 1)",
+        ),
+        (
+            RuntimeError("Error(s) in loading state_dict for Net:\n size mismatch"),
+            "the checkpoint: expected weights that fit the network, got others",
+        ),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(capsys, error, line):
+    class Engine:
+        def run(self):
+            raise RuntimeError("in a handler") from error
+
+    with pytest.raises(SystemExit):
+        bundle_start.run_or_exit(Engine())
+    assert last_line(capsys).startswith(f"monai_jdt: error: {line}")
 
 
 def test_run_or_exit_leaves_other_errors():

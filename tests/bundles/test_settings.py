@@ -105,12 +105,23 @@ EVERYWHERE = [
         "network_def#in_chanels: expected an argument of SegResNet, got an unknown one. Fix: did you mean in_channels?",
     ),
     ({"network_def#norm": "NOPE"}, "network_def (monai.networks.nets.SegResNet): expected arguments that it can be built with, got "),
+    (
+        {"network_def#blocks_down": 5},
+        "network_def (monai.networks.nets.SegResNet): expected arguments that it can be built with, got TypeError",
+    ),
+    ({"network_def": None}, "network_def: expected a component, got None"),
+    ({"loss": "dice"}, "loss: expected a component, got 'dice'"),
     ({"run_id": "32]"}, "run_id: expected an item of the config, got '32]'"),
 ]
 OF_ONE = [
     (brats, {"roi": 32}, 'roi: expected a list of 3 whole numbers from 1 to 4096, got 32. Fix: --roi "[32,32,32]"'),
     (brats, {"roi": [32, 32]}, "roi: expected a list of 3 whole numbers from 1 to 4096, got [32, 32]"),
     (brats, {"roi": [30, 32, 32]}, "roi: expected multiples of 8, since the network halves them 3 times, got [30, 32, 32]"),
+    (
+        brats,
+        {"network_def#in_channels": 3},
+        "network_def: expected a network that takes an input of shape (2, 4, 32, 32, 32), got RuntimeError",
+    ),
     (brats, {"crops": 0}, "crops: expected a whole number from 1 to 4096, got 0. Fix: --crops 2"),
     (brats, {"size": [16, 16, 16]}, "--size: expected a key that the run reads, got an unknown one. Fix: did you mean --roi?"),
     *[(brats, {"val_fraction": x}, f"val_fraction: expected a number between 0 and 1, both excluded, got {x}") for x in (0, 1, 2)],
@@ -306,7 +317,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: Any, mo
 
 def test_tracking_without_mlflow_is_told(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(start, "find_spec", lambda name: None)
-    line = refused(capsys, tmp_path, brats.configs("train.yaml"), tracking="mlflow", save_execute_config=False)
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"), tracking="mlflow")
     assert line == "--tracking: expected a tracker that is installed, got mlflow, which is not. Fix: pip install mlflow."
 
 
