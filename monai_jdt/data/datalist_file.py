@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from monai_jdt.data.list_forms import ItemReader, chosen_section, list_sections
 from monai_jdt.data.listing import PATH_KEYS, CaseList
 from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.validation import error_sentence
 
 _SHOWN = 20
 
@@ -43,6 +45,7 @@ def write_datalist(
     Raises:
         ValueError: if there is no item, or one is no mapping.
         TypeError: if an item holds what JSON cannot.
+        FileExistsError: if there is a file at `path` that is no data list, such as an image.
     """
     path = user_path(path)
     sections = items if isinstance(items, Mapping) else {"training": items}
@@ -61,9 +64,20 @@ def write_datalist(
     if not any(content.values()):
         raise ValueError("items: expected at least one item to write, got an empty list")
     text = json.dumps({f"num{section.capitalize()}": len(cases) for section, cases in content.items()} | content, indent=2)
+    _refuse_other_content(path)
     with whole_file(path) as draft, open(draft, "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return path
+
+
+def _refuse_other_content(path: str) -> None:
+    """A list that is there is replaced, an image never is."""
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        return
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not start.startswith((b"{", b"[")):
+        raise FileExistsError(error_sentence(path, "a free name, or a data list to replace", "another file", "name a new .json file"))
 
 
 def read_datalist(path: str | os.PathLike[str], section: str = "training", *, path_keys: Sequence[str] = PATH_KEYS) -> CaseList:
@@ -95,11 +109,11 @@ def read_datalist(path: str | os.PathLike[str], section: str = "training", *, pa
     path = user_path(path)
     if not os.path.isfile(path):
         got = "a folder" if os.path.isdir(path) else "nothing at that path"
-        raise DataProblemError([DataProblem(path, "a datalist JSON", got, "name the file")])
+        raise DataProblemError([DataProblem(path or "''", "a datalist JSON", got, "name the file")])
     sections = list_sections(path)
     reader = ItemReader(path, path_keys)
     chosen = list(sections) if section == "all" else [chosen_section(path, sections, section)]
-    items = [item for name in chosen for item in reader.read(name, sections[name])]
+    items = reader.read({name: sections[name] for name in chosen})
     if reader.problems:
         raise DataProblemError(reader.problems[:_SHOWN], max(len(reader.problems) - _SHOWN, 0))
     return CaseList(items, path, reader.skipped)
@@ -112,14 +126,19 @@ def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         path: the file.
 
     Returns:
-        The items of such a section in which no item has raters; an empty list if there is none.
+        The items of such a section in which no item has raters, as :func:`read_datalist` gives them among those of all sections; an
+        empty list if there is none.
 
     Raises:
         DataProblemError: as :func:`read_datalist`.
     """
-    sections = list_sections(user_path(path))
-    items = [read_datalist(path, name) for name in ("test", "testing") if name in sections]
-    return [item for part in items for item in part if not any(other.get("raters") for other in part)]
+    items = iter(read_datalist(path, "all"))
+    found: list[dict[str, Any]] = []
+    for name, entries in list_sections(user_path(path)).items():
+        part = list(itertools.islice(items, len(entries)))
+        if name in ("test", "testing") and not any(item.get("raters") for item in part):
+            found += part
+    return found
 
 
 def _with_paths(item: Mapping[str, Any], keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:

@@ -15,11 +15,14 @@ from urllib.parse import unquote, urlsplit
 from monai_jdt.data.folders import VOLUME_SUFFIX, natural_key
 from monai_jdt.data.listing import SkippedPath
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.voxel_blocks import GZIP_MAGIC
 
 _FIX = "write it again by `python -m monai_jdt datalist`"
 
-# A section under the names that other tools give it.
+# The sections under the names that other tools give them.
 _SECTION_NAMES = (("training", "train"), ("validation", "valid", "val"), ("testing", "test"))
+
+_EVERY_SECTION = {name for names in _SECTION_NAMES for name in names}
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -57,10 +60,13 @@ def list_sections(path: str) -> dict[str, list[Any]]:
     for name, value in content.items():
         if isinstance(value, dict) and value and all(_is_item(entry, "images") for entry in value.values()):
             value = [_named(case, entry) for case, entry in value.items()]
-        if isinstance(value, list) and (value == [] or any(_is_item(entry) for entry in value)):
+        if isinstance(value, list) and (value == [] or any(_is_item(entry) for entry in value) or _is_section(name, value)):
             sections["training" if name == "dataset" and "training" not in content else name] = value
     if not any(sections.values()) and "channel_names" in content and "file_ending" in content:
         raise _nnunet_problem(path, content)
+    if content and not sections:
+        got = "the keys " + ", ".join(map(str, list(content)[:8]))
+        raise _problem(path, 'a list of cases, {"training": [{"image": ..., "raters": [...]}]}', got, _FIX)
     return sections
 
 
@@ -102,26 +108,27 @@ class ItemReader:
     problems: list[DataProblem] = field(default_factory=list)
     skipped: list[SkippedPath] = field(default_factory=list)
 
-    def read(self, section: str, entries: Sequence[Any]) -> list[dict[str, Any]]:
-        """Read a section.
+    def read(self, sections: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+        """Read some sections, one after the other.
 
         Args:
-            section: its name, for the problems.
-            entries: dictionaries, or paths of images.
+            sections: name, for the problems, to dictionaries or paths of images.
 
         Returns:
             The items that can be used. Each has "case"; "image" is a path or a list of paths; "raters", where there are any, a
-            list. A file under "label" is the one rater of an item without "raters".
+            list. A file under "label" is the one rater of an item without "raters". Items without a case are named after what
+            differs in all these sections: the images `train/001.nii` and `val/001.nii` are two cases.
         """
         items = []
-        for number, entry in enumerate(entries):
-            where = f"{self.path}: {section}[{number}]"
-            if isinstance(entry, dict) and entry.get("case") is not None:
-                where += f" (case {entry['case']})"
-            try:
-                items.append(self._item(where, entry))
-            except DataProblemError as error:
-                self.problems += error.problems
+        for section, entries in sections.items():
+            for number, entry in enumerate(entries):
+                where = f"{self.path}: {section}[{number}]"
+                if isinstance(entry, dict) and entry.get("case") is not None:
+                    where += f" (case {entry['case']})"
+                try:
+                    items.append(self._item(where, entry))
+                except DataProblemError as error:
+                    self.problems += error.problems
         return _with_cases(items)
 
     def _item(self, where: str, entry: Any) -> dict[str, Any]:
@@ -132,6 +139,9 @@ class ItemReader:
             like = [key for key in entry if str(key).lower().startswith(("im", "vol"))] if isinstance(entry, dict) else []
             raise _problem(where, "the key 'image'", got, f"rename {like[0]!r} to 'image'" if like else "add it")
         item = {key: self._paths(f"{where}: {key}", value) if key in self.path_keys else value for key, value in entry.items()}
+        for key in ("case", "dataset", "task"):
+            if isinstance(item.get(key), (list, dict)):
+                raise _problem(f"{where}: {key}", "text or a number", json.dumps(item[key])[:60], "write it as text")
         images = _flat_paths(item["image"])
         if not images:
             raise _problem(f"{where}: image", "a path, or one path a channel", json.dumps(entry["image"]), "add it, or remove the case")
@@ -143,7 +153,7 @@ class ItemReader:
         return item
 
     def _read_raters(self, where: str, item: dict[str, Any]) -> None:
-        raters = item.pop("raters", None)
+        raters = item.get("raters")
         if raters is None and "label" in item:
             labels = _flat_paths(item["label"])
             if len(labels) > 1:
@@ -151,6 +161,7 @@ class ItemReader:
                 raise _problem(f"{where}: label", "one label file", f"{len(labels)} files", fix)
             raters = labels
         if raters is None:
+            item.pop("raters", None)
             return
         listed = list(raters.values()) if isinstance(raters, dict) else [raters] if isinstance(raters, str) else raters
         for number, rater in enumerate(listed):
@@ -178,6 +189,8 @@ class ItemReader:
 def _content(path: str) -> Any:
     with open(path, "rb") as file:
         raw = file.read()
+    if raw.startswith(GZIP_MAGIC) or (b"\0" in raw[:512] and raw[:2] not in (b"\xff\xfe", b"\xfe\xff")):
+        raise _problem(path, "a datalist JSON", "a file that is no text", "name the list, not one of its files")
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -207,6 +220,11 @@ def _is_item(entry: Any, *other_keys: str) -> bool:
     if isinstance(entry, dict):
         return any(key in entry for key in ("image", *other_keys))
     return isinstance(entry, str) and not other_keys and "." in os.path.basename(entry)
+
+
+def _is_section(name: str, entries: Sequence[Any]) -> bool:
+    """Whether a list is meant as cases: an item that lacks "image" is an error, not a reason to leave out the section."""
+    return name in _EVERY_SECTION and any(isinstance(entry, dict) for entry in entries)
 
 
 def _named(case: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +264,7 @@ def _channel_files(file: str) -> str | list[str]:
 
 def _with_cases(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Name the cases that have no name, by what differs in their images' paths."""
-    nameless = [item for item in items if item.get("case") is None]
+    nameless = [item for item in items if item.get("case") in (None, "")]
     images = [_flat_paths(item["image"])[0] for item in nameless]
     stems = [re.sub(r"_0000\Z", "", VOLUME_SUFFIX.sub("", os.path.basename(image))) for image in images]
     names = stems

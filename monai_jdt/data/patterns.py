@@ -64,7 +64,7 @@ def pattern_datalist(
         "derivatives/{rater}/sub-{case}/anat/sub-{case}_label-lesion_mask.nii.gz")`.
     """
     root = user_path(root)
-    rules = _rules(image, raters, probability)
+    rules = _rules(root, image, raters, probability)
     expected = "files that match " + " or ".join(rule.pattern for rule in rules)
     require_folder(root, expected)
     skipped: list[SkippedPath] = []
@@ -100,17 +100,23 @@ class _Rule:
 _Found = dict[str, dict[str, list[tuple[str, str]]]]
 
 
-def _rules(image: Sequence[str] | str, raters: Sequence[str] | str, probability: str | None) -> list[_Rule]:
+def _rules(root: str, image: Sequence[str] | str, raters: Sequence[str] | str, probability: str | None) -> list[_Rule]:
     rules: list[_Rule] = []
     for kind, given in (("image", image), ("raters", raters), ("probability", [] if probability is None else probability)):
         patterns = [given] if isinstance(given, str) else list(given)
         if not patterns and kind != "probability":
             raise ValueError(f"{kind}: expected at least one pattern, got an empty list")
-        for pattern in patterns:
+        for pattern in (_below(root, pattern) for pattern in patterns):
             if pattern in [rule.pattern for rule in rules]:
                 raise ValueError(error_sentence(kind, "patterns that differ", f"{pattern!r} twice", "remove one, or correct it"))
             rules.append(_Rule(pattern, kind, _pattern_regex(pattern, rater=kind == "raters")))
     return rules
+
+
+def _below(root: str, pattern: str) -> str:
+    """A pattern from the root on: as it is written, or of paths that begin with `./` or with the root's absolute path."""
+    begin = os.path.join(os.path.abspath(root), "")
+    return pattern[len(begin) :] if pattern.startswith(begin) else pattern.removeprefix("./")
 
 
 def _matched(root: str, files: Sequence[str], rules: Sequence[_Rule], skipped: list[SkippedPath]) -> tuple[_Found, list[DataProblem]]:
@@ -246,11 +252,13 @@ def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
             field = token[1:-1]
             if field not in fields:
                 known = " and ".join("{" + f + "}" for f in fields)
-                raise ValueError(f"pattern {pattern!r}: expected the fields {known} only, got {token!r}")
+                fix = "write {case} for the part of the name that names the case, and * for what may be anything"
+                raise ValueError(error_sentence(f"pattern {pattern!r}", f"the fields {known} only", repr(token), fix))
             regex += f"(?P={field})" if field in seen else rf"(?P<{field}>[^/]+?)"
             seen.add(field)
         else:
             regex += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token)
     if "case" not in seen:
-        raise ValueError(f"pattern {pattern!r}: expected the field {{case}}, got none; add it")
+        fix = "write {case} for the part of the name that names the case"
+        raise ValueError(error_sentence(f"pattern {pattern!r}", "the field {case}", "none", fix))
     return re.compile(regex, re.IGNORECASE | re.DOTALL)

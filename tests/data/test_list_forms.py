@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from monai_jdt.cli import main
-from monai_jdt.data import DataProblemError, read_datalist, split_cases, write_datalist
+from monai_jdt.data import DataProblemError, find_problems, read_datalist, split_cases, write_datalist
+from monai_jdt.data.datalist_file import cases_to_predict
 
 
 def written(root: Path, content: Any, name: str = "list.json") -> Path:
@@ -203,6 +204,7 @@ LINE = "{root}/list.json: training[1] (case c2): "
             LINE + "image: expected a path on this machine, got an address, https://x.org/a.nii. "
             "Fix: download the file, and list its path.",
         ),
+        ({"image": "a.nii", "dataset": ["x"]}, LINE + 'dataset: expected text or a number, got ["x"]. Fix: write it as text.'),
     ],
 )
 def test_what_is_not_understood_names_file_case_and_fix(tmp_path: Path, capsys, entry: dict[str, Any], line: str) -> None:
@@ -221,6 +223,9 @@ def test_what_is_not_understood_names_file_case_and_fix(tmp_path: Path, capsys, 
     [
         ('{"training": [], "training": [{"image": "a.nii"}]}', "the key 'training' twice in one object"),
         ('{"image": "a.nii"}\n{"image": }\n', "got no JSON (Extra data"),
+        ("\0\1\2", "got a file that is no text. Fix: name the list, not one of its files."),
+        ('{"training": [{"img": "a.nii"}]}', "training[0]: expected the key 'image', got img. Fix: rename 'img' to 'image'."),
+        ('{"training": {"image": ["a.nii"]}, "x": 1}', "got the keys training, x. Fix: "),
         ("{'training': []}", "got no JSON (Expecting property name"),
         ('[{"train": ["case1"], "val": ["case2"]}]', "expected an object with a list of cases in it, got a list."),
         (
@@ -246,3 +251,44 @@ def test_many_problems_are_cut(tmp_path: Path) -> None:
 def test_what_was_read_can_be_written_and_read_again(tmp_path: Path) -> None:
     items = read_datalist(written(tmp_path, {"training": [{"image": "s\\a.nii", "label": "l\\a.nii"}]}))
     assert read_datalist(write_datalist(items, tmp_path / "new" / "again.json")) == items
+
+
+def test_equal_names_in_two_sections_are_two_cases(tmp_path: Path, capsys) -> None:
+    """Only the folders of the sections tell such cases apart; cases to predict are named among them."""
+    names = {"training": "tr", "validation": "va", "test": "ts"}
+    content = {name: [{"image": f"{folder}/001.nii", "label": f"{folder}/seg.nii"}] for name, folder in names.items()}
+    path = written(tmp_path, content)
+    assert [item["case"] for item in read_datalist(path, "all")] == ["tr", "va", "ts"]
+    assert [item["case"] for item in read_datalist(path)] == ["001"]
+    del content["test"][0]["label"]
+    path = written(tmp_path, content)
+    assert [item["case"] for item in cases_to_predict(path)] == ["ts"]
+    with pytest.raises(SystemExit):
+        main(["check", str(path), "--no-progress"])
+    told = capsys.readouterr().out
+    assert "at least one rater" not in told
+    assert "each case once" not in told
+
+
+def test_a_case_with_an_empty_name_is_named(tmp_path: Path) -> None:
+    assert [item["case"] for item in read_datalist(written(tmp_path, {"training": [{"case": "", "image": "a.nii"}]}))] == ["a"]
+
+
+@pytest.mark.parametrize("key", ["seg", "Raters", "mask", "annotations"])
+def test_raters_under_another_key_are_told(tmp_path: Path, key: str) -> None:
+    value = {"A": "r.nii", "B": None} if key == "annotations" else ["r.nii"] if key == "Raters" else "r.nii"
+    items = [{"case": "c", "image": "a.nii", key: value, "site": "x.org"}]
+    (problem,) = [p for p in find_problems(items, progress=False) if p.expected == "at least one rater"]
+    assert (problem.got, problem.fix) == (f"none, but files under {key!r}", f"list them under 'raters' instead of {key!r}")
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8bvoxels", b"image,label", b"\x93NUMPY"])
+def test_a_list_never_replaces_another_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(content)
+    with pytest.raises(FileExistsError, match=r"a\.nii\.gz: expected a free name, or a data list to replace, got another file\. Fix: "):
+        write_datalist([{"case": "a", "image": str(path)}], path)
+    assert path.read_bytes() == content
+    path.write_bytes(b"")
+    for case in ("a", "b"):
+        assert read_datalist(write_datalist([{"case": case, "image": str(path)}], path))[0]["case"] == case

@@ -222,3 +222,12 @@ def test_a_long_report_is_cut_where_it_is_printed(tmp_path: Path) -> None:
     assert len(found.skipped) == 60
     assert str(found).splitlines()[0].endswith("skipped: 60")
     assert str(found).splitlines()[51:] == ["  and 10 more lines"]
+
+
+def test_patterns_that_begin_with_the_folder(tmp_path: Path, monkeypatch) -> None:
+    for name in ("a_im.nii", "a_r1.nii"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for begin in ("", "./", f"{tmp_path}/"):
+        (item,) = pattern_datalist(".", f"{begin}{{case}}_im.nii", f"{begin}{{case}}_r{{rater}}.nii")
+        assert item["case"] == "a"
