@@ -14,6 +14,7 @@ from monai_jdt.data.label_values import distinct_values
 from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.regions import regions_without_label
+from monai_jdt.data.volumes import can_be_volume
 from monai_jdt.validation import error_sentence
 
 
@@ -62,7 +63,7 @@ def _require_files(paths: Sequence[str]) -> None:
     """Name all missing files at once; warn of a file that is given twice, which votes twice."""
     problems = []
     for number, path in enumerate(paths):
-        if not os.path.isfile(path):
+        if not can_be_volume(path):
             got = "a folder" if os.path.isdir(path) else "nothing at that path"
             problems.append(DataProblem(path, "a rater's label map", got, "correct the path"))
         elif any(os.path.exists(other) and os.path.samefile(path, other) for other in paths[:number]):

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from monai_jdt.data.file_volume import FileVolume
-from monai_jdt.data.label_values import LARGEST_LABEL, LabelTally, named, whole_labels
+from monai_jdt.data.label_values import LARGEST_LABEL, LabelTally, blurred_values, named, whole_labels
 from monai_jdt.data.mirrored import MarkedVoxels
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
@@ -88,6 +88,8 @@ def label_problems(
     if tally.not_finite:
         yield DataProblem(path, "finite label values", _not_finite(tally.not_finite, tally.voxels), "write the label as whole numbers")
     found, wrong = whole_labels(tally.values)
+    blurred = blurred_values(path, found)
+    wrong = wrong or blurred
     if wrong is not None:
         yield DataProblem(path, "whole label values", *wrong)
     if seen is not None:
@@ -95,7 +97,7 @@ def label_problems(
     wide = np.abs(found) > LARGEST_LABEL
     if wide.any():
         yield DataProblem(path, f"label values up to {LARGEST_LABEL}", named(found[wide]), "number the labels anew")
-    if label_values is not None:
+    if label_values is not None and blurred is None:
         unknown = found[~np.isin(found, np.asarray(label_values)) & ~wide]
         if unknown.size:
             known = ", ".join(str(value) for value in label_values)

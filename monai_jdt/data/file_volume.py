@@ -11,6 +11,16 @@ import numpy as np
 
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
+# The first bytes of formats that are often found under another name.
+_FIRST_BYTES = (
+    (b"\x89PNG", (".png",)),
+    (b"\xff\xd8\xff", (".jpg", ".jpeg")),
+    (b"II*\0", (".tif", ".tiff")),
+    (b"MM\0*", (".tif", ".tiff")),
+    (b"NRRD", (".nrrd", ".nhdr")),
+    (b"\x93NUMPY", (".npy",)),
+)
+
 COPY_AGAIN = "copy it again from where it came"
 
 
@@ -82,11 +92,20 @@ def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
         fix = "crop or resample it, or use a machine with more memory"
         return one_problem(path, "voxels that fit into memory", str(error) or "more", fix)
     text = str(error)
-    if "ITK ERROR: " in text:
-        text = text.split("ITK ERROR: ", 1)[1]
+    for mark in ("sitk::ERROR: ", "ITK ERROR: "):  # what stands before is a line of their source
+        text = text.rpartition(mark)[2]
     reason = " ".join(text.split()) or type(error).__name__
     size = f"{os.path.getsize(path)} bytes" if os.path.isfile(path) else "a folder"
     return one_problem(path, f"a readable {what} file", f"{size} ({reason})", how_to_mend(path))
+
+
+def _own_ending(path: str) -> tuple[str, ...] | None:
+    """The endings of the format that a file's first bytes tell; None: they tell none."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        start = file.read(8)
+    return next((endings for first, endings in _FIRST_BYTES if start.startswith(first)), None)
 
 
 def how_to_mend(path: str, otherwise: str = COPY_AGAIN) -> str:
@@ -97,6 +116,9 @@ def how_to_mend(path: str, otherwise: str = COPY_AGAIN) -> str:
         otherwise: the advice where the name does not tell.
     """
     ending = os.path.splitext(path)[1]
+    own = _own_ending(path)
+    if own is not None and ending.lower() not in own:
+        return f"rename it to {os.path.basename(path).split('.')[0]}{own[0]}, which is what it holds"
     if ending != ending.lower() and ending.lower() in (".mhd", ".mha"):
         return f"name it {ending.lower()}, as ITK wants it, or mend it"
     return otherwise

@@ -13,10 +13,11 @@ import numpy as np
 from monai_jdt.data.file_values import image_problems, label_problems, probability_problems
 from monai_jdt.data.file_volume import FileVolume
 from monai_jdt.data.grids import VoxelGrid, grid_problem, without_last_ones
+from monai_jdt.data.listing import PATH_KEYS
 from monai_jdt.data.mirrored import MarkedVoxels, turned_raters
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.regions import regions_without_label
-from monai_jdt.data.volumes import label_volume, open_volume
+from monai_jdt.data.volumes import FORMATS, label_volume, open_volume
 from monai_jdt.progress_bar import with_progress
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ class _CheckRules:
 
 def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bool) -> Iterator[DataProblem]:
     if not items:
-        yield DataProblem("the data list", "at least one case", "an empty list", "name the folder that holds the cases")
+        yield DataProblem("the data list", "at least one case", "an empty list", "name a list or a folder with cases")
     seen: set[tuple[str, str, str]] = set()
     for number, item in enumerate(with_progress(items, "checking the data", wanted=progress)):
         case = str(item.get("case", f"items[{number}]"))
@@ -230,7 +231,10 @@ def _axes_problem(volume: FileVolume, shape: tuple[int, ...], spatial_dims: int)
 
 def _channel_problem(volume: FileVolume, count: int, order: Sequence[int] | None, channels: int | None) -> Iterator[DataProblem]:
     got = f"{count} (shape {volume.shape})"
-    if len(volume.shape) > 4 and sum(n > 1 for n in volume.shape[3:]) > 1:
+    if _channels_first(volume):
+        fix = "move them, by numpy.moveaxis(voxels, 0, -1), and keep the header"
+        yield DataProblem(volume.path, "channels on the last axis", f"{count} on the first axis (shape {volume.shape})", fix)
+    elif len(volume.shape) > 4 and sum(n > 1 for n in volume.shape[3:]) > 1:
         fix = "save one time point, with the channels on the last axis"
         yield DataProblem(volume.path, "at most one axis beside space, of channels", f"shape {volume.shape}", fix)
     elif channels is not None and count != channels:
@@ -254,7 +258,10 @@ def _look_at_raters(
     raters = item.get("raters") or []
     raters = [raters] if isinstance(raters, (str, os.PathLike)) else list(raters)
     if rules.labelled and not raters:
-        yield DataProblem(case, "at least one rater", "none", "add a label file, or remove the case")
+        others = _other_files(item)
+        got = "none, but files under " + " and ".join(map(repr, others)) if others else "none"
+        fix = f"list them under 'raters' instead of {others[0]!r}" if others else "add a label file, or remove the case"
+        yield DataProblem(case, "at least one rater", got, fix)
     elif rules.raters is not None and len(raters) != rules.raters:
         fix = "add the missing files, if they should be there" if len(raters) < rules.raters else "see which files are too many"
         yield DataProblem(case, f"{rules.raters} raters", str(len(raters)), fix, fatal=False)
@@ -306,6 +313,18 @@ def _look_at_drawing(
         known.drawn.setdefault(digest, volume.path)
 
 
+def _other_files(item: Mapping[str, Any]) -> list[str]:
+    """The keys besides those of data lists that hold names of files, such as "seg" or "Raters"."""
+    known = ("case", "dataset", "task", *(key for key in PATH_KEYS if key != "mask"))
+
+    def names_file(value: Any) -> bool:
+        if isinstance(value, (list, tuple, dict)):
+            return any(map(names_file, value.values() if isinstance(value, dict) else value))
+        return isinstance(value, str) and value.lower().endswith(FORMATS)
+
+    return [str(key) for key, value in item.items() if key not in known and names_file(value)]
+
+
 def _paths_in(rater: Any, value: int | None = None) -> Iterator[tuple[int | None, str]]:
     """The files of a rater; of lists of masks of instances each with the label value of its list, from 1."""
     if isinstance(rater, (str, os.PathLike)):
@@ -320,12 +339,20 @@ def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels:
     shape = volume.shape
     if volume.components:
         return shape[:-1], volume.components
+    if _channels_first(volume):
+        return shape[1:], shape[0]
     if len(shape) > 3:
         return shape[:3], int(np.prod(shape[3:]))
     expected = len(order) if order is not None else channels
     if len(shape) == 3 and expected is not None and expected > 1 and shape[2] == expected:
         return shape[:2], shape[2]  # a slice with its modalities on the third axis
     return shape, 1
+
+
+def _channels_first(volume: FileVolume) -> bool:
+    """Whether the first axis of a volume can only be one of channels: no image has so few voxels along it, and more along the last."""
+    shape = volume.shape
+    return len(shape) == 4 and not volume.components and 1 < shape[0] < 8 <= min(shape[1:])
 
 
 def _grid_of_file(volume: FileVolume, shape: tuple[int, ...]) -> VoxelGrid:

@@ -147,6 +147,25 @@ def whole_labels(found: np.ndarray) -> tuple[np.ndarray, tuple[str, str] | None]
     return kept, (named(broken), "resample labels with nearest-neighbour only")
 
 
+def blurred_values(path: str, found: np.ndarray) -> tuple[str, str] | None:
+    """What is wrong with a label in a file whose compression changes values, in a pair as of :func:`whole_labels`.
+
+    Args:
+        path: the file.
+        found: the values that occur.
+
+    Returns:
+        None for other formats, and for two values, which JPEG can keep.
+
+    Example:
+        >>> blurred_values("a.jpg", np.array([0, 1, 254, 255]))
+        ('0, 1, 254, 255, which the compression of JPEG has changed', 'export the label again, as PNG')
+    """
+    if not path.lower().endswith((".jpg", ".jpeg")) or found.size <= 2:
+        return None
+    return f"{named(found)}, which the compression of JPEG has changed", "export the label again, as PNG"
+
+
 def named(values: np.ndarray, most: int = 5, digits: int = 6) -> str:
     """The first values as text, and how many more there are.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from monai_jdt.data.detached_voxels import lost_voxels, voxel_place
 from monai_jdt.data.file_volume import COPY_AGAIN, FileVolume, one_problem, unreadable
 from monai_jdt.data.nifti import open_nifti
+from monai_jdt.data.problems import DataProblem
 from monai_jdt.data.voxel_blocks import blocks_of_array, refuse_what_exceeds_memory, stream_blocks
 
 _NIBABEL = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz")
@@ -22,6 +24,11 @@ _HEADERS = (".mhd", ".mha", ".nrrd", ".nhdr")
 # As MONAI's PILReader reads them: ITK makes colours of a palette's label values, and 255 of a bit.
 _PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
 _NUMPY = (".npy", ".npz")
+_EXIF_ORIENTATION = 0x0112
+# Pillow's limit is one number for all threads.
+_PILLOW_LIMIT = threading.Lock()
+# Distances of DICOM slices that differ by less, as a share of the smallest, are one.
+_SLICE_TOLERANCE = 0.05
 #: Pictures have no place in space: their headers tell pixels, not millimetres.
 PICTURES: tuple[str, ...] = (*_PILLOW, *_TIFF)
 #: Files that tell no place: one of these fits every other of its shape.
@@ -60,6 +67,17 @@ def open_volume(path: str) -> FileVolume:
     raise _not_read_here(path)
 
 
+def can_be_volume(path: str) -> bool:
+    """Whether there is a file at a path, or a folder with DICOM files.
+
+    Args:
+        path: the path.
+    """
+    if not os.path.isdir(path):
+        return os.path.isfile(path)
+    return any(_is_dicom(entry.path) for entry in os.scandir(path) if entry.is_file())
+
+
 def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> FileVolume:
     """The volume of a label map: one value a voxel.
 
@@ -96,8 +114,10 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
 
 
 def _one_band(colours: np.ndarray) -> np.ndarray | None:
-    """The grey of a picture with an alpha or with red, green and blue alike; None for other colours."""
+    """The grey of a picture with an alpha or with red, green and blue alike; None for other colours, and for a drawing in the alpha."""
     bands = colours.shape[-1]
+    if bands in (2, 4) and np.ptp(colours[..., 0]) == 0 and np.ptp(colours[..., -1]) > 0:
+        return None
     if bands > 2 and not (np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2])):
         return None
     return np.asarray(np.ascontiguousarray(colours[..., 0].T).T)
@@ -135,7 +155,7 @@ def _dicom_series(folder: str) -> tuple[str, ...]:
     """The files of the one series of a folder, in the order of its slices; none: no DICOM."""
     import SimpleITK
 
-    if not any(_is_dicom(entry.path) for entry in os.scandir(folder) if entry.is_file()):
+    if not can_be_volume(folder):
         return ()
     found = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(folder)
     if len(found) > 1:
@@ -159,9 +179,12 @@ def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
     components = header.GetNumberOfComponents()
     size = tuple(int(n) for n in header.GetSize())
     spacing, origin, direction = header.GetSpacing(), header.GetOrigin(), header.GetDirection()
+    warnings: tuple[DataProblem, ...] = ()
     if len(series) > 1:
         size = (*size[:2], len(series))
-        spacing = (*spacing[:2], _slice_distance(origin, series[-1], len(series)))
+        distances = _slice_distances(series)
+        spacing = (*spacing[:2], float(np.mean(distances)))
+        warnings = _uneven_slices(path, series, distances)
     shape = (*size, components) if components > 1 else size
     itemsize = place.dtype.itemsize if place is not None else 2
     if place is not None and not place.packed and os.path.getsize(place.file) < place.start + int(np.prod(shape)) * itemsize:
@@ -187,59 +210,100 @@ def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
 
     affine = None if path.lower().endswith(PICTURES) else _ras_affine(spacing, origin, direction)
     kind = "DICOM" if series else _ending(path) or "DICOM"
-    return FileVolume(
-        path, shape, affine, components if components > 1 else 0, kind, stream, lambda: ordered(SimpleITK.GetArrayFromImage(whole()))
-    )
+    load = lambda: ordered(SimpleITK.GetArrayFromImage(whole()))  # noqa: E731
+    return FileVolume(path, shape, affine, components if components > 1 else 0, kind, stream, load, warnings)
 
 
-def _slice_distance(first: tuple[float, ...], last_file: str, slices: int) -> float:
+def _slice_distances(series: tuple[str, ...]) -> np.ndarray:
+    """The distances of neighbouring slices, `(slices - 1,)`."""
     import SimpleITK
 
-    last = SimpleITK.ImageFileReader()
-    last.SetFileName(last_file)
-    last.ReadImageInformation()
-    return float(np.linalg.norm(np.subtract(last.GetOrigin(), first)) / (slices - 1))
+    origins = []
+    for file in series:
+        header = SimpleITK.ImageFileReader()
+        header.SetFileName(file)
+        header.ReadImageInformation()
+        origins.append(header.GetOrigin())
+    return np.asarray(np.linalg.norm(np.diff(origins, axis=0), axis=1))
+
+
+def _uneven_slices(path: str, series: tuple[str, ...], distances: np.ndarray) -> tuple[DataProblem, ...]:
+    least, most = float(distances.min()), float(distances.max())
+    if most - least <= _SLICE_TOLERANCE * least:
+        return ()
+    got = f"{least:.4g} to {most:.4g} mm, the largest after {os.path.basename(series[int(distances.argmax())])}"
+    fix = "add the missing files, or resample the series to slices of one distance; it is read as one of the mean distance"
+    return (DataProblem(path, "slices at equal distances", got, fix, fatal=False),)
 
 
 def _open_picture(path: str) -> FileVolume:
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with _picture(path) as image:
         bands = len(image.getbands())
         shape = (*image.size, bands) if bands > 1 else image.size
+        # a PNG would have to be read as a whole
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) if image.format == "JPEG" else 1
 
     def load() -> np.ndarray:
         refuse_what_exceeds_memory(f"shape {shape}", int(np.prod(shape)), 1)
-        with Image.open(path) as image:
+        with _picture(path) as image:
             return np.moveaxis(np.asarray(image), 0, 1)  # a picture's rows are the second axis
 
-    return FileVolume(path, shape, None, bands if bands > 1 else 0, _ending(path), lambda: blocks_of_array(load()), load)
+    warnings: tuple[DataProblem, ...] = ()
+    if turned in range(2, 9):
+        got = f"an EXIF orientation of {turned}, which viewers apply and readers of voxels do not"
+        fix = "nothing if the labels have its stored shape and place; else save it upright, by PIL.ImageOps.exif_transpose"
+        warnings = (DataProblem(path, "a picture that is stored upright", got, fix, fatal=False),)
+    components = bands if bands > 1 else 0
+    return FileVolume(path, shape, None, components, _ending(path), lambda: blocks_of_array(load()), load, warnings)
+
+
+def _picture(path: str) -> Any:
+    """A picture of any size: Pillow's own limit is lower than whole slides are, and memory is looked at before voxels are read."""
+    from PIL import Image
+
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _open_numpy(path: str) -> FileVolume:
     """An array alone: no place in space, and nothing that tells channels from space."""
+    packed = path.lower().endswith(".npz")
+    if packed:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                told = ", ".join(entry.removesuffix(".npy") for entry in names[:5])
+                raise one_problem(path, "one array", f"{len(names)} ({told})", "save each array as a file of its own")
+            with archive.open(names[0]) as entry:
+                shape, _, dtype = _numpy_header(entry)
+    else:
+        with open(path, "rb") as file:
+            shape, _, dtype = _numpy_header(file)
+    if dtype.kind not in "iufb":
+        raise one_problem(path, "one real number a voxel", str(dtype), "save the voxels as numbers")
 
     def load() -> np.ndarray:
-        if name is None:
+        refuse_what_exceeds_memory(f"shape {shape}", int(np.prod(shape)), dtype.itemsize)
+        if not packed:
             return np.asarray(np.load(path, allow_pickle=False))
         with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file[name])
+            return np.asarray(file[names[0].removesuffix(".npy")])
 
-    name = None
-    if path.lower().endswith(".npz"):
-        with zipfile.ZipFile(path) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-        if len(names) != 1:
-            raise one_problem(path, "one array", f"{len(names)} ({', '.join(names[:5])})", "save each array as a file of its own")
-        name = names[0]
-        values = load()
-    else:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    if values.dtype.kind not in "iufb":
-        raise one_problem(path, "one real number a voxel", str(values.dtype), "save the voxels as numbers")
-    shape = tuple(int(n) for n in values.shape)
-    stream = lambda: blocks_of_array(values)  # noqa: E731
+    def stream() -> Iterator[np.ndarray]:
+        yield from blocks_of_array(load() if packed else np.load(path, mmap_mode="r", allow_pickle=False))
+
     return FileVolume(path, shape, None, 0, _ending(path), stream, load)
+
+
+def _numpy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of an array, without its voxels."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
 
 
 def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction: tuple[float, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from monai_jdt.data.grids import VoxelGrid, without_last_ones
 from monai_jdt.data.label_values import distinct_values
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.regions import REGION_CONVENTIONS
-from monai_jdt.data.volumes import PICTURES
+from monai_jdt.data.volumes import PICTURES, can_be_volume
 from monai_jdt.raters.fusion import RegionSpec
 from monai_jdt.transforms import LoadRaters, LoadVolume
 from monai_jdt.validation import error_sentence
@@ -130,7 +130,7 @@ def _told(regions: Mapping[str, Sequence[int]]) -> str:
 
 def _load_channels(paths: list[str], what: str) -> MetaTensor:
     for path in paths:
-        if not os.path.isfile(path):
+        if not can_be_volume(path):
             got = "a folder" if os.path.isdir(path) else "nothing at that path"
             raise DataProblemError([DataProblem(path, f"{what} file", got, "correct the path")])
     try:
@@ -146,14 +146,14 @@ def _load_channels(paths: list[str], what: str) -> MetaTensor:
 
 
 def _load_rater(path: str, grid: VoxelGrid | None) -> torch.Tensor:
-    if not os.path.isfile(path):
+    if not can_be_volume(path):
         got = "a folder" if os.path.isdir(path) else "nothing at that path"
         raise DataProblemError([DataProblem(path, "a rater's label map", got, "correct the path")])
     return LoadRaters().load_onto(path, grid).as_tensor()
 
 
 def _probabilities(path: str, space: tuple[int, ...]) -> np.ndarray:
-    array = _load_channels([path], "a file of probabilities").as_tensor().numpy()
+    array = _load_channels([path], "a probability").as_tensor().numpy()
     plain = without_last_ones(space)
     if without_last_ones(array.shape[1:]) == plain:
         array = array.reshape(len(array), *space)

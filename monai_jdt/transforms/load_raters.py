@@ -19,7 +19,7 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_jdt.data.file_volume import how_to_mend, one_problem
 from monai_jdt.data.grids import VoxelGrid, grid_problem
-from monai_jdt.data.label_values import LARGEST_LABEL, distinct_values, named, whole_labels
+from monai_jdt.data.label_values import LARGEST_LABEL, blurred_values, distinct_values, named, whole_labels
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.data.volumes import WITHOUT_PLACE, label_volume, open_volume
 
@@ -110,6 +110,7 @@ class LoadRaters(Transform):
         if values.size == 0:
             raise one_problem(name, "a label map with voxels", f"shape {values.shape}", "export the file again")
         present, wrong = whole_labels(distinct_values(values))
+        wrong = wrong or blurred_values(name, present)
         if wrong is None and values.dtype.kind == "f" and not np.isfinite(values).all():
             wrong = f"the value {values[~np.isfinite(values)][0].item()!r}", "write the label as whole numbers"
         if wrong is None and (wide := np.abs(present) > LARGEST_LABEL).any():

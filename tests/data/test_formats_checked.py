@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import locale
 import os
 
 import nibabel
@@ -74,6 +75,7 @@ def test_formats_are_opened_by_the_check_and_the_loader(tmp_path, image, name):
 
 def dicom(folder, series="1.2.3", slices=5):
     os.makedirs(folder, exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)  # GDCM leaves "C" behind when it writes, and other tests could read ASCII only
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for k in range(slices):
@@ -89,6 +91,7 @@ def dicom(folder, series="1.2.3", slices=5):
             one.SetMetaData(tag, value)
         writer.SetFileName(os.path.join(folder, f"{series}_{k:02d}.dcm"))
         writer.Execute(one)
+    locale.setlocale(locale.LC_ALL, before)
     return str(folder)
 
 
@@ -306,3 +309,87 @@ def test_what_nibabel_mends_in_a_header_is_no_line_of_its_own(tmp_path, caplog):
     assert problems(path, save(tmp_path, "b.mha")) == []
     assert LoadVolume()(path).shape == SHAPE
     assert caplog.text == ""
+
+
+def test_a_label_as_jpeg_is_refused(tmp_path):
+    """Its compression spreads two values over many, of which 1 may be one."""
+    path = str(tmp_path / "a.jpg")
+    rng = np.random.default_rng(0)
+    Image.fromarray((rng.random((40, 40)) > 0.5).astype(np.uint8) * np.uint8(255)).save(path, quality=60)
+    item = {"case": "a", "image": [], "raters": [path]}
+    for values in (None, (0, 255)):
+        _, problem = find_problems([item], label_values=values, progress=False)
+        assert problem.got.endswith("more, which the compression of JPEG has changed")
+        assert problem.fix == "export the label again, as PNG"
+    with pytest.raises(DataProblemError, match="as PNG"):
+        LoadRaters()(path)
+    Image.new("L", (40, 40)).save(path)
+    assert not LoadRaters()(path).any()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_drawing_in_the_alpha_is_no_grey_mask(tmp_path, mode):
+    path = str(tmp_path / "a.png")
+    picture = Image.new(mode, MARK.shape[:2])
+    picture.putalpha(Image.fromarray(MARK[:, :, 1].T * np.uint8(255)))
+    picture.save(path)
+    with pytest.raises(DataProblemError, match="numbers a voxel"):
+        LoadRaters()(path)
+
+
+def test_a_picture_may_be_larger_than_pillows_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    path = str(tmp_path / "a.png")
+    Image.fromarray(MARK[:, :, 1].T).save(path)
+    np.testing.assert_array_equal(LoadRaters()(path).numpy()[0], MARK[:, :, 1])
+    assert Image.MAX_IMAGE_PIXELS == 20
+
+
+def test_a_photograph_that_viewers_turn_is_told(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = str(tmp_path / "photo.jpg")
+    Image.new("RGB", (6, 7)).save(path, exif=exif)
+    (warning,) = problems(path, save(tmp_path, "a.npy", MARK[:, :, 1]))
+    assert not warning.fatal
+    assert warning.got.startswith("an EXIF orientation of 3")
+    Image.new("RGB", (6, 7)).save(path)
+    assert problems(path, save(tmp_path, "a.npy", MARK[:, :, 1])) == []
+
+
+def test_a_series_that_lacks_a_slice_is_told(tmp_path):
+    folder = dicom(tmp_path / "series", slices=5)
+    os.remove(os.path.join(folder, "1.2.3_03.dcm"))
+    (warning,) = open_volume(folder).warnings
+    assert (warning.expected, warning.got) == ("slices at equal distances", "2 to 4 mm, the largest after 1.2.3_02.dcm")
+
+
+def test_verbs_take_a_folder_of_dicom_files(tmp_path):
+    folder, dest = dicom(tmp_path / "series"), str(tmp_path / "fused.nii.gz")
+    assert CliRunner().invoke(app, ["fuse", dest, folder]).exit_code == 0
+    np.testing.assert_array_equal(nibabel.load(dest).get_fdata(), MARK)
+    assert CliRunner().invoke(app, ["figure", str(tmp_path / "a.png"), "--image", folder, "--rater", dest]).exit_code == 0
+    os.mkdir(tmp_path / "empty")
+    told = CliRunner().invoke(app, ["figure", "a.png", "--image", str(tmp_path / "empty"), "--rater", dest]).exception
+    assert str(told).endswith("empty: expected an image file, got a folder. Fix: correct the path.")
+
+
+def test_channels_on_the_first_axis_are_told_of_the_image(tmp_path):
+    """The raters, which are right, are not held against a space of which the channels are an axis."""
+    image = write_nifti(tmp_path / "image.nii", np.zeros((3, 9, 10, 8), np.int16))
+    (problem,) = problems(image, write_nifti(tmp_path / "rater.nii", np.ones((9, 10, 8), np.uint8)))
+    assert (problem.where, problem.expected) == (image, "channels on the last axis")
+    assert problem.fix == "move them, by numpy.moveaxis(voxels, 0, -1), and keep the header"
+
+
+@pytest.mark.parametrize(("name", "other"), [("a.png", "b.nii.gz"), ("a.nrrd", "b.mha"), ("a.npy", "b.png")])
+def test_another_format_than_the_name_tells(tmp_path, image, name, other):
+    values = MARK[:, :, 1] if name.endswith(".png") else MARK
+    if name.endswith(".png"):
+        Image.fromarray(values).save(tmp_path / name)
+    else:
+        save(tmp_path, name, values)
+    os.rename(tmp_path / name, tmp_path / other)
+    (problem,) = problems(image, str(tmp_path / other))
+    assert problem.fix == f"rename it to b{os.path.splitext(name)[1]}, which is what it holds"
+    assert "sitk" not in problem.got

@@ -115,3 +115,16 @@ def test_gzip_files_of_several_members(tmp_path, padding):
     (tmp_path / "a.nii.gz").write_bytes(packed + b"garbage")
     with pytest.raises(DataProblemError):
         open_volume(str(tmp_path / "a.nii.gz")).read()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_arrays_are_held_against_memory_by_their_headers(tmp_path, monkeypatch, name):
+    """A packed array of nothing but zeros is small as a file."""
+    path, values = str(tmp_path / name), np.zeros((60, 60, 40), np.uint8)
+    np.save(path, values) if name.endswith("npy") else np.savez_compressed(path, label=values)
+    monkeypatch.setattr(voxel_blocks, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *_: pytest.fail("the voxels are read"))
+    volume = open_volume(path)
+    assert volume.shape == (60, 60, 40)
+    with pytest.raises(DataProblemError, match="voxels that fit into memory"):
+        volume.read()
