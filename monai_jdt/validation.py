@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -26,7 +27,7 @@ def error_sentence(name: str, expected: str, got: str, fix: str | None = None) -
     sentence = f"{name}: expected {expected}, got {got}."
     if fix is not None:
         sentence += f" Fix: {fix}" + ("" if fix.endswith((".", "?", "!")) else ".")
-    return " ".join(sentence.split())
+    return re.sub(r"\s*[\r\n]\s*", " ", sentence)  # spaces within a path stay
 
 
 def check_number(name: str, value: object, low: float, *, strict: bool = False, high: float = float("inf")) -> float:

@@ -11,6 +11,7 @@ import torch
 import monai_jdt.losses as losses
 from monai_jdt.functional.thresholded_dice import threshold_rule
 from monai_jdt.losses import JaccardDistance, JDTLoss, LovaszSoftmaxLoss, SoftDeepSupervisionLoss, loss_for_metric
+from monai_jdt.validation import error_sentence
 
 #: argument -> (how it is used, a value as a list)
 ARGUMENTS = {
@@ -95,3 +96,7 @@ def test_other_text_is_told_as_well():
         JDTLoss(batch="True")
     with pytest.raises(TypeError, match=r"gamma: expected a number > 0, got str 'two'\.$"):
         JDTLoss(gamma="two")
+
+
+def test_the_sentence_is_one_line_and_keeps_the_spaces_of_a_path():
+    assert error_sentence("a  b.nii", "x", "two\n  lines") == "a  b.nii: expected x, got two lines."

@@ -17,9 +17,9 @@ def check_command(
     datalist: Annotated[str, typer.Argument(help="A datalist JSON, e.g. of `python -m monai_jdt datalist ... --write`.")],
     section: Annotated[str, typer.Option(help="One list of the JSON, e.g. training; or all.")] = "all",
     headers_only: Annotated[bool, typer.Option(help="Headers only: quick, but blind for values and most truncation.")] = False,
-    channels: Annotated[int | None, typer.Option(help="How many channels an image has.")] = None,
+    channels: Annotated[int | None, typer.Option(help="How many channels an image has.", min=1)] = None,
     label_values: Annotated[str | None, typer.Option(help="What a label may hold: '0,1,2', or a BraTS convention.")] = None,
-    raters: Annotated[int | None, typer.Option(help="How many raters a case should have; others are warned of.")] = None,
+    raters: Annotated[int | None, typer.Option(help="How many raters a case should have; others are warned of.", min=1)] = None,
     labelled: Annotated[bool, typer.Option(help="Whether cases must have raters.")] = True,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:

@@ -220,6 +220,9 @@ def turned_raters(raters: Sequence[tuple[str, MarkedVoxels]], case: str) -> Iter
                 expected = "voxels whose axes run as the other raters' do"
                 got = f"a Dice of {stored:.2f} with them as stored, and of {turned:.2f} {turn}"
                 fix = f"look at it on the image; if it is turned, save {turn.code} with the same header"
+                if overlaps.marked([rater], groups[0]) >= turned:
+                    got += ", or with its label values exchanged"
+                    fix += "; if its values are numbered another way, give it the others' numbers"
                 yield DataProblem(names[rater], expected, got, fix, fatal=False)
         return
     if len(groups) > 2 and len(groups[0]) == 1:
@@ -229,6 +232,9 @@ def turned_raters(raters: Sequence[tuple[str, MarkedVoxels]], case: str) -> Iter
         own, other = (_listed([names[rater] for rater in group]) for group in (groups[1], groups[0]))
         got = f"a Dice of {stored:.2f} between {other} and {own} as stored, and of {turned:.2f} with the latter {turn}"
         fix = "look at both on the image: which of them is turned cannot be told from the two"
+        if overlaps.marked(groups[1], groups[0]) >= turned:
+            got += ", or with its label values exchanged"
+            fix = "look at both on the image: one of them is turned, or its label values are numbered another way"
         yield DataProblem(case, "raters whose axes run alike", got, fix, fatal=False)
 
 
@@ -252,6 +258,11 @@ class _Overlaps:
     def stored(self, one: int, other: int) -> float:
         """Dice of two raters as they are."""
         return _dice_of_sets(self._keys[one], self._keys[other])
+
+    def marked(self, raters: Sequence[int], group: Sequence[int]) -> float:
+        """Mean Dice of what some raters and the others marked, as they are, whatever the label values."""
+        pairs = [(self._keys[one] >> 16, self._keys[other] >> 16) for one in raters for other in group]
+        return float(np.mean([_dice_of_sets(*pair) for pair in pairs]))
 
     def after(self, turn: AxisTurn, one: int, other: int) -> float:
         """Dice of two raters once the first one is turned."""

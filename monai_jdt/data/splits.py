@@ -88,7 +88,9 @@ def folds(
         fix = "add cases, or use the same list on both sides on purpose"
         raise ValueError(error_sentence("items", "at least 2 patients for folds", _patients_there(names, items), fix))
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= len(names):
-        raise ValueError(f"k: expected 2 to {len(names)} folds (as many as patients), got {k!r}")
+        possible = "2 folds" if len(names) == 2 else f"2 to {len(names)} folds"
+        fix = "ask for " + ("2" if len(names) == 2 else f"{len(names)} or fewer")
+        raise ValueError(error_sentence("k", f"{possible}, at most as many as patients", repr(k), fix))
     if seed is None:
         size = len(names) // k
         blocks = [names[i * size : (i + 1) * size] if i < k - 1 else names[i * size :] for i in range(k)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from monai_jdt.raters.fusion import (
     named_regions,
 )
 from monai_jdt.raters.staple import estimate_multilabel_staple, estimate_staple
+from monai_jdt.validation import error_sentence
 
 
 def _weighted(votes: torch.Tensor, regions: Sequence[Any], weights: Any) -> tuple[torch.Tensor, RaterEstimates]:
@@ -97,7 +99,9 @@ class FuseRaters(Transform):
         seed: int = 0,
     ) -> None:
         if method not in _FUSIONS and method not in _ESTIMATIONS:
-            raise ValueError(f"expected method among {sorted({*_FUSIONS, *_ESTIMATIONS})}, got {method!r}")
+            known = sorted({*_FUSIONS, *_ESTIMATIONS})
+            close = difflib.get_close_matches(str(method), known, n=1)
+            raise ValueError(error_sentence("method", f"one of {', '.join(known)}", repr(method), f"name {(close or known)[0]}"))
         if paper_compatible and method != "dice_weighted":
             raise ValueError(f"paper_compatible: expected False with method {method!r}, got True; it is for 'dice_weighted'")
         self.method = method

@@ -246,11 +246,12 @@ CALLS = {
     ),
     "no case in a pattern": (
         lambda root: pattern_datalist(root, "image.nii", "{case}.nii"),
-        "pattern 'image.nii': expected the field {case}, got none; add it",
+        "pattern 'image.nii': expected the field {case}, got none. Fix: write {case} for the part of the name that names the case",
     ),
     "no such field": (
         lambda root: pattern_datalist(root, "{id}.nii", "{case}.nii"),
-        "pattern '{id}.nii': expected the fields {case} only, got '{id}'",
+        "pattern '{id}.nii': expected the fields {case} only, got '{id}'. "
+        "Fix: write {case} for the part of the name that names the case, and * for what may be anything",
     ),
     "no pattern": (lambda root: pattern_datalist(root, [], "{case}.nii"), "image: expected at least one pattern, got an empty list"),
     "no convention": (
@@ -278,7 +279,7 @@ CALLS = {
         "items: expected at least 2 patients for folds, got an empty list. "
         "Fix: add cases, or use the same list on both sides on purpose",
     ),
-    "folds": (lambda root: folds(CASES, 5), "k: expected 2 to 2 folds (as many as patients), got 5"),
+    "folds": (lambda root: folds(CASES, 5), "k: expected 2 folds, at most as many as patients, got 5. Fix: ask for 2"),
     "phantoms' layout": (
         lambda root: write_qubiq_phantoms(root / "p", layout="qubiq"),
         "layout: expected one of ['qubiq2020', 'qubiq2021'], got 'qubiq'",

@@ -95,7 +95,11 @@ def test_labels_that_are_symmetric_together_are_told_by_their_values(tmp_path):
     drawn[1][4, 10:12], drawn[2][35, 20:25] = 0, 0
     assert turned(case(tmp_path, drawn)) == []
     (problem,) = turned(case(tmp_path, [drawn[0], drawn[1][::-1], drawn[2]]))
-    assert problem.got.endswith("flipped along axis 0")
+    # a numbering of left and right that is exchanged gives the same voxels
+    assert problem.got.endswith("flipped along axis 0, or with its label values exchanged")
+    assert problem.fix.endswith("if its values are numbered another way, give it the others' numbers")
+    (problem,) = turned(case(tmp_path, [drawn[0], drawn[1][::-1]]))
+    assert problem.fix == "look at both on the image: one of them is turned, or its label values are numbered another way"
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "empty", "tiny", "nobody agrees", "another shape", "noise"])
