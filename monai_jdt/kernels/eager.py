@@ -8,9 +8,15 @@ With p the prediction and t the label of a voxel, both in [0, 1], summed over th
 Norm 1 is the norm form `tp = (|p| + |t| - |p - t|) / 2` of the papers (arXiv:2302.05666, arXiv:2303.16296) without its
 subtraction of large sums; at ties the gradient of min is 1/2 to each side, as the norm form's. Norm 2 is the same with squared
 norms; only fp + fn enters a loss there (alpha = beta), and written so it cannot fall below 0.
+
+Where p is almost 1, what is left of it, 1 - p, has more digits than p: it is `sigmoid(-z)`, or the sum of the other classes. There
+p - t is `(1 - t) - (1 - p)`, and `-log p` is `-log1p(-(1 - p))`, so that a network that is right and sure of it still has a loss
+with all its digits. Equal numbers p and t are a tie, whatever is left of p; t = 1 is none, since no p is 1.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -18,6 +24,9 @@ from torch.nn import functional as F
 from monai_jdt.checks import check_activated, check_predictions
 from monai_jdt.definitions import Activation, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
 from monai_jdt.kernels.labels import read_label
+
+#: Above it, `softplus(z)` is z in float64 too.
+_LINEAR = 40.0
 
 
 def eager_voxel_sums(
@@ -54,17 +63,23 @@ def eager_voxel_sums(
     t = _keep(_smoothed(raw, recipe), counted)
     p = _keep(_activated(logits, recipe), counted)
     check_predictions(p.detach(), counted, recipe)
+    sure = sure_of(logits, p, recipe.activation)
+    far = distance(p, t, sure)
 
     space = tuple(range(2, logits.ndim))
     first = recipe.first_channel
-    p_kept, t_kept = p[:, first:], t[:, first:]
+    p_kept, t_kept, far_kept = p[:, first:], t[:, first:], far[:, first:]
     if recipe.norm == 1:
-        both = torch.minimum(p_kept, t_kept)
-        tp, fp, fn = both.sum(space), (p_kept - both).sum(space), (t_kept - both).sum(space)
+        over = torch.maximum(far_kept, far_kept.new_zeros(()))
+        tp, fp, fn = torch.minimum(p_kept, t_kept).sum(space), over.sum(space), (over - far_kept).sum(space)
     else:
         tp = (p_kept * t_kept).sum(space)
-        fp = fn = (p_kept - t_kept).square().sum(space) / 2
-    pixel, pixel_norm = _pixel_sums(logits, p, t, counted, class_weight, recipe) if recipe.pixel is not None else (None, None)
+        fp = fn = far_kept.square().sum(space) / 2
+    pixel, pixel_norm = None, None
+    if recipe.pixel is not None:
+        assert sure is not None
+        term = pixel_term(logits, sure, far, t, recipe)
+        pixel, pixel_norm = _pixel_sums(term, t, counted, class_weight, recipe)
     return VoxelSums(
         tp=tp,
         fp=fp,
@@ -112,9 +127,76 @@ def _activated(logits: torch.Tensor, recipe: VoxelRecipe) -> torch.Tensor:
     return activated
 
 
+class Sure(NamedTuple):
+    """Where a prediction is above 1/2, and `1 - p` with all its digits there; elsewhere `left` is finite, but NaN for NaN.
+
+    With softmax `left` is `(N, 1, *S)`, since one class at most is above 1/2.
+    """
+
+    above_half: torch.Tensor
+    left: torch.Tensor
+
+
+def sure_of(logits: torch.Tensor, p: torch.Tensor, activation: Activation) -> Sure | None:
+    """What is left of 1; None where the prediction is given, which then has no more digits.
+
+    Args:
+        logits: `(N, C, *S)`.
+        p: `(N, C, *S)`, their predictions.
+        activation: what made them.
+    """
+    if activation not in (Activation.SIGMOID, Activation.SOFTMAX):
+        return None
+    above_half = p > 0.5
+    if activation is Activation.SIGMOID:
+        return Sure(above_half, torch.sigmoid(-logits))
+    # at most 1/2, so that its logarithm has a gradient everywhere
+    return Sure(above_half, p.masked_fill(above_half, 0.0).sum(1, keepdim=True).clamp(max=0.5))
+
+
+def distance(p: torch.Tensor, t: torch.Tensor, sure: Sure | None) -> torch.Tensor:
+    """`p - t`, with the digits that p alone does not have near 1.
+
+    Args:
+        p: predictions, `(N, C, *S)`.
+        t: the label.
+        sure: from :func:`sure_of`.
+    """
+    if sure is None:
+        return p - t
+    return torch.where(sure.above_half & ((p != t) | (t == 1)), (1 - t) - sure.left, p - t)
+
+
+def pixel_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.Tensor, recipe: VoxelRecipe) -> torch.Tensor:
+    """The pixel term of each voxel, without class weights; anything where a voxel does not count.
+
+    Args:
+        logits: `(N, C, *S)`.
+        sure: from :func:`sure_of`.
+        far: from :func:`distance`.
+        t: the label.
+        recipe: with a pixel term.
+
+    Returns:
+        `(N, 1, *S)` with softmax, else `(N, C, *S)`.
+    """
+    assert recipe.pixel is not None
+    if recipe.activation is Activation.SOFTMAX:
+        return _softmax_term(logits, sure, far, t, recipe.pixel)
+    return _sigmoid_term(logits, far, t, recipe.pixel)
+
+
+def not_negative(divergence: torch.Tensor) -> torch.Tensor:
+    """A sum of divergences without what rounding has left below 0; the gradient is as it was.
+
+    Args:
+        divergence: any shape.
+    """
+    return divergence - divergence.detach().clamp(max=0)
+
+
 def _pixel_sums(
-    logits: torch.Tensor,
-    p: torch.Tensor,
+    term: torch.Tensor,
     t: torch.Tensor,
     counted: torch.Tensor | None,
     class_weight: torch.Tensor | None,
@@ -128,24 +210,27 @@ def _pixel_sums(
     space = tuple(range(2, t.ndim))
     if class_weight is not None:
         class_weight = class_weight.to(t.dtype).expand(t.shape[1]).reshape(1, -1, *[1] * len(space))
-    if recipe.activation is Activation.SOFTMAX:
-        term = _softmax_term(logits, p, t, recipe.pixel)
-        if class_weight is None:
-            return (_keep(term, counted)).sum(space), _counts(term, counted)
+    norm = None
+    if class_weight is None:
+        term = _keep(term, counted)
+    elif recipe.activation is Activation.SOFTMAX:
         weight = (class_weight * t).sum(1, keepdim=True)
-        return (weight * term).sum(space), weight.sum(space)
-    term = _sigmoid_term(logits, p, t, recipe.pixel)
-    if class_weight is not None:
-        term = term * (class_weight if t.shape[1] > 1 else class_weight * t + 1 - t)
-    return _keep(term, counted).sum(space), _counts(term, counted)
+        term, norm = weight * term, weight.sum(space)
+    else:
+        term = _keep(term * (class_weight if t.shape[1] > 1 else class_weight * t + 1 - t), counted)
+    total = term.sum(space)
+    if recipe.pixel.term is PixelTerm.DIVERGENCE:
+        total = not_negative(total)
+    return total, _counts(term, counted) if norm is None else norm
 
 
-def _softmax_term(logits: torch.Tensor, p: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
+def _softmax_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
     """`(N, 1, *S)`: cross-entropy, or its focal form, or the divergence KL(t || p)."""
+    log_p = torch.where(sure.above_half, torch.log1p(-sure.left), torch.log_softmax(logits, 1))
     # A class that a network masks out with -inf logits costs nothing where the label does not have it.
-    by_class = torch.where(t == 0, 0.0, -t * torch.log_softmax(logits, 1))
+    by_class = torch.where(t == 0, 0.0, -t * log_p)
     if rule.term is PixelTerm.FOCAL:
-        by_class = by_class * _focus(p, t, rule.focal_gamma)
+        by_class = by_class * _focus(far, rule.focal_gamma)
         if rule.focal_alpha is not None:
             by_class = by_class.sum(1, keepdim=True) * _foreground_weight(1 - t[:, :1], t[:, :1], rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
@@ -153,11 +238,12 @@ def _softmax_term(logits: torch.Tensor, p: torch.Tensor, t: torch.Tensor, rule: 
     return by_class.sum(1, keepdim=True)
 
 
-def _sigmoid_term(logits: torch.Tensor, p: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
+def _sigmoid_term(logits: torch.Tensor, far: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
     """`(N, C, *S)`: binary cross-entropy, or its focal form, or the divergence of each channel."""
-    term = F.binary_cross_entropy_with_logits(logits, t, reduction="none")
+    # `F.binary_cross_entropy_with_logits` subtracts, and is 0 for z = -16 and t = 0
+    term = t * F.softplus(-logits, threshold=_LINEAR) + (1 - t) * F.softplus(logits, threshold=_LINEAR)
     if rule.term is PixelTerm.FOCAL:
-        term = term * _focus(p, t, rule.focal_gamma)
+        term = term * _focus(far, rule.focal_gamma)
         if rule.focal_alpha is not None:
             term = term * _foreground_weight(t, 1 - t, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
@@ -165,9 +251,9 @@ def _sigmoid_term(logits: torch.Tensor, p: torch.Tensor, t: torch.Tensor, rule: 
     return term
 
 
-def _focus(p: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
+def _focus(far: torch.Tensor, gamma: float) -> torch.Tensor:
     """`|p - t| ** gamma`, with derivatives of any order that are finite at p = t, where they are taken as 0."""
-    far = (p - t).abs()
+    far = far.abs()
     at_label = far == 0
     return torch.where(at_label, 0.0, torch.where(at_label, 1.0, far) ** gamma)
 

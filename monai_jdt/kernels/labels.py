@@ -34,7 +34,7 @@ def read_label(
     if reading.form is LabelForm.INDEX:
         label = _comparable(label)
         spoken = spoken_voxels(label, recipe)
-        member, legal = _membership(label, channels, reading)
+        member, legal = _membership(label, channels, reading), _is_legal(label, channels, reading)
         if spoken is not None:
             legal = legal | ~spoken
         # a choice for each voxel, not for each class: on a CPU, torch makes choices one by one
@@ -62,23 +62,25 @@ def spoken_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch
 def _read_votes(
     votes: torch.Tensor, channels: int, recipe: VoxelRecipe, rater_weights: torch.Tensor | None, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weighted share of raters for each channel, among the raters that speak at a voxel."""
-    n, raters, *space = votes.shape
+    """The weighted share of raters for each channel, among the raters that speak at a voxel.
+
+    All raters at once, and channel by channel: in a compiled or exported graph the number of raters may change, that of channels does
+    not. No tensor holds raters times channels.
+    """
     weights = _spread(relative_weights(rater_weights, votes, dtype), votes)
-    share = torch.zeros((n, channels, *space), dtype=dtype, device=votes.device)
-    total = torch.zeros((n, 1, *space), dtype=dtype, device=votes.device)
-    for rater in range(raters):
-        vote, weight = _comparable(votes[:, rater : rater + 1]), weights[:, rater : rater + 1]
-        speaks = weight > 0
-        if recipe.label.ignore_index is not None:
-            speaks = speaks & (vote != recipe.label.ignore_index)
-        member, legal = _membership(vote, channels, recipe.label)
-        weight = torch.where(speaks, weight, 0.0)
-        total = total + weight
-        # a vote that is no class makes every channel NaN
-        share = torch.addcmul(share, member.to(dtype), torch.where(speaks & ~legal, float("nan"), weight).to(dtype))
+    # in one layout, since the order in which torch adds depends on it: raters who agree must have exactly 1
+    votes = _comparable(votes).contiguous()
+    speaks = (weights > 0).expand(votes.shape)
+    if recipe.label.ignore_index is not None:
+        speaks = speaks & (votes != recipe.label.ignore_index)
+    weights = torch.where(speaks, weights, 0.0).contiguous()
+    total = weights.sum(1, keepdim=True)
+    shares = [torch.where(_in_channel(votes, c, channels, recipe.label), weights, 0.0).sum(1, keepdim=True) for c in range(channels)]
     spoken = total > 0
-    return share / torch.where(spoken, total, 1.0), spoken
+    # a vote that is no class makes every channel NaN
+    wrong = (speaks & ~_is_legal(votes, channels, recipe.label)).any(1, keepdim=True)
+    share = torch.cat(shares, 1) / torch.where(spoken, total, 1.0)
+    return share + torch.where(wrong, float("nan"), 0.0).to(dtype), spoken
 
 
 def relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -109,17 +111,26 @@ def _comparable(label: torch.Tensor) -> torch.Tensor:
     return label if label.is_floating_point() else label.to(torch.int64)
 
 
-def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> tuple[torch.Tensor, torch.Tensor]:
-    """For values `(N, 1, *S)`: bool `(N, C, *S)`, which channels each value belongs to, and `(N, 1, *S)`, whether it may occur."""
+def _is_legal(value: torch.Tensor, channels: int, reading: LabelReading) -> torch.Tensor:
+    """Bool, whether each value may occur: a whole number, and a class where no regions are given."""
     legal = value >= 0
     if value.is_floating_point():
         legal = legal & (value == value.round())
+    return legal if reading.regions is not None else legal & (value <= max(channels - 1, 1))
+
+
+def _in_channel(value: torch.Tensor, channel: int, channels: int, reading: LabelReading) -> torch.Tensor:
+    """Bool, whether each value belongs to a channel: one channel holds value 1, several hold 0 to C - 1."""
     if reading.regions is not None:
-        return torch.cat([any_of(value, region) for region in reading.regions], 1), legal
-    if channels == 1:
-        return value == 1, (value == 0) | (value == 1)
-    numbers = torch.arange(channels, device=value.device).reshape(1, channels, *[1] * (value.ndim - 2))
-    return value == numbers, legal & (value < channels)
+        return any_of(value, reading.regions[channel])
+    return value == (1 if channels == 1 else channel)
+
+
+def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> torch.Tensor:
+    """For values `(N, 1, *S)`: bool `(N, C, *S)`, which channels each value belongs to."""
+    if reading.regions is not None or channels == 1:
+        return torch.cat([_in_channel(value, channel, channels, reading) for channel in range(channels)], 1)
+    return value == torch.arange(channels, device=value.device).reshape(1, channels, *[1] * (value.ndim - 2))
 
 
 #: Binary digits of a number in each dtype.

@@ -621,9 +621,12 @@ def _fetch_ahead(job: Job, c: int, rows: Rows, i: int) -> None:
 
 
 @_small
-def _exponentials(job: Job, rows: Rows, i: int) -> tuple[Lanes, Lanes]:
-    """The largest logit of each voxel, and the sum of the exponentials of what the others are below it, which the lanes keep."""
-    top, whole = spread(-_INFINITY), spread(_ZERO)
+def _exponentials(job: Job, rows: Rows, i: int) -> tuple[Lanes, Lanes, Lanes]:
+    """The largest logit of each voxel, the sum of the exponentials of what all are below it, which the lanes keep, and the others' sum.
+
+    The sum without the largest has digits that a sum near 1 has not.
+    """
+    top, whole, others = spread(-_INFINITY), spread(_ZERO), spread(_ZERO)
     for c in range(job.channels):
         _fetch_ahead(job, c, rows, i)
         x = _x_of(rows, c, i)
@@ -632,15 +635,29 @@ def _exponentials(job: Job, rows: Rows, i: int) -> tuple[Lanes, Lanes]:
         e = exponential(_x_of(rows, c, i) - top)
         store(_lanes_of(rows, c, _EXPONENTIALS), e)
         whole = whole + e
-    return top, whole
+        others = others + choose(e < _ONE, e, _ZERO)
+    return top, whole, others
 
 
 @_small
-def _sigmoid(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
-    """The prediction, e = `exp(-|x|)`, and `1 / (1 + e)`."""
+def _log_of_sum(whole: Lanes, others: Lanes) -> Lanes:
+    """`log(whole)` with what its rounding took, where the largest exponential is one: the others' digits."""
+    return logarithm(whole) + choose(whole < _TWO, others - (whole - _ONE), _ZERO) / whole
+
+
+@_small
+def _sigmoid(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """The prediction, what is left of 1, e = `exp(-|x|)`, and `1 / (1 + e)`."""
     e = exponential(-abs(x))
     reciprocal = _ONE / (_ONE + e)
-    return choose(x >= _ZERO, reciprocal, e * reciprocal), e, reciprocal
+    small = e * reciprocal
+    return choose(x >= _ZERO, reciprocal, small), choose(x >= _ZERO, small, reciprocal), e, reciprocal
+
+
+@_small
+def _distance(p: Lanes, t: Lanes, left: Lanes) -> Lanes:
+    """`p - t`; of p above 1/2 by what is left of it, which has more digits near 1."""
+    return choose(p > _HALF, (_ONE - t) - left, p - t)
 
 
 # -- the pixel term -----------------------------------------------------------------------------------------------------------
@@ -675,9 +692,9 @@ def _focal_power(far: Lanes, gamma: Number) -> Lanes:
 
 
 @_small
-def _slope_of_focus(p: Lanes, t: Lanes, gamma: Number, focus: Lanes) -> Lanes:
+def _slope_of_focus(far: Lanes, gamma: Number, focus: Lanes) -> Lanes:
     """Of `|p - t| ** gamma` by p."""
-    return focus * choose(p > t, gamma, -gamma)
+    return focus * choose(far > _ZERO, gamma, -gamma)
 
 
 @_small
@@ -697,23 +714,21 @@ def _entropy_of_softmax(x: Lanes, top: Lanes, log_whole: Lanes, t: Lanes) -> Lan
 def _entropy_of_sigmoid(x: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
     """`-t log p - (1 - t) log(1 - p)`, with e = exp(-|x|) and 1 / (1 + e).
 
-    Of an infinite x as torch has it: inf or NaN for inf, NaN for -inf.
+    Of an infinite x it is infinite, but NaN where the label is the same: infinity times 0.
     """
-    lower = choose(x > _ZERO, _ZERO, x)
-    # -inf less itself is NaN
-    upper = x - lower
+    lower, upper = choose(x > _ZERO, _ZERO, x), choose(x > _ZERO, x, _ZERO)
     return upper * (_ONE - t) - lower * t + log_of_one_plus(e, reciprocal)
 
 
 @_small
-def _other_term_of_softmax(job: Job, rows: Rows, i: int, scale: Lanes, top: Lanes, log_whole: Lanes) -> Lanes:
+def _other_term_of_softmax(job: Job, rows: Rows, i: int, scale: Lanes, left: Lanes, top: Lanes, log_whole: Lanes) -> Lanes:
     """Of each voxel, not yet weighted: any but the cross-entropy."""
     term = spread(_ZERO)
     for c in range(job.channels):
         t = _t_of(rows, c, i)
         entropy = _entropy_of_softmax(_x_of(rows, c, i), top, log_whole, t)
         if job.pixel == FOCAL:
-            far = abs(lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale - t)
+            far = abs(_distance(lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale, t, left))
             term = term + entropy * _focal_power(far, job.gamma) * far
         else:
             term = term + (entropy + _entropy(t))
@@ -721,12 +736,11 @@ def _other_term_of_softmax(job: Job, rows: Rows, i: int, scale: Lanes, top: Lane
 
 
 @_small
-def _pixel_term_of_sigmoid(job: Job, x: Lanes, p: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
+def _pixel_term_of_sigmoid(job: Job, x: Lanes, far: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
     """Of each voxel of a channel, not yet weighted."""
     term = _entropy_of_sigmoid(x, e, reciprocal, t)
     if job.pixel == FOCAL:
-        far = abs(p - t)
-        term = term * _focal_power(far, job.gamma) * far
+        term = term * _focal_power(abs(far), job.gamma) * abs(far)
     elif job.pixel == DIVERGENCE:
         term = term + _entropy(t) + _entropy(_ONE - t)
     return term
@@ -736,9 +750,8 @@ def _pixel_term_of_sigmoid(job: Job, x: Lanes, p: Lanes, e: Lanes, reciprocal: L
 
 
 @_small
-def _overlap(p: Lanes, t: Lanes, norm: int) -> tuple[Lanes, Lanes, Lanes]:
-    """tp, fp, fn. NaN on either side makes fp NaN."""
-    far = p - t
+def _overlap(p: Lanes, t: Lanes, far: Lanes, norm: int) -> tuple[Lanes, Lanes, Lanes]:
+    """tp, fp, fn; far is p - t. NaN on either side makes fp NaN."""
     if norm == 1:
         over = choose(far < _ZERO, _ZERO, far)
         return choose(t < p, t, p), over, over - far
@@ -755,8 +768,9 @@ def _sum_softmax(job: Job, rows: Rows, sums: Numbers) -> None:
         looking = looking | (sums[IN_PREDICTION * channels + c] == 0)
     pixel, pixel_norm, legal = spread(_ZERO), spread(_ZERO), _true()
     for i in range(0, 4 * rows.n, LANES):
-        top, whole = _exponentials(job, rows, i)
+        top, whole, others = _exponentials(job, rows, i)
         scale, label, inside, term = lanes_at(rows.keep + i) / whole, spread(_ZERO), _true(), spread(_ZERO)
+        left = others * scale
         for c in range(channels):
             p, t = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale, _t_of(rows, c, i)
             label, inside = label + t, inside & (t >= job.low) & (t <= job.high)
@@ -764,7 +778,7 @@ def _sum_softmax(job: Job, rows: Rows, sums: Numbers) -> None:
                 x = _x_of(rows, c, i)
                 # -inf times 0: a class that a network masks out costs nothing where the label does not have it
                 term = term + choose(t == _ZERO, _ZERO, (top - x) * t)
-            tp, fp, fn = _overlap(p, t, job.norm)
+            tp, fp, fn = _overlap(p, t, _distance(p, t, left), job.norm)
             store(_lanes_of(rows, c, _SUM_TP), lanes_at(_lanes_of(rows, c, _SUM_TP)) + tp)
             store(_lanes_of(rows, c, _SUM_FP), lanes_at(_lanes_of(rows, c, _SUM_FP)) + fp)
             store(_lanes_of(rows, c, _SUM_FN), lanes_at(_lanes_of(rows, c, _SUM_FN)) + fn)
@@ -775,11 +789,11 @@ def _sum_softmax(job: Job, rows: Rows, sums: Numbers) -> None:
                 seen = lanes_at(_lanes_of(rows, c, _SEEN))
                 store(_lanes_of(rows, c, _SEEN), choose(p <= job.threshold, seen, _ONE))
         if job.pixel != NO_PIXEL:
-            log_whole = logarithm(whole)
+            log_whole = _log_of_sum(whole, others)
             if job.pixel == CROSS_ENTROPY:
                 term = term + log_whole * label
             else:
-                term = _other_term_of_softmax(job, rows, i, scale, top, log_whole)
+                term = _other_term_of_softmax(job, rows, i, scale, left, top, log_whole)
             weight, plain = _weight_of_voxel(job, rows, i)
             pixel = pixel + weight * term
             pixel_norm = pixel_norm + plain
@@ -808,18 +822,19 @@ def _sum_channel(job: Job, c: int, rows: Rows, sums: Numbers) -> None:
         _fetch_ahead(job, c, rows, i)
         x, t = _x_of(rows, c, i), _t_of(rows, c, i)
         keep = _keep_of(rows, c, i)
-        p = x
+        p, far = x, x - t
         if job.activation == SIGMOID:
-            p, e, reciprocal = _sigmoid(x)
+            p, left, e, reciprocal = _sigmoid(x)
             p = p * keep
+            far = _distance(p, t, left)
             if job.pixel != NO_PIXEL:
-                pixel = pixel + _weight_in_channel(job, c, t, keep) * _pixel_term_of_sigmoid(job, x, p, e, reciprocal, t)
+                pixel = pixel + _weight_in_channel(job, c, t, keep) * _pixel_term_of_sigmoid(job, x, far, e, reciprocal, t)
         else:
             legal = legal & (p >= job.low) & (p <= job.high)
         if not job.smoothed:
             legal = legal & (((t >= job.low) & (t <= job.high)) | ~(keep > _ZERO))
         low = low & (p <= job.threshold)
-        tp, fp, fn = _overlap(p, t, job.norm)
+        tp, fp, fn = _overlap(p, t, far, job.norm)
         tps, fps, fns, counted = tps + tp, fps + fp, fns + fn, counted + keep
     sums[TP * channels + c] += total(tps)
     sums[FP * channels + c] += total(fps)
@@ -843,12 +858,12 @@ def _slope_of(job: Job, image: int, c: int, row: int) -> Number:
 
 
 @_small
-def _slope_of_overlap(job: Job, image: int, c: int, p: Lanes, t: Lanes) -> Lanes:
-    """By p, the loss's share of a voxel."""
+def _slope_of_overlap(job: Job, image: int, c: int, far: Lanes, t: Lanes) -> Lanes:
+    """By p, the loss's share of a voxel; far is p - t."""
     first, second = _slope_of(job, image, c, 0), _slope_of(job, image, c, 1)
     if job.norm == 1:
-        return choose(p < t, first, choose(p > t, second, _slope_of(job, image, c, 2)))
-    return first * (p - t) + second * t
+        return choose(far < _ZERO, first, choose(far > _ZERO, second, _slope_of(job, image, c, 2)))
+    return first * far + second * t
 
 
 @_joined
@@ -856,31 +871,35 @@ def _write_softmax(job: Job, image: int, rows: Rows) -> None:
     """With softmax `p (U + sum v - sum p U) - v`, with U the slope by p and v that by -log p."""
     pixel = _slope_of(job, image, 0, 3) if job.pixel != NO_PIXEL else _ZERO
     for i in range(0, 4 * rows.n, LANES):
-        top, whole = _exponentials(job, rows, i)
+        top, whole, others = _exponentials(job, rows, i)
         scale = lanes_at(rows.keep + i) / whole
-        weight, shared = spread(_ZERO), spread(_ZERO)
+        left = others * scale
+        weight, shared, small = spread(_ZERO), spread(_ZERO), spread(_ZERO)
         if job.pixel != NO_PIXEL:
             weight, _ = _weight_of_voxel(job, rows, i)
             weight = weight * pixel
-        log_whole = logarithm(whole) if job.pixel == FOCAL else top
+        log_whole = _log_of_sum(whole, others) if job.pixel == FOCAL else top
         for c in range(job.channels):
             p, t = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)) * scale, _t_of(rows, c, i)
-            slope, by_term = _slope_of_overlap(job, image, c, p, t), t * weight
+            far = _distance(p, t, left)
+            slope, by_term = _slope_of_overlap(job, image, c, far, t), t * weight
             if job.pixel == FOCAL:
-                far = abs(p - t)
-                focus = _focal_power(far, job.gamma)
+                focus = _focal_power(abs(far), job.gamma)
                 entropy = _entropy_of_softmax(_x_of(rows, c, i), top, log_whole, t)
-                slope = slope + entropy * weight * _slope_of_focus(p, t, job.gamma, focus)
-                by_term = t * (focus * far) * weight
+                slope = slope + entropy * weight * _slope_of_focus(far, job.gamma, focus)
+                by_term = t * (focus * abs(far)) * weight
                 store(_lanes_of(rows, c, _TERMS), by_term)
             store(_lanes_of(rows, c, _EXPONENTIALS), p)
             store(_lanes_of(rows, c, _SLOPES), slope)
-            shared = shared + (by_term - p * slope)
+            piece = by_term - p * slope
+            shared, small = shared + piece, small + choose(p > _HALF, _ZERO, piece)
         kept = lanes_at(rows.keep + i) > _ZERO
+        # a class above 1/2 is less all others, since all add up to 0: its own is a small difference of large numbers
+        rest = small - shared * left
         for c in range(job.channels):
             p, slope = lanes_at(_lanes_of(rows, c, _EXPONENTIALS)), lanes_at(_lanes_of(rows, c, _SLOPES))
             by_term = lanes_at(_lanes_of(rows, c, _TERMS)) if job.pixel == FOCAL else _t_of(rows, c, i) * weight
-            result = p * (slope + shared) - by_term
+            result = choose(p > _HALF, rest, p * (slope + shared) - by_term)
             store(rows.out + c * rows.out_step + i, choose(kept, result, _ZERO))
 
 
@@ -893,22 +912,22 @@ def _write_channel(job: Job, image: int, c: int, rows: Rows) -> None:
         x, t = _x_of(rows, c, i), _t_of(rows, c, i)
         keep = _keep_of(rows, c, i)
         if job.activation == SIGMOID:
-            p, e, reciprocal = _sigmoid(x)
+            p, left, e, reciprocal = _sigmoid(x)
             p = p * keep
-            slope = _slope_of_overlap(job, image, c, p, t)
+            far = _distance(p, t, left)
+            slope = _slope_of_overlap(job, image, c, far, t)
             direct = spread(_ZERO)
             if job.pixel != NO_PIXEL:
                 weight = _weight_in_channel(job, c, t, keep) * pixel
                 if job.pixel == FOCAL:
-                    far = abs(p - t)
-                    focus = _focal_power(far, job.gamma)
+                    focus = _focal_power(abs(far), job.gamma)
                     entropy = _entropy_of_sigmoid(x, e, reciprocal, t)
-                    slope = slope + entropy * weight * _slope_of_focus(p, t, job.gamma, focus)
-                    weight = weight * focus * far
-                direct = (p - t) * weight
-            slope = slope * p * (_ONE - p) + direct
+                    slope = slope + entropy * weight * _slope_of_focus(far, job.gamma, focus)
+                    weight = weight * focus * abs(far)
+                direct = far * weight
+            slope = slope * p * left + direct
         else:
-            slope = _slope_of_overlap(job, image, c, x, t)
+            slope = _slope_of_overlap(job, image, c, x - t, t)
         store(rows.out + c * rows.out_step + i, choose(keep > _ZERO, slope, _ZERO))
 
 

@@ -6,7 +6,8 @@ from enum import IntEnum
 
 import torch
 
-from monai_jdt.definitions import Activation, VoxelRecipe, VoxelSums
+from monai_jdt.definitions import Activation, PixelTerm, VoxelRecipe, VoxelSums
+from monai_jdt.kernels.eager import not_negative
 
 
 class Row(IntEnum):
@@ -44,6 +45,9 @@ def voxel_sums_of(rows: torch.Tensor, recipe: VoxelRecipe) -> VoxelSums:
         The same numbers by name.
     """
     overlap = rows[:, :, recipe.first_channel :]
+    pixel = rows[Row.PIXEL]
+    if recipe.pixel is not None and recipe.pixel.term is PixelTerm.DIVERGENCE:
+        pixel = not_negative(pixel)
     wide = None if recipe.activation is not Activation.SOFTMAX else 1
     return VoxelSums(
         tp=overlap[Row.TP],
@@ -52,6 +56,6 @@ def voxel_sums_of(rows: torch.Tensor, recipe: VoxelRecipe) -> VoxelSums:
         counted=overlap[Row.COUNTED].detach(),
         in_label=overlap[Row.IN_LABEL].detach() > 0,
         in_prediction=overlap[Row.IN_PREDICTION].detach() > 0,
-        pixel=None if recipe.pixel is None else rows[Row.PIXEL, :, :wide],
+        pixel=None if recipe.pixel is None else pixel[:, :wide],
         pixel_norm=None if recipe.pixel is None else rows[Row.PIXEL_NORM, :, :wide].detach(),
     )

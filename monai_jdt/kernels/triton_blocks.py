@@ -299,7 +299,7 @@ def sums_kernel(
     # how often a value was not at most the threshold (so that NaN is above it): the label's in the lower half, the prediction's above
     found = tl.zeros((BLOCK_C, WIDTH), tl.int32)
     for block in range(part * group, tl.minimum(part * group + group, tl.cdiv(V, BLOCK_V))):
-        z, p, log_p, raw, t, counted = voxel_block(
+        z, p, far, _, log_p, raw, t, counted = voxel_block(
             logits,
             label,
             mask,
@@ -338,18 +338,17 @@ def sums_kernel(
         counts += _folded(counted.to(tl.float32), FOLD)
         found += _folded(tl.where(raw <= threshold, 0, 1) + tl.where(p <= threshold, 0, 65536), FOLD)
         if NORM == 1:
-            both = tl.minimum(p, t, propagate_nan=tl.PropagateNan.ALL)
-            tp += _folded(both, FOLD)
-            fp += _folded(p - both, FOLD)
-            fn += _folded(t - both, FOLD)
+            over = tl.maximum(far, 0.0, propagate_nan=tl.PropagateNan.ALL)
+            tp += _folded(tl.minimum(p, t, propagate_nan=tl.PropagateNan.ALL), FOLD)
+            fp += _folded(over, FOLD)
+            fn += _folded(over - far, FOLD)
         else:
             tp += _folded(p * t, FOLD)
-            fp += _folded((p - t) * (p - t), FOLD)
+            fp += _folded(far * far, FOLD)
         if TERM != "none":
             term = cross_entropy_block(z, log_p, t, ACTIVATION)
             if TERM == "focal":
-                far = tl.abs(p - t)
-                term = term * (far * focal_power(far, GAMMA))
+                term = term * (tl.abs(far) * focal_power(tl.abs(far), GAMMA))
             elif TERM == "kl":
                 term = term + entropy_block(t)
                 if ACTIVATION == "sigmoid":
@@ -476,7 +475,7 @@ def gradient_kernel(
 
     for block in range(part * group, tl.minimum(part * group + group, tl.cdiv(V, BLOCK_V))):
         start = tl.cast(block, tl.int64) * BLOCK_V
-        z, p, log_p, _, t, counted = voxel_block(
+        z, p, far, left, log_p, _, t, counted = voxel_block(
             logits,
             label,
             mask,
@@ -514,9 +513,9 @@ def gradient_kernel(
         )
         # by p; at a tie of norm 1 the mean of both sides
         if NORM == 1:
-            slope = tl.where(p < t, up_tp - up_fn, tl.where(p > t, up_fp, (up_tp + up_fp - up_fn) * 0.5))
+            slope = tl.where(far < 0, up_tp - up_fn, tl.where(far > 0, up_fp, (up_tp + up_fp - up_fn) * 0.5))
         else:
-            slope = (p - t) * (up_fp + up_fn) + t * up_tp
+            slope = far * (up_fp + up_fn) + t * up_tp
 
         if TERM != "none":
             by_term = up_pixel
@@ -526,10 +525,9 @@ def gradient_kernel(
                 by_term = by_term * focal_factor(t, ALPHA, BLOCK_C, ACTIVATION)
             focus = 1.0
             if TERM == "focal":
-                far = tl.abs(p - t)
-                power = focal_power(far, GAMMA)
-                focus = far * power
-                sign = tl.where(p > t, 1.0, tl.where(p < t, -1.0, 0.0))
+                power = focal_power(tl.abs(far), GAMMA)
+                focus = tl.abs(far) * power
+                sign = tl.where(far > 0, 1.0, tl.where(far < 0, -1.0, 0.0))
                 slope += by_term * (sign * GAMMA * power * cross_entropy_block(z, log_p, t, ACTIVATION))
         if ACTIVATION == "softmax":
             shared = tl.sum(slope * p, axis=0, keep_dims=True)
@@ -538,10 +536,13 @@ def gradient_kernel(
                 by_logits = p * (slope + (tl.sum(by_log_p, axis=0, keep_dims=True) - shared)) - by_log_p
             else:
                 by_logits = p * (slope - shared)
+            # a class above 1/2 from the others, since all add up to 0: its own is a small difference of large numbers
+            others = tl.sum(tl.where((p > 0.5) | (channel >= C), 0.0, by_logits), axis=0, keep_dims=True)
+            by_logits = tl.where(p > 0.5, -others, by_logits)
         elif ACTIVATION == "sigmoid":
-            by_logits = slope * p * (1.0 - p)
+            by_logits = slope * p * left
             if TERM != "none":
-                by_logits += by_term * ((p - t) * focus)
+                by_logits += by_term * (far * focus)
         else:
             by_logits = slope
         by_logits = tl.where(counted, by_logits, 0.0)

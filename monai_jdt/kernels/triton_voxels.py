@@ -56,8 +56,9 @@ def voxel_block(
 ):
     """Read a block of image n from voxel `start` on, each logit and label once.
 
-    Returns `z, p, log_p, raw, t, counted`, the values 0 where they do not count. `counted` is `(1, BLOCK_V)`, or `(BLOCK_C, BLOCK_V)`
-    with a mask for each channel. `log_p` is the logarithm of a softmax if `LOGARITHM`, else z.
+    Returns `z, p, far, left, log_p, raw, t, counted`, the values 0 where they do not count. `counted` is `(1, BLOCK_V)`, or
+    `(BLOCK_C, BLOCK_V)` with a mask for each channel. `far` is p - t, `left` is 1 - p where p > 1/2 (with softmax for all channels
+    one), both with digits that p does not have near 1. `log_p` is the logarithm of a softmax if `LOGARITHM`, else z.
     """
     # int64: a tensor may have more than 2**31 elements. `start` and n go into the base, so that a block's own offsets stay few
     channel = tl.arange(0, BLOCK_C)[:, None]
@@ -126,18 +127,28 @@ def voxel_block(
         z = tl.where(here, z, float("-inf"))
         above = z - tl.max(z, axis=0, keep_dims=True)
         p = tl.exp(above)
-        total_p = tl.sum(p, axis=0, keep_dims=True)
+        others = tl.sum(tl.where(above == 0, 0.0, p), axis=0, keep_dims=True)
+        total_p = tl.sum(tl.where(above == 0, p, 0.0), axis=0, keep_dims=True) + others
         p = p * (1.0 / total_p)
+        left = others * (1.0 / total_p)
         if LOGARITHM:
-            log_p = above - tl.log(total_p)
+            # with what the rounding of 1 + others took
+            rounded = tl.where(total_p < 2.0, others - (total_p - 1.0), 0.0)
+            log_p = above - (tl.log(total_p) + rounded / total_p)
     elif ACTIVATION == "sigmoid":
         # the exponential of a number <= 0 cannot overflow, and keeps its digits for small p
         small = tl.exp(-tl.abs(z))
         p = tl.where(z >= 0, 1.0, small) / (1.0 + small)
+        left = tl.where(z >= 0, small, 1.0) / (1.0 + small)
     else:
         p = z
+        left = 1.0 - z
     p = tl.where(counted, p, 0.0)
-    return z, p, log_p, raw, t, counted
+    far = p - t
+    if ACTIVATION != "none":
+        # equal numbers are a tie, but for 1, which no p is
+        far = tl.where((p > 0.5) & ((p != t) | (t >= 1.0)), (1.0 - t) - left, far)
+    return z, p, far, left, log_p, raw, t, counted
 
 
 @triton.jit
@@ -183,7 +194,7 @@ def cross_entropy_block(z, log_p, t, ACTIVATION: tl.constexpr):
         one_more = 1.0 + small
         # log(1 + small) with the digits that the rounding of 1 + small took: well predicted voxels cost little, but are many
         log1p = tl.log(one_more) + (small - (one_more - 1.0))
-        result = tl.where(z > 0, z, 0.0) - z * t + log1p
+        result = tl.where(z > 0, z, 0.0) * (1.0 - t) - tl.where(z > 0, 0.0, z) * t + log1p
     return result
 
 

@@ -337,3 +337,34 @@ def test_a_label_of_inference_mode_is_one(kernel: Backend) -> None:
         made = label * 1
     loss = JDTCELoss(softmax=True, backend=kernel.value)
     assert torch.equal(torch.autograd.grad(loss(logits, made), logits)[0], torch.autograd.grad(loss(logits, label), logits)[0])
+
+
+def test_a_full_graph_takes_any_number_of_raters() -> None:
+    torch._dynamo.reset()
+    loss = JDTCELoss(softmax=True, votes=True, ignore_index=255, backend="eager")
+    graphs = 0
+
+    def counting(graph: torch.fx.GraphModule, inputs: list) -> object:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=counting)
+    logits = torch.randn(1, 3, 5)
+    for raters in (*range(2, 14), 40):
+        votes = torch.randint(0, 3, (1, raters, 5), dtype=torch.uint8)
+        votes[0, 0, 0] = 255
+        weights = torch.rand(1, raters)
+        expected = loss(logits, votes, rater_weights=weights)
+        assert float(compiled(logits, votes, rater_weights=weights)) == pytest.approx(float(expected), rel=1e-6)
+    assert graphs <= 2
+
+
+def test_an_exported_loss_takes_any_number_of_raters() -> None:
+    loss = JDTCELoss(sigmoid=True, votes=True, regions=[[1], [1, 2]])
+    logits, raters = torch.randn(1, 2, 5), torch.export.Dim("raters", min=2, max=64)
+    shapes = {"input": None, "target": {1: raters}}
+    exported = torch.export.export(loss, (logits, torch.randint(0, 3, (1, 3, 5))), dynamic_shapes=shapes).module()
+    for number in (2, 5, 17):
+        votes = torch.randint(0, 3, (1, number, 5))
+        assert float(exported(logits, votes)) == pytest.approx(float(loss(logits, votes)), rel=1e-6)

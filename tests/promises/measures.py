@@ -680,7 +680,8 @@ PROMISES: dict[int, Promise] = {
     ),
     2: Promise(
         "Precise",
-        "float32 gives what float64 gives for the same numbers; half precision gives finite float32 results.",
+        "float32 gives what float64 gives for the same numbers, the JDT losses also where a network is sure and right "
+        "(`tests/kernels/test_sure.py`); half precision gives finite float32 results.",
         "relative error against float64 on the same rounded inputs, soft lesion of 1 % in 64^3 (float32 up to 1e-6, half up to "
         "1e-3); the dtype of a result if not float32",
         precision,
