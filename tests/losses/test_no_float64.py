@@ -47,7 +47,7 @@ FORMS = {
     "float index": ({"softmax": True, "to_onehot_y": True, "average": "image"}, (INDEX.float(), MASK), {}),
     "regions": ({"sigmoid": True, "regions": [[1], [1, 2], [2]], "batch": True}, (INDEX.to(torch.int16),), {}),
     "votes": ({"softmax": True, "votes": True, "average": "class"}, (VOTES,), {"rater_weights": WEIGHTS}),
-    "votes, regions": ({"sigmoid": True, "votes": True, "regions": [[1], [1, 2], [2]], "ignore_index": 2}, (VOTES,), {}),
+    "votes, regions": ({"sigmoid": True, "votes": True, "regions": [[1], [1, 2], [2]], "ignore_index": 0}, (VOTES,), {}),
     "powers": ({"sigmoid": True, "gamma": 1.5, "log_loss": True, "norm": 2, "alpha": 0.5, "beta": 0.5}, (SOFT,), {}),
     "averages": ({"softmax": True, "average": {"dataset": 0.2, "image": 0.3, "class": 0.5}}, (SOFT_CLASSES,), {}),
     "pooled": ({"softmax": True, "classes": "pooled", "include_background": False}, (SOFT_CLASSES,), {}),
