@@ -50,8 +50,8 @@ def test_the_log_of_a_check_has_a_line_a_problem_and_no_bar(broken_list, capsys)
         main(["check", broken_list[0]])
     out, err = capsys.readouterr()
     assert "checking the data" not in err
-    # two files of each of three cases; the list, and the count
-    assert len(out.splitlines()) == 6 + 2
+    # two files of each of three cases; the list, what was not opened, and the count
+    assert len(out.splitlines()) == 6 + 3
 
 
 def test_the_log_of_a_bundles_check_has_no_bar(broken_list, capsys):

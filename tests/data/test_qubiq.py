@@ -159,5 +159,5 @@ def test_equal_names_in_two_sets_are_two_patients():
 
 @pytest.mark.parametrize("k", [1, 4, 2.5])
 def test_folds_errors(k):
-    with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds \(as many as patients\), got {k}"):
+    with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds, at most as many as patients, got {k}"):
         folds([{"case": c} for c in "abc"], k)

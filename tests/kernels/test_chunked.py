@@ -54,8 +54,9 @@ REGIONS = ((1,), (1, 2, 2), (0, 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32])
-@pytest.mark.parametrize("marker", [None, -1, 0, 2, 100])
-@pytest.mark.parametrize("regions", [None, REGIONS])
+@pytest.mark.parametrize(
+    ("regions", "marker"), [(None, None), (None, -1), (None, 0), (None, 2), (None, 100), *((REGIONS, m) for m in (None, -1, 3, 100))]
+)
 @pytest.mark.parametrize("raters", [0, 1, 3, 4])
 def test_labels_are_what_the_definition_reads(
     dtype: torch.dtype, marker: int | None, regions: tuple[tuple[int, ...], ...] | None, raters: int

@@ -161,7 +161,8 @@ def test_every_recipe(kernel, activation, form, examples):
     every = examples(5, 1)
     logits = torch.randn(n, c, *space) * 3 if activation is not Activation.NONE else torch.rand(n, c, *space)
     tried = []
-    settings = itertools.product(PIXELS, (1, 2), (None, 255, 2), (0.0, 0.1), (None, 1, c), (False, True))
+    a_value = 3 if "regions" in form else 2  # a label value, of no region
+    settings = itertools.product(PIXELS, (1, 2), (None, 255, a_value), (0.0, 0.1), (None, 1, c), (False, True))
     for pixel, norm, ignore, smoothing, mask_rows, weighted in settings:
         if not possible(activation, form, pixel, smoothing) or (mask_rows == c and activation is not Activation.SIGMOID):
             continue

@@ -332,7 +332,7 @@ def test_numbers_that_a_label_cannot_hold(dtype: torch.dtype) -> None:
     """A marker or a region's value far outside is equal to nothing, instead of wrapping around."""
     logits = torch.randn(1, 2, 30, device=DEVICE)
     label = torch.randint(3, (1, 1, 30), device=DEVICE).to(dtype)
-    assert_same(logits, label, VoxelRecipe(SIGMOID, None, LabelReading(INDEX, ((1, 2**40 + 2), (2**40,)), 2**40 + 1)))
+    assert_same(logits, label, VoxelRecipe(SIGMOID, None, LabelReading(INDEX, ((1, 2**40 + 2), (2**40,)), 2**41 + 1)))
     assert_same(logits, label.clamp(max=1), VoxelRecipe(SOFTMAX, None, LabelReading(INDEX, None, -(2**40))))
 
 
