@@ -82,7 +82,8 @@ def _as_path(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     text = _as_name(value)
-    if "\0" in text:
+    # MONAI replaces # by :: in every text of a config, so that another folder would be read or written
+    if "\0" in text or "#" in text or "::" in text:
         raise ValueError("no path")
     return os.path.expanduser(text)
 
@@ -146,7 +147,7 @@ Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_refuse_infinite)]
 NameText = Annotated[str, BeforeValidator(_as_name), Expected("a name")]
 NameList = Annotated[list[str], BeforeValidator(_as_names), Expected("a list of names")]
-PathText = Annotated[str, BeforeValidator(_as_path), Expected("a path")]
+PathText = Annotated[str, BeforeValidator(_as_path), Expected("a path without # or ::")]
 WholeList = Annotated[list[Whole], BeforeValidator(_as_list)]
 DeviceName = Annotated[Any, AfterValidator(_as_device), Expected("a device of this machine")]
 Regions = Annotated[

@@ -201,12 +201,16 @@ def test_folders_may_have_any_name(tmp_path: Path, bundle: Any, monkeypatch: pyt
     assert not (tmp_path / "eval").exists()
 
 
-def test_a_number_sign_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("key", ["dataset_dir", "output_dir", "ckpt_dir"])
+def test_a_number_sign_is_one_line(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """MONAI would read it as `::`, and write a folder of that name."""
     (tmp_path / "set #2").mkdir()
     (tmp_path / "set #2" / "scan.nii.gz").touch()
     with pytest.raises(SystemExit):
-        qubiq.start("train.yaml", root=tmp_path, dataset_dir=str(tmp_path / "set #2"), **qubiq.TINY)
-    assert "a config cannot hold the letter #" in capsys.readouterr().err.strip().splitlines()[-1]
+        qubiq.start("train.yaml", root=tmp_path, **{**qubiq.TINY, key: str(tmp_path / "set #2")})
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"monai_jdt: error: {key}: expected a path without # or ::")
+    assert [path.name for path in tmp_path.iterdir()] == ["set #2"]
 
 
 @pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
