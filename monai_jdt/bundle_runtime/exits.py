@@ -134,6 +134,6 @@ def _line_for(error: BaseException) -> str | None:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
         fix = "smaller crops or images, a smaller batch_size, or fewer init_filters"
         return error_sentence("memory", "enough for a step", text.split("\n")[0], fix)
-    if isinstance(error, (ValueError, TypeError)) and re.match(r"[\w#]+: expected .+, got ", text):
+    if isinstance(error, (ValueError, TypeError)) and re.match(r"[^:\n]{1,120}: expected .+, got ", text):
         return text  # a sentence of ours, e.g. a target of another shape than the network's output
     return None

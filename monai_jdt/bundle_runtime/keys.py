@@ -52,6 +52,8 @@ def _unknown_keys(run: StartedRun, used: set[str], declared: type[BaseModel] | N
     for section, content in config.items():
         if not isinstance(content, Mapping) or "_target_" in content or not any(name.startswith(f"{section}::") for name in used):
             continue
+        if section in used:
+            continue  # a table that is referred to as a whole, too: any of its keys may be looked up
         for key in content:
             name = f"{section}::{key}"
             if key.startswith("_") or any(other == name or other.startswith(f"{name}::") for other in (*used, *of_monai)):
@@ -107,6 +109,8 @@ def _references(content: Any) -> Iterator[str]:
     """The ids that a config refers to, the most frequent form `a::b` among them."""
     if isinstance(content, str):
         yield from ReferenceResolver.match_refs_pattern(content)
+        if content.startswith("%"):  # a macro: MONAI puts the content of that id, maybe of another file, in its place
+            yield ConfigParser.split_path_id(content[1:])[1].replace("#", "::")
     elif isinstance(content, (Mapping, list)):
         for part in content.values() if isinstance(content, Mapping) else content:
             yield from _references(part)

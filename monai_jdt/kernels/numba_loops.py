@@ -164,7 +164,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         members = table(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T, torch.int64)
 
     softmax = recipe.activation is Activation.SOFTMAX
-    class_weight = torch.ones(2, channels)
+    class_weight = torch.ones(2, channels, dtype=torch.float32)
     class_weight[1] = 0
     if step.class_weight is not None:
         class_weight[0] = step.class_weight
@@ -229,7 +229,7 @@ def _program() -> Any:
     folder = program.stats.cache_path
     if folder is None or not glob(os.path.join(glob_escape(folder), "numba_blocks.*run_range-*.nbi")):
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
-    nothing = torch.zeros(1, 1, 0)
+    nothing = torch.zeros(1, 1, 0, dtype=torch.float32)
     job, tables = _job(Step(nothing, nothing, VoxelRecipe(), None, None, None))
     try:
         program(job, 0, 0, 0, 0, 0)

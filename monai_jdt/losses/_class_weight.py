@@ -35,7 +35,7 @@ def weight_numbers(weight: Sequence[float] | float | torch.Tensor | None) -> flo
             raise wrong(
                 error_sentence("weight", _EXPECTED, f"{weight.dtype} of shape {tuple(weight.shape)}", "one number for each class")
             )
-        if weight.is_meta or type(weight).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        if not _has_numbers(weight):
             return None
         weight = weight.tolist()
     elif getattr(weight, "ndim", None) == 0 and hasattr(weight, "tolist"):
@@ -48,6 +48,16 @@ def weight_numbers(weight: Sequence[float] | float | torch.Tensor | None) -> flo
         shape = (len(numbers), *nested[:1])
         raise ValueError(error_sentence("weight", "one number or one for each class", f"shape {shape}"))
     return tuple(check_number("weight", number, 0) for number in numbers)
+
+
+def _has_numbers(weight: torch.Tensor) -> bool:
+    """Return False for a meta or fake tensor."""
+    return not weight.is_meta and type(weight).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+
+
+def shown_weight(weight: torch.Tensor) -> Any:
+    """Return the numbers of the buffer for `repr`; of a meta or fake tensor its shape."""
+    return weight.tolist() if _has_numbers(weight) else f"of shape {tuple(weight.shape)}"
 
 
 def _plain(number: Any) -> Any:

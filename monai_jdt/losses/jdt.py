@@ -30,7 +30,7 @@ from monai_jdt.definitions import (
 from monai_jdt.functional.inputs import prepare
 from monai_jdt.functional.jdt import loss_of_inputs
 from monai_jdt.functional.ranks import group_name, group_of_name
-from monai_jdt.losses._class_weight import apply_to_weight, weight_buffer, weight_numbers
+from monai_jdt.losses._class_weight import apply_to_weight, shown_weight, weight_buffer, weight_numbers
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses._script import NotScriptable
 from monai_jdt.validation import check_bool
@@ -232,9 +232,14 @@ class JDTLoss(NotScriptable, _Loss):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """`.to()`, `.half()` and the like: the weight follows a device, and is never rounded."""
         weight = self.class_weight
+        # first: a move that fails, as to a GPU that is not there, leaves the loss as it was
+        after = None if weight is None else apply_to_weight(weight, self._weight_numbers, fn)
         self.class_weight = None
-        super()._apply(fn, recurse)
-        self.class_weight = None if weight is None else apply_to_weight(weight, self._weight_numbers, fn)
+        try:
+            super()._apply(fn, recurse)
+            weight = after
+        finally:
+            self.class_weight = weight
         return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
@@ -255,7 +260,7 @@ class JDTLoss(NotScriptable, _Loss):
         focal = recipe.voxels.pixel is not None and recipe.voxels.pixel.term is PixelTerm.FOCAL
         names = {"smoothing": "label_smoothing", "lambda_pixel": "lambda_focal" if focal else "lambda_ce"}
         own = {"smooths_double", "spatial_ones", "term"}  # follow from the class
-        shown = [] if self.class_weight is None else [f"weight={self.class_weight.tolist()}"]
+        shown = [] if self.class_weight is None else [f"weight={shown_weight(self.class_weight)}"]
         for part in (recipe.voxels, recipe.voxels.label, recipe.ratio, recipe.averaging, recipe.voxels.pixel, recipe):
             for field in () if part is None else fields(part):
                 value = getattr(part, field.name)

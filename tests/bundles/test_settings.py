@@ -64,9 +64,9 @@ EVERYWHERE = [
     ({"epochs": None}, "epochs: expected a whole number >= 1, got null. Fix: --epochs 20"),
     ({"epochs": True}, "epochs: expected a whole number >= 1, got True"),
     ({"amp": "maybe"}, "amp: expected true or false, got 'maybe'"),
-    ({"dataset_dir": ("a", "b")}, "dataset_dir: expected a path, or null, got ('a', 'b'). Fix: give one path"),
+    ({"dataset_dir": ("a", "b")}, "dataset_dir: expected a path without # or ::, or null, got ('a', 'b'). Fix: give one path"),
     ({"dataset_dir": 2021}, f"dataset_dir {os.path.abspath('2021')}: expected a folder with images, got nothing at that path"),
-    ({"output_dir": ""}, "output_dir: expected a path, got ''"),
+    ({"output_dir": ""}, "output_dir: expected a path without # or ::, got ''"),
     ({"output_dir": "/dev/null"}, "output_dir /dev/null: expected a folder to write in, got a file at /dev/null"),
     ({"ckpt_dir": "/dev/null/models"}, "ckpt_dir /dev/null/models: expected a folder to write in, got a file at /dev/null"),
     (
@@ -363,6 +363,8 @@ def test_new_keys_that_something_refers_to_are_welcome(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "+imports: [$import math]\nhalf: $math.sqrt(0.25)\nlearning_rate: '@half'\n_note: tried on Monday\n"
         "+train: {mine: 3}\n+phantoms: {cases: '@train#mine'}\nloss#gamma: 1.5\n+network_def: {norm: BATCH}\n"
+        # one key of a table that is used as a whole, too; MONAI's own key of a component
+        "my_norm: '@normalizations#ct'\n_kept: '@my_norm'\n+loss: {_debug_: false}\n"
     )
     data = {
         "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],

@@ -74,3 +74,38 @@ def test_state_dicts_of_either_precision_load():
     assert torch.equal(loss.class_weight.float(), torch.tensor(WEIGHT))
     loss.load_state_dict(losses.JDTLoss(softmax=True, weight=WEIGHT).state_dict())
     assert loss.class_weight.tolist() == WEIGHT
+
+
+def test_a_move_that_fails_leaves_the_weight() -> None:
+    """As `.to("cuda")` on a machine without a GPU, after which people go on with the CPU."""
+    loss = losses.JDTLoss(softmax=True, weight=[1.0, 5.0])
+
+    def fail(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such device")
+
+    with pytest.raises(RuntimeError, match="no such device"):
+        loss._apply(fail)
+    assert loss.class_weight is not None
+    assert loss.class_weight.tolist() == [1.0, 5.0]
+    assert list(loss.state_dict()) == ["class_weight"]
+
+
+def test_a_loss_without_numbers_can_be_shown() -> None:
+    assert "weight=of shape (2,)" in repr(losses.JDTLoss(softmax=True, weight=[1.0, 5.0]).to("meta"))
+    assert "weight=[1.0, 5.0]" in repr(losses.JDTLoss(softmax=True, weight=[1.0, 5.0]))
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("backend", ["eager", "chunked", "numba"])
+def test_the_default_dtype_rounds_no_weight(default: torch.dtype, backend: str) -> None:
+    torch.manual_seed(0)
+    logits, label = torch.randn(2, 2, 50), torch.randint(2, (2, 1, 50))
+    settings = {"softmax": True, "to_onehot_y": True, "lambda_jdt": 0.0, "lambda_ce": 1.0, "weight": [1.0, 1.01], "backend": backend}
+    expected = float(losses.JDTCELoss(**settings)(logits, label))
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        got = float(losses.JDTCELoss(**settings)(logits, label))
+    finally:
+        torch.set_default_dtype(before)
+    assert got == pytest.approx(expected, rel=1e-6)
