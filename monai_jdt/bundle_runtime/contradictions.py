@@ -129,9 +129,11 @@ def _ignored_value_is_no_label(values: Mapping[str, Any]) -> Iterator[str]:
     labels = set(values.get("label_values") or ())
     groups = named_regions(values["regions"])
     named = {value for group in groups.values() for value in group}
-    if ignored in labels | named:
-        free = next(value for value in range(255, -1, -1) if value not in labels | named)
-        owner = "label_values" if ignored in labels else "the regions"
+    # with a softmax the votes reach the loss as classes: 0 for what no region names, then the regions in their order
+    classes = set(range(len(groups) + 1)) if values.get("loss#votes") is True and values.get("loss#softmax") is True else set()
+    if ignored in labels | named | classes:
+        free = next(value for value in range(255, -1, -1) if value not in labels | named | classes)
+        owner = "label_values" if ignored in labels else "the regions" if ignored in named else "the classes that votes become"
         expected = "a value that is no label"
         yield error_sentence("loss#ignore_index", expected, f"{ignored}, which is one of {owner}", f"--loss#ignore_index {free}")
 
