@@ -21,7 +21,7 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
 
     Args:
         name: the argument's, for the message.
-        value: what came.
+        value: what was given.
 
     Raises:
         TypeError: not a tensor, or a subclass that `torch.compile` cannot trace.

@@ -35,7 +35,7 @@ def check_number(name: str, value: object, low: float, *, strict: bool = False, 
 
     Args:
         name: the argument's, for the message.
-        value: what came.
+        value: what was given.
         low: the smallest legal value.
         strict: `low` itself is not legal.
         high: the largest legal value.
@@ -106,7 +106,7 @@ def check_sequence(name: str, value: Any, expected: str) -> tuple[Any, ...]:
 
     Args:
         name: the argument's, for the message.
-        value: what came.
+        value: what was given.
         expected: what it should be, for the message.
 
     Raises:

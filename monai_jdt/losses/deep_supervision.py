@@ -127,9 +127,9 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         if isinstance(input, torch.Tensor):
             heads = list(input.unbind(1)) if input.ndim == target.ndim + 1 else [input]
         elif isinstance(input, Mapping):
-            came = f"{type(input).__name__} of {len(input)}"
+            got = f"{type(input).__name__} of {len(input)}"
             fix = "pass list(input.values()), the output at full resolution first"
-            raise TypeError(error_sentence("input", "a tensor, or a list or tuple of tensors", came, fix))
+            raise TypeError(error_sentence("input", "a tensor, or a list or tuple of tensors", got, fix))
         elif isinstance(input, Sequence) and not isinstance(input, str):
             heads = list(input)
         else:

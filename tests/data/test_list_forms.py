@@ -128,14 +128,14 @@ def test_encodings_and_lists_without_sections(tmp_path: Path, encoding: str, for
 
 
 def test_paths_of_every_kind(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "odd\\name.nii").touch()
     paths = {
         "sub\\a.nii": f"{tmp_path}/sub/a.nii",
         ".\\sub\\..\\a.nii": f"{tmp_path}/a.nii",
         "odd\\name.nii": f"{tmp_path}/odd\\name.nii",
         "/data/a.nii": "/data/a.nii",
-        "~/a.nii": "/home/me/a.nii",
+        "~/a.nii": f"{tmp_path}/home/a.nii",
         "file:///data/my%20set/a.nii": "/data/my set/a.nii",
         "file://localhost/data/a.nii": "/data/a.nii",
         "./a.nii": f"{tmp_path}/a.nii",

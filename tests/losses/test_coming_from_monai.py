@@ -153,4 +153,4 @@ def test_focal_names_of_monai_are_told(named, told):
 def test_what_is_clear_is_not_warned_of(named):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FOCAL(sigmoid=True, **named)
+        assert FOCAL(sigmoid=True, **named).recipe.lambda_pixel == 0.25
