@@ -1,11 +1,17 @@
-"""What a wheel holds."""
+"""What a wheel holds, and what setup.cfg requires."""
 
 from __future__ import annotations
 
+import ast
+import configparser
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +36,79 @@ def test_the_wheel_holds_every_module_and_bundle_file(tmp_path: Path) -> None:
     assert expected - held == set()
     outside = {name for name in held if not name.startswith(("monai_jdt/", "monai_jdt-"))}
     assert outside == set()
+
+
+def imported_packages(*folders: str) -> dict[str, Path]:
+    """The packages that these folders import, without those of Python, each with a file that does."""
+    found: dict[str, Path] = {}
+    for path in sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules: list[str] = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules = [node.module]
+            elif (
+                isinstance(node, ast.Call)
+                and getattr(node.func, "id", None) == "optional_import"
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                modules = [str(node.args[0].value)]
+            found.update({module.partition(".")[0]: path for module in modules})
+    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names}
+
+
+def declared(*sections: str) -> set[str]:
+    """Names of the distributions that setup.cfg requires: `install_requires`, or an extra."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    found: set[str] = set()
+    for section in sections:
+        text = config["options"][section] if section == "install_requires" else config["options.extras_require"][section]
+        found |= {canonicalize_name(Requirement(line).name) for line in text.splitlines() if line and not line.startswith("#")}
+    return found
+
+
+def undeclared(imports: dict[str, Path], requirements: set[str]) -> dict[str, Path]:
+    distributions = packages_distributions()
+    return {
+        name: path
+        for name, path in imports.items()
+        if not {canonicalize_name(distribution) for distribution in distributions.get(name, [name])} & requirements
+    }
+
+
+def test_every_import_of_the_package_is_declared() -> None:
+    imports = imported_packages("monai_jdt", "bundles")
+    # Triton comes with PyTorch's CUDA builds and cannot be installed everywhere; the kernel is not used where it is absent.
+    assert undeclared(imports, declared("install_requires", "cpu") | {"monai-jdt", "triton"}) == {}
+
+
+def test_every_requirement_is_imported_or_named() -> None:
+    # What MONAI itself imports for the bundles, the readers and the handlers that the package uses.
+    for_monai = {"fire", "itk", "pyyaml", "tensorboard"}
+    distributions = packages_distributions()
+    used = {
+        canonicalize_name(name) for module in imported_packages("monai_jdt", "bundles") for name in distributions.get(module, [module])
+    }
+    assert declared("install_requires", "cpu") - used == for_monai
+
+
+def test_every_import_of_tests_docs_and_benchmarks_is_declared() -> None:
+    imports = imported_packages("tests", "docs", "benchmarks")
+    own = {"monai-jdt", "tests", "benchmarks"}
+    assert undeclared(imports, declared("install_requires", "cpu", "test") | own) == {}
+
+
+def test_an_undeclared_import_is_seen() -> None:
+    assert undeclared({"sklearn": Path("x.py"), "torch": Path("x.py")}, declared("install_requires")) == {"sklearn": Path("x.py")}
+
+
+def test_every_requirement_has_its_exact_version_in_the_constraints() -> None:
+    constraints = {
+        canonicalize_name(Requirement(line).name): line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line[0] != "#"
+    }
+    assert all("==" in line for line in constraints.values())
+    assert declared("install_requires", "cpu", "test") - set(constraints) == {"monai-jdt"}
