@@ -12,7 +12,8 @@ import numpy as np
 from monai_jdt.data.atomic import whole_file
 from monai_jdt.data.label_values import distinct_values
 from monai_jdt.data.names import one_line, user_path
-from monai_jdt.raters.fusion import RegionSpec, checked_rater_weights, named_regions
+from monai_jdt.raters.named_regions import RegionSpec, named_regions
+from monai_jdt.raters.votes import rater_shares
 from monai_jdt.report.intensities import CT_WINDOWS, GreyRange, grey_range, is_hounsfield, is_photograph
 from monai_jdt.report.layout import add_axes, add_colour_bar, draw_legend, fitted, panel_size, plan_body, plan_legend, quiet_fonts
 from monai_jdt.report.panels import PanelWords, draw_letters, draw_panel, legend_lines, notes_of, panels_of
@@ -184,7 +185,7 @@ def _checked_arrays(
     if votes is not None:
         votes = _with_depth("votes", votes)
         if rater_weights is not None:
-            there = checked_rater_weights(rater_weights, len(votes)).numpy() > 0
+            there = rater_shares(rater_weights, len(votes)).numpy() > 0
             votes = votes if there.all() else votes[there]
         if votes.dtype.kind not in "iub" or len(votes) == 0:
             raise ValueError(error_sentence("votes", "label values of at least one rater, integers", f"{votes.dtype} {votes.shape}"))

@@ -1,26 +1,16 @@
 """Transforms in MONAI's calling conventions, as `X` and `Xd`."""
 
+from monai_jdt.transforms.fuse_raters import FuseRaters, FuseRatersd
+from monai_jdt.transforms.label_regions import LabelRegions, LabelRegionsd
 from monai_jdt.transforms.load_raters import LoadRaters, LoadRatersd
-from monai_jdt.transforms.load_volumes import LoadVolume, LoadVolumed, VolumeReader
-from monai_jdt.transforms.rater_stacks import (
-    PadRaters,
-    PadRatersd,
-    RandSampleRater,
-    RandSampleRaterd,
-    rater_collate,
-)
-from monai_jdt.transforms.raters import FuseRaters, FuseRatersd
-from monai_jdt.transforms.soft_labels import (
-    LabelRegions,
-    LabelRegionsd,
-    RestoreSoftLabel,
-    RestoreSoftLabeld,
-    RestoreVotes,
-    RestoreVotesd,
-    SmoothLabel,
-    SmoothLabeld,
-    nearest_only,
-)
+from monai_jdt.transforms.load_volume import LoadVolume, LoadVolumed, VolumeReader
+from monai_jdt.transforms.nearest_only import nearest_only
+from monai_jdt.transforms.pad_raters import PadRaters, PadRatersd
+from monai_jdt.transforms.rand_sample_rater import RandSampleRater, RandSampleRaterd
+from monai_jdt.transforms.rater_collate import rater_collate
+from monai_jdt.transforms.restore_soft_label import RestoreSoftLabel, RestoreSoftLabeld
+from monai_jdt.transforms.restore_votes import RestoreVotes, RestoreVotesd
+from monai_jdt.transforms.smooth_label import SmoothLabel, SmoothLabeld
 
 __all__ = [
     "FuseRaters",

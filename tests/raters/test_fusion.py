@@ -76,7 +76,7 @@ def test_named_regions():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.bool])
 def test_a_value_that_the_dtype_cannot_hold_is_nowhere(dtype):
     """Compared as bytes, 300 would be 44, and -1 would be 255; a subclass of Tensor goes the way that other devices go."""
-    from monai_jdt.raters.fusion import region_members
+    from monai_jdt.raters.votes import region_members
 
     labels = torch.tensor([0, 1, 44, 255]).to(dtype).as_subclass(type("Elsewhere", (torch.Tensor,), {}))
     big = 300 if dtype != torch.int16 else 65536 + 44

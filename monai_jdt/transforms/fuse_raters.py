@@ -1,4 +1,4 @@
-"""Transforms that fuse a stack of raters into one label."""
+"""Fuse a stack of raters into one label with a channel for each region."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
-from monai_jdt.raters.fusion import (
-    RaterEstimates,
-    RegionSpec,
-    checked_rater_weights,
-    dice_weights,
-    fuse_intersection,
-    fuse_majority,
-    fuse_random,
-    fuse_union,
-    fuse_weighted,
-    named_regions,
-)
-from monai_jdt.raters.staple import estimate_multilabel_staple, estimate_staple
+from monai_jdt.raters.dice_weighted import dice_weights
+from monai_jdt.raters.estimates import RaterEstimates
+from monai_jdt.raters.intersection import fuse_intersection
+from monai_jdt.raters.majority import fuse_majority
+from monai_jdt.raters.multilabel_staple import estimate_multilabel_staple
+from monai_jdt.raters.named_regions import RegionSpec, named_regions
+from monai_jdt.raters.random_rater import fuse_random
+from monai_jdt.raters.staple import estimate_staple
+from monai_jdt.raters.union import fuse_union
+from monai_jdt.raters.votes import rater_shares
+from monai_jdt.raters.weighted import fuse_weighted
+from monai_jdt.transforms.with_meta import with_meta_of
 from monai_jdt.validation import error_sentence
 
 
 def _weighted(votes: torch.Tensor, regions: Sequence[Any], weights: Any) -> tuple[torch.Tensor, RaterEstimates]:
-    return fuse_weighted(votes, regions, weights), RaterEstimates(weights=checked_rater_weights(weights, len(votes)))
+    return fuse_weighted(votes, regions, weights), RaterEstimates(weights=rater_shares(weights, len(votes)))
 
 
 def _dice_weighted(votes: torch.Tensor, regions: Sequence[Any], weights: Any, **options: Any) -> tuple[torch.Tensor, RaterEstimates]:
@@ -148,7 +147,7 @@ class FuseRaters(Transform):
             fix = "give rater_weights, or use 'average'"
             raise ValueError(f"rater_weights: expected one weight a rater for method 'weighted', got None. Fix: {fix}")
         if self.method == "average" and weights is not None:
-            weights = [float(w > 0) for w in checked_rater_weights(weights, len(stack)).tolist()]
+            weights = [float(w > 0) for w in rater_shares(weights, len(stack)).tolist()]
         if self.method == "dice_weighted":
             options["paper_compatible"] = self.paper_compatible
         if self.method == "random":
@@ -249,10 +248,3 @@ def _as_tensors(estimates: RaterEstimates, regions: Iterable[Sequence[int]]) -> 
         full[:, at[:, None], at] = estimates.confusion
         told |= {"confusion": full, "values": torch.tensor(every)}
     return told
-
-
-def with_meta_of(source: Any, value: torch.Tensor) -> MetaTensor:
-    """`value` as a MetaTensor with the affine, meta and applied operations of `source`, if that is one."""
-    if isinstance(source, MetaTensor):
-        return MetaTensor(value, meta=dict(source.meta), applied_operations=list(source.applied_operations))
-    return MetaTensor(value)

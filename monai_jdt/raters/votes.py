@@ -1,0 +1,125 @@
+"""Check a stack of votes and the raters' weights, and count the raters that mark a region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from monai_jdt.raters.named_regions import region_group
+
+#: Voxels worked on at once, so that a block of each intermediate stays in the processor's cache.
+VOXEL_BLOCK = 1 << 17
+
+
+def region_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> torch.Tensor:
+    """Count, for each region and voxel, the raters that put the voxel into the region.
+
+    One rater and one region at a time: the stack of every rater's channels, `(R, C, *S)`, is never built.
+
+    Args:
+        votes: label values `(R, *S)`, R raters, any integer dtype (bool counts as 0/1).
+        regions: one entry a channel: a label value, or the values whose union is the region.
+
+    Returns:
+        Counts `(C, *S)`, int16, in [0, R].
+
+    Raises:
+        ValueError: for a stack without raters, or no region.
+        TypeError: for votes that are not whole numbers by dtype.
+    """
+    votes, groups = checked_votes(votes, regions)
+    return count_members(votes, groups).to(torch.int16)
+
+
+def count_members(votes: torch.Tensor, groups: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    """Count as :func:`region_votes`, in the narrowest dtype that holds R: uint8, or int16 above 255 raters."""
+    narrow = votes.shape[0] <= 255
+    counts = torch.zeros((len(groups), *votes.shape[1:]), dtype=torch.uint8 if narrow else torch.int16, device=votes.device)
+    for rater in votes:
+        for channel, group in zip(counts, groups, strict=True):
+            member = region_members(rater, group)
+            channel += member.view(torch.uint8) if narrow else member
+    return counts
+
+
+def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> tuple[torch.Tensor, tuple[tuple[int, ...], ...]]:
+    """Check a stack and its regions.
+
+    Args:
+        votes: as in :func:`region_votes`.
+        regions: as in :func:`region_votes`.
+
+    Returns:
+        The stack, bool as uint8, and the regions as groups of values.
+
+    Raises:
+        ValueError: for a stack without raters, or no region.
+        TypeError: for votes that are not whole numbers by dtype.
+    """
+    if votes.ndim < 1 or votes.shape[0] == 0:
+        raise ValueError(f"expected votes (R, *S) of at least one rater, got shape {tuple(votes.shape)}")
+    if votes.is_floating_point() or votes.is_complex():
+        raise TypeError(f"expected votes of an integer dtype, got {votes.dtype}. Fix: votes.to(torch.int16)")
+    groups = tuple(region_group(entry) for entry in regions)
+    if not groups:
+        raise ValueError("expected at least one region, got none")
+    return votes.to(torch.uint8) if votes.dtype == torch.bool else votes, groups
+
+
+def region_members(labels: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
+    """Return where the value is one of the group's: bool, of the shape of `labels`, on its device."""
+    if labels.device.type == "cpu" and type(labels) is torch.Tensor:
+        return torch.from_numpy(array_members(labels.numpy(), group))
+    member = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
+    span = None if labels.dtype == torch.bool else torch.iinfo(labels.dtype)
+    for value in group:
+        if span is None or span.min <= value <= span.max:  # torch compares bytes with 300 as with 44
+            member |= labels == value
+    return member
+
+
+def array_members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
+    """Return where the value is one of the group's: bool, of the shape of `labels`.
+
+    numpy compares small integers several times as fast as torch (`benchmarks/fusion.py`).
+    """
+    marked = np.asarray(labels == group[0])
+    for value in group[1:]:
+        marked |= labels == value
+    return marked
+
+
+def rater_shares(rater_weights: torch.Tensor | Sequence[float] | None, raters: int) -> torch.Tensor:
+    """Check the raters' weights and scale them to sum 1.
+
+    Args:
+        rater_weights: `(R,)`, finite, >= 0, 0 = missing; None: 1 each.
+        raters: R.
+
+    Returns:
+        `(R,)` float64 on the CPU, sum 1.
+
+    Raises:
+        ValueError: for another length, a negative or non-finite weight, or weights that are all 0.
+    """
+    if rater_weights is None:
+        return torch.full((raters,), 1 / raters, dtype=torch.float64)
+    weights = torch.as_tensor(rater_weights).detach().cpu().to(torch.float64)
+    if weights.shape != (raters,):
+        raise ValueError(f"rater_weights: expected one weight for each of {raters} raters, got shape {tuple(weights.shape)}")
+    if not (torch.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"rater_weights: expected finite numbers >= 0, got {weights.tolist()}")
+    if not weights.any():
+        raise ValueError(f"rater_weights: expected at least one rater with a weight > 0, got {weights.tolist()}")
+    weights = weights / weights.max()  # first, so that the sum cannot overflow
+    return weights / weights.sum()
+
+
+def present_votes(votes: torch.Tensor, rater_weights: torch.Tensor | Sequence[float] | None) -> torch.Tensor:
+    """Return the stack without its missing raters, those of weight 0."""
+    if rater_weights is None or votes.ndim < 1 or votes.shape[0] == 0:
+        return votes
+    there = rater_shares(rater_weights, votes.shape[0]) > 0
+    return votes if there.all() else votes[there.to(votes.device)]
