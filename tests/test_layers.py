@@ -29,6 +29,17 @@ LADDER = [
     {"bundle_runtime"},
     {"cli"},
 ]
+#: The same inside a folder that has rooms.
+ROOMS = {
+    "data": [
+        {"names", "problems"},
+        {"files"},
+        {"layouts"},
+        {"list_forms"},
+        {"datalist_file", "splits"},
+        {"inspection", "phantoms"},
+    ],
+}
 FORBIDDEN = {"utils", "util", "common", "base", "misc", "helpers"}
 
 
@@ -70,6 +81,29 @@ def test_a_file_imports_from_lower_layers_only(path: Path) -> None:
     for module in imported(path):
         name, other = layer_of(module)
         assert other < height or name == own, f"{path}: {own} may not import {module}"
+
+
+def room_of(module: str) -> tuple[str, int] | None:
+    """The room of a module inside its folder, and the room's height; None: the folder has none, or the module is the folder itself."""
+    folder, _, inside = module.removeprefix("monai_jdt.").partition(".")
+    if folder not in ROOMS or not inside:
+        return None
+    room = inside.partition(".")[0]
+    return room, next(height for height, names in enumerate(ROOMS[folder]) if room in names)
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_a_room_imports_from_lower_rooms_only(folder: str) -> None:
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        own = room_of(".".join(("monai_jdt", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"))
+        if own is None:
+            continue  # the folder itself shows what is in it
+        for module in imported(path):
+            if not module.startswith(f"monai_jdt.{folder}"):
+                continue
+            other = room_of(module)
+            assert other is not None, f"{path}: imports the folder that it is in"
+            assert other[1] < own[1] or other[0] == own[0], f"{path}: {own[0]} may not import {module}"
 
 
 def test_the_ladder_is_seen_to_be_broken(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_warnings_are_logged_below_the_bar_not_inside(tmp_path, terminal, capsys
             open_bars.append(len([bar for bar in tqdm._instances if not bar.disable]))
 
     watch = Watch()
-    logger = logging.getLogger("monai_jdt.data.inspection")
+    logger = logging.getLogger("monai_jdt.data.inspection.cases")
     logger.addHandler(watch)
     try:
         check_items([item], raters=99)

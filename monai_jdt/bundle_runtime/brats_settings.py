@@ -8,7 +8,7 @@ from pydantic import Field
 
 from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
 from monai_jdt.bundle_runtime.kinds import AmongNames, NameList, Number, Whole, WholeList
-from monai_jdt.data.brats import LAYOUT_CONVENTIONS
+from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS
 
 
 class BratsWindow(RunSettings):

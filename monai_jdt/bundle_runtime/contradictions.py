@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_jdt.bundle_runtime.values import closest
-from monai_jdt.data.regions import regions_without_label
+from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
 from monai_jdt.validation import error_sentence
 

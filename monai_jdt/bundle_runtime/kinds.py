@@ -16,8 +16,8 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
-from monai_jdt.data.label_values import LARGEST_LABEL
-from monai_jdt.data.regions import REGION_CONVENTIONS
+from monai_jdt.data.files.label_values import LARGEST_LABEL
+from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
 from monai_jdt.raters import named_regions
 
 

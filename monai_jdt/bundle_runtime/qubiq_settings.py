@@ -8,7 +8,7 @@ from pydantic import Field
 
 from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
 from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Whole
-from monai_jdt.data.qubiq import QUBIQ_SETS
+from monai_jdt.data.layouts.qubiq import QUBIQ_SETS
 
 #: What a network can be trained on: ways to make one label of several raters.
 LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")

@@ -85,7 +85,7 @@ def _fix(name: str, entry: FieldInfo, value: Any) -> str:
     examples = entry.examples or []
     example = f"--{name} {examples[0]}" if examples else None
     if name == "regions" and isinstance(value, str):
-        from monai_jdt.data.regions import REGION_CONVENTIONS
+        from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
 
         return f"--regions {closest(value, tuple(REGION_CONVENTIONS))}, or {example}"
     if name == "datalist" and isinstance(value, str):

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from monai_jdt.data.atomic import whole_folder
+from monai_jdt.data.files.atomic import whole_folder
 from monai_jdt.data.names import user_path
 from monai_jdt.validation import error_sentence
 

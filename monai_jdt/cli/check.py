@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from monai_jdt.data.datalist_file import cases_to_predict, read_datalist
-from monai_jdt.data.inspection import find_problems
-from monai_jdt.data.regions import REGION_CONVENTIONS, region_convention
+from monai_jdt.data.inspection.cases import find_problems
+from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, region_convention
 from monai_jdt.progress_bar import print_above_bar
 
 

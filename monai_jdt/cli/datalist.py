@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from monai_jdt.data.brats import LAYOUT_CONVENTIONS, brats_datalist
-from monai_jdt.data.curvas import curvas_datalist
 from monai_jdt.data.datalist_file import write_datalist
-from monai_jdt.data.kits import kits21_datalist, merge_kits21
-from monai_jdt.data.listing import CaseList
-from monai_jdt.data.msseg import msseg_datalist
+from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS, brats_datalist
+from monai_jdt.data.layouts.curvas import curvas_datalist
+from monai_jdt.data.layouts.kits21 import kits21_datalist, merge_kits21
+from monai_jdt.data.layouts.listing import CaseList
+from monai_jdt.data.layouts.msseg import msseg_datalist
+from monai_jdt.data.layouts.patterns import pattern_datalist
+from monai_jdt.data.layouts.qubiq import qubiq_datalist
 from monai_jdt.data.names import one_line, user_path
-from monai_jdt.data.patterns import pattern_datalist
-from monai_jdt.data.qubiq import qubiq_datalist
 from monai_jdt.data.splits import folds, split_cases
 from monai_jdt.validation import error_sentence
 

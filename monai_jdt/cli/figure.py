@@ -11,9 +11,9 @@ import typer
 
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.datalist_file import read_datalist
-from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.files.label_values import distinct_values
+from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import one_line, safe_relative_name, user_path
-from monai_jdt.data.regions import regions_without_label
 from monai_jdt.validation import error_sentence
 
 if TYPE_CHECKING:

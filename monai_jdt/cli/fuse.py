@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from monai_jdt.cli.region_text import regions_from_text
-from monai_jdt.data.atomic import whole_file
-from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.files.label_values import distinct_values
+from monai_jdt.data.files.volumes import can_be_volume
+from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.regions import regions_without_label
-from monai_jdt.data.volumes import can_be_volume
 from monai_jdt.validation import error_sentence
 
 

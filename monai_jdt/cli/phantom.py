@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from monai_jdt.data.brats import brats_datalist
-from monai_jdt.data.phantoms import write_brats_phantoms
-from monai_jdt.data.qubiq import qubiq_datalist
-from monai_jdt.data.qubiq_phantoms import write_qubiq_phantoms
+from monai_jdt.data.layouts.brats import brats_datalist
+from monai_jdt.data.layouts.qubiq import qubiq_datalist
+from monai_jdt.data.phantoms.brats import write_brats_phantoms
+from monai_jdt.data.phantoms.qubiq import write_qubiq_phantoms
 
 
 def phantom_command(

@@ -6,7 +6,7 @@ import ast
 import json
 from typing import Any
 
-from monai_jdt.data.regions import REGION_CONVENTIONS
+from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
 from monai_jdt.validation import error_sentence
 
 

@@ -1,37 +1,32 @@
 """Files and folders: layouts to lists of cases, phantoms, label conventions, and what is wrong with data."""
 
-from monai_jdt.data.atomic import whole_file, whole_folder
-from monai_jdt.data.brats import (
+import sys
+
+from monai_jdt.data.datalist_file import read_datalist, write_datalist
+from monai_jdt.data.files import atomic, file_volume, grids, label_values, nifti, volumes
+from monai_jdt.data.files.atomic import whole_file, whole_folder
+from monai_jdt.data.files.grids import AFFINE_TOLERANCE, VoxelGrid, grid_problem
+from monai_jdt.data.files.label_values import WHOLE_TOLERANCE, distinct_values, whole_labels
+from monai_jdt.data.inspection import mirrored_raters
+from monai_jdt.data.inspection.cases import check_items, find_problems
+from monai_jdt.data.layouts import brats, curvas, kits21, listing, msseg, patterns, qubiq, regions
+from monai_jdt.data.layouts.brats import (
     LAYOUT_CONVENTIONS,
     MODALITIES,
     MSD_CHANNELS,
     brats_datalist,
     brats_layout,
 )
-from monai_jdt.data.curvas import curvas_datalist
-from monai_jdt.data.datalist_file import read_datalist, write_datalist
-from monai_jdt.data.grids import AFFINE_TOLERANCE, VoxelGrid, grid_problem
-from monai_jdt.data.inspection import check_items, find_problems
-from monai_jdt.data.kits import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datalist, merge_kits21
-from monai_jdt.data.label_values import WHOLE_TOLERANCE, distinct_values, whole_labels
-from monai_jdt.data.listing import PATH_KEYS, CaseList, ListingRecord, SkippedPath, record_of
-from monai_jdt.data.msseg import MSSEG_MODALITIES, msseg_datalist
+from monai_jdt.data.layouts.curvas import curvas_datalist
+from monai_jdt.data.layouts.kits21 import KITS21_PAINT_ORDER, KITS21_REGIONS, kits21_datalist, merge_kits21
+from monai_jdt.data.layouts.listing import PATH_KEYS, CaseList, ListingRecord, SkippedPath, record_of
+from monai_jdt.data.layouts.msseg import MSSEG_MODALITIES, msseg_datalist
+from monai_jdt.data.layouts.patterns import pattern_datalist
+from monai_jdt.data.layouts.qubiq import QUBIQ_SETS, QubiqSet, qubiq_datalist
+from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, RegionConvention, region_convention, regions_without_label
 from monai_jdt.data.names import folded_name, one_line, safe_relative_name, user_path
-from monai_jdt.data.patterns import pattern_datalist
-from monai_jdt.data.phantoms import (
-    DEFAULT_STYLES,
-    PhantomCase,
-    PhantomLatent,
-    RaterStyle,
-    brats_phantom,
-    draw_rater,
-    ensure_brats_phantoms,
-    rater_probability,
-    write_brats_phantoms,
-)
-from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
-from monai_jdt.data.qubiq import QUBIQ_SETS, QubiqSet, qubiq_datalist
-from monai_jdt.data.qubiq_phantoms import (
+from monai_jdt.data.phantoms.brats import PhantomCase, brats_phantom, ensure_brats_phantoms, write_brats_phantoms
+from monai_jdt.data.phantoms.qubiq import (
     QUBIQ_LAYOUTS,
     QubiqPhantom,
     ensure_qubiq_phantoms,
@@ -39,7 +34,8 @@ from monai_jdt.data.qubiq_phantoms import (
     qubiq_styles,
     write_qubiq_phantoms,
 )
-from monai_jdt.data.regions import REGION_CONVENTIONS, RegionConvention, region_convention, regions_without_label
+from monai_jdt.data.phantoms.raters import DEFAULT_STYLES, PhantomLatent, RaterStyle, draw_rater, rater_probability
+from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
@@ -105,3 +101,23 @@ __all__ = [
     "write_datalist",
     "write_qubiq_phantoms",
 ]
+
+# The paths that modules had before the rooms: `monai_jdt.data.volumes.open_volume` still imports.
+_FORMER_PATHS = {
+    "atomic": atomic,
+    "brats": brats,
+    "curvas": curvas,
+    "file_volume": file_volume,
+    "grids": grids,
+    "kits": kits21,
+    "label_values": label_values,
+    "listing": listing,
+    "mirrored": mirrored_raters,
+    "msseg": msseg,
+    "nifti": nifti,
+    "patterns": patterns,
+    "qubiq": qubiq,
+    "regions": regions,
+    "volumes": volumes,
+}
+sys.modules.update({f"{__name__}.{_name}": _module for _name, _module in _FORMER_PATHS.items()})

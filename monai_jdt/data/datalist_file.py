@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from monai_jdt.data.atomic import whole_file
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.layouts.listing import PATH_KEYS, CaseList
 from monai_jdt.data.list_forms import ItemReader, chosen_section, list_sections
-from monai_jdt.data.listing import PATH_KEYS, CaseList
 from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from monai_jdt.data.folders import VOLUME_SUFFIX, natural_key
-from monai_jdt.data.listing import SkippedPath
+from monai_jdt.data.files.voxel_blocks import GZIP_MAGIC
+from monai_jdt.data.layouts.folders import VOLUME_SUFFIX, natural_key
+from monai_jdt.data.layouts.listing import SkippedPath
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.voxel_blocks import GZIP_MAGIC
 
 _FIX = "write it again by `python -m monai_jdt datalist`"
 

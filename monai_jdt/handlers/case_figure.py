@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.utils import optional_import
 
-from monai_jdt.data.volumes import PICTURES
+from monai_jdt.data.files.volumes import PICTURES
 
 if TYPE_CHECKING:
     from ignite.engine import Engine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai.utils import optional_import
 
-from monai_jdt.data.atomic import whole_file
+from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TypeAlias
 
-from monai_jdt.data.regions import region_convention
+from monai_jdt.data.layouts.regions import region_convention
 from monai_jdt.validation import check_sequence
 
 #: Every way of saying which label values make which channels; :func:`named_regions` explains them.
@@ -17,7 +17,7 @@ def named_regions(regions: RegionSpec) -> dict[str, tuple[int, ...]]:
     """Turn every way of saying "these label values make these channels" into one: name to label values.
 
     Args:
-        regions: a convention's name (see :data:`monai_jdt.data.regions.REGION_CONVENTIONS`), or a mapping from a
+        regions: a convention's name (see :data:`monai_jdt.data.REGION_CONVENTIONS`), or a mapping from a
             channel's name to its label values, or a sequence with one entry a channel: a label value, or a group of
             values whose union is the channel. Channels of a sequence are named `"label_1"`, `"label_1_4"`.
 

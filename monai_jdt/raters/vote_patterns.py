@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.files.label_values import distinct_values
 
 #: A table of so many entries stays in the cache. Until then, numbers that no voxel has cost less than renumbering would.
 _CACHED_SIZE = 1 << 15

@@ -12,11 +12,11 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 
-from monai_jdt.data.grids import VoxelGrid, without_last_ones
-from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.files.grids import VoxelGrid, without_last_ones
+from monai_jdt.data.files.label_values import distinct_values
+from monai_jdt.data.files.volumes import PICTURES, can_be_volume
+from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.regions import REGION_CONVENTIONS
-from monai_jdt.data.volumes import PICTURES, can_be_volume
 from monai_jdt.raters.named_regions import RegionSpec
 from monai_jdt.transforms import LoadRaters, LoadVolume
 from monai_jdt.validation import error_sentence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from monai_jdt.data.atomic import whole_file
-from monai_jdt.data.label_values import distinct_values
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.names import one_line, user_path
 from monai_jdt.raters.named_regions import RegionSpec, named_regions
 from monai_jdt.raters.votes import rater_shares

@@ -21,7 +21,7 @@ class LabelRegions(Transform):
 
     Args:
         regions: `"brats2018"`, `"brats2021"`, `"brats2023"`, `"brats2024"`, `"msd"` (see
-            :data:`monai_jdt.data.regions.REGION_CONVENTIONS`), or any spelling of :func:`monai_jdt.raters.named_regions`.
+            :data:`monai_jdt.data.REGION_CONVENTIONS`), or any spelling of :func:`monai_jdt.raters.named_regions`.
 
     Example:
         >>> LabelRegions("brats2023")(torch.tensor([[0, 1, 2, 3]]))  # TC, WT, ET

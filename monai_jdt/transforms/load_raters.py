@@ -17,11 +17,11 @@ from monai.transforms import LoadImage
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils.enums import MetaKeys, SpaceKeys
 
-from monai_jdt.data.file_volume import how_to_mend, one_problem
-from monai_jdt.data.grids import VoxelGrid, grid_problem
-from monai_jdt.data.label_values import LARGEST_LABEL, blurred_values, distinct_values, named, whole_labels
+from monai_jdt.data.files.file_volume import how_to_mend, one_problem
+from monai_jdt.data.files.grids import VoxelGrid, grid_problem
+from monai_jdt.data.files.label_values import LARGEST_LABEL, blurred_values, distinct_values, named, whole_labels
+from monai_jdt.data.files.volumes import WITHOUT_PLACE, label_volume, open_volume
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.data.volumes import WITHOUT_PLACE, label_volume, open_volume
 
 _NIFTI = (".nii", ".nii.gz")
 # MONAI's readers that leave the voxels in the order of the file, unless they are built with other options.
@@ -32,17 +32,17 @@ class LoadRaters(Transform):
     """Load the label maps of any number of raters of one image as one stack.
 
     Args:
-        reader: None reads every format that :func:`monai_jdt.data.volumes.open_volume` opens, as the check of files does. A MONAI
+        reader: None reads every format that :func:`monai_jdt.data.files.volumes.open_volume` opens, as the check of files does. A MONAI
             image reader or its name, as in :class:`monai.transforms.LoadImage`, reads the voxels instead; the place of a NIfTI file
-            is still read from its header by the rule of :func:`monai_jdt.data.nifti.open_nifti` (not with a reader object, whose
+            is still read from its header by the rule of :func:`monai_jdt.data.files.nifti.open_nifti` (not with a reader object, whose
             options may reorder voxels).
         label_values: the values that a map may hold, background included; None allows every whole number in int16.
 
     Raises:
         DataProblemError: when called: no rater, a file that cannot be read, more than one channel (a channel axis of length 1 is
-            dropped), values that are not whole (within :data:`monai_jdt.data.label_values.WHOLE_TOLERANCE`, for headers with a
+            dropped), values that are not whole (within :data:`monai_jdt.data.WHOLE_TOLERANCE`, for headers with a
             scale factor) or not allowed, a rater whose shape (but for last axes of length 1) or affine differs from the first
-            one's by more than :func:`monai_jdt.data.grids.grid_problem` allows. The message names the file, and is that of the check.
+            one's by more than :func:`monai_jdt.data.grid_problem` allows. The message names the file, and is that of the check.
 
     Example:
         >>> LoadRaters(label_values=[0, 1])(["case01/rater1.nii.gz", "case01/rater2.nii.gz"])  # doctest: +SKIP

@@ -12,16 +12,16 @@ from monai.data.image_reader import ImageReader
 from monai.transforms import LoadImage, LoadImaged
 from monai.utils.enums import MetaKeys, SpaceKeys
 
-from monai_jdt.data.file_volume import FileVolume
-from monai_jdt.data.volumes import open_volume
+from monai_jdt.data.files.file_volume import FileVolume
+from monai_jdt.data.files.volumes import open_volume
 
 
 class VolumeReader(ImageReader):
-    """Read files by :func:`monai_jdt.data.volumes.open_volume`, for :class:`monai.transforms.LoadImage`.
+    """Read files by :func:`monai_jdt.data.files.volumes.open_volume`, for :class:`monai.transforms.LoadImage`.
 
     MONAI's `NibabelReader` replaces the sform of a NIfTI file by its qform (of any code) where the sform does not agree with
     `pixdim`, and in 4D files also where it does; its `ITKReader` follows ITK's other rule. This reader follows the one of
-    :func:`monai_jdt.data.nifti.open_nifti`, as the check of files, :class:`LoadRaters` and the verb `fuse` do.
+    :func:`monai_jdt.data.files.nifti.open_nifti`, as the check of files, :class:`LoadRaters` and the verb `fuse` do.
 
     Channels are on the last axis: components of a voxel, or what follows three axes of space. Axes of length 1 between (ITK's
     vectors in NIfTI, `(X, Y, Z, 1, C)`) are dropped.
@@ -46,7 +46,7 @@ class VolumeReader(ImageReader):
             kwargs: nothing is known here.
 
         Raises:
-            DataProblemError: see :func:`monai_jdt.data.volumes.open_volume`.
+            DataProblemError: see :func:`monai_jdt.data.files.volumes.open_volume`.
         """
         paths = [data] if isinstance(data, (str, os.PathLike)) else data
         return [open_volume(os.fspath(path)) for path in paths]

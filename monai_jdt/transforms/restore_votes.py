@@ -11,7 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor
 
-from monai_jdt.data.label_values import LARGEST_LABEL, WHOLE_TOLERANCE
+from monai_jdt.data.files.label_values import LARGEST_LABEL, WHOLE_TOLERANCE
 from monai_jdt.transforms.with_meta import with_meta_of
 
 
@@ -19,7 +19,7 @@ class RestoreVotes(Transform):
     """Make votes whole numbers of an integer dtype again after a spatial transform, which gives floats even with nearest neighbour.
 
     Label values must never be mixed: halfway between 1 and 4 lies no 2. So values further from a whole number than
-    :data:`monai_jdt.data.label_values.WHOLE_TOLERANCE`, which is room for a header's scale factor, are an error.
+    :data:`monai_jdt.data.WHOLE_TOLERANCE`, which is room for a header's scale factor, are an error.
 
     Example:
         >>> RestoreVotes()(torch.tensor([[0.0, 1.0, 4.0]]))

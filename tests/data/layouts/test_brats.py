@@ -3,7 +3,7 @@ import os
 import pytest
 
 from monai_jdt.data import DataProblemError, brats_datalist, brats_layout, pattern_datalist, split_cases
-from monai_jdt.data.folders import natural_key
+from monai_jdt.data.layouts.folders import natural_key
 
 
 def _touch(root, *names):

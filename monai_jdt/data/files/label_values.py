@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from monai_jdt.data.voxel_blocks import blocks_of_array
+from monai_jdt.data.files.voxel_blocks import blocks_of_array
 
 #: A value this near to a whole number is that number: a header's scale factor, kept in 32 bits, gives 0.99999994 for 1.
 WHOLE_TOLERANCE = 1e-3

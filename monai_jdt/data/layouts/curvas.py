@@ -6,8 +6,8 @@ import os
 import re
 from typing import Any
 
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
 from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 

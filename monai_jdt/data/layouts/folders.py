@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from monai_jdt.data.listing import SkippedPath, files_not_taken
+from monai_jdt.data.layouts.listing import SkippedPath, files_not_taken
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 #: The end of a NIfTI file's name, in upper or lower case.

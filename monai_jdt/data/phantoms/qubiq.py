@@ -1,6 +1,6 @@
 """Seeded phantoms in QUBIQ's files: 2D slices (and 3D pancreas), several structures, raters of known style, the true probability.
 
-The model is that of `phantoms.py`, with one latent field phi_t for each task t and one deviation e for each rater:
+Raters draw as `phantoms/raters.py` says, with one latent field phi_t for each task t and one deviation e for each rater:
 a rater of style s marks `{x : phi_t(x) + bias_s + sd_s * e(x) > 0}`, so that the probability of a mark is
 `Phi((phi_t + bias_s) / sd_s)`, averaged over the styles.
 """
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from monai_jdt.data.layouts.qubiq import QUBIQ_SETS, QubiqSet
 from monai_jdt.data.names import user_path
-from monai_jdt.data.phantom_folder import MANIFEST, make_phantom_folder, write_phantom_volume
-from monai_jdt.data.phantoms import PhantomLatent, RaterStyle, draw_rater, rater_probability
-from monai_jdt.data.qubiq import QUBIQ_SETS, QubiqSet
-from monai_jdt.data.random_fields import gaussian_field
+from monai_jdt.data.phantoms.fields import gaussian_field
+from monai_jdt.data.phantoms.folder import MANIFEST, make_phantom_folder, write_phantom_volume
+from monai_jdt.data.phantoms.raters import PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.progress_bar import with_progress
 
 #: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
-from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.file_volume import FileVolume, one_problem
-from monai_jdt.data.grids import AFFINE_TOLERANCE, in_mm, voxel_edges, worst_corner
+from monai_jdt.data.files.file_volume import FileVolume, one_problem
+from monai_jdt.data.files.grids import AFFINE_TOLERANCE, in_mm, voxel_edges, worst_corner
+from monai_jdt.data.files.voxel_blocks import GZIP_MAGIC, ByteStream, refuse_what_exceeds_memory, stream_blocks, whole_array
 from monai_jdt.data.problems import DataProblem
-from monai_jdt.data.voxel_blocks import GZIP_MAGIC, ByteStream, refuse_what_exceeds_memory, stream_blocks, whole_array
 
 _HEAD = 544  # bytes that hold any of the headers
 _MM = {"meter": 1000.0, "micron": 0.001}

@@ -7,8 +7,8 @@ from monai.transforms import LoadImage, SaveImage
 
 from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.data import find_problems
+from monai_jdt.data.files.volumes import open_volume
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.data.volumes import open_volume
 from monai_jdt.transforms import LoadRaters, LoadVolume, LoadVolumed
 from tests.nifti_files import SFORM, write_nifti
 

@@ -119,7 +119,7 @@ def test_made_once_and_the_same_bytes(tmp_path, caplog):
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("monai_jdt.data.qubiq_phantoms._write_qubiq_case", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("monai_jdt.data.phantoms.qubiq._write_qubiq_case", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_qubiq_phantoms(tmp_path / "set", **SMALL)
     assert os.listdir(tmp_path) == []

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
-from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
 from monai_jdt.data.names import folded_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.atomic import whole_file
-from monai_jdt.data.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.files.volumes import open_volume
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
 from monai_jdt.data.names import safe_relative_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.volumes import open_volume
 from monai_jdt.progress_bar import with_progress
 
 #: The regions in the order of their label values 1, 2, 3.

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monai_jdt.data.file_values import image_problems, label_problems, probability_problems
-from monai_jdt.data.file_volume import FileVolume
-from monai_jdt.data.grids import VoxelGrid, grid_problem, without_last_ones
-from monai_jdt.data.listing import PATH_KEYS
-from monai_jdt.data.mirrored import MarkedVoxels, turned_raters
+from monai_jdt.data.files.file_volume import FileVolume
+from monai_jdt.data.files.grids import VoxelGrid, grid_problem, without_last_ones
+from monai_jdt.data.files.volumes import FORMATS, label_volume, open_volume
+from monai_jdt.data.inspection.file_values import image_problems, label_problems, probability_problems
+from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels, turned_raters
+from monai_jdt.data.layouts.listing import PATH_KEYS
+from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.data.regions import regions_without_label
-from monai_jdt.data.volumes import FORMATS, label_volume, open_volume
 from monai_jdt.progress_bar import with_progress
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ def find_problems(
     values that are not finite, label values that are not whole or not known; a case or a rater that is listed twice; a file that
     is of no format that is read here.
     Warnings (`fatal` False), because they are legal: a rater who marked nothing, two raters with the same voxels, a rater who agrees
-    with the others only after a flip or a swap of axes (see :func:`monai_jdt.data.mirrored.turned_raters`), a NIfTI header with
-    two places or without millimetres, fewer or more raters than `raters`. Headers are compared before voxels are read, and
-    voxels are read in blocks of about a million.
+    with the others only after a flip or a swap of axes (see `turned_raters` in :mod:`monai_jdt.data.inspection.mirrored_raters`), a
+    NIfTI header with two places or without millimetres, fewer or more raters than `raters`. Headers are compared before voxels are
+    read, and voxels are read in blocks of 2^20.
 
     NIfTI, Analyze, FreeSurfer (`.mgz`), MetaImage (`.mhd`, `.mha`), NRRD, DICOM (a file, or a folder with one series), NumPy arrays
     and pictures (`.png`, ...; these two have no affine) are opened, each as :class:`monai_jdt.transforms.LoadRatersd` does. Affines

@@ -7,9 +7,9 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from monai_jdt.data.file_volume import FileVolume
-from monai_jdt.data.label_values import LARGEST_LABEL, LabelTally, blurred_values, named, whole_labels
-from monai_jdt.data.mirrored import MarkedVoxels
+from monai_jdt.data.files.file_volume import FileVolume
+from monai_jdt.data.files.label_values import LARGEST_LABEL, LabelTally, blurred_values, named, whole_labels
+from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 

@@ -222,7 +222,7 @@ def test_a_folder_is_reused_or_left_alone(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("monai_jdt.data.phantoms._write_case", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("monai_jdt.data.phantoms.brats._write_case", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_brats_phantoms(tmp_path / "set", **SMALL)
     assert os.listdir(tmp_path) == []
@@ -232,7 +232,7 @@ def test_two_processes_at_once_get_one_whole_set(tmp_path):
     # Each waits until the other is ready to rename, so that both drafts are whole and one must lose.
     code = """
 import os, sys, time
-import monai_jdt.data.phantoms as phantoms
+import monai_jdt.data.phantoms.brats as phantoms
 folder, me, other = sys.argv[1:]
 rename = os.rename
 def wait(source, target):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.atomic import whole_folder
+from monai_jdt.data.files.atomic import whole_folder
 from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai_jdt.data.folders import natural_key, nothing_found, require_folder, walk_files
-from monai_jdt.data.listing import CaseList, SkippedPath, files_not_taken
+from monai_jdt.data.layouts.folders import natural_key, nothing_found, require_folder, walk_files
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import folded_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence

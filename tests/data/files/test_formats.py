@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from monai_jdt.cli import app
 from monai_jdt.data import find_problems
+from monai_jdt.data.files.volumes import open_volume
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.data.volumes import open_volume
 from monai_jdt.transforms import LoadRaters, LoadVolume
 from tests.nifti_files import SFORM, write_nifti
 

@@ -16,7 +16,7 @@ from monai_jdt.data import (
     write_brats_phantoms,
     write_qubiq_phantoms,
 )
-from monai_jdt.data.mirrored import MarkedVoxels, axis_turns
+from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels, axis_turns
 from tests.nifti_files import write_nifti
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.detached_voxels import lost_voxels, voxel_place
-from monai_jdt.data.file_volume import COPY_AGAIN, FileVolume, one_problem, unreadable
-from monai_jdt.data.nifti import open_nifti
+from monai_jdt.data.files.detached_voxels import lost_voxels, voxel_place
+from monai_jdt.data.files.file_volume import COPY_AGAIN, FileVolume, one_problem, unreadable
+from monai_jdt.data.files.nifti import open_nifti
+from monai_jdt.data.files.voxel_blocks import blocks_of_array, refuse_what_exceeds_memory, stream_blocks
 from monai_jdt.data.problems import DataProblem
-from monai_jdt.data.voxel_blocks import blocks_of_array, refuse_what_exceeds_memory, stream_blocks
 
 _NIBABEL = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz")
 _TIFF = (".tif", ".tiff")
