@@ -41,7 +41,7 @@ def exit_with_error(error: BaseException | str) -> NoReturn:
     raise SystemExit(1)
 
 
-def or_exit(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
+def exit_on_error(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
     """Call a function of the data layer; a data problem, a wrong argument or a missing file ends the process with one line.
 
     Never for use inside a transform: a loader's worker thread that exits hangs for ever.

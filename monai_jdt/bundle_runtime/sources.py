@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from monai_jdt.bundle_runtime.exits import exit_with_error, or_exit
+from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence
 
@@ -58,7 +58,7 @@ def data_folder(
         return folder
     folder = os.path.abspath(os.path.expanduser(default_dir))
     logger.info("dataset_dir is not given: using phantoms (synthetic data, no patients) in %s", folder)
-    return or_exit(make_phantoms, folder, **phantom_settings)
+    return exit_on_error(make_phantoms, folder, **phantom_settings)
 
 
 def checked_file(path: str, expected: str, fix: str) -> str:

@@ -1,4 +1,3 @@
-import importlib
 import os
 from pickle import UnpicklingError
 
@@ -16,19 +15,19 @@ def last_line(capsys):
 
 
 def test_or_exit(capsys):
-    assert bundle_start.or_exit(max, 1, 2) == 2
+    assert bundle_start.exit_on_error(max, 1, 2) == 2
 
     def fail():
         raise DataProblemError([DataProblem(f"{c}.nii.gz", "a", "b", "c") for c in "xyz"])
 
     with pytest.raises(SystemExit) as caught:
-        bundle_start.or_exit(fail)
+        bundle_start.exit_on_error(fail)
     assert caught.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line[:8] for line in lines[:3]] == ["x.nii.gz", "y.nii.gz", "z.nii.gz"]
     assert lines[3].startswith("monai_jdt: error: 3 problems in the data, the first: x.nii.gz")
     with pytest.raises(KeyError):  # not one of ours: a traceback helps more
-        bundle_start.or_exit({}.__getitem__, "a")
+        bundle_start.exit_on_error({}.__getitem__, "a")
 
 
 @pytest.mark.parametrize("error", [NonFiniteLossError("the loss is nan"), DataProblemError([DataProblem(*"abcd")])])
@@ -108,20 +107,3 @@ def test_a_bundle_is_copied_once(tmp_path):
         copy_bundle("brats_multirater_segmentation", copy)
     with pytest.raises(ValueError, match="among"):
         copy_bundle("brats", tmp_path / "x")
-
-
-def former():
-    return importlib.import_module("monai_jdt.cli.bundle_start")
-
-
-def test_bundles_copied_earlier_find_the_functions_at_their_former_place(capsys):
-    ours = {name for name in former().__all__ if hasattr(bundle_start, name)}
-    assert {"or_exit", "run_or_exit", "data_folder", "checked_file", "check_processes", "exit_with_error"} <= ours
-    assert all(getattr(former(), name) is getattr(bundle_start, name) for name in ours)
-    assert former().check_choice("set", "kidney", ["kidney", "prostate"]) is None
-    with pytest.raises(ValueError, match="Fix: --set prostate"):
-        former().check_choice("set", "prostat", ["kidney", "prostate"])
-    assert former().check_settings(epochs=1, blocks=4, roi=[8, 16], size=[24]) is None
-    with pytest.raises(ValueError, match=r"size: expected multiples of 4, .* got \[8, 6\]. Fix: \[8, 8\]"):
-        former().check_settings(epochs=1, blocks=3, roi=[8], size=[8, 6])
-    assert former().refuse_unknown_overrides() is None  # no run is started

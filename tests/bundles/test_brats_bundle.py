@@ -105,7 +105,7 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
             nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz")
     overlay = tmp_path / "spine.yaml"
     overlay.write_text(
-        "datalist: $bundle_start.or_exit(jdt_data.pattern_datalist, @data_dir, ['{case}/T1w.nii.gz', '{case}/T2w.nii.gz', "
+        "datalist: $bundle_start.exit_on_error(jdt_data.pattern_datalist, @data_dir, ['{case}/T1w.nii.gz', '{case}/T2w.nii.gz', "
         "'{case}/T3w.nii.gz'], '{case}/cord_rater{rater}.nii.gz')\n"
         "channels: 3\nregions: {cord: [1]}\nlabel_values: [0, 1]\n"
     )

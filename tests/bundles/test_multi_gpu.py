@@ -94,7 +94,7 @@ def test_an_error_in_the_data_ends_both(tmp_path: Path) -> None:
 
 def test_fewer_cases_than_processes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        bundle_start.or_exit(bundle_start.check_processes, 2, training=5, validation=1)
+        bundle_start.exit_on_error(bundle_start.check_processes, 2, training=5, validation=1)
     line = capsys.readouterr().err.strip()
     assert line.startswith("monai_jdt: error: validation: expected at least 2 cases, one for each process, got 1")
     for bundle in (brats, qubiq):

@@ -19,12 +19,12 @@ from tests.bundles import test_qubiq_bundle as qubiq
 ODD = 'O\'Brien [1-2] {a} *? "Ä~é" 50% $HOME @x & Co., Dr. Who'
 AFFINE = np.array([[-0.7, 0.1, 0, 20], [0.1, 0.9, 0, -30], [0, 0, 5, 7], [0, 0, 0, 1.0]])
 BRATS_OVERLAY = """
-datalist: $bundle_start.or_exit(jdt_data.pattern_datalist, @data_dir, '{case}/ct.nii.gz', '{case}/reader{rater}.nii.gz')
+datalist: $bundle_start.exit_on_error(jdt_data.pattern_datalist, @data_dir, '{case}/ct.nii.gz', '{case}/reader{rater}.nii.gz')
 regions: {lesion: [1]}
 label_values: [0, 1]
 """
 PICTURES_OVERLAY = """
-datalist: $bundle_start.or_exit(jdt_data.pattern_datalist, @data_dir, '{case}.png', '{case}_{rater}.png')
+datalist: $bundle_start.exit_on_error(jdt_data.pattern_datalist, @data_dir, '{case}.png', '{case}_{rater}.png')
 normalize: photo
 """
 

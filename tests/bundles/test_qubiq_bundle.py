@@ -177,7 +177,7 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
             nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz")
     overlay = tmp_path / "eyes.yaml"
     overlay.write_text(
-        "datalist: $bundle_start.or_exit(jdt_data.pattern_datalist, @data_dir, ['{case}/contrast1.nii.gz', "
+        "datalist: $bundle_start.exit_on_error(jdt_data.pattern_datalist, @data_dir, ['{case}/contrast1.nii.gz', "
         "'{case}/contrast2.nii.gz'], '{case}/disc_rater{rater}.nii.gz')\n"
         "channels: 2\nregions: {disc: [1]}\n"
     )
