@@ -1,4 +1,4 @@
-"""What a fusion tells about the raters: written into the item, and collated though cases have different raters."""
+"""What a fusion estimates about the raters: written into the item, and collated though cases have different raters."""
 
 import functools
 

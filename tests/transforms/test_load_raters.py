@@ -1,28 +1,13 @@
-import nibabel
+"""Any number of raters' files as one stack, and the file that is at fault."""
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.transforms import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
-
-AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2.0, 0, -7], [0, 0, 3.0, 4], [0, 0, 0, 1]])
-
-
-def write(path, values, affine=AFFINE, dtype=np.uint8):
-    nibabel.save(nibabel.Nifti1Image(np.asarray(values).astype(dtype), affine), path)
-    return str(path)
-
-
-@pytest.fixture
-def labels():
-    return np.random.default_rng(0).choice([0, 1, 2, 4], size=(3, 5, 6, 4))
-
-
-@pytest.fixture
-def paths(tmp_path, labels):
-    return [write(tmp_path / f"rater{i}.nii.gz", values) for i, values in enumerate(labels)]
+from monai_jdt.transforms import LoadRaters, LoadRatersd
+from tests.transforms.rater_files import AFFINE, write
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -102,31 +87,3 @@ def test_missing_keys():
     assert LoadRatersd("raters", allow_missing_keys=True)({"image": 1}) == {"image": 1}
     with pytest.raises(KeyError):
         LoadRatersd("raters")({"image": 1})
-    assert FuseRatersd("raters", "msd", allow_missing_keys=True)({"image": 1}) == {"image": 1}
-
-
-def test_fused_labels_keep_the_geometry(paths, labels):
-    votes = LoadRaters()(paths)
-    label = FuseRaters("brats2021")(votes)
-    assert label.shape == (3, 5, 6, 4)
-    assert label.dtype == torch.float32
-    np.testing.assert_allclose(label.affine.numpy(), AFFINE)
-    assert label.meta["filename_or_obj"] == paths[0]
-    np.testing.assert_allclose(label[2].numpy(), (labels == 4).mean(0), rtol=1e-6)
-
-
-def test_one_stack_gives_both_labels(paths, labels):
-    item = LoadRatersd("raters")({"raters": paths})
-    fused = FuseRatersd(["raters"] * 2, {"any": [1, 2, 4]}, ["average", "majority"], ["label", "majority"])(item)
-    np.testing.assert_allclose(fused["label"][0].numpy(), (labels > 0).mean(0), rtol=1e-6)
-    np.testing.assert_array_equal(fused["majority"][0].numpy(), (labels > 0).sum(0) >= 2)
-    assert fused["raters"].shape == (3, 5, 6, 4)
-    in_place = FuseRatersd("raters", {"any": [1, 2, 4]})(item)
-    assert in_place["raters"].shape == (1, 5, 6, 4)
-
-
-def test_wrong_arguments():
-    with pytest.raises(ValueError, match="method"):
-        FuseRaters("msd", "mean")
-    with pytest.raises(ValueError, match="output key"):
-        FuseRatersd(["raters", "raters"], "msd", "average")
