@@ -33,9 +33,10 @@ from monai.losses import DiceCELoss
 import monai_jdt
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels import trial, triton_blocks
+from monai_jdt.kernels import trial
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.operators import Step, fast_voxel_sums
+from monai_jdt.kernels.triton import kernels as triton_kernels
 from monai_jdt.losses import (
     DiceDistance,
     DistillationLoss,
@@ -281,8 +282,8 @@ def shares(step: Step, upstream: torch.Tensor, bandwidth: float) -> tuple[float,
     """Of the copy's bandwidth: forward reads logits and label, backward reads them again and writes the gradient."""
     read = sum(tensor.numel() * tensor.element_size() for tensor in (step.logits, step.label))
     written = step.logits.numel() * step.logits.element_size()
-    forward = device_milliseconds(lambda: triton_blocks.triton_sums(step)) / 1000
-    backward = device_milliseconds(lambda: triton_blocks.triton_gradient(step, upstream)) / 1000
+    forward = device_milliseconds(lambda: triton_kernels.triton_sums(step)) / 1000
+    backward = device_milliseconds(lambda: triton_kernels.triton_gradient(step, upstream)) / 1000
     return read / forward / bandwidth, (read + written) / backward / bandwidth
 
 
@@ -458,14 +459,14 @@ def check_trial() -> Iterator[Line]:
         start = time.perf_counter()
         verdict = trial.failed_trial(Backend.TRITON, logits.device)
         yield f"{name}, {1e3 * (time.perf_counter() - start):.0f} ms", verdict or "agrees", not verdict, "agrees with eager"
-    right = triton_blocks.triton_gradient
+    right = triton_kernels.triton_gradient
     trial._verdicts.clear()
     try:
-        triton_blocks.triton_gradient = lambda step, upstream: right(step, upstream) * 1.01
+        triton_kernels.triton_gradient = lambda step, upstream: right(step, upstream) * 1.01
         verdict = trial.failed_trial(Backend.TRITON, logits.device)
         loss(logits, label)
     finally:
-        triton_blocks.triton_gradient = right
+        triton_kernels.triton_gradient = right
         trial._verdicts.clear()
     yield "a gradient 1 % too large", verdict, "gradient is off" in verdict, "found"
     if DEVICE.type == "cuda":
@@ -514,17 +515,17 @@ def check_other_losses() -> Iterator[Line]:
 def sweep_shapes() -> Iterator[Line]:
     """The kernels' share of a copy for other block shapes than `block_shape` gives; for choosing, not for passing."""
     bandwidth = copy_bandwidth()
-    chosen = triton_blocks.block_shape
+    chosen = triton_kernels.block_shape
     for name in ("soft, C=4, 2 x 128^3", "index, C=118, 128^3")[: 1 if SMALL else None]:
         step, upstream = flat_step(name)
         block_c, block_v, warps = chosen(step.logits.shape[1])
         for wide, more in ((1, 1), (0.5, 1), (2, 1), (1, 2), (1, 0.5), (0.5, 0.5), (2, 2)):
             shape = (block_c, int(block_v * wide), int(warps * more))
-            triton_blocks.block_shape = lambda channels, shape=shape: shape
+            triton_kernels.block_shape = lambda channels, shape=shape: shape
             try:
                 forward, backward = shares(step, upstream, bandwidth)
             finally:
-                triton_blocks.block_shape = chosen
+                triton_kernels.block_shape = chosen
             yield f"{name}, {shape}", f"forward {forward:.2f}, backward {backward:.2f}", None, ""
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from monai_jdt.kernels import choice, chunked
+from monai_jdt.kernels import choice
+from monai_jdt.kernels.chunked import kernel as chunked
 
 #: The kernels of a CPU that `auto` takes for large inputs.
 FAST = ("chunked", "numba")

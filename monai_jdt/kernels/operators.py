@@ -20,9 +20,9 @@ from monai_jdt.kernels.rows import GRADED, Row, voxel_sums_of
 
 #: Where a kernel's `<its name>_sums(step)` and `<its name>_gradient(step, upstream)` are; imported at its first use.
 _MODULES = {
-    Backend.CHUNKED: "monai_jdt.kernels.chunked",
-    Backend.NUMBA: "monai_jdt.kernels.numba_loops",
-    Backend.TRITON: "monai_jdt.kernels.triton_blocks",
+    Backend.CHUNKED: "monai_jdt.kernels.chunked.kernel",
+    Backend.NUMBA: "monai_jdt.kernels.numba.launch",
+    Backend.TRITON: "monai_jdt.kernels.triton.kernels",
 }
 
 

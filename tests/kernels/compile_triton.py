@@ -20,8 +20,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from monai_jdt.definitions import Activation, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
-from monai_jdt.kernels import triton_blocks
 from monai_jdt.kernels.operators import Step
+from monai_jdt.kernels.triton import kernels as triton_kernels
 
 SOFTMAX, SIGMOID, NONE = Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE
 DENSE, INDEX, VOTES = LabelForm.DENSE, LabelForm.INDEX, LabelForm.VOTES
@@ -123,7 +123,7 @@ def resources(compiled: Any) -> str:
 def main(capabilities: list[int], only: str) -> None:
     """Compile for each capability what a call of `triton_sums` and `triton_gradient` launches in each case."""
     kernels = ("sums_kernel", "total_kernel", "gradient_kernel")
-    originals = {name: getattr(triton_blocks, name) for name in kernels}
+    originals = {name: getattr(triton_kernels, name) for name in kernels}
     for capability in capabilities:
         driver.set_active(NoGpu(capability))
         for name, case in CASES.items():
@@ -134,10 +134,10 @@ def main(capabilities: list[int], only: str) -> None:
                 print(f"sm_{capability} {name}: {kernel}, {compiled.metadata.num_warps} warps: {resources(compiled)}", flush=True)
 
             for kernel, original in originals.items():
-                setattr(triton_blocks, kernel, Compiled(original, say))
+                setattr(triton_kernels, kernel, Compiled(original, say))
             step = step_of(case)
-            triton_blocks.triton_sums(step)
-            triton_blocks.triton_gradient(step, torch.zeros(4, *step.logits.shape[:2]))
+            triton_kernels.triton_sums(step)
+            triton_kernels.triton_gradient(step, torch.zeros(4, *step.logits.shape[:2]))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import torch
 
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels import chunked
 from monai_jdt.kernels.choice import refusal
+from monai_jdt.kernels.chunked import kernel as chunked
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.labels import held_marker
 from monai_jdt.kernels.operators import fast_voxel_sums

@@ -7,8 +7,8 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 
 from monai_jdt.definitions import Backend
-from monai_jdt.kernels import chunked
 from monai_jdt.kernels.choice import refusal
+from monai_jdt.kernels.chunked import kernel as chunked
 from tests.losses.strategies import Configuration, configurations
 
 #: By the dtype of the logits: of values, and of gradients relative to the largest.

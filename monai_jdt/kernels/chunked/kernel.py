@@ -19,11 +19,11 @@ import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
-from monai_jdt.kernels.chunked_labels import read_chunk_label
+from monai_jdt.kernels.chunked.labels import read_chunk_label
+from monai_jdt.kernels.chunked.scratch import Place, Scratch
 from monai_jdt.kernels.eager import distance, pixel_term, sure_of
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
-from monai_jdt.kernels.scratch import Place, Scratch
 
 #: Logits in a chunk.
 _LARGEST = 2**18

@@ -7,7 +7,7 @@ import mmap
 import pytest
 import torch
 
-from monai_jdt.kernels import memory
+from monai_jdt.kernels.numba import prefault
 
 PAGE = mmap.PAGESIZE
 
@@ -21,17 +21,17 @@ def advised(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
         calls.append((first, size, advice))
         return -1
 
-    monkeypatch.setattr(memory, "_madvise", lambda: refuse)
+    monkeypatch.setattr(prefault, "_madvise", lambda: refuse)
     return calls
 
 
 @pytest.mark.parametrize("offset", [0, 1, 16, PAGE // 4 - 1])
 def test_advice_stays_within_the_tensor(advised: list[tuple[int, int, int]], offset: int) -> None:
-    whole = torch.empty(memory._LARGE // 4 + 5000)
-    tensor = whole[offset : offset + memory._LARGE // 4 + 100]
+    whole = torch.empty(prefault._LARGE // 4 + 5000)
+    tensor = whole[offset : offset + prefault._LARGE // 4 + 100]
     start, size = tensor.data_ptr(), tensor.numel() * 4
     for first, last in ((0, size // 4), (0, 1), (PAGE // 4 - 1, PAGE // 4 + 1), (size // 4 - 1, size // 4), (12345, 3 * PAGE + 7)):
-        memory.claim(tensor, first, last)
+        prefault.claim(tensor, first, last)
     assert len(advised) >= 3
     for place, length, _ in advised:
         assert place % PAGE == length % PAGE == 0
@@ -44,24 +44,24 @@ def test_advice_stays_within_the_tensor(advised: list[tuple[int, int, int]], off
 
 
 def test_a_small_tensor_is_left_alone(advised: list[tuple[int, int, int]]) -> None:
-    tensor = torch.empty(memory._LARGE // 4 - 1)
-    memory.claim(tensor, 0, tensor.numel())
+    tensor = torch.empty(prefault._LARGE // 4 - 1)
+    prefault.claim(tensor, 0, tensor.numel())
     assert not advised
 
 
 def test_a_system_without_advice_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory._madvise.cache_clear()
+    prefault._madvise.cache_clear()
     monkeypatch.setattr("sys.platform", "darwin")
     try:
-        tensor = torch.zeros(memory._LARGE // 4)
-        memory.claim(tensor, 0, tensor.numel())
-        assert memory._madvise() is None
+        tensor = torch.zeros(prefault._LARGE // 4)
+        prefault.claim(tensor, 0, tensor.numel())
+        assert prefault._madvise() is None
         assert not tensor.any()
     finally:
-        memory._madvise.cache_clear()
+        prefault._madvise.cache_clear()
 
 
 def test_claimed_memory_is_as_it_was() -> None:
-    tensor = torch.arange(memory._LARGE // 4, dtype=torch.float32)
-    memory.claim(tensor, 0, tensor.numel())
-    assert torch.equal(tensor, torch.arange(memory._LARGE // 4, dtype=torch.float32))
+    tensor = torch.arange(prefault._LARGE // 4, dtype=torch.float32)
+    prefault.claim(tensor, 0, tensor.numel())
+    assert torch.equal(tensor, torch.arange(prefault._LARGE // 4, dtype=torch.float32))

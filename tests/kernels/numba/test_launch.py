@@ -24,9 +24,12 @@ from monai_jdt.kernels.operators import Step
 from monai_jdt.losses import JDTCELoss
 
 numba = pytest.importorskip("numba")
-blocks = pytest.importorskip("monai_jdt.kernels.numba_blocks")
-lanes = pytest.importorskip("monai_jdt.kernels.numba_lanes")
-numba_loops = pytest.importorskip("monai_jdt.kernels.numba_loops")
+compilation = pytest.importorskip("monai_jdt.kernels.numba.compilation")
+launch = pytest.importorskip("monai_jdt.kernels.numba.launch")
+memory_rows = pytest.importorskip("monai_jdt.kernels.numba.memory_rows")
+program = pytest.importorskip("monai_jdt.kernels.numba.program")
+records = pytest.importorskip("monai_jdt.kernels.numba.records")
+vectors = pytest.importorskip("monai_jdt.kernels.numba.vectors")
 
 
 def over(function, result):
@@ -55,11 +58,11 @@ def over_lanes(function):
 
     @numba.njit
     def each(values, out, n):
-        for i in range(0, 4 * n, blocks.LANES):
-            lanes.store(out + i, function(lanes.lanes_at(values + i)))
+        for i in range(0, 4 * n, records.LANES):
+            vectors.store(out + i, function(vectors.lanes_at(values + i)))
 
     def apply(values):
-        padded = np.ones(-(-len(values) // lanes.WIDTH) * lanes.WIDTH, np.float32)
+        padded = np.ones(-(-len(values) // vectors.WIDTH) * vectors.WIDTH, np.float32)
         padded[: len(values)] = values
         out = np.empty_like(padded)
         each(padded.ctypes.data, out.ctypes.data, len(padded))
@@ -84,7 +87,7 @@ def test_operators_of_lanes():
     def choices(x):
         middle = ((x > -half) & (x < half)) | ~(x <= three)
         edges = (x >= three) & (three >= x) | (x == -three)
-        return lanes.choose(edges, x, lanes.choose(middle, three, half))
+        return vectors.select(edges, x, vectors.select(middle, three, half))
 
     x = np.array([-3, -0.5, 0.1, 0.5, 1, 3, 4, np.nan, np.inf, -np.inf] * 7, np.float32)
     expected = np.where(np.abs(x) == 3, x, np.where((np.abs(x) < 0.5) | ~(x <= 3), np.float32(3), np.float32(0.5)))
@@ -96,9 +99,9 @@ def test_sum_of_lanes_has_one_order():
 
     @numba.njit
     def total(address):
-        return lanes.total(lanes.lanes_at(address))
+        return vectors.total(vectors.lanes_at(address))
 
-    values = np.random.default_rng(0).normal(size=lanes.WIDTH).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=vectors.WIDTH).astype(np.float32)
     expected = values
     while len(expected) > 1:
         expected = expected[: len(expected) // 2] + expected[len(expected) // 2 :]
@@ -108,18 +111,18 @@ def test_sum_of_lanes_has_one_order():
 def test_any_of_lanes():
     @numba.njit
     def any_negative(address):
-        return lanes.any_lane(lanes.lanes_at(address) < np.float32(0))
+        return vectors.any_lane(vectors.lanes_at(address) < np.float32(0))
 
-    values = np.ones(lanes.WIDTH, np.float32)
+    values = np.ones(vectors.WIDTH, np.float32)
     assert not any_negative(values.ctypes.data)
-    for lane in range(lanes.WIDTH):
+    for lane in range(vectors.WIDTH):
         alone = values.copy()
         alone[lane] = -1
         assert any_negative(alone.ctypes.data)
 
 
 def test_exponential():
-    exponential = over_lanes(lanes.exponential)
+    exponential = over_lanes(vectors.exponential)
     x = np.concatenate([np.linspace(-87.3, 0, 2_000_001), -np.logspace(-40, 0, 100_000)]).astype(np.float32)
     assert last_places(exponential(x), np.exp(x.astype(np.float64))) < 1.5
     special = np.array([0, -0.0, -88, -1000, -np.inf, np.nan], np.float32)
@@ -127,7 +130,7 @@ def test_exponential():
 
 
 def test_logarithm():
-    logarithm = over_lanes(lanes.logarithm)
+    logarithm = over_lanes(vectors.logarithm)
     bits = np.arange(1, 0x7F800000, 997, dtype=np.uint32)
     x = np.concatenate([bits.view(np.float32), np.linspace(0.5, 2, 1_000_001).astype(np.float32)])
     x = x[x != 1]
@@ -141,7 +144,7 @@ def test_log_of_one_plus():
 
     @numba.njit
     def alone(x):
-        return lanes.log_of_one_plus(x, one / (one + x))
+        return vectors.log_of_one_plus(x, one / (one + x))
 
     function = over_lanes(alone)
     x = np.concatenate([np.logspace(-37, 0, 500_001), np.linspace(0, 1, 500_001)]).astype(np.float32)
@@ -153,31 +156,31 @@ def test_log_of_one_plus():
 def test_power():
     for exponent in (0.25, 1.0, 1.5, 3.0):
         e = np.float32(exponent)
-        each = over_lanes(numba.njit(lambda x, e=e: lanes.power(x, e)))
+        each = over_lanes(numba.njit(lambda x, e=e: vectors.power(x, e)))
         x = np.logspace(-6, 2, 100_001).astype(np.float32)
         np.testing.assert_allclose(each(x), x.astype(np.float64) ** exponent, rtol=5e-6)
 
 
 def test_float16():
     every = np.arange(2**16, dtype=np.uint16)
-    widened = over(blocks.from_float16, np.float32)(every)
+    widened = over(memory_rows.from_float16, np.float32)(every)
     np.testing.assert_array_equal(widened, every.view(np.float16).astype(np.float32))
     bits = np.random.default_rng(0).integers(0, 2**32, 2_000_000, dtype=np.uint32)
     near_ties = (widened.view(np.uint32)[:, None] + np.array([0xFFF, 0x1000, 0x1001, 0x2000], np.uint32)).ravel()
     values = np.concatenate([bits, near_ties]).view(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = values.astype(np.float16)
-    np.testing.assert_array_equal(over(blocks.to_float16, np.uint16)(values).view(np.float16), expected)
+    np.testing.assert_array_equal(over(memory_rows.to_float16, np.uint16)(values).view(np.float16), expected)
 
 
 def test_bfloat16():
     every = np.arange(2**16, dtype=np.uint16)
-    widened = over(blocks.from_bfloat16, np.float32)(every)
+    widened = over(memory_rows.from_bfloat16, np.float32)(every)
     expected = torch.from_numpy(every.view(np.int16)).view(torch.bfloat16).float().numpy()
     np.testing.assert_array_equal(widened, expected)
     bits = np.random.default_rng(0).integers(0, 2**32, 2_000_000, dtype=np.uint32)
     values = np.concatenate([bits, bits & 0xFFFF8000]).astype(np.uint32).view(np.float32)
-    got = torch.from_numpy(over(blocks.to_bfloat16, np.uint16)(values).view(np.int16)).view(torch.bfloat16).float().numpy()
+    got = torch.from_numpy(over(memory_rows.to_bfloat16, np.uint16)(values).view(np.int16)).view(torch.bfloat16).float().numpy()
     np.testing.assert_array_equal(got, torch.from_numpy(values).to(torch.bfloat16).float().numpy())
 
 
@@ -226,13 +229,13 @@ def test_forked_child_has_threads_of_its_own():
     logits, label = torch.randn(2, 3, 40000), torch.randint(0, 3, (2, 1, 40000))
     reading = LabelReading(form=LabelForm.INDEX)
     whole = Step(logits, label, VoxelRecipe(activation=Activation.SOFTMAX, label=reading), None, None, None)
-    expected = numba_loops.numba_sums(whole)
+    expected = launch.numba_sums(whole)
     child = os.fork()
     if child == 0:
         code = 1
         try:
             signal.alarm(60)
-            code = 0 if torch.equal(numba_loops.numba_sums(whole), expected) else 2
+            code = 0 if torch.equal(launch.numba_sums(whole), expected) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -241,10 +244,10 @@ def test_forked_child_has_threads_of_its_own():
 CHILD = """
 import torch
 from monai_jdt.losses import JDTCELoss
-from monai_jdt.kernels import numba_blocks
+from monai_jdt.kernels.numba import program
 x = torch.randn(1, 3, 40, requires_grad=True)
 JDTCELoss(sigmoid=True, backend="numba")(x, torch.rand(1, 3, 40)).backward()
-print(len(numba_blocks.run_range.stats.cache_hits), len(numba_blocks.run_range.stats.cache_misses))
+print(len(program.run_range.stats.cache_hits), len(program.run_range.stats.cache_misses))
 """
 
 
@@ -265,8 +268,8 @@ def test_without_a_folder_it_is_compiled_in_memory(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(*functions, **options)
 
-    monkeypatch.setattr(blocks, "njit", without_folder)
-    assert blocks._on_disk(lambda x: x + 1)(1) == 2
+    monkeypatch.setattr(compilation, "njit", without_folder)
+    assert compilation.on_disk(lambda x: x + 1)(1) == 2
 
 
 @pytest.mark.long
@@ -299,7 +302,7 @@ def test_what_the_loops_cannot_read_is_refused():
     logits, label = torch.randn(1, 3, 2**17), torch.zeros(1, 3, 2**17).to(torch.float8_e4m3fn)
     assert "no labels of torch.float8_e4m3fn" in str(refusal(Backend.NUMBA, logits, label, VoxelRecipe()))
     assert choose_kernel(Backend.AUTO, logits, label, VoxelRecipe(activation=Activation.SIGMOID)) is Backend.CHUNKED
-    for dtype in numba_loops._KINDS:
+    for dtype in launch._KINDS:
         assert refusal(Backend.NUMBA, logits, label.to(dtype), VoxelRecipe()) is None
 
 
@@ -308,11 +311,11 @@ def test_a_first_compilation_is_announced(monkeypatch: pytest.MonkeyPatch, caplo
     logits, label = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
     loss(logits, label)  # now it is on disk
     with caplog.at_level("INFO"):
-        numba_loops._program.cache_clear()
+        launch._program.cache_clear()
         loss(logits, label)
         assert not caplog.messages
-        monkeypatch.setattr(numba_loops, "glob", lambda pattern: [])
-        numba_loops._program.cache_clear()
+        monkeypatch.setattr(launch, "glob", lambda pattern: [])
+        launch._program.cache_clear()
         loss(logits, label)
     (line,) = caplog.messages
     assert line.startswith("numba compiles the losses' kernel")
@@ -321,7 +324,7 @@ def test_a_first_compilation_is_announced(monkeypatch: pytest.MonkeyPatch, caplo
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), EOFError("Ran out of input")], ids=str)
 def test_a_folder_that_fails_is_left_out(error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """numba looks for its folder at import, and passes on what goes wrong there later."""
-    right = blocks.run_range
+    right = program.run_range
 
     class Failing:
         stats, py_func = right.stats, staticmethod(right.py_func)
@@ -330,14 +333,14 @@ def test_a_folder_that_fails_is_left_out(error: Exception, monkeypatch: pytest.M
             raise error
 
     given = []
-    monkeypatch.setattr(blocks, "run_range", Failing())
-    monkeypatch.setattr(blocks, "in_memory", lambda function: (given.append(function), right)[1])
-    numba_loops._program.cache_clear()
+    monkeypatch.setattr(program, "run_range", Failing())
+    monkeypatch.setattr(compilation, "in_memory", lambda function: (given.append(function), right)[1])
+    launch._program.cache_clear()
     logits, label = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
     with caplog.at_level("INFO"):
         for _ in range(2):
             JDTCELoss(softmax=True, backend="numba")(logits, label)
-    numba_loops._program.cache_clear()
+    launch._program.cache_clear()
     assert given == [right.py_func]
     (line,) = [message for message in caplog.messages if "on disk" in message]
     assert repr(error) in line
@@ -346,8 +349,8 @@ def test_a_folder_that_fails_is_left_out(error: Exception, monkeypatch: pytest.M
 def test_without_its_compiler_numba_is_passed_over(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """NUMBA_DISABLE_JIT=1, which debuggers set."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    for name in ("numba_lanes", "numba_blocks", "numba_loops"):
-        monkeypatch.delitem(sys.modules, f"monai_jdt.kernels.{name}")
+    for name in [name for name in sys.modules if name.startswith("monai_jdt.kernels.numba.")]:
+        monkeypatch.delitem(sys.modules, name)
     operators.import_failure.cache_clear()
     choice._say_once.cache_clear()
     logits, label = torch.zeros(1, 2, 2**17), torch.full((1, 2, 2**17), 0.5)

@@ -19,10 +19,10 @@ import torch
 pytest.importorskip("triton")
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels import triton_blocks
 from monai_jdt.kernels.choice import TRITON_CHANNELS, refusal
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.operators import fast_voxel_sums
+from monai_jdt.kernels.triton import kernels as triton_kernels
 from monai_jdt.losses import DiceSemimetricLoss, JDTCELoss, JDTFocalLoss, JDTLoss
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,7 +42,7 @@ def _fresh_memory_is_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     namespace = type("PoisonedTorch", (), {"__getattr__": lambda self, name: getattr(torch, name)})()
     namespace.empty = poisoned(torch.empty)
     namespace.empty_like = poisoned(torch.empty_like)
-    monkeypatch.setattr(triton_blocks, "torch", namespace)
+    monkeypatch.setattr(triton_kernels, "torch", namespace)
 
 
 def assert_same(
@@ -189,14 +189,14 @@ def test_many_random_steps(hundred: int) -> None:
 @pytest.mark.parametrize("term", [None, *PixelTerm])
 def test_blocks_and_programs_add_up(activation: Activation, term: PixelTerm | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several programs of several blocks, and a last one that is not full."""
-    monkeypatch.setattr(triton_blocks, "_VOXELS", 1)
-    monkeypatch.setattr(triton_blocks, "_PROGRAMS", 4)
-    monkeypatch.setattr(triton_blocks, "block_shape", lambda channels: (4, 16, 4))
-    monkeypatch.setattr(triton_blocks, "_PARTS", 2)
+    monkeypatch.setattr(triton_kernels, "_VOXELS", 1)
+    monkeypatch.setattr(triton_kernels, "_PROGRAMS", 4)
+    monkeypatch.setattr(triton_kernels, "block_shape", lambda channels: (4, 16, 4))
+    monkeypatch.setattr(triton_kernels, "_PARTS", 2)
     logits = torch.randn(2, 3, 301, device=DEVICE)
     label = torch.softmax(torch.randn(2, 3, 301, device=DEVICE), 1)
     recipe = VoxelRecipe(activation, pixel=None if term is None else PixelRule(term))
-    _, _, parts = triton_blocks._call(triton_blocks.Step(logits, label, recipe, None, None, None))
+    _, _, parts = triton_kernels._call(triton_kernels.Step(logits, label, recipe, None, None, None))
     assert parts > 2
     first = assert_same(logits, label, recipe)
     again = fast_voxel_sums(Backend.TRITON, logits, label, recipe)[0]

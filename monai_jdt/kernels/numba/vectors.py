@@ -25,10 +25,13 @@ WIDTH = 32
 #: Bytes that memory comes in.
 _CACHE_LINE = 64
 
+# Python's 0.5 is a float64 to numba, and would make the lanes it meets float64 too.
+ZERO, HALF, ONE, TWO, NAN, INFINITY = (np.float32(number) for number in (0, 0.5, 1, 2, np.nan, np.inf))
+
 #: Lanes of float32, int32 and bool; one number.
 Lanes: TypeAlias = Any
 Whole: TypeAlias = Any
-Choice: TypeAlias = Any
+Mask: TypeAlias = Any
 Number: TypeAlias = Any
 
 
@@ -158,7 +161,7 @@ def store(context: Any, address: Any, value: Any) -> Any:
 
 
 @_llvm
-def fetch(context: Any, address: Any) -> Any:
+def prefetch(context: Any, address: Any) -> Any:
     """Prefetch the lanes at an address. Invalid addresses are ignored."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -174,7 +177,7 @@ def fetch(context: Any, address: Any) -> Any:
 
 
 @_llvm
-def spread(context: Any, number: Any) -> Any:
+def broadcast(context: Any, number: Any) -> Any:
     """One float32 in all lanes."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -184,7 +187,7 @@ def spread(context: Any, number: Any) -> Any:
 
 
 @_llvm
-def choose(context: Any, choice: Any, yes: Any, no: Any) -> Any:
+def select(context: Any, choice: Any, yes: Any, no: Any) -> Any:
     """`yes` where chosen, else `no`; each lanes or one float32."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -276,7 +279,7 @@ def widest_vectors(context: Any) -> Any:
 _INLINED: dict[str, Any] = {"forceinline": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _lanewise = njit(**_INLINED)
 
-_ZERO, _HALF, _ONE, _SQRT_TWO, _NAN = (np.float32(number) for number in (0, 0.5, 1, 2**0.5, np.nan))
+_SQRT_TWO = np.float32(2**0.5)
 # log(2) in a part with few bits, whose products with an exponent are exact, and the rest; polynomials from Cephes (Moshier).
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(number) for number in (1.44269504088896341, 0.693359375, -2.12194440e-4))
 #: Adding it rounds to a whole number, which then stands in the lowest bits.
@@ -300,7 +303,7 @@ _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (
         7.0376836292e-2,
     )
 )
-_INFINITY, _SMALLEST = np.float32(np.inf), np.float32(2.0**-126)
+_SMALLEST = np.float32(2.0**-126)
 _LIFT, _LIFTED = np.float32(2.0**23), np.float32(23)
 _SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS, _BIAS = 0x3F3504F3, -0x800000, 23, 127
 
@@ -313,9 +316,9 @@ def exponential(x: Lanes) -> Lanes:
     r = x - exponent * _LN2_HIGH
     r = r - exponent * _LN2_LOW
     series = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
-    series = series * (r * r) + r + _ONE
+    series = series * (r * r) + r + ONE
     power_of_two = from_bits((bits_of(rounded) + _BIAS) << _FRACTION_BITS)
-    return choose(x < _EXP_LOWEST, _ZERO, series * power_of_two)
+    return select(x < _EXP_LOWEST, ZERO, series * power_of_two)
 
 
 @_lanewise
@@ -324,7 +327,7 @@ def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
     square = f * f
     series = (((((((_L8 * f + _L7) * f + _L6) * f + _L5) * f + _L4) * f + _L3) * f + _L2) * f + _L1) * f + _L0
     y = series * f * square + exponent * _LN2_LOW
-    y = y - _HALF * square
+    y = y - HALF * square
     return f + y + exponent * _LN2_HIGH
 
 
@@ -332,13 +335,13 @@ def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
 def logarithm(x: Lanes) -> Lanes:
     """`log(x)`."""
     tiny = x < _SMALLEST
-    scaled = choose(tiny, x * _LIFT, x)
+    scaled = select(tiny, x * _LIFT, x)
     bits = bits_of(scaled)
     exponent = (bits - _SQRT_HALF_BITS) & _EXPONENT_BITS
-    f = from_bits(bits - exponent) - _ONE
-    y = _series_of_logarithm(f, to_floats(exponent >> _FRACTION_BITS) - choose(tiny, _LIFTED, _ZERO))
-    y = choose(x < _INFINITY, y, x)
-    return choose(x > _ZERO, y, choose(x == _ZERO, -_INFINITY, _NAN))
+    f = from_bits(bits - exponent) - ONE
+    y = _series_of_logarithm(f, to_floats(exponent >> _FRACTION_BITS) - select(tiny, _LIFTED, ZERO))
+    y = select(x < INFINITY, y, x)
+    return select(x > ZERO, y, select(x == ZERO, -INFINITY, NAN))
 
 
 @_lanewise
@@ -346,13 +349,13 @@ def power(base: Lanes, exponent: Number) -> Lanes:
     """`base ** exponent` for base > 0."""
     size = exponent * logarithm(base)
     small = exponential(-abs(size))
-    return choose(size < _ZERO, small, _ONE / small)
+    return select(size < ZERO, small, ONE / small)
 
 
 @_lanewise
 def log_of_one_plus(x: Lanes, reciprocal: Lanes) -> Lanes:
     """`log(1 + x)` for x in [0, 1], as exact for small x as for large; the reciprocal is that of 1 + x."""
-    u = _ONE + x
+    u = ONE + x
     large = u > _SQRT_TWO
-    y = _series_of_logarithm(choose(large, _HALF * u, u) - _ONE, choose(large, spread(_ONE), _ZERO))
-    return y + (x - (u - _ONE)) * reciprocal
+    y = _series_of_logarithm(select(large, HALF * u, u) - ONE, select(large, broadcast(ONE), ZERO))
+    return y + (x - (u - ONE)) * reciprocal

@@ -1,7 +1,7 @@
 """The kernel for CUDA: one pass over the voxels forward, which reads each logit and label once, and one backward.
 
 A program takes blocks of `BLOCK_V` voxels with all their channels in registers, so that the predictions are made once for the overlap
-and the pixel term, and nothing as large as the logits is written but the gradient. The maths of a block is in `triton_voxels`; the
+and the pixel term, and nothing as large as the logits is written but the gradient. The maths of a block is in `block_math`; the
 derivation of the gradient in `chunked`.
 
 The sums are the same in every run: how voxels are dealt out to programs follows from shapes alone, each program writes its sums into
@@ -29,7 +29,7 @@ import triton.language as tl
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
-from monai_jdt.kernels.triton_voxels import (
+from monai_jdt.kernels.triton.block_math import (
     WORD_BITS,
     cross_entropy_block,
     entropy_block,

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
-from monai_jdt.kernels.chunked import chunked_gradient
-from monai_jdt.kernels.chunked_labels import read_chunk_label
+from monai_jdt.kernels.chunked.kernel import chunked_gradient
+from monai_jdt.kernels.chunked.labels import read_chunk_label
+from monai_jdt.kernels.chunked.scratch import Place, Scratch
 from monai_jdt.kernels.labels import read_label
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import GRADED, Row
-from monai_jdt.kernels.scratch import Place, Scratch
 
 
 def test_sides_have_each_voxel_once() -> None:

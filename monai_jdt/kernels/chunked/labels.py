@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
+from monai_jdt.kernels.chunked.scratch import Scratch
 from monai_jdt.kernels.labels import read_label, spoken_voxels
-from monai_jdt.kernels.scratch import Scratch
 
 #: Whole numbers below it are exact in float32; no class is as large.
 _EXACT = 2**24

@@ -19,12 +19,12 @@ import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm, VoxelRecipe
-from monai_jdt.kernels import numba_blocks as blocks
-from monai_jdt.kernels.memory import claim
-from monai_jdt.kernels.numba_blocks import Grid, Job
+from monai_jdt.kernels.numba import compilation, program, records
+from monai_jdt.kernels.numba.prefault import claim
+from monai_jdt.kernels.numba.records import Job, StridedArray
+from monai_jdt.kernels.numba.threads import share_out
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
-from monai_jdt.kernels.threads import share_out
 
 logger = logging.getLogger(__name__)
 
@@ -38,26 +38,26 @@ _TASKS = 32
 _TASKS_OF_A_THREAD = 4
 
 _KINDS = {
-    torch.float32: blocks.FLOAT32,
-    torch.float16: blocks.FLOAT16,
-    torch.bfloat16: blocks.BFLOAT16,
-    torch.float64: blocks.FLOAT64,
-    torch.uint8: blocks.UINT8,
-    torch.bool: blocks.UINT8,
-    torch.int8: blocks.INT8,
-    torch.uint16: blocks.UINT16,
-    torch.int16: blocks.INT16,
-    torch.uint32: blocks.UINT32,
-    torch.int32: blocks.INT32,
-    torch.int64: blocks.INT64,
+    torch.float32: records.FLOAT32,
+    torch.float16: records.FLOAT16,
+    torch.bfloat16: records.BFLOAT16,
+    torch.float64: records.FLOAT64,
+    torch.uint8: records.UINT8,
+    torch.bool: records.UINT8,
+    torch.int8: records.INT8,
+    torch.uint16: records.UINT16,
+    torch.int16: records.INT16,
+    torch.uint32: records.UINT32,
+    torch.int32: records.INT32,
+    torch.int64: records.INT64,
     # above 2 ** 63 it is negative, so never a class
-    torch.uint64: blocks.INT64,
+    torch.uint64: records.INT64,
 }
-_ACTIVATIONS = {Activation.NONE: blocks.NO_ACTIVATION, Activation.SIGMOID: blocks.SIGMOID, Activation.SOFTMAX: blocks.SOFTMAX}
+_ACTIVATIONS = {Activation.NONE: records.NO_ACTIVATION, Activation.SIGMOID: records.SIGMOID, Activation.SOFTMAX: records.SOFTMAX}
 _PIXELS = {
-    PixelTerm.CROSS_ENTROPY: blocks.CROSS_ENTROPY,
-    PixelTerm.FOCAL: blocks.FOCAL,
-    PixelTerm.DIVERGENCE: blocks.DIVERGENCE,
+    PixelTerm.CROSS_ENTROPY: records.CROSS_ENTROPY,
+    PixelTerm.FOCAL: records.FOCAL,
+    PixelTerm.DIVERGENCE: records.DIVERGENCE,
 }
 
 
@@ -70,7 +70,7 @@ def numba_sums(step: Step) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    program = _program()
+    run_range = _program()
     images, channels, _ = step.logits.shape
     tasks = _tasks(step, _TASKS)
     job, tables = _job(step)
@@ -80,7 +80,7 @@ def numba_sums(step: Step) -> torch.Tensor:
     def work(numbers: Iterator[int]) -> None:
         scratch = _scratch(job)
         for number in numbers:
-            program(job, *tasks[number], scratch.data_ptr(), first_sums + number * stride)
+            run_range(job, *tasks[number], scratch.data_ptr(), first_sums + number * stride)
 
     share_out(len(tasks), work)
     del tables
@@ -100,7 +100,7 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     Returns:
         As the logits, in shape and dtype.
     """
-    program = _program()
+    run_range = _program()
     result = torch.empty_like(step.logits)
     tasks = _tasks(step, _TASKS_OF_A_THREAD * torch.get_num_threads())
     job, tables = _job(step, upstream, result)
@@ -109,7 +109,7 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
         scratch = _scratch(job)
         for number in numbers:
             _claim_task(result, *tasks[number])
-            program(job, *tasks[number], scratch.data_ptr(), 0)
+            run_range(job, *tasks[number], scratch.data_ptr(), 0)
 
     share_out(len(tasks), work)
     del tables
@@ -126,15 +126,15 @@ def _tasks(step: Step, most: int) -> list[tuple[int, int, int]]:
 
 
 def _width(channels: int) -> int:
-    return max(min(_LONGEST_ROW, _BLOCK // channels // blocks.WIDTH * blocks.WIDTH), blocks.WIDTH)
+    return max(min(_LONGEST_ROW, _BLOCK // channels // records.WIDTH * records.WIDTH), records.WIDTH)
 
 
-def _grid(tensor: torch.Tensor | None) -> Grid:
+def _strided(tensor: torch.Tensor | None) -> StridedArray:
     if tensor is None:
-        return Grid(0, 0, 0, 0, 0, 0)
+        return StridedArray(0, 0, 0, 0, 0, 0)
     size = tensor.element_size()
     image, channel, voxel = tensor.stride()
-    return Grid(tensor.data_ptr(), _KINDS[tensor.dtype], size, image * size, channel * size, voxel)
+    return StridedArray(tensor.data_ptr(), _KINDS[tensor.dtype], size, image * size, channel * size, voxel)
 
 
 def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None) -> tuple[Job, list[torch.Tensor]]:
@@ -149,7 +149,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         return values.data_ptr()
 
     raters, pairs, rater_weights, members, everywhere = 0, [], 0, 0, True
-    highest, above = max(channels - 1, 1), blocks.ILLEGAL
+    highest, above = max(channels - 1, 1), records.ILLEGAL
     if reading.form is not LabelForm.DENSE:
         raters = step.label.shape[1]
         weights = step.logits.new_ones((images, raters)) if step.rater_weights is None else step.rater_weights
@@ -157,7 +157,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         rater_weights = table(weights, torch.float32)
         if reading.regions is not None:
             # class values are 32 bits wide in the loops; none above is in a region, by `monai_jdt.kernels.choice.refusal`
-            highest, above = 2**31 - 1, blocks.NOWHERE
+            highest, above = 2**31 - 1, records.NOWHERE
             pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
         else:
             pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
@@ -178,10 +178,10 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
     e = reading.smoothing
     scale, floor = 1 - e, e / (channels if softmax else 2)
     job = Job(
-        logits=_grid(step.logits),
-        label=_grid(step.label),
-        mask=_grid(step.mask),
-        gradient=_grid(result),
+        logits=_strided(step.logits),
+        label=_strided(step.label),
+        mask=_strided(step.mask),
+        gradient=_strided(result),
         channels=channels,
         width=_width(channels),
         raters=raters,
@@ -196,7 +196,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         mask_rows=1 if step.mask is None else step.mask.shape[1],
         activation=_ACTIVATIONS[recipe.activation],
         norm=recipe.norm,
-        pixel=blocks.NO_PIXEL if rule is None else _PIXELS[rule.term],
+        pixel=records.NO_PIXEL if rule is None else _PIXELS[rule.term],
         class_weight=table(class_weight, torch.float32),
         has_class_weight=int(step.class_weight is not None),
         slopes=0 if upstream is None else table(_slopes(upstream.to(torch.float32), recipe.norm), torch.float32),
@@ -215,7 +215,7 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
 
 
 def _slopes(upstream: torch.Tensor, norm: int) -> torch.Tensor:
-    """As :class:`monai_jdt.kernels.numba_blocks.Job` has them."""
+    """As :class:`monai_jdt.kernels.numba.records.Job` has them."""
     tp, fp, fn, pixel = upstream
     if norm == 1:
         return torch.stack([tp - fn, fp, (tp - fn + fp) / 2, pixel])
@@ -225,21 +225,21 @@ def _slopes(upstream: torch.Tensor, norm: int) -> torch.Tensor:
 @lru_cache(maxsize=1)
 def _program() -> Any:
     """The compiled loops, ready to be called; said in the log, if numba has nothing on disk."""
-    program = blocks.run_range
-    folder = program.stats.cache_path
-    if folder is None or not glob(os.path.join(glob_escape(folder), "numba_blocks.*run_range-*.nbi")):
+    run_range = program.run_range
+    folder = run_range.stats.cache_path
+    if folder is None or not glob(os.path.join(glob_escape(folder), "program.*run_range-*.nbi")):
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
     nothing = torch.zeros(1, 1, 0, dtype=torch.float32)
     job, tables = _job(Step(nothing, nothing, VoxelRecipe(), None, None, None))
     try:
-        program(job, 0, 0, 0, 0, 0)
+        run_range(job, 0, 0, 0, 0, 0)
     except Exception as error:
         # numba lets every fault of its folder through: removed or full since it was found, or a file there that was cut off
         logger.info("numba cannot use what it has on disk and compiles the losses' kernel for this process alone: %r", error)
-        program = blocks.in_memory(program.py_func)
-        program(job, 0, 0, 0, 0, 0)
+        run_range = compilation.in_memory(run_range.py_func)
+        run_range(job, 0, 0, 0, 0, 0)
     del tables
-    return program
+    return run_range
 
 
 def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None:
@@ -252,4 +252,4 @@ def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None
 
 def _scratch(job: Job) -> torch.Tensor:
     """What one thread works in."""
-    return torch.empty(blocks.scratch_size(job.channels, job.width), dtype=torch.float32)
+    return torch.empty(records.scratch_size(job.channels, job.width), dtype=torch.float32)

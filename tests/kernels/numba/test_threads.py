@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from monai_jdt.kernels import threads
-from monai_jdt.kernels.threads import share_out
+from monai_jdt.kernels.numba import threads
+from monai_jdt.kernels.numba.threads import share_out
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3])
@@ -110,7 +110,7 @@ def test_a_helper_that_begins_late_finds_nothing_to_do(monkeypatch: pytest.Monke
 AFTER_THE_MAIN_THREAD = """
 import atexit, threading
 import torch
-from monai_jdt.kernels.threads import share_out
+from monai_jdt.kernels.numba.threads import share_out
 
 torch.set_num_threads(3)
 

@@ -1,0 +1,108 @@
+"""The rows of a block of voxels: where they are, how they are read, and the lanes of them that are at hand."""
+
+from __future__ import annotations
+
+from monai_jdt.kernels.numba.compilation import joined, small
+from monai_jdt.kernels.numba.labels import apply_mask, count_votes, inspect_label, read_dense, smooth_row
+from monai_jdt.kernels.numba.memory_rows import address_of, doubles_at, floats_at, read_row, zero_uncounted
+from monai_jdt.kernels.numba.records import (
+    AHEAD,
+    CHANNEL_LANES,
+    CHANNEL_ROWS,
+    FLOAT32,
+    LANES,
+    ROW_GAP,
+    VOXEL_ROWS,
+    BlockRows,
+    Job,
+    StridedArray,
+)
+from monai_jdt.kernels.numba.vectors import WIDTH, Lanes, lanes_at, prefetch
+
+
+@small
+def _lies_in_rows(array: StridedArray) -> bool:
+    return (array.kind == FLOAT32) & (array.voxel == 1)
+
+
+@joined
+def rows_of_block(job: Job, image: int, start: int, n: int, scratch: int) -> BlockRows:
+    """Place a block's rows: in scratch, or in memory where that holds whole lanes of float32 that every step may read as they are."""
+    step = 4 * (job.width + ROW_GAP)
+    block = step * job.channels
+    voxels = scratch + CHANNEL_ROWS * block
+    x, t, keep, codes = scratch, scratch + block, scratch + 2 * block, voxels
+    x_step, t_step, out, out_step = step, step, x, step
+    if n % WIDTH == 0:
+        if _lies_in_rows(job.gradient):
+            out, out_step = address_of(job.gradient, image, 0, start), job.gradient.channel
+        if not job.marked:
+            if _lies_in_rows(job.logits):
+                x, x_step = address_of(job.logits, image, 0, start), job.logits.channel
+            if _lies_in_rows(job.label) and job.raters == 0 and not job.smoothed:
+                t, t_step = address_of(job.label, image, 0, start), job.label.channel
+    keep_step = step if job.mask_rows > 1 else 0
+    whole = -(-n // WIDTH) * WIDTH
+    lanes = voxels + VOXEL_ROWS * step
+    return BlockRows(whole, x, x_step, t, t_step, keep, keep_step, out, out_step, codes, codes + step, lanes)
+
+
+@joined
+def read_block(job: Job, image: int, start: int, n: int, rows: BlockRows, place: int) -> None:
+    """A block's logits x and label t, both 0 where `keep` is.
+
+    The sums get what is seen in passing.
+    """
+    if job.raters > 0:
+        count_votes(job, image, start, n, rows)
+    else:
+        read_dense(job, image, start, n, rows)
+    if job.mask.address != 0:
+        apply_mask(job, image, start, n, rows)
+    gaps = (job.marked != 0) | (n != rows.n)
+    for c in range(job.channels):
+        x, there = rows.x + c * rows.x_step, address_of(job.logits, image, c, start)
+        if x != there:
+            read_row(job.logits.kind, there, job.logits.voxel, n, floats_at(x))
+        if gaps:
+            zero_uncounted(x, rows.keep + c * rows.keep_step, rows.n)
+            zero_uncounted(rows.t + c * rows.t_step, rows.keep + c * rows.keep_step, rows.n)
+    if place != 0:
+        inspect_label(job, rows, doubles_at(place))
+    if job.smoothed:
+        for c in range(job.channels):
+            t, keep = floats_at(rows.t + c * rows.t_step), floats_at(rows.keep + c * rows.keep_step)
+            smooth_row(t, keep, job.smoothing_scale, job.smoothing_floor, rows.n)
+
+
+@small
+def x_of(rows: BlockRows, c: int, i: int) -> Lanes:
+    """Return lanes of a channel's logits; i is in bytes."""
+    return lanes_at(rows.x + c * rows.x_step + i)
+
+
+@small
+def t_of(rows: BlockRows, c: int, i: int) -> Lanes:
+    """Return lanes of a channel's label."""
+    return lanes_at(rows.t + c * rows.t_step + i)
+
+
+@small
+def keep_of(rows: BlockRows, c: int, i: int) -> Lanes:
+    """Return lanes that are 1 where a voxel of a channel counts, else 0."""
+    return lanes_at(rows.keep + c * rows.keep_step + i)
+
+
+@small
+def lanes_of(rows: BlockRows, c: int, kind: int) -> int:
+    """The address of a channel's lanes."""
+    return rows.lanes + (c * CHANNEL_LANES + kind) * LANES
+
+
+@small
+def prefetch_ahead(job: Job, c: int, rows: BlockRows, i: int) -> None:
+    """What a channel's rows need soon: a machine does not foresee the rows of many channels by itself."""
+    prefetch(rows.x + c * rows.x_step + i + AHEAD)
+    prefetch(rows.t + c * rows.t_step + i + AHEAD)
+    if job.gradient.address != 0:
+        prefetch(rows.out + c * rows.out_step + i + AHEAD)

@@ -1,0 +1,39 @@
+"""How numba compiles this kernel's functions: which options, which of them are inlined, and what it keeps on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+#: NaN and the order of operations are kept; a product and a sum may be one instruction.
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+#: No Python calls these: what a call needs would be a quarter of the time to compile.
+_UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def on_disk(function: Callable) -> Any:
+    """Compiled at its first call; from disk, where a folder can be written."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:
+        return in_memory(function)
+
+
+def in_memory(function: Callable) -> Any:
+    """Compile at the first call, for this process alone.
+
+    Args:
+        function: Python's.
+    """
+    return njit(**_OPTIONS)(function)
+
+
+#: Compiled as a part of what calls it. numba compiles any other function by itself too, with all that it calls.
+joined = njit(inline="always", **_OPTIONS)
+part = njit(**_OPTIONS, **_UNWRAPPED)
+#: Of single numbers, or of lanes: a call that LLVM does not inline would keep a loop from becoming vector instructions.
+small = njit(forceinline=True, **_OPTIONS, **_UNWRAPPED)
+#: Without fused products, so that it rounds as the definition does: where a tie p = t depends on it.
+rounded_part = njit(nogil=True, error_model="numpy", **_UNWRAPPED)

@@ -1,0 +1,147 @@
+"""Prediction and pixel term of the voxels at hand; forward and backward share all of it."""
+
+from __future__ import annotations
+
+from monai_jdt.kernels.numba.blocks import lanes_of, prefetch_ahead, t_of, x_of
+from monai_jdt.kernels.numba.compilation import small
+from monai_jdt.kernels.numba.memory_rows import floats_at
+from monai_jdt.kernels.numba.records import DIVERGENCE, EXPONENTIALS, FOCAL, BlockRows, Job, Number
+from monai_jdt.kernels.numba.vectors import (
+    HALF,
+    INFINITY,
+    ONE,
+    TWO,
+    ZERO,
+    Lanes,
+    broadcast,
+    exponential,
+    lanes_at,
+    log_of_one_plus,
+    logarithm,
+    power,
+    select,
+    store,
+)
+
+
+@small
+def exponentials_of(job: Job, rows: BlockRows, i: int) -> tuple[Lanes, Lanes, Lanes]:
+    """The largest logit of each voxel, the sum of the exponentials of what all are below it, which the lanes keep, and the others' sum.
+
+    The sum without the largest has digits that a sum near 1 has not.
+    """
+    top, whole, others = broadcast(-INFINITY), broadcast(ZERO), broadcast(ZERO)
+    for c in range(job.channels):
+        prefetch_ahead(job, c, rows, i)
+        x = x_of(rows, c, i)
+        top = select(x > top, x, top)
+    for c in range(job.channels):
+        e = exponential(x_of(rows, c, i) - top)
+        store(lanes_of(rows, c, EXPONENTIALS), e)
+        whole = whole + e
+        others = others + select(e < ONE, e, ZERO)
+    return top, whole, others
+
+
+@small
+def log_of_sum(whole: Lanes, others: Lanes) -> Lanes:
+    """`log(whole)` with what its rounding took, where the largest exponential is one: the others' digits."""
+    return logarithm(whole) + select(whole < TWO, others - (whole - ONE), ZERO) / whole
+
+
+@small
+def sigmoid_of(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """The prediction, what is left of 1, e = `exp(-|x|)`, and `1 / (1 + e)`."""
+    e = exponential(-abs(x))
+    reciprocal = ONE / (ONE + e)
+    small = e * reciprocal
+    return select(x >= ZERO, reciprocal, small), select(x >= ZERO, small, reciprocal), e, reciprocal
+
+
+@small
+def distance_of(p: Lanes, t: Lanes, left: Lanes) -> Lanes:
+    """`p - t`; of p above 1/2 by what is left of it, which has more digits near 1."""
+    return select(p > HALF, (ONE - t) - left, p - t)
+
+
+@small
+def weight_of_voxel(job: Job, rows: BlockRows, i: int) -> tuple[Lanes, Lanes]:
+    """With softmax, what a voxel's term is multiplied by; and that without the focal weight."""
+    plain = lanes_at(rows.keep + i)
+    if job.has_class_weight:
+        of_class, plain = floats_at(job.class_weight), broadcast(ZERO)
+        for c in range(job.channels):
+            plain = plain + of_class[c] * t_of(rows, c, i)
+    return plain * (job.alpha[0] + job.alpha[1] * lanes_at(rows.t + i)), plain
+
+
+@small
+def weight_in_channel(job: Job, c: int, t: Lanes, keep: Lanes) -> Lanes:
+    """With sigmoid, what each voxel's term of a channel is multiplied by."""
+    of_class = floats_at(job.class_weight)
+    return (of_class[c] + of_class[job.channels + c] * t) * (job.alpha[0] + job.alpha[1] * t) * keep
+
+
+@small
+def focal_power_of(far: Lanes, gamma: Number) -> Lanes:
+    """`far ** (gamma - 1)` of far = |p - t|, 0 at 0."""
+    if gamma == TWO:
+        return far
+    if gamma == ONE:
+        return select(far == ZERO, ZERO, ONE)
+    return select(far == ZERO, ZERO, power(far, gamma - ONE))
+
+
+@small
+def slope_of_focus(far: Lanes, gamma: Number, focus: Lanes) -> Lanes:
+    """Of `|p - t| ** gamma` by p."""
+    return focus * select(far > ZERO, gamma, -gamma)
+
+
+@small
+def _entropy(t: Lanes) -> Lanes:
+    """`t log t`, 0 at 0."""
+    return select(t == ZERO, ZERO, t * logarithm(t))
+
+
+@small
+def entropy_of_softmax(x: Lanes, top: Lanes, log_whole: Lanes, t: Lanes) -> Lanes:
+    """`-t log p` of a class."""
+    # -inf times 0: a class that a network masks out costs nothing where the label does not have it
+    return select(t == ZERO, ZERO, (log_whole - (x - top)) * t)
+
+
+@small
+def entropy_of_sigmoid(x: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
+    """`-t log p - (1 - t) log(1 - p)`, with e = exp(-|x|) and 1 / (1 + e).
+
+    Of an infinite x it is infinite, but NaN where the label is the same: infinity times 0.
+    """
+    lower, upper = select(x > ZERO, ZERO, x), select(x > ZERO, x, ZERO)
+    return upper * (ONE - t) - lower * t + log_of_one_plus(e, reciprocal)
+
+
+@small
+def other_term_of_softmax(job: Job, rows: BlockRows, i: int, scale: Lanes, left: Lanes, top: Lanes, log_whole: Lanes) -> Lanes:
+    """Of each voxel, not yet weighted: any but the cross-entropy."""
+    term = broadcast(ZERO)
+    for c in range(job.channels):
+        t = t_of(rows, c, i)
+        entropy = entropy_of_softmax(x_of(rows, c, i), top, log_whole, t)
+        if job.pixel == FOCAL:
+            far = abs(distance_of(lanes_at(lanes_of(rows, c, EXPONENTIALS)) * scale, t, left))
+            term = term + entropy * focal_power_of(far, job.gamma) * far
+        else:
+            term = term + (entropy + _entropy(t))
+    return term
+
+
+@small
+def pixel_term_of_sigmoid(job: Job, x: Lanes, far: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
+    """Of each voxel of a channel, not yet weighted."""
+    term = entropy_of_sigmoid(x, e, reciprocal, t)
+    if job.pixel == FOCAL:
+        term = term * focal_power_of(abs(far), job.gamma) * abs(far)
+    elif job.pixel == DIVERGENCE:
+        term = term + _entropy(t) + _entropy(ONE - t)
+    return term
