@@ -180,6 +180,14 @@ def _checkpoint_is_there(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence(path, "a checkpoint", got, "train first, or name one with --ckpt_path")
 
 
+def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
+    name = values["prediction_name"]
+    is_flat_and_single = values["spatial_dims"] == 2 and values["out_channels"] == 2  # the background and one structure
+    if not name.endswith(".nii.gz") and not (name.endswith(".png") and is_flat_and_single):
+        expected = "a name that ends in .nii.gz, or in .png for one structure of a flat image"
+        yield error_sentence("prediction_name", expected, name, "--prediction_name prediction.nii.gz")
+
+
 _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),
     (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),
@@ -197,4 +205,5 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_softmax_needs_disjoint_regions, ("loss#softmax", "regions")),
     (_folders_can_be_written, ("written",)),
     (_checkpoint_is_there, ("ckpt_path",)),
+    (_predictions_have_a_format, ("prediction_name", "spatial_dims", "out_channels")),
 )

@@ -10,6 +10,7 @@ from monai_jdt.transforms.rand_sample_rater import RandSampleRater, RandSampleRa
 from monai_jdt.transforms.rater_collate import rater_collate
 from monai_jdt.transforms.restore_soft_label import RestoreSoftLabel, RestoreSoftLabeld
 from monai_jdt.transforms.restore_votes import RestoreVotes, RestoreVotesd
+from monai_jdt.transforms.same_grid_writer import SameGridWriter
 from monai_jdt.transforms.smooth_label import SmoothLabel, SmoothLabeld
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "RestoreSoftLabeld",
     "RestoreVotes",
     "RestoreVotesd",
+    "SameGridWriter",
     "SmoothLabel",
     "SmoothLabeld",
     "VolumeReader",

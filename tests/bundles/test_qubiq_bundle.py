@@ -285,3 +285,20 @@ def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     start("inference.yaml", root=trained, dataset_dir=phantoms, output_dir=str(tmp_path / "alone"), **SMALL_NET)
     assert len(list((tmp_path / "alone").glob("case0?/task01.nii.gz"))) == 4
+
+
+def test_without_monai_jdt_a_flat_image_gets_a_third_axis(tmp_path, trained, monkeypatch):
+    nibabel.save(
+        nibabel.Nifti1Image(np.random.default_rng(0).normal(size=(20, 18)).astype(np.float32), np.eye(4)), tmp_path / "a.nii.gz"
+    )
+    for name in [name for name in sys.modules if name.split(".")[0] == "monai_jdt"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    images = {
+        "dataset_dir": str(tmp_path),
+        "image_name": "a.nii.gz",
+        "prediction_name": "p.nii.gz",
+        "output_dir": str(tmp_path / "alone"),
+    }
+    start("inference.yaml", root=trained, **images, **SMALL_NET)
+    (path,) = (tmp_path / "alone").rglob("p.nii.gz")
+    assert nibabel.load(path).shape == (20, 18, 1)

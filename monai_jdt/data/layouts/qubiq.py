@@ -25,6 +25,7 @@ class QubiqSet:
         raters: how many raters a case has at most.
         spatial_dims: 2 or 3.
         channels: how many modalities stand on the image file's last axis; 0: it has no such axis.
+        is_ct: whether intensities are Hounsfield units; else they have no unit (MR).
     """
 
     name: str
@@ -32,6 +33,7 @@ class QubiqSet:
     raters: int
     spatial_dims: int = 2
     channels: int = 0
+    is_ct: bool = False
 
 
 #: By name: the sets of 2020 and, the last two, those that 2021 adds.
@@ -41,10 +43,10 @@ QUBIQ_SETS: Mapping[str, QubiqSet] = MappingProxyType(
         for s in (
             QubiqSet("brain-growth", tasks=1, raters=7),
             QubiqSet("brain-tumor", tasks=3, raters=3, channels=4),
-            QubiqSet("kidney", tasks=1, raters=3),
+            QubiqSet("kidney", tasks=1, raters=3, is_ct=True),
             QubiqSet("prostate", tasks=2, raters=6),
-            QubiqSet("pancreas", tasks=1, raters=2, spatial_dims=3),
-            QubiqSet("pancreatic-lesion", tasks=1, raters=2, spatial_dims=3),
+            QubiqSet("pancreas", tasks=1, raters=2, spatial_dims=3, is_ct=True),
+            QubiqSet("pancreatic-lesion", tasks=1, raters=2, spatial_dims=3, is_ct=True),
         )
     }
 )

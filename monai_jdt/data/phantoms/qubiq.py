@@ -57,7 +57,6 @@ _SIGNALS: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "pancreas": ((50.0, 110.0),),
     "pancreatic-lesion": ((90.0, 30.0),),
 }
-_CT = ("kidney", "pancreas", "pancreatic-lesion")
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ def _render_channels(rng: np.random.Generator, dataset: str, latent: PhantomLate
         contrast = abs(signals[1] - signals[0])
         voxel += 0.08 * contrast * gaussian_field(rng, shape, spacing, 0.05 * size)
         voxel += 0.08 * contrast * rng.standard_normal(shape)
-        air = -1000.0 if dataset in _CT else 0.0
+        air = -1000.0 if QUBIQ_SETS[dataset].is_ct else 0.0
         channels.append(np.round(air + skin * (voxel - air)))
     return np.stack(channels)
 
