@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
 
 import pytest
 import yaml
+from monai.utils import set_determinism
 
 from monai_jdt.losses import loss_for_metric
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
 
 
 def fenced(page: Path, language: str) -> list[str]:
@@ -28,10 +30,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_code_runs(page: Path) -> None:
-    for block in fenced(page, "python"):
-        exec(compile(block, str(page), "exec"), {})
+    try:
+        for block in fenced(page, "python"):
+            exec(compile(block, str(page), "exec"), {})
+    finally:
+        set_determinism(None)  # a script may have set it, and the next test's transforms would draw the same numbers
     for block in fenced(page, "yaml"):
         assert yaml.safe_load(block)
+
+
+def test_the_examples_on_the_page_are_the_files() -> None:
+    """`test_code_runs` runs the page, and so the files."""
+    files = [ROOT / "examples" / f"{name}.py" for name in ("plain_loop", "monai_script")]
+    assert fenced(ROOT / "examples" / "README.md", "python") == [file.read_text() for file in files]
+    assert sorted(files) == sorted((ROOT / "examples").glob("*.py"))
 
 
 def test_the_table_of_losses_is_what_the_function_says() -> None:
@@ -60,3 +72,25 @@ def test_the_tables_of_keys_are_those_of_the_settings(bundle: str) -> None:
     # every setting of the first part of a config is declared
     first_part = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text().split("# --- the network, the loss")[0]
     assert set(yaml.safe_load(first_part)) - {"imports", "data_dir", "split"} <= set(make["BUNDLES"][bundle][0].model_fields)
+
+
+def variables_named(source: str) -> set[str]:
+    """Return the environment variables that a file names: where it uses `environ`, each text that is written like one."""
+    if not re.search(r"\benviron\b|\bgetenv\b", source):
+        return set()
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return {text for text in texts if re.fullmatch(r"[A-Z][A-Z0-9_]{3,}", text)}
+
+
+def test_every_environment_variable_of_the_package_is_described() -> None:
+    page = (ROOT / "docs" / "environment_variables.md").read_text()
+    described = {name for row in re.findall(r"^\| (`.+?`) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    sources = {path: path.read_text() for folder in ("monai_jdt", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")}
+    for path, source in sources.items():
+        if path.is_relative_to(ROOT / "monai_jdt"):
+            assert variables_named(source) <= described, path
+    assert [name for name in described if not any(name in source for source in sources.values())] == []
+
+
+def test_an_environment_variable_is_seen() -> None:
+    assert variables_named("SWITCH = 'MY_SWITCH'\nimport os\nos.environ.get(SWITCH)") == {"MY_SWITCH"}

@@ -94,8 +94,8 @@ def test_every_requirement_is_imported_or_named() -> None:
     assert declared("install_requires", "cpu") - used == for_monai
 
 
-def test_every_import_of_tests_docs_and_benchmarks_is_declared() -> None:
-    imports = imported_packages("tests", "docs", "benchmarks")
+def test_every_import_outside_the_package_is_declared() -> None:
+    imports = imported_packages("tests", "docs", "benchmarks", "examples")
     own = {"monai-jdt", "tests", "benchmarks"}
     assert undeclared(imports, declared("install_requires", "cpu", "test") | own) == {}
 
