@@ -26,7 +26,7 @@ from monai_jdt.definitions import Activation, PixelRule, PixelTerm, VoxelRecipe,
 from monai_jdt.kernels.labels import read_label
 
 #: Above it, `softplus(z)` is z in float64 too.
-_LINEAR = 40.0
+LINEAR_SOFTPLUS = 40.0
 
 
 def eager_voxel_sums(
@@ -241,7 +241,7 @@ def _softmax_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.
 def _sigmoid_term(logits: torch.Tensor, far: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
     """`(N, C, *S)`: binary cross-entropy, or its focal form, or the divergence of each channel."""
     # `F.binary_cross_entropy_with_logits` subtracts, and is 0 for z = -16 and t = 0
-    term = t * F.softplus(-logits, threshold=_LINEAR) + (1 - t) * F.softplus(logits, threshold=_LINEAR)
+    term = t * F.softplus(-logits, threshold=LINEAR_SOFTPLUS) + (1 - t) * F.softplus(logits, threshold=LINEAR_SOFTPLUS)
     if rule.term is PixelTerm.FOCAL:
         term = term * _focus(far, rule.focal_gamma)
         if rule.focal_alpha is not None:

@@ -16,12 +16,13 @@ from math import isfinite
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
 from monai_jdt.kernels.chunked.labels import read_chunk_label
 from monai_jdt.kernels.chunked.scratch import Place, Scratch
-from monai_jdt.kernels.eager import distance, pixel_term, sure_of
+from monai_jdt.kernels.eager import LINEAR_SOFTPLUS, Sure, distance, pixel_term, sure_of
 from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 
@@ -36,6 +37,8 @@ _SIDES, _SMALLEST_SIDE = 8, 128
 
 #: Errors over what is right, or the pixel term of a voxel: at most so large in a chunk whose network is sure and right.
 _SURE = 2**-10
+#: Largest |p - t| of images whose gradient is the definition's. There, a rounding of p near 1, 2 ** -24, is more than 2 ** -18 of it.
+_SURE_GRADIENT = 2**-6
 
 
 def chunked_sums(step: Step) -> torch.Tensor:
@@ -76,15 +79,30 @@ def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     scratch = Scratch(step.dtype, step.logits.shape[1])
     for places in _places(step):
         slopes = _Slopes.of(step, upstream[:, places[0].images])
+        sure = step.recipe.activation is not Activation.NONE
         for place in places:
-            chunk, into = _read(step, place, scratch, focal), place.of(result)
-            at_once = chunk.kept is None and result.dtype == step.dtype
-            slope = _through_activation(
-                step, chunk, _slope_by_p(step, chunk, slopes, scratch), slopes.pixel, scratch, into if at_once else None
-            )
-            if slope is not into:
-                into.copy_(slope if chunk.kept is None else scratch.keep("first", slope, chunk.kept))
+            chunk = _read(step, place, scratch, focal)
+            sure = sure and _is_sure(chunk, scratch)
+            _write_gradient(step, chunk, slopes, scratch, place.of(result))
+        for place in places if sure else []:
+            chunk = _read(step, place, scratch, focal)
+            left = sure_of(chunk.logits, chunk.p, step.recipe.activation)
+            _write_gradient(step, chunk._replace(sure=left), slopes, scratch, place.of(result))
     return result
+
+
+def _is_sure(chunk: _Chunk, scratch: Scratch) -> bool:
+    """Return whether every prediction of a chunk is so near its label that its gradient lacks digits; those near 0 have theirs."""
+    far = torch.sub(chunk.p, chunk.t, out=scratch.take("first", chunk.p.shape))
+    return bool(far.abs_().amax() < _SURE_GRADIENT) and bool(chunk.p.amax() > 0.5)
+
+
+def _write_gradient(step: Step, chunk: _Chunk, slopes: _Slopes, scratch: Scratch, into: torch.Tensor) -> None:
+    at_once = chunk.kept is None and into.dtype == step.dtype
+    by_p = _slope_by_p(step, chunk, slopes, scratch)
+    slope = _through_activation(step, chunk, by_p, slopes.pixel, scratch, into if at_once else None)
+    if slope is not into:
+        into.copy_(slope if chunk.kept is None else scratch.keep("first", slope, chunk.kept))
 
 
 #: Whose extremes are kept: of the label, of its sum over channels, of the prediction.
@@ -249,6 +267,16 @@ class _Chunk(NamedTuple):
     kept: torch.Tensor | None
     #: `(1, C, 1)`
     class_weight: torch.Tensor | None
+    #: what is left of predictions near 1, where the gradient needs these digits
+    sure: Sure | None = None
+
+    def far(self, out: torch.Tensor) -> torch.Tensor:
+        """Return `p - t`.
+
+        Args:
+            out: where to write it, if p has enough digits.
+        """
+        return torch.sub(self.p, self.t, out=out) if self.sure is None else distance(self.p, self.t, self.sure)
 
 
 def _places(step: Step) -> Iterator[list[Place]]:
@@ -348,9 +376,14 @@ def _cross_entropy(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
     """`(n, C, v)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
     if chunk.shifted is None:
         logits, t = chunk.logits, chunk.t
+        if chunk.sure is not None:
+            return t * F.softplus(-logits, threshold=LINEAR_SOFTPLUS) + (1 - t) * F.softplus(logits, threshold=LINEAR_SOFTPLUS)
         term = logits.abs().neg_().exp_().log1p_()
         return term.addcmul_(logits.clamp(min=0), 1 - t).addcmul_(logits.clamp(max=0), t, value=-1)
-    by_class = torch.sub(_log_total(chunk, scratch), chunk.shifted, out=scratch.take("second", chunk.p.shape)).mul_(chunk.t)
+    by_class = torch.sub(_log_total(chunk, scratch), chunk.shifted, out=scratch.take("second", chunk.p.shape))
+    if chunk.sure is not None:
+        by_class = torch.where(chunk.sure.above_half, -torch.log1p(-chunk.sure.left), by_class)
+    by_class *= chunk.t
     if not isfinite(by_class.sum()):
         # inf times 0: a class that a network masks out costs nothing where the label does not have it
         by_class.masked_fill_(chunk.t == 0, 0.0)
@@ -405,7 +438,7 @@ class _Slopes(NamedTuple):
     """Upstream slopes of some images, `(n, C, 1)`."""
 
     tp: torch.Tensor
-    #: with norm 1: of the two slopes, below (p < t) and above, the smaller; half of larger - smaller; the same with the sign that t - p
+    #: with norm 1: of the two slopes, below (p < t) and above, the smaller; half of larger - smaller; the same with the sign that p - t
     #: has on the larger's side. The smaller and 0, 1/2 or 1 times the difference: the smaller is not lost beside a far larger one.
     smaller: torch.Tensor
     half: torch.Tensor
@@ -420,16 +453,16 @@ class _Slopes(NamedTuple):
         below, above = tp - fn, fp
         is_below = below.abs() >= above.abs()
         half = torch.where(is_below, below - above, above - below) / 2
-        return cls(tp, torch.where(is_below, above, below), half, torch.where(is_below, half, -half), fp + fn, pixel)
+        return cls(tp, torch.where(is_below, above, below), half, torch.where(is_below, -half, half), fp + fn, pixel)
 
 
 def _slope_by_p(step: Step, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
     """The slope of the overlap, `(n, C, v)`, in the memory "first"."""
     p, t = chunk.p, chunk.t
     if step.recipe.norm == 1:
-        slope = torch.sub(t, p, out=scratch.take("first", p.shape)).sign_()
+        slope = chunk.far(scratch.take("first", p.shape)).sign_()
         return slope.mul_(slopes.signed_half).add_(slopes.half).add_(slopes.smaller)
-    slope = torch.sub(p, t, out=scratch.take("first", p.shape)).mul_(slopes.both)
+    slope = chunk.far(scratch.take("first", p.shape)).mul_(slopes.both)
     return slope.add_(torch.mul(t, slopes.tp, out=scratch.take("second", p.shape)))
 
 
@@ -454,7 +487,7 @@ def _through_activation(
         if rule.term is PixelTerm.FOCAL:
             if rule.focal_alpha is not None:
                 by_term = by_term * _focal_weight(step, chunk, rule.focal_alpha)
-            far = p - t
+            far = chunk.far(torch.empty_like(p))
             side, far = far.sign(), far.abs_()
             focus = far**rule.focal_gamma
             rise = far.pow_(rule.focal_gamma - 1).mul_(rule.focal_gamma).mul_(side)
@@ -463,14 +496,26 @@ def _through_activation(
             by_term = focus.mul_(by_term)
     slope.mul_(p)
     if not softmax:
-        slope.addcmul_(slope, p, value=-1)
-        return slope if by_term is None else slope.add_(torch.sub(p, t, out=scratch.take("second", p.shape)).mul_(by_term))
+        if chunk.sure is None:
+            slope.addcmul_(slope, p, value=-1)
+        else:
+            slope.mul_(chunk.sure.left)
+        return slope if by_term is None else slope.add_(chunk.far(scratch.take("second", p.shape)).mul_(by_term))
     shared = scratch.over_channels("shared", slope)
     if by_term is None:
-        return slope.addcmul_(p, shared, value=-1)
+        return _balanced(chunk, slope.addcmul_(p, shared, value=-1))
     if focus is None:
         shared -= scratch.over_channels("sum_of_t", t).mul_(by_term)
     else:
         shared -= scratch.over_channels("sum_of_t", torch.mul(t, by_term, out=scratch.take("second", p.shape)))
     slope.addcmul_(p, shared, value=-1)
-    return torch.addcmul(slope, t, by_term, value=-1, out=slope if into is None else into)
+    return _balanced(chunk, torch.addcmul(slope, t, by_term, value=-1, out=slope if into is None else into))
+
+
+def _balanced(chunk: _Chunk, slope: torch.Tensor) -> torch.Tensor:
+    """Give the class near 1 the slope that the other classes, which have their digits, leave to it: the sum over classes is 0."""
+    if chunk.sure is not None:
+        near_one = chunk.sure.above_half
+        slope.masked_fill_(near_one, 0.0)
+        slope -= near_one * slope.sum(1, keepdim=True)
+    return slope
