@@ -10,21 +10,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from monai_jdt.data.files.atomic import whole_file
-from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.names import one_line, user_path
-from monai_jdt.raters.named_regions import RegionSpec, named_regions
-from monai_jdt.raters.votes import rater_shares
-from monai_jdt.report.intensities import CT_WINDOWS, GreyRange, grey_range, is_hounsfield, is_photograph
-from monai_jdt.report.layout import add_axes, add_colour_bar, draw_legend, fitted, panel_size, plan_body, plan_legend, quiet_fonts
-from monai_jdt.report.panels import PanelWords, draw_letters, draw_panel, legend_lines, notes_of, panels_of
+from monai_jdt.raters.named_regions import RegionSpec
+from monai_jdt.report.arguments import (
+    check_arrays,
+    check_axis,
+    check_channels,
+    check_rater_names,
+    check_window,
+    known_affine,
+    three_spacings,
+)
+from monai_jdt.report.blocks import RegionBlock, region_blocks
+from monai_jdt.report.layout import (
+    PanelSize,
+    PlannedPanel,
+    add_axes,
+    add_colour_bar,
+    draw_legend,
+    fitted,
+    panel_size,
+    plan_body,
+    plan_legend,
+    quiet_fonts,
+)
+from monai_jdt.report.panels import PanelWords, draw_letters, draw_panel, legend_lines
 from monai_jdt.report.planes import SlicePlane, slice_plane
-from monai_jdt.report.regions_shown import CaseArrays, RegionNumbers, region_numbers, region_pictures, shown_window, shrunk
-from monai_jdt.validation import error_sentence
+from monai_jdt.report.regions_shown import RegionNumbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Inches: the least width of a picture, and a line of the caption (8 points).
 _LEAST_WIDTH = 5.0
+_CAPTION_LINE = 0.17
 
 
 def draw_case(
@@ -112,187 +131,64 @@ def case_picture(
     Raises:
         ValueError: if there is neither `votes` nor `average`, or shapes do not fit.
     """
-    arrays = _checked_arrays(image, prediction, votes, average, truth, regions, rater_weights)
-    names = _checked_names(rater_names, rater_weights, votes)
-    if axis not in (0, 1, 2):
-        raise ValueError(error_sentence("axis", "0, 1 or 2", repr(axis)))
-    channels, limits = _checked_channels(channel, arrays), _checked_window(window)
-    plane = slice_plane(_stated_affine(affine, arrays), axis, _three(spacing))
-    shown = _without_repeats([region_numbers(arrays, plane, k) for k in range(len(arrays.regions))], arrays)
-    view = shown_window(shown, plane, zoom)
-    pictures = [region_pictures(arrays, plane, numbers, k, view) for k, numbers in enumerate(shown)]
-    near = shown_window(shown, plane, zoom=True)
-    images = [_image_slice(arrays, plane, numbers.cut, c, view, near, limits) for numbers, c in zip(shown, channels, strict=False)]
+    arrays = check_arrays(image, prediction, votes, average, truth, regions, rater_weights)
+    names = check_rater_names(rater_names, rater_weights, votes)
+    plane = slice_plane(known_affine(affine, arrays), check_axis(axis), three_spacings(spacing))
     words = PanelWords(len(names) or None, prediction is not None, truth is not None)
-    kinds = [panels_of(region, words) for region in shown]
-    notes = [
-        {kind: notes_of(kind, region, words, grey) for kind in row} for row, region, (_, grey) in zip(kinds, shown, images, strict=True)
-    ]
+    blocks = region_blocks(arrays, plane, words, check_channels(channel, arrays), check_window(window), zoom)
+    return _composed(blocks, plane, words, names, case, arrays.image.shape[1 + axis], dpi)
 
-    height, width = ((ends.stop - ends.start) * step for ends, step in zip(view, plane.spacing, strict=True))
-    size = panel_size(len({kind for row in kinds for kind in row}), height / width)
-    body = plan_body(kinds, [max(len(lines) for lines in row.values()) for row in notes], size)
-    entries = legend_lines(names, shown, [kind for row in kinds for kind in row])
-    across = max(body.width, _LEAST_WIDTH)
-    legend_columns, legend_height = plan_legend(entries, across, dpi)
-    caption = _caption(plane, words, kinds, notes, arrays.image.shape[1 + axis])
-    low = 0.12 + 0.17 * len(caption) + legend_height + (0.1 if entries else 0.0)
 
+def _composed(
+    blocks: Sequence[RegionBlock], plane: SlicePlane, words: PanelWords, names: Sequence[str], case: str, slices: int, dpi: int
+) -> Figure:
+    """Place blocks, title, caption and legend on a figure that has room for them."""
     # matplotlib is imported late: `import monai_jdt` needs torch and monai only
     from matplotlib.figure import Figure
 
+    shown, kinds = [block.numbers for block in blocks], [list(block.notes) for block in blocks]
+    height, width = blocks[0].size
+    size = panel_size(len({kind for row in kinds for kind in row}), height / width)
+    body = plan_body(kinds, [max(len(lines) for lines in block.notes.values()) for block in blocks], size)
+    entries = legend_lines(names, shown, [kind for row in kinds for kind in row])
+    across = max(body.width, _LEAST_WIDTH)
+    legend_columns, legend_height = plan_legend(entries, across, dpi)
+    caption = _caption(plane, words, blocks, slices)
+    above_caption = 0.12 + _CAPTION_LINE * len(caption)
+    left, low = (across - body.width) / 2, above_caption + legend_height + (0.1 if entries else 0.0)
+
     figure = Figure(figsize=(across, low + body.height + 0.36), dpi=dpi)
-    left = (across - body.width) / 2
     for planned in body.panels:
-        region, x, y = shown[planned.region], planned.x + left, planned.y + low
-        axes = add_axes(figure, x, y, size.width, size.height)
-        picture = draw_panel(axes, planned.kind, pictures[planned.region], *images[planned.region], plane)
-        axes.set_label(f"{region.name}: {planned.kind}")
-        if planned.titled:
-            axes.set_title(fitted(words.title(planned.kind), 11, size.width), fontsize=11, pad=4)
-        axes.set_xlabel("\n".join(fitted(line, 9, size.width) for line in notes[planned.region][planned.kind]), fontsize=9, labelpad=3)
-        if planned.kind == kinds[planned.region][0]:
-            draw_letters(axes, plane.letters)
-        if planned.bar:
-            ticks = (-1, 0, 1) if planned.kind == "difference" else (0, 0.5, 1)
-            add_colour_bar(figure, picture, ticks, x + size.width, y, size.height)
+        moved = replace(planned, x=planned.x + left, y=planned.y + low)
+        _draw_block_panel(figure, moved, blocks[planned.region], plane, words, size)
     for region, (x, y) in zip(shown, body.headers, strict=True):
-        text = fitted(_header(region, plane, arrays.image.shape[1 + axis]), 10, body.width - 0.3, bold=True)
+        text = fitted(_header(region, plane, slices), 10, body.width - 0.3, bold=True)
         _write(figure, x + left, y + low, text, fontsize=10, fontweight="bold", ha="left", va="bottom")
-    _write(figure, across / 2, low + body.height + 0.07, fitted(_title(case, shown, words), 13, across - 0.6, bold=True),
-           fontsize=13, fontweight="bold", ha="center", va="bottom")  # fmt: skip
+    title = fitted(_title(case, shown, words), 13, across - 0.6, bold=True)
+    _write(figure, across / 2, low + body.height + 0.07, title, fontsize=13, fontweight="bold", ha="center", va="bottom")
     for number, line in enumerate(reversed(caption)):
         style = {"fontsize": 8, "color": "#555555", "ha": "center", "va": "bottom"}
-        _write(figure, across / 2, 0.1 + 0.17 * number, fitted(line, 8, across - 0.2), **style)
+        _write(figure, across / 2, 0.1 + _CAPTION_LINE * number, fitted(line, 8, across - 0.2), **style)
     if entries:
-        draw_legend(figure, entries, legend_columns, 0.12 + 0.17 * len(caption))
+        draw_legend(figure, entries, legend_columns, above_caption)
     return figure
 
 
-def _checked_arrays(
-    image: np.ndarray,
-    prediction: np.ndarray | None,
-    votes: np.ndarray | None,
-    average: np.ndarray | None,
-    truth: np.ndarray | None,
-    regions: RegionSpec | None,
-    rater_weights: Sequence[float] | None,
-) -> CaseArrays:
-    if votes is None and average is None:
-        raise ValueError(error_sentence("votes", "`votes` or `average`", "neither", "pass the raters' label maps, or their average"))
-    image = _with_depth("image", image)
-    space = image.shape[1:]
-    if votes is not None:
-        votes = _with_depth("votes", votes)
-        if rater_weights is not None:
-            there = rater_shares(rater_weights, len(votes)).numpy() > 0
-            votes = votes if there.all() else votes[there]
-        if votes.dtype.kind not in "iub" or len(votes) == 0:
-            raise ValueError(error_sentence("votes", "label values of at least one rater, integers", f"{votes.dtype} {votes.shape}"))
-        _same_space("votes", votes, space)
-    groups: dict[str, tuple[int, ...]]
-    channels = next((len(a) for a in (prediction, average, truth) if a is not None), None)
-    if regions is not None:
-        groups = named_regions(regions)
-    elif votes is not None:
-        values = [int(v) for v in distinct_values(votes) if v != 0] or [1]
-        groups = {f"label {value}": (value,) for value in values}
-    else:
-        groups = {f"channel {k}": () for k in range(channels or 1)}
-    stacks = {"prediction": prediction, "average": average, "truth": truth}
-    for name, array in stacks.items():
-        if array is None:
-            continue
-        stacks[name] = array = _with_depth(name, array)
-        if len(array) != len(groups):
-            fix = "name the regions of its channels by `regions`" if regions is None else "give one channel for each region"
-            expected = f"{len(groups)} channels, one for each of {', '.join(groups)}"
-            raise ValueError(error_sentence(name, f"a {name} of {expected}", str(len(array)), fix))
-        _same_space(name, array, space)
-    return CaseArrays(image, stacks["prediction"], votes, stacks["average"], stacks["truth"], groups)
-
-
-def _with_depth(name: str, array: np.ndarray) -> np.ndarray:
-    array = np.asarray(array)
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or 0 in array.shape:
-        raise ValueError(error_sentence(name, "an array (C, X, Y, Z) or (C, X, Y)", f"shape {array.shape}"))
-    return array
-
-
-def _same_space(name: str, array: np.ndarray, space: tuple[int, ...]) -> None:
-    if array.shape[1:] != space:
-        raise ValueError(error_sentence(name, f"a {name} on the image's {space} voxels", str(array.shape[1:])))
-
-
-def _checked_names(names: Sequence[str] | None, weights: Sequence[float] | None, votes: np.ndarray | None) -> list[str]:
-    if votes is None:
-        return []
-    raters = len(votes)
-    if names is not None and len(names) != raters:
-        raise ValueError(error_sentence("rater_names", f"{raters} names", str(len(names))))
-    # matplotlib reads $ as mathematics, and leaves out labels that begin with _
-    given = [f"rater {r + 1}" for r in range(raters)] if names is None else [one_line(name).lstrip("_") or "?" for name in names]
-    every = [fitted(name, 9, 2.2).replace("$", r"\$") for name in given]
-    return every if weights is None else [name for name, weight in zip(every, weights, strict=True) if weight > 0]
-
-
-def _checked_channels(channel: int | Sequence[int] | None, arrays: CaseArrays) -> list[int | None]:
-    if channel is None:
-        channel = 0
-        if is_photograph(arrays.image):
-            return [None] * len(arrays.regions)
-    chosen = [channel] * len(arrays.regions) if isinstance(channel, int) else list(channel)
-    if len(chosen) != len(arrays.regions) or not all(0 <= c < len(arrays.image) for c in chosen):
-        expected = f"a number below {len(arrays.image)}, or {len(arrays.regions)} of them"
-        raise ValueError(error_sentence("channel", expected, repr(channel)))
-    return list(chosen)
-
-
-def _stated_affine(affine: np.ndarray | None, arrays: CaseArrays) -> np.ndarray | None:
-    if affine is None:
-        return None
-    affine = np.asarray(affine, dtype=np.float64)
-    # arrays without a place, pictures among them, are given the identity by most tools
-    plain = np.array_equal(affine[:3, :3], np.diag(np.abs(np.diag(affine)[:3]))) and not affine[:3, 3].any()
-    return None if plain and arrays.image.shape[3] == 1 else affine
-
-
-def _three(spacing: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if spacing is None else tuple(float(s) for s in [*spacing, 1.0, 1.0][:3])
-
-
-def _checked_window(window: str | Sequence[float] | None) -> str | tuple[float, float] | None:
-    if isinstance(window, str):
-        if window not in CT_WINDOWS:
-            raise ValueError(error_sentence("window", f"one of {', '.join(CT_WINDOWS)}, or (low, high)", repr(window)))
-        return window
-    return None if window is None else (float(window[0]), float(window[1]))
-
-
-def _image_slice(
-    arrays: CaseArrays,
-    plane: SlicePlane,
-    cut: int,
-    channel: int | None,
-    view: tuple[slice, slice],
-    near: tuple[slice, slice],
-    window: str | tuple[float, float] | None,
-) -> tuple[np.ndarray, GreyRange | None]:
-    """The image's pixels, and what is black and white; None for the colours of a photograph."""
-    if channel is None:
-        return shrunk(plane.slice_of(np.moveaxis(arrays.image[:3], 0, -1), cut)[view]), None
-    pixels = plane.slice_of(arrays.image[channel], cut)
-    shown = shrunk(pixels[view])
-    return shown, grey_range(shown, window, is_hounsfield(arrays.image[channel]), shrunk(pixels[near]))
-
-
-def _without_repeats(shown: list[RegionNumbers], arrays: CaseArrays) -> list[RegionNumbers]:
-    """Regions of which there is nothing but the image are one block: it would be the same each time."""
-    if arrays.prediction is not None or arrays.truth is not None or any(region.labelled for region in shown):
-        return shown
-    return [replace(shown[0], name=", ".join(region.name for region in shown))]
+def _draw_block_panel(
+    figure: Figure, planned: PlannedPanel, block: RegionBlock, plane: SlicePlane, words: PanelWords, size: PanelSize
+) -> None:
+    """Draw one panel of a block, with its title, the lines below it, and its colour bar."""
+    axes = add_axes(figure, planned.x, planned.y, size.width, size.height)
+    picture = draw_panel(axes, planned.kind, block.pictures, block.image, block.grey, plane)
+    axes.set_label(f"{block.numbers.name}: {planned.kind}")
+    if planned.titled:
+        axes.set_title(fitted(words.title(planned.kind), 11, size.width), fontsize=11, pad=4)
+    axes.set_xlabel("\n".join(fitted(line, 9, size.width) for line in block.notes[planned.kind]), fontsize=9, labelpad=3)
+    if planned.kind == next(iter(block.notes)):
+        draw_letters(axes, plane.letters)
+    if planned.bar:
+        ticks = (-1, 0, 1) if planned.kind == "difference" else (0, 0.5, 1)
+        add_colour_bar(figure, picture, ticks, planned.x + size.width, planned.y, size.height)
 
 
 def _header(region: RegionNumbers, plane: SlicePlane, slices: int) -> str:
@@ -309,10 +205,9 @@ def _title(case: str, shown: Sequence[RegionNumbers], words: PanelWords) -> str:
     return f"{one_line(case)}   mean Dice with the {label} {sum(scores) / len(scores):.2f}".strip()
 
 
-def _caption(
-    plane: SlicePlane, words: PanelWords, kinds: Sequence[Sequence[str]], notes: Sequence[dict[Any, list[str]]], slices: int
-) -> list[str]:
-    numbers = [line for row in notes for lines in row.values() for line in lines]
+def _caption(plane: SlicePlane, words: PanelWords, blocks: Sequence[RegionBlock], slices: int) -> list[str]:
+    """Return the lines at the foot of the picture: what the star means, and what pictures and numbers show."""
+    numbers = [line for block in blocks for lines in block.notes.values() for line in lines]
     lines = []
     if any("*" in line for line in numbers):
         marks = "the rater" if words.raters == 1 else "a rater"
