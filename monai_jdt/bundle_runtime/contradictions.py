@@ -80,6 +80,8 @@ def _key_of(name: str, item: str) -> Rule:
 
 def _channel_that_is_drawn(values: Mapping[str, Any]) -> Iterator[str]:
     chosen, channels = values["figure_channel"], values["channels"]
+    if chosen is None:
+        return
     listed = list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
     if not all(0 <= channel < channels for channel in listed):
         expected = f"channels from 0 to {channels - 1}, since channels is {channels}"

@@ -155,8 +155,10 @@ class TrainingSettings(RunSettings):
     figure_case: NameText | None = Field(
         description="The validation case that is drawn. null: the first.", examples=["case03"], json_schema_extra=also("case")
     )
-    figure_channel: Whole | WholeList = Field(
-        description="The image channel that is drawn, from 0: one for all regions, or a list with one for each.", examples=[0]
+    figure_channel: Whole | WholeList | None = Field(
+        description="The image channel that is drawn, from 0: one for all regions, or a list with one for each. "
+        "null: the colours of a photograph, else one channel in grey.",
+        examples=[0],
     )
 
 

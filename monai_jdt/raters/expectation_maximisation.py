@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -110,10 +111,16 @@ def expectation_maximisation(
             break
         before = confusion
     else:
-        logger.warning(
-            "%s: an estimate still changed by more than %g in iteration %d, the last (max_iterations). The label is that iteration's",
-            name,
-            smallest_change,
-            max_iterations,
-        )
+        _warn_of_last_iteration(name, smallest_change, max_iterations)
     return confusion, truth, mass[0, 0]
+
+
+@cache  # once in a process for each configuration: a data set with such raters would repeat the line for each case
+def _warn_of_last_iteration(name: str, smallest_change: float, max_iterations: int) -> None:
+    logger.warning(
+        "%s: an estimate still changed by more than %g in iteration %d, the last (max_iterations). The label is that iteration's. "
+        "Further cases are not reported",
+        name,
+        smallest_change,
+        max_iterations,
+    )

@@ -118,20 +118,25 @@ def check_rater_names(names: Sequence[str] | None, weights: Sequence[float] | No
     return every if weights is None else [name for name, weight in zip(every, weights, strict=True) if weight > 0]
 
 
-def check_channels(channel: int | Sequence[int] | None, arrays: CaseArrays) -> list[int | None]:
+def check_channels(channel: int | Sequence[int] | None, grey_channel: int, arrays: CaseArrays) -> list[int | None]:
     """Return the image channel that each region is drawn on; None for the colours of a photograph.
 
     Args:
-        channel: one for all regions, or one for each; None chooses.
+        channel: one for all regions, or one for each; None: colours of a photograph, else `grey_channel`.
+        grey_channel: from 0, or from -1 backwards.
         arrays: gives the image and the regions.
 
     Raises:
         ValueError: for a channel that the image does not have, or another number of channels than regions.
     """
     if channel is None:
-        channel = 0
         if is_photograph(arrays.image):
             return [None] * len(arrays.regions)
+        if not -len(arrays.image) <= grey_channel < len(arrays.image):
+            raise ValueError(
+                error_sentence("grey_channel", f"a number from -{len(arrays.image)} to {len(arrays.image) - 1}", repr(grey_channel))
+            )
+        channel = grey_channel % len(arrays.image)
     chosen = [channel] * len(arrays.regions) if isinstance(channel, int) else list(channel)
     if len(chosen) != len(arrays.regions) or not all(0 <= c < len(arrays.image) for c in chosen):
         expected = f"a number below {len(arrays.image)}, or {len(arrays.regions)} of them"

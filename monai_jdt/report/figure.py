@@ -90,6 +90,7 @@ def case_picture(
     spacing: Sequence[float] | None = None,
     affine: np.ndarray | None = None,
     channel: int | Sequence[int] | None = None,
+    grey_channel: int = 0,
     axis: int = 2,
     zoom: bool = True,
     rater_names: Sequence[str] | None = None,
@@ -99,10 +100,9 @@ def case_picture(
 ) -> Figure:
     """Draw one case.
 
-    One block a region, on the slice where most of it is marked. Panels, each left out where there is nothing to show: the
-    image; the image with a contour for each rater; the raters' average; the true probability; the predicted probability with
-    its contour at 0.5 and that of the raters' majority; prediction minus average. Numbers below the panels belong to the
-    whole case, not to the slice.
+    There is one block for each region, on the slice where most of it is marked. Its panels: the image; the image with a contour
+    for each rater; the raters' average; the true probability; the predicted probability with its contour at 0.5 and that of the
+    raters' majority; prediction minus average. A panel that would show nothing is left out. Numbers are of the whole case.
 
     Args:
         image: intensities `(C, X, Y, Z)` or `(C, X, Y)`, any units.
@@ -116,8 +116,9 @@ def case_picture(
         spacing: voxel sizes along the axes, mm; None: those of `affine`, or 1.
         affine: `(4, 4)`, voxels to mm in RAS+, which gives the radiological view (see
             :func:`monai_jdt.report.planes.slice_plane`). None: the first axis runs to the right, the second one down.
-        channel: the image channel to show; one for all regions, or one a region. None: the colours of a 2D photograph
-            (three or four channels of whole numbers up to 255), else channel 0.
+        channel: the image channel to show, one for all regions or one for each. None: the colours of a 2D photograph (three or
+            four channels of whole numbers up to 255), else `grey_channel`.
+        grey_channel: the channel to show of an image without colours where `channel` is None; -1 is the last one.
         axis: the axis that is cut: 0, 1 or 2.
         zoom: show the surroundings of what is labelled or predicted instead of whole slices.
         rater_names: R names for the legend; None: "rater 1", ...
@@ -135,7 +136,7 @@ def case_picture(
     names = check_rater_names(rater_names, rater_weights, votes)
     plane = slice_plane(known_affine(affine, arrays), check_axis(axis), three_spacings(spacing))
     words = PanelWords(len(names) or None, prediction is not None, truth is not None)
-    blocks = region_blocks(arrays, plane, words, check_channels(channel, arrays), check_window(window), zoom)
+    blocks = region_blocks(arrays, plane, words, check_channels(channel, grey_channel, arrays), check_window(window), zoom)
     return _composed(blocks, plane, words, names, case, arrays.image.shape[1 + axis], dpi)
 
 

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK
 import torch
 
-from monai_jdt.raters import estimate_multilabel_staple, estimate_staple, fuse_multilabel_staple, fuse_staple
+from monai_jdt.raters import estimate_multilabel_staple, estimate_staple, expectation_maximisation, fuse_multilabel_staple, fuse_staple
 from monai_jdt.transforms import FuseRaters, FuseRatersd
 from tests.oracles import staple as oracle
 
@@ -153,7 +153,8 @@ def test_hundreds_of_raters_do_not_underflow():
 
 
 @pytest.mark.parametrize(("estimate", "name"), [(estimate_staple, "staple of the region"), (estimate_multilabel_staple, "multilabel")])
-def test_the_last_iteration_is_told(estimate, name, caplog):
+def test_the_last_iteration_is_reported_once_for_each_configuration(estimate, name, caplog):
+    expectation_maximisation._warn_of_last_iteration.cache_clear()
     votes = torch.from_numpy(draw(0))
     caplog.set_level(logging.WARNING)
     estimate(votes, [1])
@@ -162,6 +163,10 @@ def test_the_last_iteration_is_told(estimate, name, caplog):
     assert label.isfinite().all()
     assert name in caplog.text
     assert "in iteration 1, the last (max_iterations)" in caplog.text
+    estimate(votes.flip(1), [1], max_iterations=1)
+    assert len(caplog.records) == 1
+    estimate(votes, [1], max_iterations=2)
+    assert len(caplog.records) == 2
     for wrong in (0, -1, 2.0, True, None):
         with pytest.raises(ValueError, match="max_iterations: expected a whole number >= 1, got"):
             estimate(votes, [1], max_iterations=wrong)

@@ -220,6 +220,18 @@ def test_a_photograph_is_shown_in_its_colours_and_upright():
     assert np.asarray(panels(grey)["label 1: image"].images[0].get_array()).shape == (20, 30)
 
 
+def test_the_grey_channel_is_for_images_without_colours():
+    image = np.random.default_rng(1).normal(size=(3, 30, 20))
+    votes = np.ones((1, 30, 20), np.uint8)
+    for number, expected in ((0, 0), (-1, 2), (1, 1)):
+        figure = case_picture(image, votes=votes, zoom=False, grey_channel=number)
+        assert np.array_equal(panels(figure)["label 1: image"].images[0].get_array(), image[expected].T)
+    colours = case_picture(np.abs(image * 50).round().clip(0, 255), votes=votes, zoom=False, grey_channel=-1)
+    assert panels(colours)["label 1: image"].images[0].get_array().shape == (20, 30, 3)
+    with pytest.raises(ValueError, match="grey_channel: expected a number from -3 to 2, got 3"):
+        case_picture(image, votes=votes, grey_channel=3)
+
+
 def test_ct_has_a_window_and_says_which(case):
     image = np.full((1, 20, 24, 10), -1000, np.int16)
     image[0, 8:12, 8:12] = 60
