@@ -5,33 +5,49 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
-from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, finished_list, natural_key, nifti_files, nothing_found
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import folded_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.validation import error_sentence
 
-#: Layout name to the region convention (see `regions.py`) of its label files. A BraTS 2024 set has the files of the
-#: 2023 layout and one label more: its convention, "brats2024", must be named by hand.
+#: Layout name to the region convention (see `regions.py`) of its label files. A BraTS 2024 set has the file names of the 2023 layout
+#: and one label value more, so the name of its convention, "brats2024", cannot be told from the files.
 LAYOUT_CONVENTIONS: Mapping[str, str] = MappingProxyType(
     {"brats2018": "brats2018", "brats2021": "brats2021", "brats2023": "brats2023", "msd": "msd"}
 )
 
-#: The channel order of every image that the package hands on.
+#: The channel order of every BraTS image in the package.
 MODALITIES: tuple[str, ...] = ("T1c", "T1", "T2", "FLAIR")
 
 #: Where each of :data:`MODALITIES` stands in the MSD's 4D files, whose order is FLAIR, T1w, t1gd, T2w (`dataset.json`):
 #: `image[list(MSD_CHANNELS)]` is T1c, T1, T2, FLAIR.
 MSD_CHANNELS: tuple[int, ...] = (2, 1, 3, 0)
 
-# File name endings of T1c, T1, T2, FLAIR. BraTS 2019 and 2020 have the names of 2018 and 2021.
-_ENDINGS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class BratsFileNames:
+    """How a layout names a case's files: the case's name, a mark, an ending.
+
+    Args:
+        mark: what stands between the case's name and the ending.
+        modalities: the endings of :data:`MODALITIES`, in that order.
+    """
+
+    mark: str
+    modalities: tuple[str, ...]
+
+
+#: Layout name to its file names; the MSD names files by folders instead. BraTS 2019 and 2020 have the names of 2018 and 2021.
+BRATS_FILE_NAMES: Mapping[str, BratsFileNames] = MappingProxyType(
     {
-        "brats2018": ("_", ("t1ce", "t1", "t2", "flair")),
-        "brats2021": ("_", ("t1ce", "t1", "t2", "flair")),
-        "brats2023": ("-", ("t1c", "t1n", "t2w", "t2f")),
+        "brats2018": BratsFileNames("_", ("t1ce", "t1", "t2", "flair")),
+        "brats2021": BratsFileNames("_", ("t1ce", "t1", "t2", "flair")),
+        "brats2023": BratsFileNames("-", ("t1c", "t1n", "t2w", "t2f")),
     }
 )
 _RATER = re.compile(r"seg_rater[-_]?(?P<rater>\w+)", re.IGNORECASE)
@@ -47,22 +63,22 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
 
     Args:
         root: the folder. The paths in the answer are this folder joined with what lies below it: relative if it is.
-        layout: a key of :data:`LAYOUT_CONVENTIONS`, or "auto" to see it from the file names.
+        layout: a key of :data:`LAYOUT_CONVENTIONS`, or "auto" to tell it from the file names.
 
     Returns:
-        One dictionary a case, in the natural order of the case names:
-        `{"case": name, "task": layout, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`, where the layout is the
-        key of :data:`LAYOUT_CONVENTIONS` that was named or seen. For the MSD, "image" is the path of one 4D file, and
-        "channels" is its permutation to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). A phantom's true probability stands
-        under "probability". The list's `found` tells what was found.
+        One dictionary per case, in the natural order of the case names:
+        `{"case": name, "task": layout, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`, with the layout as a key
+        of :data:`LAYOUT_CONVENTIONS`. For the MSD, "image" is the path of one 4D file, and "channels" is its permutation
+        to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). The true probability of a phantom stands under "probability". The
+        list's `found` tells what was found.
 
     Raises:
         ValueError: if `layout` is unknown.
         DataProblemError: if the folder is missing, holds no case or two layouts, or if a case lacks a modality or has
-            no rater, has two files for one thing, or is there twice. All such problems are named at once.
+            no rater, has two files for one thing, or is there twice. The error names all such problems.
     """
     if layout != "auto" and layout not in LAYOUT_CONVENTIONS:
-        raise ValueError(f"layout: expected auto or one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
+        raise ValueError(error_sentence("layout", f"auto or one of {sorted(LAYOUT_CONVENTIONS)}", repr(layout), "name one of these"))
     root = user_path(root)
     skipped: list[SkippedPath] = []
     files = nifti_files(root, _EXPECTED, skipped)
@@ -71,11 +87,7 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
     items, problems = _list_msd(files, skipped) if layout == "msd" else _list_brats(layout, files, skipped)
     if not items and not problems:
         problems = [nothing_found(root, f"cases in the layout {layout}", files)]
-    items, doubled = one_of_each_case(items, skipped)
-    problems += doubled
-    if problems:
-        raise DataProblemError(problems)
-    return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
+    return finished_list(root, items, problems, skipped)
 
 
 def brats_layout(root: str | os.PathLike[str]) -> str:
@@ -96,11 +108,11 @@ def brats_layout(root: str | os.PathLike[str]) -> str:
 
 
 def _split_name(file: str, layout: str) -> tuple[str, str] | None:
-    """Case name and ending ("t1", "seg", "seg_rater3", "probability") of a BraTS file name; None if it is none."""
-    mark, modalities = _ENDINGS[layout]
+    """Return case name and ending ("t1", "seg", "seg_rater3", "probability") of a BraTS file; None for any other file."""
+    names = BRATS_FILE_NAMES[layout]
     stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
-    endings = "|".join((*modalities, r"probability", r"seg_rater[-_]?\w+", r"seg"))
-    match = re.fullmatch(rf"(?P<case>.+?){mark}(?P<ending>{endings})", stem, re.IGNORECASE | re.DOTALL)
+    endings = "|".join((*names.modalities, r"probability", r"seg_rater[-_]?\w+", r"seg"))
+    match = re.fullmatch(rf"(?P<case>.+?){names.mark}(?P<ending>{endings})", stem, re.IGNORECASE | re.DOTALL)
     return None if match is None else (match["case"], match["ending"].lower())
 
 
@@ -116,8 +128,8 @@ def _layout_of(root: str, files: Sequence[str]) -> str:
             continue
         for layout in ("brats2021", "brats2023"):
             name = _split_name(file, layout)
-            # The label of a case is no witness: seg and probability files of other data sets have the same endings.
-            if name is not None and name[1] in _ENDINGS[layout][1]:
+            # Modalities only: the seg and probability files of other data sets have the same endings.
+            if name is not None and name[1] in BRATS_FILE_NAMES[layout].modalities:
                 found.add(layout)
     if not found:
         raise DataProblemError([nothing_found(root, _EXPECTED, files)])
@@ -130,7 +142,7 @@ def _layout_of(root: str, files: Sequence[str]) -> str:
 
 
 def _list_brats(layout: str, files: Iterable[str], skipped: list[SkippedPath]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
-    mark, modalities = _ENDINGS[layout]
+    mark, modalities = BRATS_FILE_NAMES[layout].mark, BRATS_FILE_NAMES[layout].modalities
     cases: dict[tuple[str, str], dict[str, list[str]]] = {}
     names: dict[tuple[str, str], str] = {}
     unknown: list[str] = []
@@ -148,7 +160,7 @@ def _list_brats(layout: str, files: Iterable[str], skipped: list[SkippedPath]) -
         case = names[folder, folded]
         where = os.path.join(folder, case)
         if not any(modality in found for modality in modalities):
-            skipped.append(SkippedPath(where, "labels alone, no modality"))  # e.g. an output folder
+            skipped.append(SkippedPath(where, "labels alone, no modality"))  # such as a folder of predictions
             continue
         for modality in modalities:
             if modality not in found:

@@ -6,10 +6,10 @@ import os
 import re
 from typing import Any
 
-from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, finished_list, nifti_files, nothing_found, two_files
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import user_path
-from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.problems import DataProblem
 
 _ANNOTATION = re.compile(r"annotation[-_]?(?P<rater>\d+)", re.IGNORECASE)
 _EXPECTED = "CURVAS cases (image.nii.gz with annotation_1.nii.gz, ... beside it)"
@@ -23,8 +23,8 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
             answer begin with it.
 
     Returns:
-        One dictionary a case: `{"case": "UKCHLL001", "task": "curvas", "image": path, "raters": [paths]}`. The list's
-        `found` tells what was left out: images without annotations, and annotations without an image.
+        One dictionary per case: `{"case": "UKCHLL001", "task": "curvas", "image": path, "raters": [paths]}`. The
+        list's `found` tells what was left out: images without annotations, and annotations without an image.
 
     Raises:
         DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.
@@ -59,8 +59,4 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
             skipped.append(SkippedPath(folder, "an image without annotations" if images else "annotations without an image.nii.gz"))
     if not items:
         problems.append(nothing_found(root, _EXPECTED, files))
-    items, doubled = one_of_each_case(items, skipped)
-    problems += doubled
-    if problems:
-        raise DataProblemError(problems)
-    return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
+    return finished_list(root, items, problems, skipped)

@@ -1,13 +1,14 @@
-"""Walking through a data set's folder: its files in a fixed order, and one error where nothing fits."""
+"""What layouts share: the walk through a data set's folder, the order of cases, and the list or the error at the end."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from monai_jdt.data.layouts.listing import SkippedPath, files_not_taken
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
 #: The end of a NIfTI file's name, in upper or lower case.
@@ -138,3 +139,25 @@ def nothing_found(
     files = list(files)
     got = f"{len(files)} other files, e.g. {files[0]}" if files else "no NIfTI file"
     return DataProblem(root, expected, got, fix)
+
+
+def finished_list(root: str, items: Iterable[dict[str, Any]], problems: Sequence[DataProblem], skipped: list[SkippedPath]) -> CaseList:
+    """Return the list of a layout's cases, or raise every problem that was found.
+
+    Args:
+        root: the folder.
+        items: the dictionaries.
+        problems: what was found so far. A case that is there twice is added.
+        skipped: what is left out. A case that is found again through a link is added.
+
+    Returns:
+        Each case once, by data set, natural order of the case's name, and task.
+
+    Raises:
+        DataProblemError: if there is a problem.
+    """
+    items, doubled = one_of_each_case(items, skipped)
+    if problems or doubled:
+        raise DataProblemError([*problems, *doubled])
+    items.sort(key=lambda item: (item.get("dataset", ""), natural_key(item["case"]), item.get("task", "")))
+    return CaseList(items, root, skipped)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, finished_list, natural_key, nifti_files, nothing_found
 from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import user_path
-from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.problems import DataProblem
+from monai_jdt.validation import error_sentence
 
 #: The names of the modalities: FLAIR, T1, T1 with gadolinium, proton density, T2.
 MSSEG_MODALITIES: tuple[str, ...] = ("FLAIR", "T1", "GADO", "DP", "T2")
@@ -29,17 +30,18 @@ def msseg_datalist(
     """List the patients of MSSEG-2016, of the challenge's release or the newer one.
 
     The newer release has `<center>/<patient>/{Raw_Data,Preprocessed_Data,Masks}/`; the older one has images and masks in
-    `<patient>/`, which may stand in several folders below `root` (raw, preprocessed, masks): files of one patient's name
-    are put together. Patients are named `<center>_<patient>` where there are centers, as their numbers start anew in each.
+    `<patient>/`, which may stand in several folders below `root` (raw, preprocessed, masks): the files of one patient's
+    name are one case. Where there are centers, patients are named `<center>_<patient>`, since their numbers start anew in
+    each center.
 
     Args:
         root: the folder. The paths in the answer begin with it.
         images: "preprocessed" (`FLAIR_preprocessed.nii.gz`; on the masks' grid) or "raw" (`FLAIR.nii.gz` or
             `3DFLAIR.nii.gz`, ...; of these only FLAIR is on the masks' grid).
-        modalities: which ones, in the order of channels; names of :data:`MSSEG_MODALITIES`.
+        modalities: names of :data:`MSSEG_MODALITIES`, in the order of the channels.
 
     Returns:
-        One dictionary a patient: `{"case": name, "task": "msseg2016", "image": [paths], "raters": [paths]}`, and the
+        One dictionary per patient: `{"case": name, "task": "msseg2016", "image": [paths], "raters": [paths]}`, and the
         experts' consensus under "consensus". The list's `found` tells what was left out and why.
 
     Raises:
@@ -47,29 +49,17 @@ def msseg_datalist(
         DataProblemError: if the folder is missing, holds no such patient, or two files for one thing.
     """
     if images not in ("preprocessed", "raw"):
-        raise ValueError(f"images: expected preprocessed or raw, got {images!r}")
+        raise ValueError(error_sentence("images", "preprocessed or raw", repr(images), "name one of these"))
     unknown = [name for name in modalities if name not in MSSEG_MODALITIES]
     if unknown or not modalities:
-        raise ValueError(f"modalities: expected names among {', '.join(MSSEG_MODALITIES)}, got {list(modalities)}")
+        expected = f"names among {', '.join(MSSEG_MODALITIES)}"
+        raise ValueError(error_sentence("modalities", expected, str(list(modalities)), "name at least one of these"))
     root = user_path(root)
     skipped: list[SkippedPath] = []
     files = nifti_files(root, _EXPECTED, skipped)
-    others: list[str] = []
-    patients: dict[str, dict[str, list[str]]] = {}
-    for file in files:
-        kind = _kind_of(file, images)
-        if kind is None:
-            others += [] if _is_known(file) else [file]
-            continue
-        same = patients.setdefault(_patient_of(file), {}).setdefault(kind, [])
-        if os.path.realpath(file) in map(os.path.realpath, same):
-            skipped.append(SkippedPath(file, f"the same file as {same[0]}, by a link"))
-        else:
-            same.append(file)
-    skipped += files_not_taken(others, [], "a name that MSSEG-2016 does not have")
     items: list[dict[str, Any]] = []
     problems: list[DataProblem] = []
-    for patient, found in patients.items():
+    for patient, found in _by_patient(files, images, skipped).items():
         for kind, paths in found.items():
             if len(paths) > 1:
                 problems.append(DataProblem(patient, f"one file {kind}", " and ".join(paths[:2]), "name the folder of one release"))
@@ -87,13 +77,29 @@ def msseg_datalist(
             items.append(item)
     if not items and not problems:
         problems = [nothing_found(root, f"{_EXPECTED} with {images} images", files)]
-    if problems:
-        raise DataProblemError(problems)
-    return CaseList(sorted(items, key=lambda item: natural_key(item["case"])), root, skipped)
+    return finished_list(root, items, problems, skipped)
+
+
+def _by_patient(files: Iterable[str], images: str, skipped: list[SkippedPath]) -> dict[str, dict[str, list[str]]]:
+    """Return patient to kind to files; links to a file that is there, and files of unknown names, are added to `skipped`."""
+    others: list[str] = []
+    patients: dict[str, dict[str, list[str]]] = {}
+    for file in files:
+        kind = _kind_of(file, images)
+        if kind is None:
+            others += [] if _is_known(file) else [file]
+            continue
+        same = patients.setdefault(_patient_of(file), {}).setdefault(kind, [])
+        if os.path.realpath(file) in map(os.path.realpath, same):
+            skipped.append(SkippedPath(file, f"the same file as {same[0]}, by a link"))
+        else:
+            same.append(file)
+    skipped += files_not_taken(others, [], "a name that MSSEG-2016 does not have")
+    return patients
 
 
 def _kind_of(file: str, images: str) -> str | None:
-    """One of "FLAIR", ..., "expert 1", ..., "consensus"; None for any other file, and for images of the other kind."""
+    """Return one of "FLAIR", ..., "expert 1", ..., "consensus"; None for other files, and for images of the other kind."""
     stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
     if match := _EXPERT.fullmatch(stem):
         return f"expert {int(match['rater'])}"
@@ -106,7 +112,7 @@ def _kind_of(file: str, images: str) -> str | None:
 
 
 def _is_known(file: str) -> bool:
-    """An image of the kind that is not asked for, or the brain's mask."""
+    """Return whether a file is an image of the kind that is not asked for, or the brain's mask."""
     stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
     return _IMAGE.fullmatch(stem) is not None or stem.lower() in ("brain_mask", "mask")
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, natural_key, nifti_files, nothing_found, two_files
-from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
+from monai_jdt.data.layouts.folders import NIFTI_SUFFIX, finished_list, nifti_files, nothing_found, two_files
+from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import user_path
-from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.problems import DataProblem
+from monai_jdt.validation import error_sentence
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class QubiqSet:
         tasks: how many structures are segmented, each by all raters.
         raters: how many raters a case has at most.
         spatial_dims: 2 or 3.
-        channels: how many modalities stand on the image file's last axis; 0: it has no such axis.
+        channels: how many modalities stand on the last axis of the image file; 0: it has no such axis.
         is_ct: whether intensities are Hounsfield units; else they have no unit (MR).
     """
 
@@ -36,7 +37,7 @@ class QubiqSet:
     is_ct: bool = False
 
 
-#: By name: the sets of 2020 and, the last two, those that 2021 adds.
+#: The data sets by name: the first four are of 2020, and 2021 adds the last two.
 QUBIQ_SETS: Mapping[str, QubiqSet] = MappingProxyType(
     {
         s.name: s
@@ -86,63 +87,49 @@ def qubiq_datalist(
             a task only if one is named, as for cases to predict.
 
     Returns:
-        One dictionary for each case and task, by data set, case and task:
+        One dictionary per case and task, sorted by data set, case and task:
         `{"case": "case01", "dataset": "prostate", "task": "task01", "image": path, "raters": [paths]}`, and "subset"
-        where the folders tell. An image with its modalities on the last axis has "channels", their numbers. A phantom's
-        true probability stands under "probability". The list's `found` tells what was found, and what was left out.
+        where the folders tell. An image with its modalities on the last axis has "channels", their numbers. The true
+        probability of a phantom stands under "probability". The list's `found` tells what was found, and what was left out.
 
     Raises:
-        ValueError: if `task` or `subset` cannot be read.
+        ValueError: if `task` or `subset` has no such form.
         DataProblemError: if the folder is missing, holds no such case, holds a case twice, or two files for one thing.
     """
     number = _task_number(task)
     dataset = None if dataset is None else _set_name(dataset)
     if subset is not None and subset not in _SUBSETS.values():
-        raise ValueError(f"subset: expected training, validation, testing or None, got {subset!r}")
+        raise ValueError(error_sentence("subset", "training, validation, testing or None", repr(subset), "name one of these"))
     root = user_path(root)
     skipped: list[SkippedPath] = []
     files = nifti_files(root, _EXPECTED, skipped)
-    unknown: list[str] = []
+    folders = _case_folders(files)
+    wanted = [folder for folder in folders if dataset in (None, folder.dataset) and subset in (None, folder.subset)]
+    problems = [problem for folder in folders if folder.is_case for problem in folder.problems]
+    items: list[dict[str, Any]] = []
+    for folder in wanted:
+        if folder.is_case and (why := folder.why_skipped(number, labelled)) is not None:
+            skipped.append(SkippedPath(folder.folder, why))
+        elif folder.is_case:
+            tasks = [t for t in sorted(folder.masks) if number in (None, t)] if labelled else [number]
+            items += [folder.item(t, labelled) for t in tasks]
+    if not items and not problems:
+        sets = {folder.dataset for folder in folders if folder.is_case}
+        problems = [_no_case(root, files, dataset, number, subset, sets, {task for folder in wanted for task in folder.masks})]
+    unknown = [file for folder in wanted for file in folder.unknown]
+    skipped += files_not_taken(unknown, [], "a name that QUBIQ does not have")
+    return finished_list(root, items, problems, skipped)
+
+
+def _case_folders(files: Iterable[str]) -> list[_QubiqFolder]:
     folders: dict[str, list[str]] = {}
     for file in files:
         folders.setdefault(os.path.dirname(file), []).append(file)
-    items: list[dict[str, Any]] = []
-    problems: list[DataProblem] = []
-    sets, tasks = set(), set()
-    for folder, content in folders.items():
-        case = _QubiqFolder(folder, content)
-        wanted = dataset in (None, case.dataset) and subset in (None, case.subset)
-        unknown += case.unknown if wanted else []
-        if not case.images and not case.masks:
-            continue
-        problems += case.problems
-        sets.add(case.dataset)
-        if not wanted:
-            continue
-        tasks |= set(case.masks)
-        if not case.images:
-            skipped.append(SkippedPath(folder, "masks without an image.nii.gz"))
-        elif not labelled:
-            items.append(case.item(number, labelled=False))
-        elif not case.masks:
-            skipped.append(SkippedPath(folder, "an image without masks"))
-        elif number is not None and number not in case.masks:
-            skipped.append(SkippedPath(folder, f"no mask of task{number:02d}"))
-        else:
-            items += [case.item(t) for t in sorted(case.masks) if number in (None, t)]
-    if not items and not problems:
-        problems = [_no_case(root, files, dataset, number, subset, sets, tasks)]
-    skipped += files_not_taken(unknown, [], "a name that QUBIQ does not have")
-    items, doubled = one_of_each_case(items, skipped)
-    problems += doubled
-    if problems:
-        raise DataProblemError(problems)
-    items.sort(key=lambda item: (item["dataset"], natural_key(item["case"]), item.get("task", "")))
-    return CaseList(items, root, skipped)
+    return [_QubiqFolder(folder, content) for folder, content in folders.items()]
 
 
 class _QubiqFolder:
-    """One folder's files by what they are."""
+    """The files of one folder by what they are, and the data set, part and case that its path names."""
 
     def __init__(self, folder: str, files: list[str]) -> None:
         self.folder = folder
@@ -174,7 +161,21 @@ class _QubiqFolder:
             above = parts.pop()
         self.dataset = _set_name(above)
 
-    def item(self, task: int | None, labelled: bool = True) -> dict[str, Any]:
+    @property
+    def is_case(self) -> bool:
+        return bool(self.images or self.masks)
+
+    def why_skipped(self, task: int | None, labelled: bool) -> str | None:
+        """Return why the folder gives no item; None if it gives one."""
+        if not self.images:
+            return "masks without an image.nii.gz"
+        if labelled and not self.masks:
+            return "an image without masks"
+        if labelled and task is not None and task not in self.masks:
+            return f"no mask of task{task:02d}"
+        return None
+
+    def item(self, task: int | None, labelled: bool) -> dict[str, Any]:
         item: dict[str, Any] = {"case": self.case, "dataset": self.dataset}
         if task is not None:
             item["task"] = f"task{task:02d}"
@@ -200,7 +201,7 @@ def _task_number(task: int | str | None) -> int | None:
         return None
     match = re.fullmatch(r"(?:task[-_]?)?(\d+)", str(task).strip(), re.IGNORECASE)
     if match is None:
-        raise ValueError(f"task: expected a number or a name as 'task01', got {task!r}")
+        raise ValueError(error_sentence("task", "a number or a name as 'task01'", repr(task), "pass 1"))
     return int(match[1])
 
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS, MODALITIES, MSD_CHANNELS
+from monai_jdt.data.layouts.brats import BRATS_FILE_NAMES, LAYOUT_CONVENTIONS, MODALITIES, MSD_CHANNELS
 from monai_jdt.data.layouts.regions import region_convention
 from monai_jdt.data.names import user_path
 from monai_jdt.data.phantoms.fields import gaussian_field
 from monai_jdt.data.phantoms.folder import MANIFEST, make_phantom_folder, write_phantom_text, write_phantom_volume
 from monai_jdt.data.phantoms.raters import DEFAULT_STYLES, PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.progress_bar import with_progress
+from monai_jdt.validation import error_sentence
 
-#: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.
+#: Raised whenever the same settings give other voxels, so that a folder of another version is not reused.
 PHANTOM_VERSION = 1
 
 
@@ -33,8 +34,8 @@ class PhantomCase:
 
     Args:
         image: `(4, H, W, D)` float32; T1c, T1, T2, FLAIR; 0 outside the brain, as after skull stripping.
-        raters: "rater1", "rater2", ... (the number is the style's place, absent raters are left out) to a label map
-            `(H, W, D)` uint8.
+        raters: label maps `(H, W, D)` uint8 by "rater1", "rater2", ...; the number is the style's place, absent raters are left
+            out.
         fused: the raters' majority in each region (at least `R // 2 + 1` of R), as a label map.
         probability: `(3, H, W, D)` float32; TC, WT, ET; the share of the rater population that marks the voxel.
         affine: `(4, 4)` float64, voxels to mm.
@@ -114,9 +115,8 @@ def write_brats_phantoms(
 ) -> str:
     """Write a phantom data set in the files of a BraTS layout; one that was made with the same settings is reused.
 
-    The set is written into a temporary folder beside `root` and then renamed, so that it is there as a whole or not at
-    all. Of two processes that make the same set at once, one wins, and both use its files. The same settings give the
-    same bytes.
+    The set is there as a whole or not at all, and safe with two processes: see :func:`make_phantom_folder`. The same settings give
+    the same bytes.
 
     Beside each case's images lie its raters (`..._seg_rater1.nii.gz`, ...), their majority (`..._seg.nii.gz`) and the
     true probability (`..._probability.nii.gz`, float32, TC, WT, ET on the last axis).
@@ -139,21 +139,7 @@ def write_brats_phantoms(
         FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms. Nothing is
             overwritten.
     """
-    root = user_path(root)
-    if layout not in LAYOUT_CONVENTIONS:
-        raise ValueError(f"layout: expected one of {sorted(LAYOUT_CONVENTIONS)}, got {layout!r}")
-    if cases < 1:
-        raise ValueError(f"cases: expected at least 1, got {cases!r}")
-    shape, spacing, styles = _checked_settings(shape, spacing, styles)
-    settings = {
-        "layout": layout,
-        "cases": int(cases),
-        "shape": list(shape),
-        "spacing": list(spacing),
-        "seed": int(seed),
-        "styles": [asdict(style) for style in styles],
-        "phantom_version": PHANTOM_VERSION,
-    }
+    settings = _settings_of_brats_set(layout, cases, shape, spacing, seed, styles)
 
     def fill(draft: str) -> None:
         names = []
@@ -163,11 +149,11 @@ def write_brats_phantoms(
         if layout == "msd":
             write_phantom_text(os.path.join(draft, "dataset.json"), json.dumps(_msd_manifest(names), indent=2))
 
-    return make_phantom_folder(root, settings, _readme(settings), fill)
+    return make_phantom_folder(user_path(root), settings, _readme(settings), fill)
 
 
 def ensure_brats_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
-    """The phantoms of :func:`write_brats_phantoms`, made now if they are not there; for a config's `dataset_dir`.
+    """Make the phantoms of :func:`write_brats_phantoms` unless they are there, for the `dataset_dir` of a config.
 
     Args:
         root: the folder.
@@ -178,8 +164,8 @@ def ensure_brats_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
         `root`, as a string.
 
     Raises:
-        ValueError: as :func:`write_brats_phantoms`.
-        FileExistsError: as :func:`write_brats_phantoms`.
+        ValueError: as in :func:`write_brats_phantoms`.
+        FileExistsError: as in :func:`write_brats_phantoms`.
     """
     settings = {"progress": False, **settings}
     if "styles" in settings:
@@ -191,14 +177,35 @@ def _checked_settings(
     shape: Sequence[int], spacing: Sequence[float], styles: Sequence[RaterStyle]
 ) -> tuple[tuple[int, ...], tuple[float, float, float], tuple[RaterStyle, ...]]:
     if len(shape) != 3 or any(int(n) != n or n < 12 for n in shape):
-        raise ValueError(f"shape: expected three whole numbers of at least 12 voxels, got {tuple(shape)}")
+        raise ValueError(error_sentence("shape", "three whole numbers of at least 12 voxels", str(tuple(shape)), "pass (48, 48, 48)"))
     if len(spacing) != 3 or not all(0 < s < np.inf for s in spacing):
-        raise ValueError(f"spacing: expected three positive numbers of mm, got {tuple(spacing)}")
+        raise ValueError(error_sentence("spacing", "three positive numbers of mm", str(tuple(spacing)), "pass (1.0, 1.0, 1.2)"))
     if not any(style.presence == 1 for style in styles):
-        got = [(style.name, style.presence) for style in styles]
-        raise ValueError(f"styles: expected at least one with presence 1 (every case needs a rater), got {got}")
+        expected = "at least one with presence 1, since every case needs a rater"
+        got = str([(style.name, style.presence) for style in styles])
+        raise ValueError(error_sentence("styles", expected, got, "set the presence of one to 1"))
     x, y, z = (float(s) for s in spacing)
     return tuple(int(n) for n in shape), (x, y, z), tuple(styles)
+
+
+def _settings_of_brats_set(
+    layout: str, cases: int, shape: Sequence[int], spacing: Sequence[float], seed: int, styles: Sequence[RaterStyle]
+) -> dict[str, Any]:
+    """Check the arguments of a set, and return all that its files depend on, JSON-plain."""
+    if layout not in LAYOUT_CONVENTIONS:
+        raise ValueError(error_sentence("layout", f"one of {sorted(LAYOUT_CONVENTIONS)}", repr(layout), "name one of these"))
+    if cases < 1:
+        raise ValueError(error_sentence("cases", "at least 1", repr(cases), "ask for 1 or more"))
+    voxels, edges, population = _checked_settings(shape, spacing, styles)
+    return {
+        "layout": layout,
+        "cases": int(cases),
+        "shape": list(voxels),
+        "spacing": list(edges),
+        "seed": int(seed),
+        "styles": [asdict(style) for style in population],
+        "phantom_version": PHANTOM_VERSION,
+    }
 
 
 def _scanner_affine(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
@@ -352,38 +359,34 @@ def _label_map(regions: np.ndarray, convention: str) -> np.ndarray:
     return labels
 
 
+# The names of the layouts' cases: BraTS' own, with a running number.
+_CASE_NAMES = {
+    "brats2018": "Brats18_PHANTOM_{:03d}_1",
+    "brats2021": "BraTS2021_{:05d}",
+    "brats2023": "BraTS-GLI-{:05d}-000",
+    "msd": "BRATS_{:03d}",
+}
+
+
 def _write_case(root: str, layout: str, index: int, case: PhantomCase) -> str:
-    """Write a case's files below `root`; returns its name."""
-    t1c, t1, t2, flair = case.image
-    dtype: type[np.generic]
-    probability = np.moveaxis(case.probability, 0, -1)
+    """Write a case's files below `root`, and return its name."""
+    name = _CASE_NAMES[layout].format(index + 1)
+    files: dict[str, np.ndarray]
     if layout == "msd":
-        name = f"BRATS_{index + 1:03d}"
-        labels = os.path.join(root, "labelsTr", name)
+        label = os.path.join("labelsTr", name)
         image = np.moveaxis(case.image[np.argsort(MSD_CHANNELS)], 0, -1)
-        write_phantom_volume(os.path.join(root, "imagesTr", name + ".nii.gz"), image, case.affine)
-        write_phantom_volume(labels + ".nii.gz", case.fused, case.affine)
-        for rater, label in case.raters.items():
-            write_phantom_volume(f"{labels}_seg_{rater}.nii.gz", label, case.affine)
-        write_phantom_volume(labels + "_probability.nii.gz", probability, case.affine)
-        return name
-    if layout == "brats2023":
-        name = f"BraTS-GLI-{index + 1:05d}-000"
-        stem, dtype = os.path.join(root, name, name) + "-", np.float32
-        images = {"t1c": t1c, "t1n": t1, "t2w": t2, "t2f": flair}
+        files, mark = {os.path.join("imagesTr", name): image, label: case.fused}, "_"
     else:
-        name, folder = f"BraTS2021_{index + 1:05d}", root
-        if layout == "brats2018":
-            # HGG and LGG are folders of this layout only; the phantoms in them are of one kind.
-            name, folder = f"Brats18_PHANTOM_{index + 1:03d}_1", os.path.join(root, "LGG" if index % 4 == 3 else "HGG")
-        stem, dtype = os.path.join(folder, name, name) + "_", np.int16
-        images = {"t1ce": t1c, "t1": t1, "t2": t2, "flair": flair}
-    for ending, array in images.items():
-        write_phantom_volume(f"{stem}{ending}.nii.gz", array.astype(dtype), case.affine)
-    write_phantom_volume(f"{stem}seg.nii.gz", case.fused, case.affine)
-    for rater, label in case.raters.items():
-        write_phantom_volume(f"{stem}seg_{rater}.nii.gz", label, case.affine)
-    write_phantom_volume(f"{stem}probability.nii.gz", probability, case.affine)
+        # HGG and LGG are folders of the 2018 layout only; the phantoms in them are of one kind.
+        above = ("LGG" if index % 4 == 3 else "HGG") if layout == "brats2018" else ""
+        label, mark = os.path.join(above, name, name), BRATS_FILE_NAMES[layout].mark
+        images = case.image.astype(np.float32 if layout == "brats2023" else np.int16)
+        files = {f"{label}{mark}{ending}": image for ending, image in zip(BRATS_FILE_NAMES[layout].modalities, images, strict=True)}
+        files[f"{label}{mark}seg"] = case.fused
+    files |= {f"{label}{mark}seg_{rater}": drawing for rater, drawing in case.raters.items()}
+    files[f"{label}{mark}probability"] = np.moveaxis(case.probability, 0, -1)
+    for stem, voxels in files.items():
+        write_phantom_volume(os.path.join(root, stem + ".nii.gz"), voxels, case.affine)
     return name
 
 

@@ -1,4 +1,4 @@
-"""Smooth Gaussian random fields: what raters' deviations and tissue textures are made of."""
+"""Smooth Gaussian random fields, the material of raters' deviations and of tissue textures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def gaussian_field(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], length_mm: float) -> np.ndarray:
-    """A stationary Gaussian field with mean 0 and variance exactly 1 at every voxel, float32.
+    """Draw a stationary Gaussian field with mean 0 and variance exactly 1 at every voxel, float32.
 
-    White noise is smoothed along each axis by a Gaussian on a ring, whose weights have Euclidean norm 1, so that the
-    variance stays 1; on a ring no voxel is nearer to an edge than another. By FFT rather than by matrix products: those
-    are threaded, and ten times slower wherever another process holds the cores.
+    White noise is smoothed along each axis by a Gaussian on a ring, whose weights have Euclidean norm 1, so that the variance stays 1.
+    On a ring no voxel is nearer to an edge than another. The smoothing is an FFT: matrix products are threaded, which made them ten
+    times slower when another process held the cores.
 
     Args:
-        rng: source of randomness; one draw a voxel, whatever the length.
+        rng: source of randomness, one draw per voxel for every length.
         shape: voxels, any number of axes.
         spacing: voxel size in mm.
         length_mm: the sd of the Gaussian in mm; 0 is white noise.

@@ -1,4 +1,4 @@
-"""A folder of phantoms: there as a whole or not at all, the same bytes for the same settings, and never over other files."""
+"""A folder of phantoms: there as a whole or not at all, with the same bytes for the same settings; other files are never replaced."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
-#: The file in a folder of phantoms that tells how they were made.
+#: The name of the file that tells how a folder of phantoms was made.
 MANIFEST = "phantom.json"
 
 
 def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fill: Callable[[str], None]) -> str:
     """Make a folder of phantoms, or use the one that was made with the same settings.
 
-    It is filled under another name beside `root` and then renamed. Of two processes that make the same set at once, one
-    wins, and both use its files.
+    The folder is filled under another name beside `root` and then renamed. Of two processes that make the same set at once, one wins,
+    and both use its files.
 
     Args:
         root: the folder to make; it may exist if it is empty.
         settings: everything that the content depends on, JSON-plain, with "layout", "cases" and "seed".
         readme: the text of its README.txt.
-        fill: writes the cases into the folder that it is given.
+        fill: a function that writes the cases into the folder that it is given.
 
     Returns:
         `root`.
@@ -50,7 +50,7 @@ def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fil
             write_phantom_text(os.path.join(draft, "README.txt"), readme)
             write_phantom_text(os.path.join(draft, MANIFEST), json.dumps(_manifest(settings), indent=2))
     except OSError:
-        if not _is_made(root, settings):  # raises where something else has come there
+        if not _is_made(root, settings):  # raises if something else is there now
             raise
         logger.info("phantoms in %s were made by another process meanwhile: used", root)
         return root
@@ -60,7 +60,7 @@ def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fil
 
 
 def write_phantom_volume(path: str, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write a NIfTI file whose bytes depend on the voxels only; its folder is made.
+    """Write a NIfTI file whose bytes depend on voxels and affine only. Its folder is made.
 
     Args:
         path: the `.nii.gz` file.
@@ -74,7 +74,7 @@ def write_phantom_volume(path: str, array: np.ndarray, affine: np.ndarray) -> No
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Not nibabel's own writer: it puts the time into the gzip header, and equal phantoms would differ in bytes.
+    # nibabel's own writer puts the time into the gzip header: equal phantoms would differ in bytes.
     with open(path, "wb") as file:
         file.write(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
@@ -97,24 +97,26 @@ def _manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
-    """True: these phantoms are there. False: nothing is. Anything else raises FileExistsError."""
+    """Return whether these phantoms are there; False: nothing is. Raise FileExistsError for anything else."""
     if not os.path.lexists(root):
         return False
-    head, fix = f"{root}: expected a free name or these phantoms", "Fix: name another folder, or remove this one."
+
+    def refusal(got: str) -> FileExistsError:
+        return FileExistsError(error_sentence(root, "a free name or these phantoms", got, "name another folder, or remove this one"))
+
     if not os.path.isdir(root):
-        raise FileExistsError(f"{head}, got a file. {fix}")
+        raise refusal("a file")
     content = os.listdir(root)
     if not content:
         return False
     if MANIFEST not in content:
-        raise FileExistsError(f"{head}, got a folder of other files. {fix}")
+        raise refusal("a folder of other files")
     try:
         with open(os.path.join(root, MANIFEST), encoding="utf-8") as file:
             made = json.load(file)["settings"]
         differing = sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key))
     except (ValueError, KeyError, TypeError) as error:
-        raise FileExistsError(f"{head}, got a {MANIFEST} that cannot be read ({error}). {fix}") from error
+        raise refusal(f"a {MANIFEST} that cannot be read ({error})") from error
     if differing:
-        got = ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing)
-        raise FileExistsError(f"{head}, got phantoms with {got}. {fix}")
+        raise refusal("phantoms with " + ", ".join(f"{key} {made.get(key)!r} instead of {settings.get(key)!r}" for key in differing))
     return True

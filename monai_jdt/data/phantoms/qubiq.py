@@ -1,8 +1,6 @@
 """Seeded phantoms in QUBIQ's files: 2D slices (and 3D pancreas), several structures, raters of known style, the true probability.
 
-Raters draw as `phantoms/raters.py` says, with one latent field phi_t for each task t and one deviation e for each rater:
-a rater of style s marks `{x : phi_t(x) + bias_s + sd_s * e(x) > 0}`, so that the probability of a mark is
-`Phi((phi_t + bias_s) / sd_s)`, averaged over the styles.
+A case has one latent field phi_t for each task t, from which raters draw as `phantoms/raters.py` says.
 """
 
 from __future__ import annotations
@@ -21,14 +19,16 @@ from monai_jdt.data.phantoms.fields import gaussian_field
 from monai_jdt.data.phantoms.folder import MANIFEST, make_phantom_folder, write_phantom_volume
 from monai_jdt.data.phantoms.raters import PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.progress_bar import with_progress
+from monai_jdt.validation import error_sentence
 
-#: Goes up whenever the same settings give other voxels; a folder made by another version is not reused.
+#: Raised whenever the same settings give other voxels, so that a folder of another version is not reused.
 QUBIQ_PHANTOM_VERSION = 1
 
 #: Layout name to the folder above the data sets.
 QUBIQ_LAYOUTS: Mapping[str, str] = MappingProxyType({"qubiq2020": "training_data_v2", "qubiq2021": "training_data_v3_QC"})
 
-# The last one hands in three cases of four: only the prostate set has six raters, and cases with five.
+# Styles by rater number; a data set takes as many as it has raters. Rater 6 marks three cases of four, as in the prostate set, the
+# only one with six raters, where some cases have five.
 _STYLES: tuple[RaterStyle, ...] = (
     RaterStyle("over-segmenting", bias_mm=1.0, sd_mm=0.7, length_mm=4.0),
     RaterStyle("under-segmenting", bias_mm=-0.9, sd_mm=0.7, length_mm=4.0),
@@ -39,7 +39,7 @@ _STYLES: tuple[RaterStyle, ...] = (
     RaterStyle("tight", bias_mm=-1.6, sd_mm=0.8, length_mm=3.0),
 )
 
-# Of each task's structure: radius as a share of the field of view; every further one lies inside the one before.
+# The radius of each task's structure, as a share of the field of view. Each structure lies inside the one before.
 _RADII: Mapping[str, tuple[float, ...]] = {
     "brain-growth": (0.28,),
     "brain-tumor": (0.22, 0.14, 0.12),
@@ -48,7 +48,7 @@ _RADII: Mapping[str, tuple[float, ...]] = {
     "pancreas": (0.20,),
     "pancreatic-lesion": (0.13,),
 }
-# Signal of the body and, by task, inside each structure; one row a channel. CT in HU, MR in scanner units.
+# Signals of the body and of each task's structure, one row per channel. CT in HU, MR in scanner units.
 _SIGNALS: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "brain-growth": ((420.0, 700.0),),
     "brain-tumor": ((380, 330, 310, 620), (380, 320, 340, 330), (420, 640, 700, 640), (430, 700, 560, 580)),
@@ -57,6 +57,8 @@ _SIGNALS: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "pancreas": ((50.0, 110.0),),
     "pancreatic-lesion": ((90.0, 30.0),),
 }
+# Slices of a 3D phantom whose shape gives none.
+_SLICES = 24
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class QubiqPhantom:
     Args:
         image: int16, as in the file: `(H, W)`, `(H, W, 4)` for brain-tumor, `(H, W, 1)` for prostate, `(D, H, W)` for the
             pancreas sets.
-        raters: a rater's number to what they mark, `(T, *S)` bool, a channel a task; absent raters are left out.
+        raters: what each rater marks, by the rater's number: `(T, *S)` bool, one channel per task. Absent raters are left out.
         probability: `(T, *S)` float32, the share of the rater population that marks the voxel.
         affine: `(4, 4)` float64, voxels to mm.
         latent: the fields behind it.
@@ -86,7 +88,7 @@ def qubiq_styles(dataset: str) -> tuple[RaterStyle, ...]:
         dataset: a key of :data:`QUBIQ_SETS`.
 
     Returns:
-        As many styles as the data set has raters. Only prostate has one who leaves cases out.
+        One style per rater. Only prostate has a rater who leaves cases out.
 
     Raises:
         ValueError: for an unknown data set.
@@ -96,7 +98,7 @@ def qubiq_styles(dataset: str) -> tuple[RaterStyle, ...]:
         ['over-segmenting', 'under-segmenting', 'jagged']
     """
     raters = _known_set(dataset).raters
-    if raters > 6:  # growth's seven are all there in every case
+    if raters > 6:  # brain-growth has seven raters, who marked every case
         return tuple(RaterStyle(**{**asdict(style), "presence": 1.0}) for style in _STYLES[:raters])
     return _STYLES[:raters]
 
@@ -109,10 +111,10 @@ def qubiq_phantom(
     In every fourth case of brain-tumor nothing enhances: the masks of its task 3 are empty.
 
     Args:
-        index: which case; a case depends on `seed`, `dataset` and `index` only, not on how many others are made.
+        index: which case. A case depends on `seed`, `dataset` and `index` only, not on how many others are made.
         dataset: a key of :data:`QUBIQ_SETS`.
-        shape: voxels, each at least 16: `(H, W)`, or `(D, H, W)` for the pancreas sets; None: 64 along each axis, and 24
-            slices. The structures grow with it; the raters' numbers are in mm.
+        shape: voxels, each at least 16: `(H, W)`, or `(D, H, W)` for the pancreas sets. None: 64 along each axis, and 24
+            slices. The structures grow with it, whereas the raters' numbers are in mm.
         spacing: voxel size in mm.
         seed: of the data set.
 
@@ -142,7 +144,7 @@ def qubiq_phantom(
             raters[number] = marked
     affine = np.diag([-step, -step, step, 1.0])
     affine[:3, 3] = np.round(rng.uniform(-40, 40, size=3), 3).astype(np.float32)
-    # the real prostate files have a last axis of length 1
+    # as the real prostate files, which have a last axis of length 1
     image = np.moveaxis(image, 0, -1) if known.channels or dataset == "prostate" else image[0]
     return QubiqPhantom(image.astype(np.int16), raters, rater_probability(latent, styles), affine, latent)
 
@@ -160,15 +162,15 @@ def write_qubiq_phantoms(
 ) -> str:
     """Write phantoms in the files of QUBIQ; a set that was made with the same settings is reused.
 
-    As for :func:`write_brats_phantoms`: there as a whole or not at all, safe with two processes, the same bytes for the
-    same settings. Beside each case's `image.nii.gz` and `taskTT_segRR.nii.gz` lies the true probability,
+    The set is there as a whole or not at all, and safe with two processes: see :func:`make_phantom_folder`. The same settings give
+    the same bytes. Beside each case's `image.nii.gz` and `taskTT_segRR.nii.gz` lies the true probability,
     `taskTT_probability.nii.gz` (float32).
 
     Args:
         root: the folder to make; it may exist if it is empty.
-        datasets: which data sets, keys of :data:`QUBIQ_SETS`; a single name, or "all" that the layout's year has.
+        datasets: which data sets: keys of :data:`QUBIQ_SETS`, one such key, or "all" for those of the layout's year.
         cases: how many of each data set, at least 1.
-        shape: as in :func:`qubiq_phantom`; `(H, W)` is taken for 3D sets too, with 24 slices.
+        shape: as in :func:`qubiq_phantom`. For 3D sets `(H, W)` means 24 slices of that size.
         spacing: as in :func:`qubiq_phantom`.
         layout: "qubiq2020" or "qubiq2021"; 2020 has no pancreas.
         seed: of the data set.
@@ -181,40 +183,19 @@ def write_qubiq_phantoms(
         ValueError: if an argument is out of its range.
         FileExistsError: if `root` is there and is anything but an empty folder or the same phantoms.
     """
-    if layout not in QUBIQ_LAYOUTS:
-        raise ValueError(f"layout: expected one of {sorted(QUBIQ_LAYOUTS)}, got {layout!r}")
-    of_year = [name for name, s in QUBIQ_SETS.items() if layout != "qubiq2020" or s.spatial_dims == 2]
-    names = of_year if datasets == "all" else [datasets] if isinstance(datasets, str) else list(datasets)
-    for name in names:
-        if name not in of_year:
-            raise ValueError(f"datasets: expected names among {of_year} ({layout}), got {name!r}")
-    if not names or cases < 1:
-        raise ValueError(f"cases: expected at least 1 of at least one data set, got {cases!r} of {names}")
-    grids = {}
-    for name in names:
-        with_slices = shape is not None and len(shape) == 2 and QUBIQ_SETS[name].spatial_dims == 3
-        grids[name], spacing = _checked_grid(QUBIQ_SETS[name], (24, *(shape or ())) if with_slices else shape, spacing)
-    settings = {
-        "layout": layout,
-        "datasets": {name: list(grid) for name, grid in grids.items()},
-        "cases": int(cases),
-        "spacing": spacing,
-        "seed": int(seed),
-        "styles": {name: [asdict(style) for style in qubiq_styles(name)] for name in names},
-        "qubiq_phantom_version": QUBIQ_PHANTOM_VERSION,
-    }
+    settings = _settings_of_qubiq_set(layout, datasets, cases, shape, spacing, seed)
 
     def fill(draft: str) -> None:
-        todo = [(name, index) for name in names for index in range(cases)]
+        todo = [(name, index) for name in settings["datasets"] for index in range(cases)]
         for name, index in with_progress(todo, f"phantoms ({layout})", wanted=progress):
-            case = qubiq_phantom(index, name, shape=grids[name], spacing=spacing, seed=seed)
+            case = qubiq_phantom(index, name, shape=settings["datasets"][name], spacing=settings["spacing"], seed=seed)
             _write_qubiq_case(os.path.join(draft, QUBIQ_LAYOUTS[layout], name), name, index, case)
 
     return make_phantom_folder(user_path(root), settings, _about(settings), fill)
 
 
 def ensure_qubiq_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
-    """The phantoms of :func:`write_qubiq_phantoms`, made now if they are not there; for a config's `dataset_dir`.
+    """Make the phantoms of :func:`write_qubiq_phantoms` unless they are there, for the `dataset_dir` of a config.
 
     Args:
         root: the folder.
@@ -224,38 +205,69 @@ def ensure_qubiq_phantoms(root: str | os.PathLike[str], **settings: Any) -> str:
         `root`, as a string.
 
     Raises:
-        ValueError: as :func:`write_qubiq_phantoms`.
-        FileExistsError: as :func:`write_qubiq_phantoms`.
+        ValueError: as in :func:`write_qubiq_phantoms`.
+        FileExistsError: as in :func:`write_qubiq_phantoms`.
     """
     return write_qubiq_phantoms(root, **{"progress": False, **settings})
 
 
 def _known_set(dataset: str) -> QubiqSet:
     if dataset not in QUBIQ_SETS:
-        raise ValueError(f"dataset: expected one of {sorted(QUBIQ_SETS)}, got {dataset!r}")
+        raise ValueError(error_sentence("dataset", f"one of {sorted(QUBIQ_SETS)}", repr(dataset), "name one of these"))
     return QUBIQ_SETS[dataset]
 
 
 def _checked_grid(known: QubiqSet, shape: Sequence[int] | None, spacing: float) -> tuple[tuple[int, ...], float]:
-    size = tuple(shape) if shape is not None else ((64, 64) if known.spatial_dims == 2 else (24, 64, 64))
+    default = (64, 64) if known.spatial_dims == 2 else (_SLICES, 64, 64)
+    size = default if shape is None else tuple(shape)
     if len(size) != known.spatial_dims or any(int(n) != n or n < 16 for n in size):
-        raise ValueError(f"shape: expected {known.spatial_dims} whole numbers of at least 16 for {known.name}, got {size}")
+        expected = f"{known.spatial_dims} whole numbers of at least 16 for {known.name}"
+        raise ValueError(error_sentence("shape", expected, str(size), f"pass {default}"))
     if not 0 < spacing < np.inf:
-        raise ValueError(f"spacing: expected a positive number of mm, got {spacing!r}")
+        raise ValueError(error_sentence("spacing", "a positive number of mm", repr(spacing), "pass 1.0"))
     return tuple(int(n) for n in size), float(spacing)
+
+
+def _settings_of_qubiq_set(
+    layout: str, datasets: Sequence[str] | str, cases: int, shape: Sequence[int] | None, spacing: float, seed: int
+) -> dict[str, Any]:
+    """Check the arguments of a set, and return all that its files depend on, JSON-plain."""
+    if layout not in QUBIQ_LAYOUTS:
+        raise ValueError(error_sentence("layout", f"one of {sorted(QUBIQ_LAYOUTS)}", repr(layout), "name one of these"))
+    of_year = [name for name, s in QUBIQ_SETS.items() if layout != "qubiq2020" or s.spatial_dims == 2]
+    names = of_year if datasets == "all" else [datasets] if isinstance(datasets, str) else list(datasets)
+    for name in names:
+        if name not in of_year:
+            raise ValueError(error_sentence("datasets", f"names among {of_year} ({layout})", repr(name), "name some of these"))
+    if not names or cases < 1:
+        got = f"{cases!r} of {names}"
+        raise ValueError(error_sentence("cases", "at least 1 of at least one data set", got, "ask for 1 or more"))
+    grids = {}
+    for name in names:
+        in_plane = shape is not None and len(shape) == 2 and QUBIQ_SETS[name].spatial_dims == 3
+        grids[name], spacing = _checked_grid(QUBIQ_SETS[name], (_SLICES, *(shape or ())) if in_plane else shape, spacing)
+    return {
+        "layout": layout,
+        "datasets": {name: list(grid) for name, grid in grids.items()},
+        "cases": int(cases),
+        "spacing": spacing,
+        "seed": int(seed),
+        "styles": {name: [asdict(style) for style in qubiq_styles(name)] for name in names},
+        "qubiq_phantom_version": QUBIQ_PHANTOM_VERSION,
+    }
 
 
 def _draw_fields(
     rng: np.random.Generator, known: QubiqSet, shape: tuple[int, ...], spacing: tuple[float, ...], empty: bool
 ) -> tuple[PhantomLatent, np.ndarray]:
-    """The tasks' fields, and the depth below the body's surface in mm (negative outside)."""
+    """Return the tasks' fields, and the depth below the body's surface in mm (negative outside)."""
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
     extent = np.array(shape) * np.array(spacing)
     size = float(extent.min())
 
     def lump(centre: np.ndarray, radii: np.ndarray, roughness: float) -> np.ndarray:
-        """A bumpy ellipsoid as a signed distance in mm (nearly), positive inside."""
+        """Return a bumpy ellipsoid as a signed distance in mm (nearly), positive inside."""
         radius = float(radii.min())
         away = np.sqrt(sum(((x - c) / r) ** 2 for x, c, r in zip(grid, centre, radii, strict=True)))
         return (1 - away) * radius + roughness * radius * gaussian_field(rng, shape, spacing, 0.4 * radius)
@@ -268,7 +280,7 @@ def _draw_fields(
         stretch = rng.uniform(0.85, 1.2, size=len(shape)) * (extent / size) ** 0.5
         field = np.minimum(lump(centre, radius * size * stretch, 0.15), fields[-1] if fields else body)
         if known.name == "brain-tumor" and number == 2:
-            # The enhancing rim: the core without the necrosis in it; where nothing enhances, far from any boundary.
+            # The enhancing rim: the core without the necrosis in it. Where nothing enhances, -30 mm is beyond any rater's reach.
             hole = lump(centre, 0.055 * size * stretch, 0.2)
             field = np.full(shape, -30.0) if empty else np.minimum(field, -hole)
         fields.append(field)

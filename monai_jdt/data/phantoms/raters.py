@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from monai_jdt.data.phantoms.fields import gaussian_field
+from monai_jdt.validation import error_sentence
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class RaterStyle:
         name: one word for people.
         bias_mm: how far out (positive) or in (negative) the rater puts every boundary, in mm.
         sd_mm: standard deviation of the rater's boundary around that, in mm; positive.
-        length_mm: correlation length of the deviations (the sd of the Gaussian that smooths white noise), in mm; small
-            is jagged, large is smooth. 0 is white noise.
+        length_mm: correlation length of the deviations (the sd of the Gaussian that smooths white noise), in mm: small is jagged,
+            large is smooth, 0 is white noise.
         miss_small: probability that the rater does not see a case's small lesion, in [0, 1].
         presence: probability that the rater draws a case at all, in (0, 1].
 
@@ -45,17 +46,17 @@ class RaterStyle:
     presence: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sd_mm > 0:
-            raise ValueError(f"sd_mm: expected a positive number of mm, got {self.sd_mm!r}")
-        if not self.length_mm >= 0:
-            raise ValueError(f"length_mm: expected 0 or more mm, got {self.length_mm!r}")
-        if not 0 <= self.miss_small <= 1:
-            raise ValueError(f"miss_small: expected a probability in [0, 1], got {self.miss_small!r}")
-        if not 0 < self.presence <= 1:
-            raise ValueError(f"presence: expected a probability in (0, 1], got {self.presence!r}; or leave it out")
+        for name, expected, legal, fix in (
+            ("sd_mm", "a positive number of mm", self.sd_mm > 0, "pass 0.6"),
+            ("length_mm", "0 or more mm", self.length_mm >= 0, "pass 2.5"),
+            ("miss_small", "a probability in [0, 1]", 0 <= self.miss_small <= 1, "pass 0"),
+            ("presence", "a probability in (0, 1]", 0 < self.presence <= 1, "leave it out, or leave out the style"),
+        ):
+            if not legal:
+                raise ValueError(error_sentence(name, expected, repr(getattr(self, name)), fix))
 
 
-#: Rater 4 is the one that is often absent, so that file numbers have gaps, as in real sets.
+#: Rater 4 is often absent, so that file numbers have gaps, as in real sets.
 DEFAULT_STYLES: tuple[RaterStyle, ...] = (
     RaterStyle("over-segmenting", bias_mm=1.0, sd_mm=0.7, length_mm=3.0),
     RaterStyle("under-segmenting", bias_mm=-0.9, sd_mm=0.6, length_mm=3.0),
@@ -87,7 +88,7 @@ def draw_rater(latent: PhantomLatent, style: RaterStyle, rng: np.random.Generato
     Args:
         latent: the case's fields.
         style: the rater's style; `presence` is not looked at.
-        rng: source of randomness; the number of draws taken does not depend on the style.
+        rng: source of randomness. The number of draws does not depend on the style.
 
     Returns:
         `(3, H, W, D)` bool: TC, WT, ET, nested (ET in TC in WT).
@@ -121,7 +122,8 @@ def rater_probability(latent: PhantomLatent, styles: Sequence[RaterStyle] = DEFA
     fields = [(latent.phi, share)]
     if latent.phi_main is not latent.phi:
         fields = [(latent.phi, share * (1 - missing)), (latent.phi_main, share * missing)]
-    # Beyond 6 sd of the most extreme style nothing is left at 1e-6: only the shell around the boundaries is worth a cdf.
+    # Beyond 6 sd of the most extreme style the cdf is 0 or 1 to 1e-9, and values are rounded to 1e-6: it is computed in the shell
+    # around the boundaries only.
     reach = float((np.abs(bias) + 6 * sd).max())
     truth = np.zeros(latent.phi.shape)
     for phi, weights in fields:

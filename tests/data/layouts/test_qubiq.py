@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from monai_jdt.data import DataProblemError, folds, qubiq_datalist, record_of, split_cases
+from monai_jdt.data import QUBIQ_SETS, DataProblemError, folds, qubiq_datalist, record_of, split_cases
 
 
 def _touch(root, *names):
@@ -161,3 +161,7 @@ def test_equal_names_in_two_sets_are_two_patients():
 def test_folds_errors(k):
     with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds, at most as many as patients, got {k}"):
         folds([{"case": c} for c in "abc"], k)
+
+
+def test_which_sets_are_ct():
+    assert {name for name, known in QUBIQ_SETS.items() if known.is_ct} == {"kidney", "pancreas", "pancreatic-lesion"}
