@@ -12,7 +12,9 @@ from monai_jdt.checks import (
     check_input,
     check_label_values,
     check_mask,
+    check_mask_values,
     check_predictions,
+    check_rater_weight_values,
     check_rater_weights,
     check_target,
     check_teacher,
@@ -134,10 +136,12 @@ def prepare(
     if mask is not None:
         mask = plain_tensor("mask", mask)
         check_mask(input, mask, voxels)
+        check_mask_values(mask)
         mask = kept_for_backward(mask.to(torch.bool))
     if rater_weights is not None:
         rater_weights = kept_for_backward(plain_tensor("rater_weights", rater_weights).detach())
         check_rater_weights(input, target, rater_weights, voxels)
+        check_rater_weight_values(rater_weights)
     if weight is not None:
         if input.is_meta:  # where shapes alone are asked for, the loss need not have been moved
             weight = weight.to(input.device)

@@ -243,13 +243,13 @@ def test_deep_supervision_runs_every_head_on_the_named_kernel():
 
 
 def test_an_image_without_raters_is_ignored_and_a_batch_of_them_is_told(caplog):
-    from monai_jdt import checks
+    from monai_jdt.checks import values
 
     loss = JDTLoss(softmax=True, votes=True)
     weights = RATERS.clone()
     weights[1] = 0
     assert torch.allclose(loss(X, VOTES, rater_weights=weights), loss(X[:1], VOTES[:1], rater_weights=RATERS[:1]))
-    checks._tell_of_nobody.cache_clear()
+    values._log_no_rater.cache_clear()
     for _ in range(2):
         assert loss(X, VOTES, rater_weights=torch.zeros(4)) == 0
     assert [record.message for record in caplog.records if "rater_weights" in record.message] == [caplog.records[-1].message]
