@@ -11,6 +11,7 @@ from monai_jdt.data.datalist_file import cases_to_predict, read_datalist
 from monai_jdt.data.inspection.cases import find_problems
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, region_convention
 from monai_jdt.progress_bar import print_above_bar
+from monai_jdt.validation import error_sentence
 
 
 def check_command(
@@ -58,4 +59,5 @@ def _label_values(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         known = ", ".join(REGION_CONVENTIONS)
-        raise ValueError(f"--label-values: expected whole numbers as 0,1,2, or one of {known}, got {text!r}") from None
+        fix = "--label-values 0,1,2"
+        raise ValueError(error_sentence("--label-values", f"whole numbers, or one of {known}", repr(text), fix)) from None

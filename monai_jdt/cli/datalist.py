@@ -59,7 +59,9 @@ def datalist_command(
     _check_ranges(validation, cut, seed)
     if layout == "pattern":
         if not image or not raters:
-            raise ValueError("--image and --raters: expected both with the layout pattern, got only one or none")
+            absent = " and ".join(name for name, value in (("--image", image), ("--raters", raters)) if not value)
+            fix = "--image '{case}/image.nii.gz' --raters '{case}/seg_{rater}.nii.gz'"
+            raise ValueError(error_sentence("LAYOUT pattern", "--image and --raters", f"no {absent}", fix))
         items = pattern_datalist(root, image[0] if len(image) == 1 else image, raters, task=task)
     elif layout == "qubiq":
         items = qubiq_datalist(root, dataset, task, subset=subset, labelled=labelled)
@@ -99,7 +101,7 @@ def _refuse_others(layout: str, given: Mapping[str, Any]) -> None:
 
 def _check_ranges(validation: float | None, cut: int | None, seed: int | None) -> None:
     if validation is not None and cut is not None:
-        raise ValueError("--validation and --folds: expected one of them, got both")
+        raise ValueError(error_sentence("--validation and --folds", "one of them", "both", "leave one of them out"))
     if validation is not None and not 0 < validation < 1:
         raise ValueError(error_sentence("--validation", "a share above 0 and below 1", str(validation), "--validation 0.2"))
     if cut is not None and cut < 2:

@@ -43,6 +43,8 @@ def fuse_command(
         raise ValueError(error_sentence(dest, "a name that ends in .nii or .nii.gz", "another ending", fix))
     if os.path.lexists(dest):
         raise FileExistsError(error_sentence(dest, "a free name", "a file that is there", "name another, or remove it"))
+    if seed < 0:
+        raise ValueError(error_sentence("--seed", "a whole number >= 0", str(seed), "--seed 0"))
     numbers = None if weights is None else _weights(weights, len(paths))
     method = method.lower()
     fuse = FuseRaters(regions_from_text(regions), method=method, rater_weights=numbers, paper_compatible=paper_compatible, seed=seed)

@@ -11,6 +11,7 @@ from monai_jdt.data.layouts.brats import brats_datalist
 from monai_jdt.data.layouts.qubiq import qubiq_datalist
 from monai_jdt.data.phantoms.brats import write_brats_phantoms
 from monai_jdt.data.phantoms.qubiq import write_qubiq_phantoms
+from monai_jdt.validation import error_sentence
 
 
 def phantom_command(
@@ -35,7 +36,8 @@ def phantom_command(
         items = qubiq_datalist(dest)
     else:
         if dataset:
-            raise ValueError(f"--dataset: expected with the layouts qubiq2020 and qubiq2021 only, got with {layout}")
+            fix = "--layout qubiq2021, or leave --dataset out"
+            raise ValueError(error_sentence("--dataset", "the layout qubiq2020 or qubiq2021", layout, fix))
         edge = 48 if size is None else size
         write_brats_phantoms(dest, layout=layout, cases=cases, shape=(edge,) * 3, seed=seed, progress=progress)
         items = brats_datalist(dest, layout)

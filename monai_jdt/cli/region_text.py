@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from typing import Any
 
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
@@ -29,7 +28,7 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
     """
     from monai_jdt.raters.named_regions import named_regions  # imports torch, which takes a second; `--help` should not
 
-    regions = _parsed_text(text.strip())
+    regions = _parsed_text(text.strip(), option)
     fix = f"""name one of {", ".join(REGION_CONVENTIONS)}, or write '{{"cord": [1]}}' or '[[1, 4], [4]]'"""
     if regions is None or (isinstance(regions, str) and regions not in REGION_CONVENTIONS):
         raise ValueError(error_sentence(option, "a convention or JSON", repr(text), fix))
@@ -40,14 +39,17 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
     return regions
 
 
-def _parsed_text(text: str) -> Any:
+def _parsed_text(text: str, option: str) -> Any:
+    """The text of a convention, or the mapping or list that it writes; None for a text that cannot be read."""
     if not text.startswith(("{", "[")):
         return text
-    for read in (json.loads, ast.literal_eval):
-        try:
-            regions = read(text)
-        except (ValueError, SyntaxError):
-            continue
-        if isinstance(regions, (dict, list)):
-            return regions
-    return None
+    try:
+        tree = ast.parse(text, mode="eval").body  # JSON of names and numbers is Python, too
+        regions = ast.literal_eval(tree)
+    except (ValueError, SyntaxError, TypeError):
+        return None
+    keys = [ast.literal_eval(key) for key in tree.keys if key is not None] if isinstance(tree, ast.Dict) else []
+    twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+    if twice is not None:
+        raise ValueError(error_sentence(option, "each region once", f"{twice!r} twice", "give it all its label values: [1, 2]"))
+    return regions

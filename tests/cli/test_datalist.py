@@ -93,7 +93,7 @@ def test_brats_and_patterns(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["datalist", "acdc", "."], "LAYOUT: expected one of brats, brats2018, .*, got 'acdc'"),
-        (["datalist", "pattern", "."], "--image and --raters: expected both with the layout pattern, got only one or none"),
+        (["datalist", "pattern", "."], "LAYOUT pattern: expected --image and --raters, got no --image and --raters"),
         (["datalist", "qubiq", "nowhere"], r"nowhere: expected a folder with QUBIQ cases .*, got nothing at that path. Fix: "),
         (["datalist", "qubik", "."], r"got 'qubik'\. Fix: name qubiq\."),
         (
@@ -106,7 +106,7 @@ def test_brats_and_patterns(tmp_path, capsys):
         (["datalist", "kits21", ".", "--validation", "nan"], r"--validation: expected a share above 0 and below 1, got nan\. Fix: "),
         (["datalist", "kits21", ".", "--seed", "-1"], r"--seed: expected a whole number >= 0, got -1\. Fix: --seed 0\."),
         (["check", "nowhere.json"], "nowhere.json: expected a datalist JSON, got nothing at that path. Fix: name the file"),
-        (["check", "x.json", "--label-values", "a"], "--label-values: expected whole numbers as 0,1,2, or one of brats2018"),
+        (["check", "x.json", "--label-values", "a"], "--label-values: expected whole numbers, or one of brats2018"),
     ],
 )
 def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -118,7 +118,10 @@ def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
 
 def test_validation_and_folds_exclude_each_other(root, capsys):
     code, _, err = _run(capsys, "datalist", "qubiq", root, "--validation", "0.2", "--folds", "2")
-    assert (code, err) == (1, ["monai_jdt: error: --validation and --folds: expected one of them, got both"])
+    assert (code, err) == (
+        1,
+        ["monai_jdt: error: --validation and --folds: expected one of them, got both. Fix: leave one of them out."],
+    )
 
 
 def test_kits21_is_merged(tmp_path, capsys):

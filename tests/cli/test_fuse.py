@@ -136,3 +136,16 @@ def test_a_file_given_twice_is_told(tmp_path: Path, raters: list[str], capsys) -
     assert run(str(tmp_path / "x.nii"), raters[0], raters[1], raters[0]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"warning: {raters[0]}: expected each rater's file once, got it is there again. Fix: remove one."
+
+
+def test_a_region_named_twice_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+    for text in ('{"a": [1], "a": [4]}', "{'a': [1], 'a': [4]}"):
+        assert run(str(tmp_path / "x.nii"), *raters, "--regions", text) == 1
+        line = "monai_jdt: error: --regions: expected each region once, got 'a' twice. Fix: give it all its label values: [1, 2]."
+        assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_a_negative_seed_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+    assert run(str(tmp_path / "x.nii"), *raters, "--seed", "-1") == 1
+    assert capsys.readouterr().err.splitlines() == ["monai_jdt: error: --seed: expected a whole number >= 0, got -1. Fix: --seed 0."]
+    assert not (tmp_path / "x.nii").exists()

@@ -32,7 +32,8 @@ def test_phantom_in_qubiqs_layout(tmp_path, capsys):
     code, _, err = _run(capsys, "phantom", str(tmp_path / "no"), "--dataset", "kidney")
     assert (
         err.splitlines()[-1]
-        == "monai_jdt: error: --dataset: expected with the layouts qubiq2020 and qubiq2021 only, got with brats2021"
+        == "monai_jdt: error: --dataset: expected the layout qubiq2020 or qubiq2021, got brats2021. Fix: --layout qubiq2021, or leave "
+        "--dataset out."
     )
 
 
