@@ -86,7 +86,7 @@ def test_every_import_of_the_package_is_declared() -> None:
 
 def test_every_requirement_is_imported_or_named() -> None:
     # What MONAI itself imports for the bundles, the readers and the handlers that the package uses.
-    for_monai = {"fire", "itk", "pyyaml", "tensorboard"}
+    for_monai = {"itk", "pyyaml", "tensorboard"}
     distributions = packages_distributions()
     used = {
         canonicalize_name(name) for module in imported_packages("monai_jdt", "bundles") for name in distributions.get(module, [module])

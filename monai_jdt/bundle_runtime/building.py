@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +13,13 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
+from torch.nn.parameter import is_lazy
 
 from monai_jdt.bundle_runtime.exits import chain_of, exit_with_error, innermost
 from monai_jdt.bundle_runtime.workflow import started_run
 from monai_jdt.validation import error_sentence
+
+logger = logging.getLogger(__name__)
 
 
 def build_or_exit(*names: str) -> None:
@@ -36,22 +41,22 @@ def build_or_exit(*names: str) -> None:
             exit_with_error(_not_built(run.config, name, error))
 
 
-def trial_problems(config: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
-    """Build network and loss once, long before the data are read, and forget them: the run's own come after its seed.
+def trial_problems(config: Mapping[str, Any], values: Mapping[str, Any], names: Sequence[str], *, training: bool) -> Iterator[str]:
+    """Build components long before the run does, and forget them: the run's own are made after its seed is set.
 
     Args:
         config: the merged config.
         values: settings of the run by name.
+        names: ids of the components; `network_def` is also called with the shape of a batch.
+        training: whether the network is called as in training.
 
     Yields:
         One line for each of them that cannot be built, or a network that does not take an image of the declared channels and size.
     """
     trial = ConfigParser(deepcopy(dict(config)))
     with torch.random.fork_rng(devices=()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what there is to say about a component is said when the run builds it
-        for name in ("network_def", "loss"):
-            if name not in trial:
-                continue
+        warnings.simplefilter("ignore")  # the run gives the same warnings when it builds them
+        for name in names:
             try:
                 built = trial.get_parsed_content(name)
             except Exception as error:
@@ -60,26 +65,52 @@ def trial_problems(config: Mapping[str, Any], values: Mapping[str, Any]) -> Iter
             if not callable(built):
                 yield error_sentence(name, "a component", repr(built), "give its _target_ and its arguments")
             elif name == "network_def" and isinstance(built, torch.nn.Module):
-                yield from _network_problems(built, values)
+                yield from _network_problems(built.train(training), values)
 
 
 def _network_problems(network: torch.nn.Module, values: Mapping[str, Any]) -> Iterator[str]:
-    empty = [key for key, weights in network.named_parameters() if weights.numel() == 0]
+    """Call the network with shapes alone, which costs neither time nor memory. Where that tells nothing, say so in the log."""
+    parameters = dict(network.named_parameters())
+    if any(is_lazy(weights) for weights in parameters.values()):
+        logger.info("network_def is not tried on shapes: it has lazy layers")
+        return
+    empty = [key for key, weights in parameters.items() if weights.numel() == 0]
     if empty:
         yield error_sentence("network_def", "a network with weights in every layer", f"none in {empty[0]}", "correct its arguments")
         return
     size: Sequence[int] | None = values.get("roi", values.get("size"))
     if size is None or "channels" not in values:
         return
+    needed = _needed_arguments(network)
+    if needed != 1:
+        logger.info("network_def is not tried on shapes: its forward needs %d arguments", needed)
+        return
     shape = (2, values["channels"], *size)
     try:
-        # shapes alone: neither time nor memory
         network.to("meta")(torch.empty(shape, device="meta"))
     except Exception as error:
-        if isinstance(error, NotImplementedError) or "meta" in str(error).lower():
-            return  # the network reads values, which are not there
         got = f"{type(error).__name__}: {error}"
-        yield error_sentence("network_def", f"a network that takes an input of shape {shape}", got, "correct its arguments")
+        if _is_about_shapes(error):
+            yield error_sentence("network_def", f"a network that takes an input of shape {shape}", got, "correct its arguments")
+        else:
+            logger.info("network_def is not tried on shapes: %s", " ".join(got.split()))
+
+
+def _needed_arguments(network: torch.nn.Module) -> int:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    try:
+        arguments = list(inspect.signature(network.forward).parameters.values())
+    except (TypeError, ValueError):  # a function without a signature, such as a compiled one
+        return 1
+    count = sum(entry.kind in kinds and entry.default is inspect.Parameter.empty for entry in arguments)
+    takes_any = any(entry.kind is inspect.Parameter.VAR_POSITIONAL for entry in arguments)
+    return 1 if takes_any and count == 0 else count
+
+
+def _is_about_shapes(error: Exception) -> bool:
+    """Whether an error would be the same with real tensors: a network may also read values, or ask for a device or a dtype."""
+    words = re.findall(r"[a-z]+", str(error).lower())
+    return type(error) in (RuntimeError, ValueError, IndexError) and not {"meta", "cuda", "cpu", "gpu", "device", "dtype"} & set(words)
 
 
 def _not_built(config: Mapping[str, Any], name: str, error: Exception) -> str:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from monai.bundle.config_item import ComponentLocator, ConfigComponent
 
@@ -26,18 +26,41 @@ def component_problems(config: Any, locator: ComponentLocator, name: str = "") -
     Yields:
         One line for each class that is not there, and for each argument that it does not take.
     """
+    if isinstance(config, Mapping) and isinstance(target := config.get("_target_"), str):
+        if _is_disabled(config):
+            return
+        if not target.startswith(("$", "@", "%")):
+            yield from _problems_of_one(name, config, target, locator)
     if isinstance(config, (Mapping, list)):
         for key, part in config.items() if isinstance(config, Mapping) else enumerate(config):
             yield from component_problems(part, locator, f"{name}#{key}" if name else str(key))
-    if isinstance(config, Mapping) and isinstance(target := config.get("_target_"), str) and not target.startswith(("$", "@", "%")):
-        if str(config.get("_disabled_", False)).lower() == "true":
-            return
-        component, closest = _find(target, locator)
-        if component is None:
-            fix = f"did you mean {closest}?" if closest else "correct its name, or install its package"
-            yield error_sentence(f"{name}#_target_", "a class or function that can be imported", repr(target), fix)
-        else:
-            yield from _unknown_arguments(name, config, target, component)
+
+
+def is_enabled(component: Mapping[str, Any]) -> bool:
+    """Return whether a component is built for sure: `_disabled_` is absent or false, and no expression.
+
+    Args:
+        component: a node of a config.
+
+    Example:
+        >>> [is_enabled({"_target_": "x", **more}) for more in ({}, {"_disabled_": "true"}, {"_disabled_": "$@rank > 0"})]
+        [True, False, False]
+    """
+    return str(component.get("_disabled_", False)).lower() == "false"
+
+
+def _is_disabled(component: Mapping[str, Any]) -> bool:
+    return str(component.get("_disabled_", False)).lower() == "true"  # as MONAI reads it
+
+
+def _problems_of_one(name: str, config: Mapping[str, Any], target: str, locator: ComponentLocator) -> Iterator[str]:
+    component, closest = _find(target, locator)
+    if component is not None:
+        yield from _unknown_arguments(name, config, target, component)
+        yield from _mistyped_arguments(name, config, target, component)
+    elif is_enabled(config):  # where an expression decides, the package may be absent
+        fix = f"did you mean {closest}?" if closest else "correct its name, or install its package"
+        yield error_sentence(f"{name}#_target_", "a class or function that can be imported", repr(target), fix)
 
 
 def _unknown_arguments(name: str, config: Mapping[str, Any], target: str, component: Callable[..., Any]) -> Iterator[str]:
@@ -54,6 +77,24 @@ def _unknown_arguments(name: str, config: Mapping[str, Any], target: str, compon
             expected = f"an argument of {target.rpartition('.')[2]}"
             fix = f"did you mean {close[0]}?" if close else "remove it; the arguments are " + ", ".join(known)
             yield error_sentence(f"{name}#{key}", expected, "an unknown one", fix)
+
+
+# What a declared type expects, and how to write it.
+_WHOLE = ("a whole number", "write a whole number")
+_NUMBER = ("a number", "write a number; YAML reads 1e-3 as text, 1.0e-3 as a number")
+_NUMBERS = {int: _WHOLE, int | None: _WHOLE, float: _NUMBER, float | None: _NUMBER}
+
+
+def _mistyped_arguments(name: str, config: Mapping[str, Any], target: str, component: Callable[..., Any]) -> Iterator[str]:
+    """Text where the component declares a number. Other types are left to the component: many take more than they declare."""
+    try:
+        hints = get_type_hints(component.__init__ if inspect.isclass(component) else component)
+    except Exception:  # an annotation may name what is imported for type checkers only
+        return
+    for key, value in config.items():
+        if hints.get(key) in _NUMBERS and isinstance(value, str) and not value.startswith(("$", "@", "%")):
+            expected, fix = _NUMBERS[hints[key]]
+            yield error_sentence(f"{name}#{key}", f"{expected}, as {target.rpartition('.')[2]} declares it", repr(value), fix)
 
 
 def _find(target: str, locator: ComponentLocator) -> tuple[Callable[..., Any] | None, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 from monai_jdt.bundle_runtime.values import closest
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
+from monai_jdt.raters.named_regions import region_group
 from monai_jdt.validation import error_sentence
 
 #: A rule reads the settings that are known so far, and whole numbers, lists and flags of the config by their ids.
@@ -124,18 +125,37 @@ def _regions_have_labels(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence("regions", expected, f"{absent} as well", "leave them out, or add them to label_values")
 
 
+def _loss_has_the_same_regions(values: Mapping[str, Any]) -> Iterator[str]:
+    given = values["loss#regions"]
+    expected = [sorted(set(group)) for group in named_regions(values["regions"]).values()]
+    try:
+        entries = given if isinstance(given, (list, tuple)) else named_regions(given).values()
+        found = [sorted(set(region_group(entry))) for entry in entries]
+    except (TypeError, ValueError):
+        return  # the loss says what is wrong with them
+    if found != expected:
+        # a channel would be trained on one region and scored on another
+        fix = "give regions; votes.yaml makes the argument of the loss from it"
+        yield error_sentence("loss#regions", f"the label values of regions, in their order: {expected}", str(given), fix)
+
+
 def _ignored_value_is_no_label(values: Mapping[str, Any]) -> Iterator[str]:
     ignored = values["loss#ignore_index"]
-    if ignored is None or isinstance(ignored, bool) or not isinstance(ignored, int):
+    if isinstance(ignored, bool) or not isinstance(ignored, int):
         return
-    labels = set(values.get("label_values") or ())
     groups = named_regions(values["regions"])
-    named = {value for group in groups.values() for value in group}
-    # with a softmax the votes reach the loss as classes: 0 for what no region names, then the regions in their order
-    classes = set(range(len(groups) + 1)) if values.get("loss#votes") is True and values.get("loss#softmax") is True else set()
-    if ignored in labels | named | classes:
-        free = next(value for value in range(255, -1, -1) if value not in labels | named | classes)
-        owner = "label_values" if ignored in labels else "the regions" if ignored in named else "the classes that votes become"
+    taken: dict[str, set[int]] = {}
+    if values.get("loss#votes") is True and values.get("loss#softmax") is True:
+        # the votes reach such a loss as classes: 0 for what no region names, then the regions in their order
+        taken["the classes that votes become"] = set(range(len(groups) + 1))
+    elif values.get("loss#votes") is True or values.get("loss#to_onehot_y") is True or "loss#regions" in values:
+        taken["label_values"] = set(values.get("label_values") or ())
+        taken["the regions"] = {value for group in groups.values() for value in group}
+    else:
+        taken["the values of a soft label, 0 to 1"] = {0, 1}
+    owner = next((name for name, numbers in taken.items() if ignored in numbers), None)
+    if owner is not None:
+        free = next(value for value in range(255, -1, -1) if not any(value in numbers for numbers in taken.values()))
         expected = "a value that is no label"
         yield error_sentence("loss#ignore_index", expected, f"{ignored}, which is one of {owner}", f"--loss#ignore_index {free}")
 
@@ -160,6 +180,15 @@ def _softmax_needs_disjoint_regions(values: Mapping[str, Any]) -> Iterator[str]:
                 yield error_sentence("regions", expected, got, "give each label value to one region; nested regions need sigmoid")
                 return
             owners[value] = name
+
+
+def _at_least_one(name: str) -> Rule:
+    def rule(values: Mapping[str, Any]) -> Iterator[str]:
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield error_sentence(name, "a whole number >= 1", repr(value), "give epochs, from which it is taken")
+
+    return rule
 
 
 def _folders_can_be_written(values: Mapping[str, Any]) -> Iterator[str]:
@@ -202,9 +231,13 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_order_of_channels, ("channel_order", "channels")),
     (_endings_of_channels, ("image_endings", "channels", "datalist_file")),
     (_regions_have_labels, ("regions", "label_values")),
+    (_loss_has_the_same_regions, ("loss#regions", "regions")),
     (_ignored_value_is_no_label, ("loss#ignore_index", "regions")),
     (_votes_are_bytes, ("loss#ignore_index", "loss#votes")),
     (_softmax_needs_disjoint_regions, ("loss#softmax", "regions")),
+    # components that fail with a traceback, the scheduler at the end of the first epoch
+    (_at_least_one("lr_scheduler#T_max"), ("lr_scheduler#T_max",)),
+    (_at_least_one("train#trainer#max_epochs"), ("train#trainer#max_epochs",)),
     (_folders_can_be_written, ("written",)),
     (_checkpoint_is_there, ("ckpt_path",)),
     (_predictions_have_a_format, ("prediction_name", "spatial_dims", "out_channels")),

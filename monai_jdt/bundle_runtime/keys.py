@@ -17,6 +17,9 @@ from monai_jdt.validation import error_sentence
 # what MONAI itself reads of a config, beside the items that a run evaluates
 _READ_BY_MONAI = ("imports", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 
+# what people note in a file about the file itself; it looks like a misspelt key
+_ABOUT_THE_FILE = ("author", "authors", "changelog", "comment", "copyright", "description", "name", "note", "notes", "title", "version")
+
 
 def key_problems(run: StartedRun, declared: type[BaseModel] | None = None) -> list[str]:
     """Return one line for each unknown key of a run.
@@ -46,7 +49,9 @@ def _unknown_keys(run: StartedRun, used: set[str], declared: type[BaseModel] | N
     of_monai = {str(entry["id"]) for entry in properties.values()}
     roots = {name.partition("::")[0] for name in (*used, *of_monai)}
     known = roots | set(settings) | set(_READ_BY_MONAI) | set(run.ids)
-    for key in config:
+    # MONAI drops a key that is given as None, whatever its name
+    dropped = [key for key, value in run.overrides.items() if value is None and key not in config and "#" not in key]
+    for key in (*config, *dropped):
         if key not in known and not key.startswith("_"):
             yield _unknown_key(run, key, key, [name for name in (*settings, *config) if name in known], settings)
     for section, content in config.items():
@@ -68,7 +73,9 @@ def _unknown_key(run: StartedRun, name: str, key: str, known: Sequence[str], set
     where = f"{dashes}{name}" if place is None else f"{name} ({place})"
     meant = _meant(key, [other for other in known if not other.startswith("_")], settings)
     parents = name[: len(name) - len(key)]
-    if meant is not None:
+    if not given and name in _ABOUT_THE_FILE:
+        fix = f"write it as a comment, or as _{name}"
+    elif meant is not None:
         fix = f"did you mean {dashes}{parents}{meant}?"
     else:
         fix = "remove it" if given else f"remove it, or refer to it by @{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from monai_jdt.data.layouts.qubiq import QUBIQ_SETS
 
 #: What a network can be trained on: ways to make one label of several raters.
 LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
+
+Axis = Annotated[Whole, Field(ge=-4, le=3)]
 
 
 class QubiqStructure(RunSettings):
@@ -30,8 +32,8 @@ class QubiqStructure(RunSettings):
         description="Size, epochs and batches: of the paper, or what a CPU does with phantoms in a minute."
     )
     spatial_dims: Whole = Field(ge=2, le=3, description="2 for images, 3 for volumes.", examples=[2], json_schema_extra=also("dims"))
-    channel_dim: Whole | None = Field(
-        ge=-4, le=3, description="The axis of a file that holds the channels. null: none does.", examples=[-1]
+    channel_dim: Axis | Literal["no_channel"] | None = Field(
+        description="The axis of a file that holds the channels. no_channel: none does. null: as the file itself says.", examples=[-1]
     )
     size: list[Edge] = Field(
         min_length=2,

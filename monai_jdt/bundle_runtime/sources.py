@@ -117,5 +117,5 @@ def check_processes(processes: int, **cases: int) -> None:
     """
     for side, count in cases.items():
         if count < processes:
-            fix = "fewer processes, or another split"
-            raise ValueError(f"{side}: expected at least {processes} cases, one for each process, got {count}. Fix: {fix}")
+            expected = f"at least {processes} cases, one for each process"
+            raise ValueError(error_sentence(side, expected, str(count), "start fewer processes, or give another split"))

@@ -7,24 +7,39 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
+import torch
+from monai.bundle import ConfigParser
+
 from monai_jdt.bundle_runtime.building import components_in, trial_problems
-from monai_jdt.bundle_runtime.components import component_problems
+from monai_jdt.bundle_runtime.components import component_problems, is_enabled
 from monai_jdt.bundle_runtime.contradictions import contradictions
-from monai_jdt.bundle_runtime.declarations import RunSettings
+from monai_jdt.bundle_runtime.declarations import CheckpointSettings, RunSettings
 from monai_jdt.bundle_runtime.exits import exit_with_error, innermost
 from monai_jdt.bundle_runtime.keys import key_problems
-from monai_jdt.bundle_runtime.values import read_value, shown
+from monai_jdt.bundle_runtime.typed_words import as_typed
+from monai_jdt.bundle_runtime.values import is_text, read_value, shown
 from monai_jdt.bundle_runtime.workflow import StartedRun, started_run
 from monai_jdt.validation import error_sentence
 
-# What a launcher of several processes tells each of them.
-_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# What a launcher of several processes tells each of them; the place on a machine only where each takes a GPU of its own.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
 
 # Arguments of components that settings are held against.
-_ARGUMENTS = ("network_def#blocks_down", "network_def#spatial_dims", "loss#ignore_index", "loss#softmax", "loss#votes")
+_ARGUMENTS = (
+    "network_def#blocks_down",
+    "network_def#spatial_dims",
+    "loss#ignore_index",
+    "loss#regions",
+    "loss#softmax",
+    "loss#to_onehot_y",
+    "loss#votes",
+    "lr_scheduler#T_max",
+    "train#trainer#max_epochs",
+)
 
 # Items whose keys a setting names one of.
 _TABLES = ("normalizations", "fusions")
@@ -82,8 +97,17 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
         values |= found
         written = {name: values[name] for name in declared.written if name in values}
         yield contradictions({**values, "written": written})
-        if names is not late:
-            yield list(trial_problems(run.config, values))
+        yield list(trial_problems(run.config, values, _tried(run, with_data=names is late), training=_trains(declared)))
+
+
+def _tried(run: StartedRun, with_data: bool) -> list[str]:
+    """The components that are built for a trial: those that need the data when the data have been found."""
+    there = [name for name in ("network_def", "loss") if name in run.config]
+    return [name for name in there if _needs(run, name, "data_dir", set()) == with_data]
+
+
+def _trains(declared: type[RunSettings]) -> bool:
+    return not issubclass(declared, CheckpointSettings)
 
 
 def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[str]:
@@ -93,8 +117,21 @@ def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[
         yield error_sentence("multi_gpu_train.yaml", "processes that torchrun has started", got, f"start it with {command}")
     if run.ids[1] not in run.parser:
         yield error_sentence("run_id", "an item of the config", shown(run.ids[1]), 'quote a list, as in --roi "[32,32,32]"')
-    if find_spec("mlflow") is None and any(node["_target_"].endswith("MLFlowHandler") for _, node in components_in(run.config)):
+    if find_spec("mlflow") is None and any(
+        node["_target_"].endswith("MLFlowHandler") and _is_used(run, name, node) for name, node in components_in(run.config)
+    ):
         yield error_sentence("--tracking", "a tracker that is installed", "mlflow, which is not", "pip install mlflow")
+
+
+def _is_used(run: StartedRun, name: str, component: Mapping[str, Any]) -> bool:
+    """Whether a component is not disabled, by a value or by an expression that can be computed now."""
+    if not _is_computed(component.get("_disabled_")):
+        return is_enabled(component)
+    switch = f"{name}#_disabled_"
+    with suppress(Exception):  # what is wrong with it is told when the component is built
+        if not _needs(run, switch, "data_dir", set()):
+            return not ConfigParser(deepcopy(run.config)).get_parsed_content(switch)
+    return False
 
 
 def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[str], dict[str, Any]]:
@@ -103,6 +140,9 @@ def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[st
     for name, value in run.overrides.items():
         if value is None:  # MONAI drops it
             run.parser[name] = None
+    for name, word in as_typed(run.overrides, sys.argv[1:]).items():
+        if name in declared.model_fields and is_text(declared.model_fields[name]):
+            run.parser[name] = word
     for name in declared.model_fields:
         if name not in config or _is_computed(config[name]):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -148,6 +148,8 @@ def _in_words(annotation: Any, notes: Sequence[Any]) -> str:
         return ", or ".join(_in_words(kind, notes) if kind is not type(None) else "null" for kind in get_args(inner))
     if inner is bool:
         return "true or false"
+    if get_origin(inner) is Literal:
+        return " or ".join(get_args(inner))
     if inner in (int, float):
         return ("a whole number" if inner is int else "a number") + _range(notes)
     if get_origin(inner) is list:
@@ -195,6 +197,22 @@ def _without_notes(annotation: Any, notes: Sequence[Any]) -> tuple[Any, list[Any
 
 def _notes(entry: FieldInfo) -> list[Any]:
     return list(_flattened_notes(_without_notes(entry.annotation, entry.metadata)[1]))
+
+
+def is_text(entry: FieldInfo) -> bool:
+    """Return whether a setting is text: a name or a path, and null if it can be left out.
+
+    Args:
+        entry: the declaration.
+
+    Example:
+        >>> from monai_jdt.bundle_runtime.brats_settings import BratsTraining
+        >>> [is_text(BratsTraining.model_fields[name]) for name in ("figure_case", "dataset_dir", "epochs")]
+        [True, True, False]
+    """
+    inner, _ = _without_notes(entry.annotation, ())
+    kinds = get_args(inner) if get_origin(inner) in (Union, types.UnionType) else (inner,)
+    return {_without_notes(kind, ())[0] for kind in kinds} - {type(None)} == {str}
 
 
 def _takes_none(annotation: Any) -> bool:

@@ -40,7 +40,9 @@ def started_run() -> StartedRun | None:
     """Find the run whose config calls this function.
 
     MONAI hands to a config's expression what the expression names, and nothing else: neither the config itself nor what the command
-    line said. Both stand in the frames of the functions that are being executed, so they are read there.
+    line said. Both are found on the call stack: the workflow as the object whose method is being executed, and the command line as the
+    arguments of :func:`monai.bundle.create_workflow`, by the names of its signature. A MONAI whose signature differs leaves the
+    overrides unknown: then the merged config alone is checked.
 
     Returns:
         The run; None where no workflow is being executed, e.g. where a config is parsed to look at its network.
@@ -48,29 +50,41 @@ def started_run() -> StartedRun | None:
     frame = inspect.currentframe()
     workflow: ConfigWorkflow | None = None
     while frame is not None:
-        here = frame.f_locals
-        if workflow is None and isinstance(here.get("self"), ConfigWorkflow):
-            workflow = here["self"]
+        if workflow is None and isinstance(frame.f_locals.get("self"), ConfigWorkflow):
+            workflow = frame.f_locals["self"]
         if workflow is not None and frame.f_code is create_workflow.__code__:
-            return _with_overrides(workflow, frame)
+            given = _given_arguments(frame)
+            if given is not None:
+                return _with_overrides(workflow, given)
         frame = frame.f_back
-    if workflow is None:
-        return None
-    files = sorted(str(path) for path in workflow.config_root_path.iterdir() if path.suffix in (".yaml", ".yml"))
-    return StartedRun(workflow.parser, _ids(workflow), tuple(files))
+    return None if workflow is None else StartedRun(workflow.parser, _ids(workflow), _files_beside(workflow))
 
 
 def _ids(workflow: ConfigWorkflow) -> tuple[str, str, str]:
     return (workflow.init_id, workflow.run_id, workflow.final_id)
 
 
-def _with_overrides(workflow: ConfigWorkflow, frame: FrameType) -> StartedRun:
-    here = frame.f_locals
-    # MONAI drops what is given as None; its own arguments among them are not given
+def _files_beside(workflow: ConfigWorkflow) -> tuple[str, ...]:
+    return tuple(sorted(str(path) for path in workflow.config_root_path.iterdir() if path.suffix in (".yaml", ".yml")))
+
+
+def _given_arguments(frame: FrameType) -> dict[str, Any] | None:
+    """Return the arguments that `create_workflow` was called with, those of an `args_file` among them; None if it has no such names."""
+    arguments = inspect.getargvalues(frame)
+    if arguments.keywords is None or not {"config_file", "args_file"} <= set(arguments.args):
+        return None
+    given = {name: arguments.locals.get(name) for name in arguments.args} | arguments.locals.get(arguments.keywords, {})
+    path = given.pop("args_file")
+    from_file = ConfigParser.load_config_file(path) if isinstance(path, (str, os.PathLike)) else dict(path or {})
+    # as MONAI does: None does not replace what the file gives
+    return {**given, **from_file, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _with_overrides(workflow: ConfigWorkflow, given: Mapping[str, Any]) -> StartedRun:
     own = set(inspect.signature(ConfigWorkflow.__init__).parameters) | {"args_file", "workflow_name"}
-    given = {**here.get("_args", {}), **{key: None for key, value in here.get("kwargs", {}).items() if value is None}}
-    files = here.get("config_file") or ()
-    if isinstance(files, str):
+    files = given.get("config_file") or ()
+    if isinstance(files, (str, os.PathLike)):
+        files = str(files)
         files = files.split(",") if "," in files and not os.path.isfile(files) else [files]
     overrides = {key: value for key, value in given.items() if key not in own}
     return StartedRun(workflow.parser, _ids(workflow), tuple(map(str, files)), overrides)

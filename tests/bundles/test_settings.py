@@ -35,6 +35,13 @@ def files_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConfigParser, "load_config_file", load_once)
 
 
+#: Cases whose files are not looked at by the check of a run.
+LISTED = {
+    "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
+    "dataset_dir": os.path.dirname(__file__),
+}
+
+
 def refused(capsys: pytest.CaptureFixture[str], root: Path, files: list[str], **given: Any) -> str:
     """The last line of a run that is refused; nothing but the overlay is there afterwards."""
     before = sorted(root.rglob("*"))
@@ -181,19 +188,9 @@ def test_a_wrong_value_of_one_bundle_is_one_line(
     ("names", "given", "line"),
     [
         (
-            ["votes.yaml"],
-            {"label_values": [0, 255], "regions": {"all": [255]}},
-            "loss#ignore_index: expected a value that is no label, got 255, which ",
-        ),
-        (
-            ["votes.yaml"],
-            {"label_values": None, "regions": {"all": [255]}},
-            "loss#ignore_index: expected a value that is no label, got 255, which is ",
-        ),
-        (
             ["multi_gpu_train.yaml"],
             {},
-            "multi_gpu_train.yaml: expected processes that torchrun has started, got one process (RANK, LOCAL_RANK, ",
+            "multi_gpu_train.yaml: expected processes that torchrun has started, got one process (RANK, ",
         ),
         (
             ["evaluate.yaml"],
@@ -214,6 +211,28 @@ def test_a_wrong_value_of_an_overlay_is_one_line(
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
     assert refused(capsys, tmp_path, bundle.configs("train.yaml", *names), **given).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "given", "line"),
+    [
+        (
+            brats,
+            {"label_values": [0, 255], "regions": {"all": [255]}},
+            "loss#ignore_index: expected a value that is no label, got 255, which is one of label_values",
+        ),
+        (
+            brats,
+            {"label_values": None, "regions": {"all": [255]}},
+            "loss#ignore_index: expected a value that is no label, got 255, which is one of the regions",
+        ),
+        (brats, {"loss#regions": [[7], [1], [4]]}, "loss#regions: expected the label values of regions, in their order: [[1, 4], "),
+        (qubiq, {"loss#ignore_index": 1}, "loss#ignore_index: expected a value that is no label, got 1, which is one of the classes"),
+    ],
+    ids=str,
+)
+def test_votes_are_held_against_the_settings(bundle: ModuleType, given: dict[str, Any], line: str, tmp_path: Path, capsys: Any) -> None:
+    assert refused(capsys, tmp_path, bundle.configs("train.yaml", "votes.yaml"), **given).startswith(line)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +288,11 @@ def test_a_wrong_value_of_a_prediction_is_one_line(
             "+train: {dataloadr: {}}",
             "train#dataloadr (mine.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean train#datalo",
         ),
+        (
+            brats,
+            "version: 1",
+            "version (mine.yaml): expected a key that the run reads, got an unknown one. Fix: write it as a comment, or as _version.",
+        ),
         (brats, "epochs: 0", "epochs: expected a whole number >= 1, got 0"),
         (brats, "epochs: $1 - 1", "epochs: expected a whole number >= 1, got 0"),
         (
@@ -298,6 +322,59 @@ def test_an_args_file_is_checked_as_the_command_line(tmp_path: Path, capsys: Any
     with pytest.raises(SystemExit):
         run(args_file=str(tmp_path / "args.yaml"), logging_file=False)
     assert "--epochz: expected a key that the run reads, got an unknown one. Fix: did you mean --epochs?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"epochz": None}, "--epochz: expected a key that the run reads, got an unknown one. Fix: did you mean --epochs?"),
+        (
+            {"train#trainer#max_epochs": "x"},
+            "train#trainer#max_epochs: expected a whole number, as SupervisedTrainer declares it, got 'x'",
+        ),
+        ({"train#trainer#max_epochs": 0}, "train#trainer#max_epochs: expected a whole number >= 1, got 0"),
+        ({"lr_scheduler#T_max": 0}, "lr_scheduler#T_max: expected a whole number >= 1, got 0"),
+    ],
+    ids=str,
+)
+def test_what_ended_in_a_traceback_or_in_silence_is_one_line(given: dict[str, Any], line: str, tmp_path: Path, capsys: Any) -> None:
+    assert refused(capsys, tmp_path, brats.configs("train.yaml"), **given).startswith(line)
+
+
+def test_a_loss_that_needs_the_data_is_tried_when_they_are_found(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "mine.yaml").write_text("loss#lambda_ce: $len(@datalist) * -0.25\n")
+    data = write_brats_phantoms(tmp_path / "set", cases=2, shape=(12, 12, 12), progress=False)
+    line = refused(capsys, tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], dataset_dir=data)
+    assert line.startswith("loss (monai_jdt.losses.JDTCELoss): expected arguments that it can be built with, got ValueError: lambda_ce")
+    # a folder without cases is told as such, and not by the loss
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "x.txt").touch()
+    line = refused(capsys, tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], dataset_dir=str(tmp_path / "none"))
+    assert "expected arguments" not in line
+
+
+@pytest.mark.parametrize("disabled", [True, "$True"])
+def test_a_disabled_tracker_needs_no_mlflow(disabled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "find_spec", lambda name: None)
+    (tmp_path / "mine.yaml").write_text(
+        f"+train#handlers: [{{_target_: monai.handlers.MLFlowHandler, _disabled_: {disabled}, tracking_uri: x}}]\n"
+    )
+    (epochs,) = checked(tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], "epochs", **LISTED)
+    assert epochs == 24
+
+
+def test_channels_may_be_absent(tmp_path: Path) -> None:
+    (axis,) = checked(tmp_path, qubiq.configs("train.yaml"), "channel_dim", channel_dim="no_channel", folds=2, **LISTED)
+    assert axis == "no_channel"
+
+
+def test_processes_on_a_cpu_need_no_place_on_their_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if torch.cuda.is_available():
+        pytest.skip("GPUs are dealt out by LOCAL_RANK")
+    assert checked(tmp_path, brats.configs("train.yaml", "multi_gpu_train.yaml"), "rank", **LISTED) == [0]
 
 
 def test_a_misspelt_key_in_the_bundles_own_file_is_told(tmp_path: Path, capsys: Any) -> None:
@@ -350,11 +427,7 @@ def checked(root: Path, files: list[str], *names: str, **given: Any) -> list[Any
     ids=str,
 )
 def test_a_value_is_read_in_the_type_that_is_declared(given: dict[str, Any], value: Any, tmp_path: Path) -> None:
-    data = {
-        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
-        "dataset_dir": os.path.dirname(__file__),
-    }
-    (found,) = checked(tmp_path, brats.configs("train.yaml"), *given, **data, **given)
+    (found,) = checked(tmp_path, brats.configs("train.yaml"), *given, **LISTED, **given)
     assert found == value
     assert type(found) is type(value)
 
@@ -366,12 +439,8 @@ def test_new_keys_that_something_refers_to_are_welcome(tmp_path: Path) -> None:
         # one key of a table that is used as a whole, too; MONAI's own key of a component
         "my_norm: '@normalizations#ct'\n_kept: '@my_norm'\n+loss: {_debug_: false}\n"
     )
-    data = {
-        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
-        "dataset_dir": os.path.dirname(__file__),
-    }
     rate, norm = checked(
-        tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], "learning_rate", "network_def#norm", **data
+        tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], "learning_rate", "network_def#norm", **LISTED
     )
     assert (rate, norm) == (0.5, "BATCH")
 
@@ -406,27 +475,19 @@ def test_volumes_in_a_bundle_for_images_are_told(tmp_path: Path, capsys: Any) ->
 
 
 def test_a_drawn_case_must_be_validated(tmp_path: Path, capsys: Any) -> None:
-    data = {
-        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
-        "dataset_dir": os.path.dirname(__file__),
-    }
-    ((_, validation),) = checked(tmp_path, brats.configs("train.yaml"), "split", **data)
+    ((_, validation),) = checked(tmp_path, brats.configs("train.yaml"), "split", **LISTED)
     trained = next(n for n in range(4) if str(n) != validation[0]["case"])
-    line = refused(capsys, tmp_path, brats.configs("train.yaml"), figure_case=trained, **data)
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"), figure_case=trained, **LISTED)
     assert line.startswith(f"figure_case: expected a case that is validated, got '{trained}', which is trained on. Fix: --figure_case ")
-    line = refused(capsys, tmp_path, brats.configs("train.yaml"), figure_case="nobody", **data)
+    line = refused(capsys, tmp_path, brats.configs("train.yaml"), figure_case="nobody", **LISTED)
     assert line.startswith("figure_case: expected the name of a validation case, got 'nobody'")
 
 
 def test_the_check_leaves_the_random_numbers_of_the_run(tmp_path: Path) -> None:
-    data = {
-        "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
-        "dataset_dir": os.path.dirname(__file__),
-    }
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    checked(tmp_path, brats.configs("train.yaml"), **data)
+    checked(tmp_path, brats.configs("train.yaml"), **LISTED)
     assert torch.equal(torch.rand(3), expected)
 
 

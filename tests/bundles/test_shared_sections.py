@@ -32,7 +32,7 @@ OWN = {
     ),
     "evaluate": ("validate#handlers", "initialize"),
     "multi_gpu_train": ("initialize",),
-    "votes": ("votes_to_label", "check_data"),
+    "votes": ("votes_to_label",),
 }
 
 
