@@ -14,7 +14,15 @@ from monai.utils import set_determinism
 from monai_jdt.losses import loss_for_metric
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*.md"),
+        *ROOT.glob("monai_jdt/**/*.md"),
+        *ROOT.glob("bundles/*/docs/*.md"),
+    ]
+)
 
 
 def fenced(page: Path, language: str) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -55,6 +57,11 @@ def layer_of(module: str) -> tuple[str, int]:
     raise AssertionError(f"{module} is in no layer")
 
 
+def is_module(package: str, name: str) -> bool:
+    place = PACKAGE.joinpath(*package.split(".")[1:], name)
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
 def imported(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
@@ -65,7 +72,8 @@ def imported(path: Path) -> list[str]:
             if node.module == "monai_jdt":
                 found += [f"monai_jdt.{alias.name}" for alias in node.names]
             elif node.module and node.module.startswith("monai_jdt."):
-                found.append(node.module)
+                # `from monai_jdt.data import files` imports a folder, `from monai_jdt.data.files import x` something in it
+                found += [f"{node.module}.{alias.name}" if is_module(node.module, alias.name) else node.module for alias in node.names]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.startswith("monai_jdt.")]
     return found
@@ -104,6 +112,48 @@ def test_a_room_imports_from_lower_rooms_only(folder: str) -> None:
             other = room_of(module)
             assert other is not None, f"{path}: imports the folder that it is in"
             assert other[1] < own[1] or other[0] == own[0], f"{path}: {own[0]} may not import {module}"
+
+
+def test_the_readme_has_one_row_for_each_folder_from_the_bottom_to_the_top() -> None:
+    rows = re.findall(r"^\| `([\w./]+)` \| .+ \|$", (PACKAGE / "README.md").read_text(), re.MULTILINE)
+    folders = {f"{path.parent.relative_to(PACKAGE)}/" for path in PACKAGE.rglob("*/__init__.py")}
+    modules = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
+    assert sorted(rows) == sorted(folders | modules)
+    heights = [layer_of(f"monai_jdt.{row.removesuffix('.py').strip('/').replace('/', '.')}")[1] for row in rows]
+    assert heights == sorted(heights)
+    for room in {path.parent for path in PACKAGE.rglob("*/__init__.py")}:
+        order = [row.strip("/").rpartition("/")[2] for row in rows if (PACKAGE / row).parent == room]
+        for unit, used in imports_within(room).items():
+            if unit in order:
+                assert {other for other in used if other in order} <= set(order[: order.index(unit)]), f"{room.name}/{unit}"
+
+
+def imports_within(room: Path) -> dict[str, set[str]]:
+    """By file or folder of a room, the others of that room that it imports; the room's `__init__` aside, which shows what is in it."""
+    window = ".".join(("monai_jdt", *room.relative_to(PACKAGE).parts))
+    found: dict[str, set[str]] = {}
+    for path in room.rglob("*.py"):
+        unit = path.relative_to(room).with_suffix("").parts[0]
+        if unit != "__init__":
+            inner = [module for module in imported(path) if module.startswith(f"{window}.")]
+            found.setdefault(unit, set()).update(module[len(window) + 1 :].partition(".")[0] for module in inner)
+    return {unit: used - {unit} for unit, used in found.items()}
+
+
+@pytest.mark.parametrize(
+    "room", sorted({path.parent for path in PACKAGE.rglob("*/__init__.py")}), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_nothing_in_a_room_imports_in_a_circle(room: Path) -> None:
+    tuple(TopologicalSorter(imports_within(room)).static_order())
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("from monai_jdt.b import x\n")
+    (tmp_path / "b.py").write_text("from monai_jdt.a import y\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.test_layers.PACKAGE", tmp_path)
+        with pytest.raises(CycleError):
+            test_nothing_in_a_room_imports_in_a_circle(tmp_path)
 
 
 def test_the_ladder_is_seen_to_be_broken(tmp_path: Path) -> None:
