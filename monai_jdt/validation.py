@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import Enum
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
+
+_Choice = TypeVar("_Choice", bound=Enum)
 
 
 def error_sentence(name: str, expected: str, got: str, fix: str | None = None) -> str:
@@ -122,3 +125,21 @@ def check_sequence(name: str, value: Any, expected: str) -> tuple[Any, ...]:
     if hasattr(value, "tolist") and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0:
         return tuple(value.tolist())
     raise TypeError(error_sentence(name, expected, f"{type(value).__name__} {value!r}"))
+
+
+def check_choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
+    """Return the member of an enum that has a value.
+
+    Args:
+        name: the argument's, for the message.
+        value: a member, or its value.
+        kind: the enum.
+
+    Raises:
+        ValueError: no member has the value.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(repr(member.value) for member in kind)
+        raise ValueError(error_sentence(name, f"one of {names}", repr(value))) from None

@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
 
 import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, can_read_values
 from monai_jdt.functional.undefined import mean_of_defined
 from monai_jdt.plain_tensors import plain_tensor
-from monai_jdt.validation import check_bool, check_number, check_sequence
+from monai_jdt.validation import check_bool, check_choice, check_number, check_sequence, error_sentence
 
 
 class ThresholdComparison(Enum):
@@ -54,13 +53,12 @@ class ThresholdRule:
         for threshold in self.thresholds:
             check_number("thresholds", threshold, 0, high=1)
             if threshold == (1 if above else 0):
-                what, fix = ("nothing", "'>='") if above else ("everything", "'>'")
-                raise ValueError(
-                    f"thresholds: expected numbers in {'[0, 1)' if above else '(0, 1]'} for comparison {self.comparison.value!r}, got "
-                    f"{threshold:g}, which marks {what}; leave it out, or pass comparison={fix}"
-                )
+                what, other = ("nothing", "'>='") if above else ("everything", "'>'")
+                expected = f"numbers in {'[0, 1)' if above else '(0, 1]'} for comparison {self.comparison.value!r}"
+                got, fix = f"{threshold:g}, which marks {what}", f"leave it out, or pass comparison={other}"
+                raise ValueError(error_sentence("thresholds", expected, got, fix))
         if not self.thresholds or len(set(self.thresholds)) < len(self.thresholds):
-            raise ValueError(f"thresholds: expected at least one number, each once, got {list(self.thresholds)}")
+            raise ValueError(error_sentence("thresholds", "at least one number, each once", str(list(self.thresholds))))
 
 
 #: The thresholds of published evaluations. All of them mark what is above a threshold, and call two empty maps a perfect match:
@@ -99,7 +97,7 @@ def threshold_rule(
     default_comparison, default_empty = ThresholdComparison.ABOVE, BothEmpty.UNDEFINED
     if isinstance(thresholds, str):
         if thresholds not in THRESHOLD_PRESETS:
-            raise ValueError(f"thresholds: expected one of {sorted(THRESHOLD_PRESETS)} or numbers, got {thresholds!r}")
+            raise ValueError(error_sentence("thresholds", f"one of {sorted(THRESHOLD_PRESETS)} or numbers", repr(thresholds)))
         preset = THRESHOLD_PRESETS[thresholds]
         numbers, default_comparison, default_empty = preset.thresholds, preset.comparison, preset.both_empty
     else:
@@ -107,8 +105,8 @@ def threshold_rule(
         numbers = tuple(check_number("thresholds", number, 0, high=1) for number in given)
     return ThresholdRule(
         numbers,
-        default_comparison if comparison is None else _member("comparison", comparison, ThresholdComparison),
-        default_empty if both_empty is None else _member("both_empty", both_empty, BothEmpty),
+        default_comparison if comparison is None else check_choice("comparison", comparison, ThresholdComparison),
+        default_empty if both_empty is None else check_choice("both_empty", both_empty, BothEmpty),
     )
 
 
@@ -171,30 +169,21 @@ _BLOCK = 1 << 16
 _EMPTY_SCORE = {BothEmpty.ONE: 1.0, BothEmpty.ZERO: 0.0, BothEmpty.UNDEFINED: math.nan}
 
 
-_Choice = TypeVar("_Choice", bound=Enum)
-
-
-def _member(name: str, value: str | _Choice, kind: type[_Choice]) -> _Choice:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"{name}: expected one of {[member.value for member in kind]}, got {value!r}") from None
-
-
 def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool) -> None:
     if y_pred.ndim < 2:
-        raise ValueError(f"y_pred: expected shape (N, C, *spatial), got {tuple(y_pred.shape)}; add the dimensions that are missing")
+        fix = "add the dimensions that are missing"
+        raise ValueError(error_sentence("y_pred", "shape (N, C, *spatial)", str(tuple(y_pred.shape)), fix))
     if y.shape != y_pred.shape:
-        hint = ""
+        fix = None
         if y.ndim == y_pred.ndim and y.shape[1] == 1 and y.shape[0] == y_pred.shape[0] and y.shape[2:] == y_pred.shape[2:]:
-            hint = "; make one channel a class of it, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
-        raise ValueError(f"y: expected shape {tuple(y_pred.shape)}, the shape of y_pred, got {tuple(y.shape)}{hint}")
+            fix = "make one channel for each class, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
+        raise ValueError(error_sentence("y", f"shape {tuple(y_pred.shape)}, the shape of y_pred", str(tuple(y.shape)), fix))
     if y.device != y_pred.device:
-        raise ValueError(f"y: expected it on {y_pred.device}, where y_pred is, got {y.device}; move it there with .to(y_pred.device)")
+        expected = f"a tensor on {y_pred.device}, where y_pred is"
+        raise ValueError(error_sentence("y", expected, str(y.device), "move it there with .to(y_pred.device)"))
     if not include_background and y_pred.shape[1] == 1:
-        raise ValueError(
-            "include_background=False: expected at least 2 channels, got 1; leave it out: the one channel is the foreground"
-        )
+        fix = "leave it out, since the one channel is the foreground"
+        raise ValueError(error_sentence("include_background=False", "at least 2 channels", "1", fix))
     for name, values, fix in (
         ("y_pred", y_pred, "apply sigmoid or softmax to logits"),
         ("y", y, "divide votes by the number of raters"),
@@ -204,7 +193,7 @@ def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool)
         low, high = (float(bound) for bound in torch.aminmax(values))
         # `not in range` rather than `out of range`: NaN is in none
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-            raise ValueError(f"{name}: expected values in [0, 1], got {low:g} to {high:g}; {fix}")
+            raise ValueError(error_sentence(name, "values in [0, 1]", f"{low:g} to {high:g}", fix))
 
 
 def _as_rows(values: torch.Tensor) -> torch.Tensor:

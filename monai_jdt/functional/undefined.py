@@ -7,6 +7,8 @@ from enum import Enum
 
 import torch
 
+from monai_jdt.validation import check_choice
+
 
 class UndefinedPolicy(Enum):
     """What a mean does with undefined scores: leave them out, or be undefined itself."""
@@ -16,7 +18,7 @@ class UndefinedPolicy(Enum):
 
 
 def undefined_policy_of(policy: str | UndefinedPolicy) -> UndefinedPolicy:
-    """The policy of that name.
+    """Return the policy of that name.
 
     Raises:
         ValueError: an unknown name.
@@ -25,17 +27,13 @@ def undefined_policy_of(policy: str | UndefinedPolicy) -> UndefinedPolicy:
         >>> undefined_policy_of("spread")
         <UndefinedPolicy.SPREAD: 'spread'>
     """
-    try:
-        return UndefinedPolicy(policy)
-    except ValueError:
-        names = [member.value for member in UndefinedPolicy]
-        raise ValueError(f"undefined: expected one of {names}, got {policy!r}") from None
+    return check_choice("undefined", policy, UndefinedPolicy)
 
 
 def mean_of_defined(
     scores: torch.Tensor, dim: int | Sequence[int], policy: UndefinedPolicy = UndefinedPolicy.LEAVE_OUT
 ) -> torch.Tensor:
-    """The mean of scores some of which may be undefined, that is NaN.
+    """Return the mean of scores some of which may be undefined, that is NaN.
 
     Every mean of this package's metrics is taken here, so that a score which means nothing can neither count as 0 nor as 1.
 

@@ -14,6 +14,7 @@ from monai.data.utils import to_affine_nd
 from monai.utils import optional_import
 
 from monai_jdt.data.files.volumes import PICTURES
+from monai_jdt.validation import error_sentence
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -127,4 +128,5 @@ def _decollated(engine: Engine) -> list[dict[str, Any]]:
     batch, output = engine.state.batch, engine.state.output
     if isinstance(batch, list) and isinstance(output, list):
         return [{**b, **o} for b, o in zip(batch, output, strict=True)]
-    raise TypeError("expected an evaluator with decollate=True, got one whose batches are not lists of items")
+    expected, got = "an evaluator with decollate=True", "one whose batches are not lists of items"
+    raise TypeError(error_sentence("engine", expected, got))

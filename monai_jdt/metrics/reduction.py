@@ -6,25 +6,22 @@ import torch
 from monai.utils import MetricReduction
 
 from monai_jdt.functional.undefined import UndefinedPolicy, mean_of_defined
+from monai_jdt.validation import check_choice
 
 
 def metric_reduction_of(reduction: str | MetricReduction) -> MetricReduction:
-    """The reduction of that name.
+    """Return the reduction of that name.
 
     Raises:
         ValueError: an unknown name.
     """
-    try:
-        return MetricReduction(reduction)
-    except ValueError:
-        names = [member.value for member in MetricReduction]
-        raise ValueError(f"reduction: expected one of {names}, got {reduction!r}") from None
+    return check_choice("reduction", reduction, MetricReduction)
 
 
 def reduce_scores(
     scores: torch.Tensor, reduction: MetricReduction, policy: UndefinedPolicy = UndefinedPolicy.LEAVE_OUT
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores `(N, C)` to what a metric reports, as MONAI reduces them, except that nothing defined gives NaN where MONAI gives 0.
+    """Reduce scores `(N, C)` as MONAI does, except that nothing defined gives NaN where MONAI gives 0.
 
     Args:
         scores: `(N, C)`; NaN is undefined.

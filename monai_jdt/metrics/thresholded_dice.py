@@ -13,7 +13,7 @@ from monai_jdt.functional.thresholded_dice import BothEmpty, ThresholdComparison
 from monai_jdt.functional.undefined import UndefinedPolicy, undefined_policy_of
 from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
 from monai_jdt.plain_tensors import plain_tensor
-from monai_jdt.validation import check_bool
+from monai_jdt.validation import check_bool, error_sentence
 
 
 class ThresholdedDice(CumulativeIterationMetric):
@@ -87,14 +87,14 @@ class ThresholdedDice(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None:
             # MONAI hands a label that is no tensor on as None
-            raise TypeError("y: expected a torch.Tensor, got none; pass the soft label, such as the mean of the raters")
+            raise TypeError(error_sentence("y", "a torch.Tensor", "none", "pass the soft label, such as the mean of the raters"))
         return thresholded_dice(y_pred, y, self.rule, include_background=self.include_background)
 
     def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> torch.Tensor:
         # MONAI pairs the items up to the shorter list's end, and drops the rest without a word
         if y is None or len(y_pred) != len(y):
             got = "None" if y is None else f"{len(y)} items"
-            raise ValueError(f"y: expected a label for each of the {len(y_pred)} predictions, got {got}")
+            raise ValueError(error_sentence("y", f"a label for each of the {len(y_pred)} predictions", got))
         rows = [
             self._compute_tensor(plain_tensor("y_pred", p)[None], plain_tensor("y", m)[None]) for p, m in zip(y_pred, y, strict=True)
         ]

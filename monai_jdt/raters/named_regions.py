@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TypeAlias
 
 from monai_jdt.data.layouts.regions import region_convention
-from monai_jdt.validation import check_sequence
+from monai_jdt.validation import check_sequence, error_sentence
 
 #: Every way of saying which label values make which channels; :func:`named_regions` explains them.
 RegionSpec: TypeAlias = str | Mapping[str, int | Sequence[int]] | Sequence[int | Sequence[int]]
@@ -43,9 +43,9 @@ def named_regions(regions: RegionSpec) -> dict[str, tuple[int, ...]]:
         pairs = [("label_" + "_".join(map(str, region_group(entry))), region_group(entry)) for entry in entries]
     groups = dict(pairs)
     if not groups or not all(groups.values()):
-        raise ValueError(f"expected at least one region, each with at least one label value, got {regions!r}")
+        raise ValueError(error_sentence("regions", "at least one region, each with at least one label value", repr(regions)))
     if len(groups) < len(pairs):
-        raise ValueError(f"expected regions that differ, got {regions!r}")
+        raise ValueError(error_sentence("regions", "regions that differ", repr(regions)))
     return groups
 
 
@@ -62,5 +62,5 @@ def region_group(entry: int | Sequence[int]) -> tuple[int, ...]:
     values = check_sequence("regions", entry, "label values") if several else (entry,)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f"expected whole label values in a region, got {value!r}")
+            raise TypeError(error_sentence("regions", "whole label values", repr(value)))
     return tuple(map(int, values))

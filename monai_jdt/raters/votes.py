@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from monai_jdt.raters.named_regions import region_group
+from monai_jdt.validation import error_sentence
 
 #: Voxels worked on at once, so that a block of each intermediate stays in the processor's cache.
 VOXEL_BLOCK = 1 << 17
@@ -59,12 +60,12 @@ def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -
         TypeError: for votes that are not whole numbers by dtype.
     """
     if votes.ndim < 1 or votes.shape[0] == 0:
-        raise ValueError(f"expected votes (R, *S) of at least one rater, got shape {tuple(votes.shape)}")
+        raise ValueError(error_sentence("votes", "a stack (R, *S) of at least one rater", f"shape {tuple(votes.shape)}"))
     if votes.is_floating_point() or votes.is_complex():
-        raise TypeError(f"expected votes of an integer dtype, got {votes.dtype}. Fix: votes.to(torch.int16)")
+        raise TypeError(error_sentence("votes", "an integer dtype", str(votes.dtype), "pass votes.to(torch.int16)"))
     groups = tuple(region_group(entry) for entry in regions)
     if not groups:
-        raise ValueError("expected at least one region, got none")
+        raise ValueError(error_sentence("regions", "at least one region", "none"))
     return votes.to(torch.uint8) if votes.dtype == torch.bool else votes, groups
 
 
@@ -108,11 +109,11 @@ def rater_shares(rater_weights: torch.Tensor | Sequence[float] | None, raters: i
         return torch.full((raters,), 1 / raters, dtype=torch.float64)
     weights = torch.as_tensor(rater_weights).detach().cpu().to(torch.float64)
     if weights.shape != (raters,):
-        raise ValueError(f"rater_weights: expected one weight for each of {raters} raters, got shape {tuple(weights.shape)}")
+        raise ValueError(error_sentence("rater_weights", f"one weight for each of {raters} raters", f"shape {tuple(weights.shape)}"))
     if not (torch.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(f"rater_weights: expected finite numbers >= 0, got {weights.tolist()}")
+        raise ValueError(error_sentence("rater_weights", "finite numbers >= 0", str(weights.tolist())))
     if not weights.any():
-        raise ValueError(f"rater_weights: expected at least one rater with a weight > 0, got {weights.tolist()}")
+        raise ValueError(error_sentence("rater_weights", "at least one rater with a weight > 0", str(weights.tolist())))
     weights = weights / weights.max()  # first, so that the sum cannot overflow
     return weights / weights.sum()
 

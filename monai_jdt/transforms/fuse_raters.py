@@ -102,7 +102,8 @@ class FuseRaters(Transform):
             close = difflib.get_close_matches(str(method), known, n=1)
             raise ValueError(error_sentence("method", f"one of {', '.join(known)}", repr(method), f"name {(close or known)[0]}"))
         if paper_compatible and method != "dice_weighted":
-            raise ValueError(f"paper_compatible: expected False with method {method!r}, got True; it is for 'dice_weighted'")
+            fix = "leave it out, or use 'dice_weighted'"
+            raise ValueError(error_sentence("paper_compatible", f"False with method {method!r}", "True", fix))
         self.method = method
         self.regions = named_regions(regions)
         self.rater_weights = None if rater_weights is None else tuple(float(w) for w in rater_weights)
@@ -145,7 +146,7 @@ class FuseRaters(Transform):
         options: dict[str, Any] = {}
         if self.method == "weighted" and weights is None:
             fix = "give rater_weights, or use 'average'"
-            raise ValueError(f"rater_weights: expected one weight a rater for method 'weighted', got None. Fix: {fix}")
+            raise ValueError(error_sentence("rater_weights", "one weight for each rater with method 'weighted'", "None", fix))
         if self.method == "average" and weights is not None:
             weights = [float(w > 0) for w in rater_shares(weights, len(stack)).tolist()]
         if self.method == "dice_weighted":
@@ -208,22 +209,23 @@ class FuseRatersd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
         if len(set(self.output_keys)) < len(self.keys):
-            raise ValueError(f"expected one output key for each of {self.keys}, all different, got {self.output_keys}")
+            expected = f"one output key for each of {self.keys}, all different"
+            raise ValueError(error_sentence("output_keys", expected, str(self.output_keys)))
         methods = ensure_tuple_rep(method, len(self.keys))
         if paper_compatible and "dice_weighted" not in methods:
-            raise ValueError(f"paper_compatible: expected False with method {method!r}, got True; it is for 'dice_weighted'")
+            fix = "leave it out, or use 'dice_weighted'"
+            raise ValueError(error_sentence("paper_compatible", f"False with method {method!r}", "True", fix))
         self.fusions = tuple(FuseRaters(regions, m, rater_weights, paper_compatible and m == "dice_weighted", seed) for m in methods)
         self.weights_key = weights_key
         self.estimates_keys = (None,) * len(self.keys) if estimates_keys is None else ensure_tuple_rep(estimates_keys, len(self.keys))
         told = [key for key in self.estimates_keys if key is not None]
         if len({*self.output_keys, *told}) < len(self.output_keys) + len(told):
-            raise ValueError(f"estimates_keys: expected names that differ and are no output key, got {self.estimates_keys}")
+            raise ValueError(error_sentence("estimates_keys", "names that differ and are no output key", str(self.estimates_keys)))
         for name, estimates_key in zip(methods, self.estimates_keys, strict=True):
             if estimates_key is not None and name not in _ESTIMATIONS:
-                fix = f"None for it, or one of {', '.join(sorted(_ESTIMATIONS))}"
-                raise ValueError(
-                    f"estimates_keys: expected None for method {name!r}, which estimates nothing, got {estimates_key!r}. Fix: {fix}"
-                )
+                fix = f"pass None for it, or choose a method among {', '.join(sorted(_ESTIMATIONS))}"
+                expected = f"None for method {name!r}, which estimates nothing"
+                raise ValueError(error_sentence("estimates_keys", expected, repr(estimates_key), fix))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Fuse each key's stack; the item given is not changed."""

@@ -14,6 +14,7 @@ from monai_jdt.raters.average import fuse_average
 from monai_jdt.raters.named_regions import RegionSpec, named_regions
 from monai_jdt.transforms.restore_votes import RestoreVotes
 from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 
 class LabelRegions(Transform):
@@ -46,8 +47,8 @@ class LabelRegions(Transform):
             ValueError: for other than one channel, or values that are not whole numbers within int16.
         """
         if len(label.shape) < 1 or label.shape[0] != 1:
-            fix = "FuseRaters for a stack of raters"
-            raise ValueError(f"label: expected an index map (1, *S), got shape {tuple(label.shape)}. Fix: {fix}")
+            got = f"shape {tuple(label.shape)}"
+            raise ValueError(error_sentence("label", "an index map (1, *S)", got, "use FuseRaters for a stack of raters"))
         whole = RestoreVotes()(label).as_tensor()
         return with_meta_of(label, fuse_average(whole, tuple(self.regions.values())))
 

@@ -7,6 +7,8 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.utils import ensure_tuple_rep
 
+from monai_jdt.validation import error_sentence
+
 
 def nearest_only(transform: Any, keys: KeysCollection) -> Any:
     """Refuse a spatial transform that would resample votes by anything but nearest neighbour, before the first case is read.
@@ -39,7 +41,6 @@ def nearest_only(transform: Any, keys: KeysCollection) -> Any:
         name = str(getattr(mode, "value", mode))
         if key in names and name not in ("nearest", "nearest-exact", "0"):
             where = type(transform).__name__
-            raise ValueError(
-                f"{where}: expected mode 'nearest' for votes under {key!r}, got {name!r}. Fix: mode='nearest' for this key"
-            )
+            expected = f"mode 'nearest' for votes under {key!r}"
+            raise ValueError(error_sentence(where, expected, repr(name), "pass mode='nearest' for this key"))
     return transform

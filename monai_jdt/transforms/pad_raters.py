@@ -11,7 +11,9 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor
 
+from monai_jdt.transforms.same_raters import check_same_raters
 from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 #: The key under which rater weights go, unless another is asked for.
 RATER_WEIGHTS = "rater_weights"
@@ -35,7 +37,7 @@ class PadRaters(Transform):
 
     def __init__(self, raters: int, value: int = 0) -> None:
         if raters < 1:
-            raise ValueError(f"raters: expected at least 1, got {raters!r}")
+            raise ValueError(error_sentence("raters", "at least 1", repr(raters)))
         self.raters = raters
         self.value = value
 
@@ -52,10 +54,11 @@ class PadRaters(Transform):
         stack = convert_to_tensor(votes, track_meta=False)
         count = len(stack)
         if count > self.raters:
-            raise ValueError(f"votes: expected at most {self.raters} raters, got {count}. Fix: a larger `raters`")
+            raise ValueError(error_sentence("votes", f"at most {self.raters} raters", str(count), "pass a larger `raters`"))
         given = torch.ones(count) if rater_weights is None else torch.as_tensor(rater_weights, dtype=torch.float32)
         if given.shape != (count,):
-            raise ValueError(f"rater_weights: expected one weight for each of {count} raters, got shape {tuple(given.shape)}")
+            expected = f"one weight for each of {count} raters"
+            raise ValueError(error_sentence("rater_weights", expected, f"shape {tuple(given.shape)}"))
         weights = torch.cat([given, torch.zeros(self.raters - count)])
         filling = stack.new_full((self.raters - count, *stack.shape[1:]), self.value)
         return with_meta_of(votes, torch.cat([stack, filling])), weights
@@ -91,8 +94,7 @@ class PadRatersd(MapTransform):
         """Pad each key's stack and write the weights; the item given is not changed."""
         d = dict(data)
         keys = list(self.key_iterator(d))
-        if len({len(d[key]) for key in keys}) > 1:
-            raise ValueError(f"expected as many raters under each of {keys}, got {[len(d[key]) for key in keys]}")
+        check_same_raters(d, keys)
         given = d.get(self.weights_key)
         for key in keys:
             d[key], d[self.weights_key] = self.padder(d[key], given)

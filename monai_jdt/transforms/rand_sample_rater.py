@@ -13,7 +13,9 @@ from monai.transforms.transform import MapTransform, Randomizable, Transform
 from monai.utils import convert_to_tensor
 
 from monai_jdt.raters.votes import rater_shares
+from monai_jdt.transforms.same_raters import check_same_raters
 from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 
 class RandSampleRater(Randomizable, Transform):
@@ -43,7 +45,7 @@ class RandSampleRater(Randomizable, Transform):
             ValueError: for a stack without raters, or weights that are not R numbers >= 0, one of them > 0.
         """
         if data.ndim < 1 or data.shape[0] == 0:
-            raise ValueError(f"expected votes (R, *S) of at least one rater, got shape {tuple(data.shape)}")
+            raise ValueError(error_sentence("votes", "a stack (R, *S) of at least one rater", f"shape {tuple(data.shape)}"))
         shares = rater_shares(self.rater_weights if rater_weights is None else rater_weights, data.shape[0])
         ends = shares[: int(shares.nonzero()[-1]) + 1].cumsum(0).numpy()
         self.rater = min(int(np.searchsorted(ends, self.R.random(), side="right")), len(ends) - 1)
@@ -99,9 +101,7 @@ class RandSampleRaterd(Randomizable, MapTransform):
         """Draw one rater and take it under each key; the item given is not changed."""
         d = dict(data)
         keys = list(self.key_iterator(d))
-        counts = {len(d[key]) for key in keys}
-        if len(counts) > 1:
-            raise ValueError(f"expected as many raters under each of {keys}, got {[len(d[key]) for key in keys]}")
+        check_same_raters(d, keys)
         weights = None if self.weights_key is None else d[self.weights_key]
         for number, key in enumerate(keys):
             d[key] = self.sampler(d[key], weights, randomize=number == 0)

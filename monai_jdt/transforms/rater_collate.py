@@ -54,7 +54,7 @@ def rater_collate(
     """
     items = [item for entry in batch for item in (entry if isinstance(entry, list) else [entry])]
     if not items:
-        raise ValueError("batch: expected at least one item, got none")
+        raise ValueError(error_sentence("batch", "at least one item", "none"))
     if keys is None:
         keys = "raters" if all("votes" not in item and "raters" in item for item in items) else "votes"
     names = (keys,) if isinstance(keys, str) else tuple(keys)  # type: ignore[arg-type]

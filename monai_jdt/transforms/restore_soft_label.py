@@ -12,6 +12,7 @@ from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple_rep
 
 from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 
 class RestoreSoftLabel(Transform):
@@ -70,10 +71,10 @@ class RestoreSoftLabel(Transform):
 
     def _check(self, label: torch.Tensor) -> None:
         if label.ndim < 1 or len(label) < 2:
-            fix = "softmax=False for regions, or one-hot channels"
-            raise ValueError(f"label: expected at least 2 channels with softmax=True, got shape {tuple(label.shape)}. Fix: {fix}")
+            fix = "pass softmax=False for regions, or one-hot channels"
+            raise ValueError(error_sentence("label", "at least 2 channels with softmax=True", f"shape {tuple(label.shape)}", fix))
         if not -len(label) <= self.background < len(label):
-            raise ValueError(f"background: expected one of {len(label)} channels, got {self.background}")
+            raise ValueError(error_sentence("background", f"one of {len(label)} channels", str(self.background)))
 
 
 class RestoreSoftLabeld(MapTransform):
@@ -107,7 +108,8 @@ class RestoreSoftLabeld(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mask_keys is not None and not softmax:
-            raise ValueError("mask_keys: expected None with softmax=False, since regions tell nothing of what is missing")
+            expected = "None with softmax=False, since regions do not say what is missing"
+            raise ValueError(error_sentence("mask_keys", expected, repr(mask_keys)))
         self.mask_keys = (None,) * len(self.keys) if mask_keys is None else ensure_tuple_rep(mask_keys, len(self.keys))
         self.restorer = RestoreSoftLabel(softmax, background)
 

@@ -13,6 +13,7 @@ from monai.utils import convert_to_tensor
 
 from monai_jdt.data.files.label_values import LARGEST_LABEL, WHOLE_TOLERANCE
 from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 
 class RestoreVotes(Transform):
@@ -43,14 +44,14 @@ class RestoreVotes(Transform):
             nearest = plain.round()
             whole = (plain - nearest).abs() <= WHOLE_TOLERANCE  # False for NaN
             if not whole.all():
-                fix = "mode='nearest' for the votes in every spatial transform"
-                raise ValueError(f"votes: expected whole label values, got {plain[~whole][0].item():.6g}. Fix: {fix}")
+                fix = "pass mode='nearest' for the votes to every spatial transform"
+                raise ValueError(error_sentence("votes", "whole label values", f"{plain[~whole][0].item():.6g}", fix))
             plain = nearest
         if plain.is_floating_point() or plain.element_size() > 2:  # a narrower dtype has no such values, and compares wrongly
             wide = (plain > LARGEST_LABEL) | (plain < -LARGEST_LABEL)
             if wide.any():
                 got = int(plain[wide][0])
-                raise ValueError(f"votes: expected whole label values within int16, got {got}. Fix: number the labels anew")
+                raise ValueError(error_sentence("votes", "whole label values within int16", str(got), "number the labels anew"))
         small = plain.numel() == 0 or (int(plain.min()) >= 0 and int(plain.max()) <= 255)
         return with_meta_of(votes, plain.to(torch.uint8 if small else torch.int16))
 

@@ -13,6 +13,7 @@ from monai.transforms.transform import MapTransform, Transform
 from monai.utils import convert_to_tensor
 
 from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 _SMOOTHINGS = ("uniform", "boundary", "gaussian")
 
@@ -50,13 +51,13 @@ class SmoothLabel(Transform):
 
     def __init__(self, mode: str = "uniform", epsilon: float = 0.1, k: int = 3, sigma: float = 1.0, softmax: bool = True) -> None:
         if mode not in _SMOOTHINGS:
-            raise ValueError(f"mode: expected one of {_SMOOTHINGS}, got {mode!r}")
+            raise ValueError(error_sentence("mode", f"one of {_SMOOTHINGS}", repr(mode)))
         if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon: expected a number in [0, 1], got {epsilon!r}")
+            raise ValueError(error_sentence("epsilon", "a number in [0, 1]", repr(epsilon)))
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k: expected a whole number of voxels, at least 1, got {k!r}")
+            raise ValueError(error_sentence("k", "a whole number of voxels, at least 1", repr(k)))
         if not 0 < sigma < float("inf"):
-            raise ValueError(f"sigma: expected a positive number of voxels, got {sigma!r}")
+            raise ValueError(error_sentence("sigma", "a positive number of voxels", repr(sigma)))
         self.mode = mode
         self.epsilon = epsilon
         self.k = k
@@ -77,9 +78,10 @@ class SmoothLabel(Transform):
         """
         plain = convert_to_tensor(label, track_meta=False)
         if not 2 <= plain.ndim <= 4:
-            raise ValueError(f"label: expected (C, *S) with 1 to 3 space dimensions, got shape {tuple(plain.shape)}")
+            raise ValueError(error_sentence("label", "(C, *S) with 1 to 3 space dimensions", f"shape {tuple(plain.shape)}"))
         if self.softmax and len(plain) == 1:
-            raise ValueError("label: expected at least 2 channels with softmax=True, got 1. Fix: softmax=False, or one-hot channels")
+            fix = "pass softmax=False, or one-hot channels"
+            raise ValueError(error_sentence("label", "at least 2 channels with softmax=True", "1", fix))
         plain = plain if plain.dtype == torch.float64 else plain.to(torch.float32)
         if self.mode == "gaussian":
             return with_meta_of(label, self._blurred(plain))

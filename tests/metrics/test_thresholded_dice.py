@@ -106,7 +106,7 @@ def test_calls_that_do_not_fit(p, m, error, says):
         ({"include_background": 1}, TypeError, "include_background: expected True or False, got int 1"),
         ({"get_not_nans": "yes"}, TypeError, "get_not_nans: "),
         ({"reduction": "median"}, ValueError, "reduction: expected one of .*'mean_batch'.* got 'median'"),
-        ({"undefined": "zero"}, ValueError, r"undefined: expected one of \['leave_out', 'spread'\], got 'zero'"),
+        ({"undefined": "zero"}, ValueError, r"undefined: expected one of 'leave_out', 'spread', got 'zero'"),
         ({"thresholds": [1.5]}, ValueError, "thresholds: "),
     ],
 )

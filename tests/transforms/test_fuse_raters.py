@@ -61,7 +61,7 @@ def test_weights_of_the_constructor_and_of_the_item():
     assert torch.equal(FuseRatersd("votes", [1], "weighted", weights_key="w")(item)["votes"].as_tensor(), expected)
     # "average" takes weights for who is there, not for how much
     assert torch.equal(FuseRaters([1], "average", [1, 2, 0])(votes).as_tensor(), fuse_average(votes.as_tensor()[:2], [1]))
-    with pytest.raises(ValueError, match="rater_weights: expected one weight a rater"):
+    with pytest.raises(ValueError, match="rater_weights: expected one weight for each rater"):
         FuseRaters([1], "weighted")(votes)
     for wrong in (FuseRaters, functools.partial(FuseRatersd, "votes")):
         with pytest.raises(ValueError, match="paper_compatible"):
