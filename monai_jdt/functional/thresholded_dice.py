@@ -174,10 +174,10 @@ def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool)
         fix = "add the dimensions that are missing"
         raise ValueError(error_sentence("y_pred", "shape (N, C, *spatial)", str(tuple(y_pred.shape)), fix))
     if y.shape != y_pred.shape:
-        fix = None
+        channels_fix = None
         if y.ndim == y_pred.ndim and y.shape[1] == 1 and y.shape[0] == y_pred.shape[0] and y.shape[2:] == y_pred.shape[2:]:
-            fix = "make one channel for each class, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
-        raise ValueError(error_sentence("y", f"shape {tuple(y_pred.shape)}, the shape of y_pred", str(tuple(y.shape)), fix))
+            channels_fix = "make one channel for each class, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
+        raise ValueError(error_sentence("y", f"shape {tuple(y_pred.shape)}, the shape of y_pred", str(tuple(y.shape)), channels_fix))
     if y.device != y_pred.device:
         expected = f"a tensor on {y_pred.device}, where y_pred is"
         raise ValueError(error_sentence("y", expected, str(y.device), "move it there with .to(y_pred.device)"))

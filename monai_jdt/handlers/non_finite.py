@@ -27,7 +27,7 @@ class NonFiniteLossStop:
 
     Args:
         loss_key: key of the loss in the trainer's output.
-        case_key: key of the case names in the batch; where it is absent, the file names under `image_key` are told.
+        case_key: key of the case names in the batch; where it is absent, the error names the files under `image_key`.
         image_key: key of the image in the batch.
 
     Raises:

@@ -70,7 +70,7 @@ class EpochLoss:
 
 
 def mean_loss(output: Any, loss_key: str = "loss") -> float:
-    """The loss in an engine's output.
+    """Return the loss in an engine's output.
 
     Args:
         output: what an iteration returned: the loss itself, a dictionary with it, or a list of such dictionaries (MONAI's
@@ -78,7 +78,7 @@ def mean_loss(output: Any, loss_key: str = "loss") -> float:
         loss_key: the key of the loss.
 
     Returns:
-        The loss as a number, its mean where it has several elements. NaN and infinity come through.
+        The loss as a number, its mean where it has several elements. NaN and infinity are kept.
 
     Example:
         >>> mean_loss([{"loss": torch.tensor(0.25)}, {"loss": torch.tensor(0.25)}])
@@ -87,5 +87,5 @@ def mean_loss(output: Any, loss_key: str = "loss") -> float:
     entries = output if isinstance(output, (list, tuple)) else [output]
     losses = [entry[loss_key] if isinstance(entry, dict) else entry for entry in entries]
     tensors = [torch.as_tensor(loss) for loss in losses]
-    # float32 at least, and not float64 for all, which Apple's MPS has not
+    # float32 at least. Not float64 for all: Apple's MPS has none
     return float(torch.stack([loss.to(torch.promote_types(loss.dtype, torch.float32)).mean() for loss in tensors]).mean())

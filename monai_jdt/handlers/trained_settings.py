@@ -1,4 +1,4 @@
-"""What weights must be given at inference as they were in training: written beside them, and compared before they are used."""
+"""Settings that must be the same at inference as in training: written beside the weights, and compared before these are used."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _Events, _ = optional_import("ignite.engine", name="Events")
 class TrainedSettingsWriter:
     """Write settings of a training as a JSON file beside its weights, after each validation.
 
-    Weights do not know how the images were normalised that they were trained on. `model.json` beside `model.pt` does, and the
-    bundles' `inference.yaml` takes its defaults from there. The file is written after the validation that has saved the
+    A weights file does not hold how the training images were normalised. `model.json` beside `model.pt` does: the bundles'
+    `inference.yaml` takes its defaults from there. The file is written after the validation that has saved the
     weights, so that a training that ends before its first validation leaves the file of the weights that are there.
 
     Args:

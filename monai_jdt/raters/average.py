@@ -10,11 +10,11 @@ from monai_jdt.raters.votes import checked_votes, count_members
 
 
 def fuse_average(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -> torch.Tensor:
-    """The share of raters that put each voxel into each region: the soft label.
+    """Return the share of raters that put each voxel into each region: the soft label.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
 
     Returns:
         `(C, *S)`, float32, in [0, 1]: a multiple of 1/R everywhere.

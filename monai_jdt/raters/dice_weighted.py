@@ -18,23 +18,23 @@ def dice_weights(
     *,
     paper_compatible: bool = False,
 ) -> torch.Tensor:
-    """The share of each rater by its Dice with the raters' majority, as in the QUBIQ experiments of arXiv:2303.16296.
+    """Return the share of each rater by its Dice with the raters' majority, as in the QUBIQ experiments of arXiv:2303.16296.
 
     With region c of rater r as the set A_rc and the majority M_c of :func:`fuse_majority`,
-    `d_r = 2 sum_c |A_rc & M_c| / sum_c (|A_rc| + |M_c|)` and `w_r = d_r / sum d`. One weight a rater, over all regions, so that
-    classes still sum to 1 and nested regions stay nested. Regions that hold the value 0 (background) are not judged by, unless
-    there are no others.
+    `d_r = 2 sum_c |A_rc & M_c| / sum_c (|A_rc| + |M_c|)` and `w_r = d_r / sum d`. A rater has one weight for all
+    regions, so that classes still sum to 1 and nested regions stay nested. A region that holds the value 0 (background) does not
+    enter the weights, unless there is no other.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
         paper_compatible: a rater that has no voxel in common with the majority gets d = 1, as in the published code, instead
             of 0.
 
     Returns:
-        `(R,)` float64, sum 1; 0 for a missing rater. An empty rater gets 0. Where all would weigh 0 (an empty majority: nobody
-        agrees with anybody), the raters that are there weigh the same, with `paper_compatible` too.
+        `(R,)` float64, sum 1; 0 for a missing rater. An empty rater gets 0. Where all would weigh 0 (the majority is
+        empty), the raters that are there weigh the same, with `paper_compatible` too.
 
     Raises:
         ValueError: as :func:`fuse_weighted`.
@@ -79,11 +79,11 @@ def fuse_dice_weighted(
     *,
     paper_compatible: bool = False,
 ) -> torch.Tensor:
-    """The average of raters weighted by :func:`dice_weights`: raters near the majority count more.
+    """Return the average of raters weighted by :func:`dice_weights`: raters near the majority count more.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: as in :func:`dice_weights`.
         paper_compatible: as in :func:`dice_weights`.
 

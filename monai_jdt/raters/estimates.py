@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class RaterEstimates:
-    """What a fusion estimated about the raters; a field that it does not estimate is None, NaN stands for a missing rater.
+    """What a fusion estimates about the raters. A field is None if the fusion does not estimate it. A missing rater has NaN.
 
     Args:
         weights: `(R,)` float64, >= 0, sum 1: the share of each rater in an average. A missing rater has 0.

@@ -19,7 +19,7 @@ from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
-#: The EM is stopped after so many iterations. 12 are usual; raters who contradict each other may need thousands.
+#: The EM stops after this many iterations. 12 are usual. Raters who contradict each other may need thousands.
 MAX_ITERATIONS = 1000
 
 
@@ -39,7 +39,7 @@ def present_patterns(
 
 
 def log_prior_of(patterns: VotePatterns) -> np.ndarray:
-    """Return the log of the share of each value in all votes, `(L,)`; -inf for a value that nobody uses."""
+    """Return the log of the share of each value in all votes, `(L,)`; -inf for a value without votes."""
     given = np.zeros(len(patterns.values))
     for votes in patterns.votes.T:
         given += np.bincount(votes, weights=patterns.voxels, minlength=len(given))
@@ -48,7 +48,7 @@ def log_prior_of(patterns: VotePatterns) -> np.ndarray:
 
 
 def confusion_by_voting(patterns: VotePatterns) -> np.ndarray:
-    """`(R, L, L)`: how the votes of each rater divide among the values that most raters gave at the same voxel.
+    """Return `(R, L, L)`: how the votes of each rater divide among the values that most raters gave at the same voxel.
 
     As in ITK each row, not each column, sums to 1: the start is P(truth | vote). A vote that occurs at ties only has a row of 0.
     """
@@ -60,7 +60,7 @@ def confusion_by_voting(patterns: VotePatterns) -> np.ndarray:
 
 
 def _joint_counts(patterns: VotePatterns, truth_voxels: np.ndarray) -> np.ndarray:
-    """`(R, L, L)`: entry (r, i, j) is in how many voxels rater r says i and the truth is j, given `(U, L)` voxels by truth."""
+    """Return `(R, L, L)`: in how many voxels rater r says i and the truth is j, at (r, i, j), from `(U, L)` voxels by truth."""
     raters, labels = patterns.votes.shape[1], len(patterns.values)
     joint = np.empty((raters, labels, labels))
     for rater, votes in enumerate(patterns.votes.T):
@@ -70,7 +70,7 @@ def _joint_counts(patterns: VotePatterns, truth_voxels: np.ndarray) -> np.ndarra
 
 
 def expected_truth(patterns: VotePatterns, log_prior: np.ndarray, confusion: np.ndarray) -> np.ndarray:
-    """The E step: `(U, L)`, P(truth | votes) of each combination; all 0 where the votes are impossible with every truth."""
+    """Take the E step. Return `(U, L)`, P(truth | votes) of each combination: all 0 where the votes are impossible with every truth."""
     with np.errstate(divide="ignore"):
         log_confusion = np.log(confusion)
     log_joint = np.repeat(log_prior[None], len(patterns.votes), axis=0)
@@ -86,8 +86,8 @@ def expectation_maximisation(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Alternate M and E steps from a first guess of the truth until no confusion matrix changes.
 
-    A combination with a probability > 0 for some truth keeps one: a rater's estimate for it is then > 0 too. So only a combination
-    that the first guess leaves out is all 0 at the end.
+    A combination with a probability > 0 for some truth keeps one, since each rater's estimate for it is then > 0. So only a
+    combination that the first guess leaves out is all 0 at the end.
 
     Args:
         patterns: the votes.

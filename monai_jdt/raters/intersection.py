@@ -14,15 +14,15 @@ def fuse_intersection(
     regions: Sequence[int | Sequence[int]],
     rater_weights: torch.Tensor | Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """The voxels that every rater put into each region; an empty rater empties it.
+    """Return the voxels that every rater put into each region. With an empty rater there are none.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
 
     Returns:
-        `(C, *S)`, float32, 0 or 1. Classes need not sum to 1: where raters differ, no class has all of them.
+        `(C, *S)`, float32, 0 or 1. Classes need not sum to 1: where raters differ, all classes are 0.
 
     Example:
         >>> fuse_intersection(torch.tensor([[0, 1, 4], [0, 4, 4]]), [[1, 4], 4])

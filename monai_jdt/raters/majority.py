@@ -14,14 +14,14 @@ def fuse_majority(
     regions: Sequence[int | Sequence[int]],
     rater_weights: torch.Tensor | Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """The voxels that more than half of the raters put into each region: the hard label.
+    """Return the voxels that more than half of the raters put into each region: the hard label.
 
     At least `R // 2 + 1` raters must agree, so a tie is background. Regions are judged one by one: a voxel where half
     the raters say 1 and half say 4 is in the region (1, 4), though no single value has a majority.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: `(R,)`, 0 = the rater is missing and does not count in R; other values say only that it is there.
 
     Returns:

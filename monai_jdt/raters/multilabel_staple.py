@@ -47,13 +47,13 @@ def estimate_multilabel_staple(
     *,
     max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[torch.Tensor, RaterEstimates]:
-    """STAPLE of all label values at once, with confusion matrices.
+    """Estimate the STAPLE label of all values at once, and the raters' confusion matrices.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`monai_jdt.raters.region_votes`.
-        regions: one entry a channel, as there, read from the fused label map: the values are fused, not the regions.
+        regions: one entry for each channel, as there, read from the fused label map: the values are fused, not the regions.
         rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
-        max_iterations: the EM stops after so many iterations, >= 1, and says so in the log.
+        max_iterations: the most iterations of the EM, >= 1. An end by this number is logged once for each configuration.
 
     Returns:
         `(C, *S)`, float32, 0 or 1, and the estimates: `confusion` `(R, L, L)` over the L `values` that occur, NaN for a missing
@@ -99,7 +99,7 @@ def fuse_multilabel_staple(
     *,
     max_iterations: int = MAX_ITERATIONS,
 ) -> torch.Tensor:
-    """The label of :func:`estimate_multilabel_staple`, which explains the arguments: `(C, *S)`, float32, 0 or 1.
+    """Return the label of :func:`estimate_multilabel_staple`, which explains the arguments: `(C, *S)`, float32, 0 or 1.
 
     Example:
         >>> fuse_multilabel_staple(torch.tensor([[0, 1, 4, 0], [0, 1, 4, 0], [0, 0, 4, 4]]), [[1, 4]])

@@ -9,16 +9,16 @@ from typing import TypeAlias
 from monai_jdt.data.layouts.regions import region_convention
 from monai_jdt.validation import check_sequence, error_sentence
 
-#: Every way of saying which label values make which channels; :func:`named_regions` explains them.
+#: Every spelling of "these label values make these channels". :func:`named_regions` explains them.
 RegionSpec: TypeAlias = str | Mapping[str, int | Sequence[int]] | Sequence[int | Sequence[int]]
 
 
 def named_regions(regions: RegionSpec) -> dict[str, tuple[int, ...]]:
-    """Turn every way of saying "these label values make these channels" into one: name to label values.
+    """Return the channels as name to label values, from every spelling of "these label values make these channels".
 
     Args:
         regions: a convention's name (see :data:`monai_jdt.data.REGION_CONVENTIONS`), or a mapping from a
-            channel's name to its label values, or a sequence with one entry a channel: a label value, or a group of
+            channel's name to its label values, or a sequence with one entry for each channel: a label value, or a group of
             values whose union is the channel. Channels of a sequence are named `"label_1"`, `"label_1_4"`.
 
     Returns:

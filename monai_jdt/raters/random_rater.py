@@ -17,11 +17,11 @@ def fuse_random(
     *,
     seed: int | torch.Generator = 0,
 ) -> torch.Tensor:
-    """One rater's own label, drawn with probability proportional to the weights.
+    """Return one rater's own label, drawn with probability proportional to the weights.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: `(R,)`, as in :func:`fuse_weighted`; a missing rater is never drawn, an empty one may be.
         seed: a number (the same number and R give the same rater), or a generator on the CPU that is advanced.
 

@@ -34,13 +34,13 @@ def estimate_staple(
     *,
     max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[torch.Tensor, RaterEstimates]:
-    """STAPLE of each region by itself, with the raters' sensitivity and specificity.
+    """Estimate the STAPLE label of each region by itself, and the raters' sensitivity and specificity.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`monai_jdt.raters.region_votes`.
-        regions: one entry a channel, as there. Each is a binary problem: classes need not sum to exactly 1.
+        regions: one entry for each channel, as there. Each is a binary problem: classes need not sum to exactly 1.
         rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
-        max_iterations: the EM stops after so many iterations, >= 1, and says so in the log.
+        max_iterations: the most iterations of the EM, >= 1. An end by this number is logged once for each configuration.
 
     Returns:
         The probability `(C, *S)`, float32, in [0, 1], and the estimates: sensitivity and specificity `(R, C)`, NaN for a missing
@@ -83,7 +83,7 @@ def fuse_staple(
     *,
     max_iterations: int = MAX_ITERATIONS,
 ) -> torch.Tensor:
-    """The label of :func:`estimate_staple`, which explains the arguments: `(C, *S)`, float32, in [0, 1].
+    """Return the label of :func:`estimate_staple`, which explains the arguments: `(C, *S)`, float32, in [0, 1].
 
     Example:
         >>> fuse_staple(torch.tensor([[0, 1, 1], [0, 1, 1], [0, 0, 1]]), [1])

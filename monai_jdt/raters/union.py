@@ -14,11 +14,11 @@ def fuse_union(
     regions: Sequence[int | Sequence[int]],
     rater_weights: torch.Tensor | Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """The voxels that any rater put into each region; an empty rater adds nothing.
+    """Return the voxels that any rater put into each region. An empty rater adds nothing.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: `(R,)`, 0 = the rater is missing; other values say only that it is there.
 
     Returns:

@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_jdt.data.files.label_values import distinct_values
 
-#: A table of so many entries stays in the cache. Until then, numbers that no voxel has cost less than renumbering would.
+#: Entries of a table that stays in the processor's cache. Below this size unused numbers cost less than renumbering.
 _CACHED_SIZE = 1 << 15
 
 #: Numbers below this are renumbered by a table, which is several times as fast as the sort of `np.unique`.
@@ -85,7 +85,7 @@ def region_patterns(patterns: VotePatterns, group: Sequence[int]) -> VotePattern
 
 
 def _codes(votes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The position of each vote among the values."""
+    """Return the position of each vote among the values."""
     if len(values) == 1:
         return np.zeros(votes.shape, dtype=np.intp)
     low, high = int(values[0]), int(values[-1])
@@ -99,7 +99,7 @@ def _codes(votes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _renumbered(index: np.ndarray, span: int) -> tuple[np.ndarray, int]:
-    """The numbers, all below `span`, as 0 to U - 1 in the same order, and U, how many differ."""
+    """Renumber: return numbers below `span` as 0 to U - 1 in the same order, and U, how many differ."""
     if span > max(_TABLE_SIZE, len(index)):
         found, renumbered = np.unique(index, return_inverse=True)
         return renumbered.reshape(index.shape), len(found)

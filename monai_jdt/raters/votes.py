@@ -21,7 +21,7 @@ def region_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) ->
 
     Args:
         votes: label values `(R, *S)`, R raters, any integer dtype (bool counts as 0/1).
-        regions: one entry a channel: a label value, or the values whose union is the region.
+        regions: one entry for each channel: a label value, or the values whose union is the region.
 
     Returns:
         Counts `(C, *S)`, int16, in [0, R].
@@ -86,6 +86,7 @@ def array_members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
 
     numpy compares small integers several times as fast as torch (`benchmarks/fusion.py`).
     """
+    # one comparison at a time: numpy's isin would make copies of eight bytes for each voxel
     marked = np.asarray(labels == group[0])
     for value in group[1:]:
         marked |= labels == value

@@ -15,11 +15,11 @@ def fuse_weighted(
     regions: Sequence[int | Sequence[int]],
     rater_weights: torch.Tensor | Sequence[float] | None = None,
 ) -> torch.Tensor:
-    """The weighted share of raters that put each voxel into each region: a soft label.
+    """Return the weighted share of raters that put each voxel into each region: a soft label.
 
     Args:
         votes: label values `(R, *S)`, as in :func:`region_votes`.
-        regions: one entry a channel, as in :func:`region_votes`.
+        regions: one entry for each channel, as in :func:`region_votes`.
         rater_weights: `(R,)`, finite, >= 0, any scale; 0 = the rater is missing. None or all equal: :func:`fuse_average`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A case from its files to the arrays of a picture, and the regions that are drawn where nobody names them."""
+"""From the files of a case to the arrays of a picture, and the default regions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_jdt.raters.named_regions import RegionSpec
 from monai_jdt.transforms import LoadRaters, LoadVolume
 from monai_jdt.validation import error_sentence
 
-# More rows than these are no picture any more.
+# Most regions that are drawn by default: each is a row of panels.
 _MOST_REGIONS = 6
 
 
@@ -32,7 +32,7 @@ class CaseFiles:
     Args:
         image: one file, or one for each channel.
         raters: one label map for each rater.
-        prediction: predicted probabilities, one channel a region, or None.
+        prediction: predicted probabilities, one channel for each region, or None.
         truth: true probabilities, or None.
     """
 
@@ -98,18 +98,18 @@ def default_regions(votes: np.ndarray, prediction: np.ndarray | None = None) -> 
     single: dict[str, list[int]] = {f"label {value}": [value] for value in found}
     if prediction is None:
         if len(found) <= _MOST_REGIONS:
-            return single, _told(single)
+            return single, _sentence_of(single)
         sizes = {value: int(np.count_nonzero(votes == value)) for value in found}
         shown = sorted(sorted(found, key=lambda value: -sizes[value])[:_MOST_REGIONS])
         largest = {f"label {value}": [value] for value in shown}
-        return largest, f"{_told(largest)} ({len(found) - len(shown)} values with fewer voxels are left out)"
+        return largest, f"{_sentence_of(largest)} ({len(found) - len(shown)} values with fewer voxels are left out)"
     channels = len(prediction)
     overlap = channels > 1 and float(prediction.sum(axis=0, dtype=np.float32).max()) > 1.01
     if channels == len(found) and not overlap:
-        return single, _told(single)
+        return single, _sentence_of(single)
     if channels == 1:
         together = {f"labels {', '.join(map(str, found))}": found}
-        return together, _told(together)
+        return together, _sentence_of(together)
     fitting: list[Mapping[str, Sequence[int]]] = []
     for convention in REGION_CONVENTIONS.values():
         regions = dict(convention.regions)
@@ -117,13 +117,13 @@ def default_regions(votes: np.ndarray, prediction: np.ndarray | None = None) -> 
         if set(found) <= named and len(regions) == channels and regions not in fitting:
             fitting.append(regions)
     if len(fitting) == 1:
-        return fitting[0], _told(fitting[0])
+        return fitting[0], _sentence_of(fitting[0])
     got = f"{channels} channels" + (" that overlap" if overlap else "")
     expected = f"a channel for each label value of the raters ({', '.join(map(str, found))}), or regions that say which values"
     raise ValueError(error_sentence("--prediction", expected, got, "name the regions, such as --regions brats2021"))
 
 
-def _told(regions: Mapping[str, Sequence[int]]) -> str:
+def _sentence_of(regions: Mapping[str, Sequence[int]]) -> str:
     named = ", ".join(f"{name} {list(values)}" for name, values in regions.items())
     return f"regions by the values of the raters' files: {named}; choose others by --regions"
 

@@ -1,10 +1,10 @@
-"""Colours and line styles: raters are told apart by both, and the prediction and the majority have their own."""
+"""Colours and line styles: each rater has its own of both, and so have the prediction and the majority."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Okabe and Ito's palette without black and white: told apart by colour-blind readers, visible on grey.
+# Okabe and Ito's palette without black and white: colour-blind readers can distinguish it, and it is visible on grey.
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
 # Each round of the palette has a tint and a line style of its own: (mixed with, share of it, dashes).
 _ROUNDS: tuple[tuple[str, float, Any], ...] = (

@@ -106,7 +106,7 @@ def case_picture(
 
     Args:
         image: intensities `(C, X, Y, Z)` or `(C, X, Y)`, any units.
-        prediction: probabilities `(K, *S)` in [0, 1], one channel a region; None before there is a model.
+        prediction: probabilities `(K, *S)` in [0, 1], one channel for each region; None before there is a model.
         votes: label values of R raters `(R, *S)`, integers.
         average: the raters' average `(K, *S)` in [0, 1]; None computes it from `votes`.
         truth: true probability `(K, *S)` in [0, 1].

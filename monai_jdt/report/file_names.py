@@ -1,4 +1,4 @@
-"""What the names of files tell: the case, and its raters."""
+"""Find the names of a case and its raters in the names of their files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rater_names_of(raters: Sequence[str]) -> list[str]:
     Returns:
         The part of the file names, or of the folders' names where the files' are the same, that begins after the last
         separator that all share. Names of digits alone become "rater 1"; "rater 1", "rater 2", ... where the paths do not
-        tell.
+        differ in a name.
 
     Example:
         >>> rater_names_of(["a/case1_seg_1stHO.png", "a/case1_seg_2ndHO.png"])
@@ -70,7 +70,7 @@ def _stem(path: str) -> str:
 
 
 def _folders(path: str) -> list[str]:
-    """The names of the folders above a file, the nearest first."""
+    """Return the names of the folders above a file, the nearest first."""
     return [part for part in reversed(os.path.dirname(os.path.abspath(path)).split(os.sep)) if part]
 
 
@@ -80,14 +80,14 @@ def _numbered(name: str) -> bool:
 
 
 def _differing(names: Sequence[str]) -> list[str]:
-    """The names without what all begin and end with, cut at separators only."""
+    """Return the names without what all begin and end with, cut at separators only."""
     first = len(re.sub(r"[^\W_]*\Z", "", _shared_start(names)))
     last = len(re.sub(r"[^\W_]*\Z", "", _shared_start([name[first:][::-1] for name in names])))
     return [name[first : len(name) - last] for name in names]
 
 
 def _shared_start(names: Sequence[str]) -> str:
-    """What all names begin with, upper and lower case alike."""
+    """Return what all names begin with, upper and lower case alike."""
     length = 0
     for characters in zip(*names, strict=False):
         if len({character.casefold() for character in characters}) > 1:

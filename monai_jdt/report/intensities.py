@@ -24,7 +24,7 @@ class GreyRange:
     Args:
         low: the value shown black.
         high: the value shown white.
-        note: what the reader is told about it; "" for a range chosen by percentiles.
+        note: text for the reader; "" for a range chosen by percentiles.
     """
 
     low: float
@@ -52,7 +52,7 @@ def is_hounsfield(channel: np.ndarray) -> bool:
     Args:
         channel: intensities of one channel, any shape.
     """
-    # fmin passes over NaN without a word
+    # fmin ignores NaN
     if channel.size == 0 or not (np.fmin.reduce(channel, axis=None) <= _AIR and np.fmax.reduce(channel, axis=None) > 0):
         return False
     some = channel.ravel()[:: max(channel.size // 4096, 1)]

@@ -1,4 +1,4 @@
-"""Where everything stands in a picture of a case, in inches: nothing is left to an automatic layout, so nothing overlaps."""
+"""The place of everything in a picture of a case, in inches. There is no automatic layout, so that nothing overlaps."""
 
 from __future__ import annotations
 

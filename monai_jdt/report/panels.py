@@ -53,7 +53,7 @@ def panels_of(region: RegionNumbers, words: PanelWords) -> list[PanelKind]:
 
     Args:
         region: the region.
-        words: tells how many raters there are, and whether there are a prediction and a truth.
+        words: how many raters there are, and whether there are a prediction and a truth.
     """
     marked = region.labelled
     kinds: list[PanelKind] = [] if words.predicted else ["image"]
@@ -163,7 +163,7 @@ def draw_letters(axes: Axes, letters: str) -> None:
 
 
 def outline(width: float) -> Any:
-    """Return a path effect: a black rim of so many points, so that white and bright lines stand on any ground."""
+    """Return a path effect: a black rim of `width` points, so that white and bright lines are visible on any ground."""
     from matplotlib.patheffects import withStroke
 
     return withStroke(linewidth=width, foreground="black")

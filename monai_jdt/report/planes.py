@@ -1,4 +1,4 @@
-"""How a slice of a volume stands in the picture: by radiological convention where the affine tells, else as stored."""
+"""The orientation of a slice in the picture: radiological where the affine is known, else as stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SlicePlane:
         flip_columns: whether the last voxel of `columns` is on the left.
         spacing: millimetres of a voxel down and to the right.
         name: "axial", "coronal", "sagittal", or "" where the affine is not known.
-        letters: what lies at the left, right, top and bottom edge, e.g. "RLAP"; "" where that is not known.
+        letters: what lies at the left, right, top and bottom edge, e.g. "RLAP"; "" where the affine is not known.
     """
 
     axis: int

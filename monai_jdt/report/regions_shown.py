@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monai_jdt.raters.votes import array_members
 from monai_jdt.report.planes import SlicePlane
 
 #: Pixels of a panel's longer side; more would only cost memory, since a panel has about 400 dots.
@@ -68,7 +69,7 @@ class RegionPictures:
 
     Args:
         marked: for each rater, what it marked; bool where nothing was shrunk.
-        share: the raters' average; None where nobody marked anything in the whole case.
+        share: the raters' average; None where no rater marked anything in the whole case.
         majority: what more than half of the raters marked; None as above.
         prediction: predicted probability, or None.
         truth: true probability, or None.
@@ -82,7 +83,7 @@ class RegionPictures:
 
 
 def region_numbers(case: CaseArrays, plane: SlicePlane, k: int) -> RegionNumbers:
-    """Look at every voxel of a region; the volumes made for it are counts and masks, a byte a voxel each.
+    """Compute the numbers of a region. The volumes made for it are counts and masks of one byte for each voxel.
 
     Args:
         case: the arrays.
@@ -138,7 +139,7 @@ def region_pictures(case: CaseArrays, plane: SlicePlane, numbers: RegionNumbers,
     marked: list[np.ndarray] = []
     counts = np.zeros((), np.uint16)
     for votes in () if case.votes is None else case.votes:
-        member = _members(pixels(votes), group)
+        member = array_members(pixels(votes), group)
         counts = counts + member
         marked.append(shrunk(member))
     share, majority = small(case.average), None
@@ -157,7 +158,7 @@ def region_pictures(case: CaseArrays, plane: SlicePlane, numbers: RegionNumbers,
 
 
 def _label_of(case: CaseArrays, k: int, group: Sequence[int]) -> tuple[np.ndarray, np.ndarray, float, tuple[bool, ...]]:
-    """The raters' average (as counts with a scale factor, if it is not given), their majority, and who is empty."""
+    """Return the raters' average (as counts with a scale factor, if it is not given), their majority, and who is empty."""
     if case.votes is None:
         assert case.average is not None
         return case.average[k], case.average[k] > 0.5, 1.0, ()
@@ -165,19 +166,11 @@ def _label_of(case: CaseArrays, k: int, group: Sequence[int]) -> tuple[np.ndarra
     counts = np.zeros(case.votes.shape[1:], np.uint8 if raters < 256 else np.uint16)
     empty = []
     for votes in case.votes:
-        member = _members(votes, group)
+        member = array_members(votes, group)
         empty.append(not member.any())
         counts += member
     given = case.average is not None
     return case.average[k] if case.average is not None else counts, counts > raters // 2, 1.0 if given else 1 / raters, tuple(empty)
-
-
-def _members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
-    # one comparison at a time: numpy's isin makes copies of eight bytes a voxel
-    marked = np.asarray(labels == group[0])
-    for value in group[1:]:
-        marked |= labels == value
-    return marked
 
 
 def _dice_with_majority(first: np.ndarray | None, second: np.ndarray) -> float:
@@ -196,13 +189,13 @@ def _mean_difference(
 
 
 def _pair_dice(votes: np.ndarray | None, group: Sequence[int]) -> float:
-    """Mean Dice over all pairs of raters; a pair of two empty raters has none."""
+    """Return the mean Dice over all pairs of raters. It is undefined for two empty raters, and that pair is left out."""
     if votes is None or len(votes) < 2:
         return float("nan")
     flat = votes.reshape(len(votes), -1)
     common = np.zeros((len(votes), len(votes)))
     for start in range(0, flat.shape[1], _BLOCK):
-        member = _members(flat[:, start : start + _BLOCK], group).astype(np.float32)
+        member = array_members(flat[:, start : start + _BLOCK], group).astype(np.float32)
         common += member @ member.T
     sizes = np.diag(common)
     first, second = np.triu_indices(len(votes), 1)

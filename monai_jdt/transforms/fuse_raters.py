@@ -40,7 +40,7 @@ def _dice_weighted(votes: torch.Tensor, regions: Sequence[Any], weights: Any, **
 #: The entries of a dictionary of estimates whose first axis is the raters.
 RATER_FIELDS: tuple[str, ...] = ("weights", "sensitivity", "specificity", "confusion")
 
-# A method either tells something about the raters, or is a function of the votes alone.
+# A method either estimates something about the raters, or is a function of the votes alone.
 _ESTIMATIONS: dict[str, Callable[..., tuple[torch.Tensor, RaterEstimates]]] = {
     "average": _weighted,
     "dice_weighted": _dice_weighted,
@@ -57,26 +57,26 @@ _FUSIONS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 class FuseRaters(Transform):
-    """Fuse a stack of raters into one label with a channel a region.
+    """Fuse a stack of raters into one label with one channel for each region.
 
     | method | label | what it is |
     |---|---|---|
-    | `"average"` | soft | :func:`monai_jdt.raters.fuse_average`; with rater weights, who weighs 0 is missing, the others count alike |
+    | `"average"` | soft | :func:`monai_jdt.raters.fuse_average`; a rater of weight 0 is missing, the others count alike |
     | `"weighted"` | soft | :func:`monai_jdt.raters.fuse_weighted`, which needs rater weights |
     | `"dice_weighted"` | soft | :func:`monai_jdt.raters.fuse_dice_weighted` |
     | `"staple"` | soft | :func:`monai_jdt.raters.fuse_staple` |
     | `"majority"` | hard | :func:`monai_jdt.raters.fuse_majority`; a tie is background |
     | `"multilabel_staple"` | hard | :func:`monai_jdt.raters.fuse_multilabel_staple` |
     | `"intersection"`, `"union"` | hard | :func:`monai_jdt.raters.fuse_intersection`, :func:`monai_jdt.raters.fuse_union` |
-    | `"random"` | hard | :func:`monai_jdt.raters.fuse_random`: one rater, always the same of a case, so that it may be cached |
+    | `"random"` | hard | :func:`monai_jdt.raters.fuse_random`: one rater, the same at each load, so that it may be cached |
 
-    For another rater at every visit there is :class:`RandSampleRater`.
+    :class:`RandSampleRater` draws another rater at each call.
 
     Args:
         regions: the channels, in any spelling of :func:`monai_jdt.raters.named_regions`: `"brats2021"`,
             `{"cord": [1]}`, `[[1, 4], [1, 2, 4], [4]]`.
         method: a row of the table.
-        rater_weights: one number a rater, for stacks of always the same raters; 0 = missing.
+        rater_weights: one number for each rater, if all stacks hold the same raters in the same order; 0 = missing.
         paper_compatible: for `"dice_weighted"`, see :func:`monai_jdt.raters.dice_weights`.
         seed: for `"random"`; the choice depends on it and on the votes.
 
@@ -125,7 +125,7 @@ class FuseRaters(Transform):
     def with_estimates(
         self, votes: torch.Tensor, rater_weights: torch.Tensor | Sequence[float] | None = None
     ) -> tuple[MetaTensor, RaterEstimates | None]:
-        """Fuse, and tell what the method estimated about the raters.
+        """Fuse, and return what the method estimates about the raters.
 
         Args:
             votes: label values `(R, *S)`, integer dtype.
@@ -166,15 +166,15 @@ class FuseRatersd(MapTransform):
     Args:
         keys: keys of the rater stacks.
         regions: see :class:`FuseRaters`.
-        method: see :class:`FuseRaters`; one for all keys, or one a key.
-        output_keys: where the labels go, one a key; None: in place of the stacks.
-        allow_missing_keys: leave out a key that the item does not have.
+        method: see :class:`FuseRaters`; one for all keys, or one for each.
+        output_keys: where the labels go, one for each key; None: in place of the stacks.
+        allow_missing_keys: skip a key that the item does not have.
         rater_weights: see :class:`FuseRaters`.
         weights_key: key of the item's own rater weights `(R,)`, as :class:`PadRatersd` writes them; None: `rater_weights`.
         paper_compatible: see :class:`FuseRaters`; used by those of the methods that are `"dice_weighted"`.
         seed: see :class:`FuseRaters`.
-        estimates_keys: where what :meth:`FuseRaters.with_estimates` tells about the raters goes, one a key, None for a key without;
-            None: nowhere. It is a dictionary of float64 tensors whose first axis is the raters: "weights" `(R,)`, "sensitivity" and
+        estimates_keys: where the estimates of :meth:`FuseRaters.with_estimates` go, one for each key, None for a key without;
+            None: nowhere. They are a dictionary of float64 tensors whose first axis is the raters: "weights" `(R,)`, "sensitivity" and
             "specificity" `(R, C)`, or "confusion" `(R, L, L)` with its label "values" `(L,)`, int64: 0, those of `regions`, and any
             other that occurs; NaN where a value does not occur. MONAI collates such dictionaries if all cases have as many raters:
             by :class:`PadRatersd` before this transform and its weights under `weights_key` (a rater added weighs 0 and is NaN in
@@ -187,9 +187,9 @@ class FuseRatersd(MapTransform):
         >>> both = FuseRatersd(["votes", "votes"], "brats2023", ["average", "majority"], ["label", "majority"])
         >>> sorted(both({"votes": torch.tensor([[0, 3], [0, 0], [1, 3]])}))
         ['label', 'majority', 'votes']
-        >>> fuse = FuseRatersd("votes", [1], "staple", "label", estimates_keys="raters_told")
-        >>> told = fuse({"votes": torch.tensor([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])})["raters_told"]
-        >>> told["sensitivity"].round(decimals=3).flatten().tolist()
+        >>> fuse = FuseRatersd("votes", [1], "staple", "label", estimates_keys="rater_estimates")
+        >>> estimates = fuse({"votes": torch.tensor([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])})["rater_estimates"]
+        >>> estimates["sensitivity"].round(decimals=3).flatten().tolist()
         [1.0, 1.0, 0.0]
     """
 
@@ -218,8 +218,8 @@ class FuseRatersd(MapTransform):
         self.fusions = tuple(FuseRaters(regions, m, rater_weights, paper_compatible and m == "dice_weighted", seed) for m in methods)
         self.weights_key = weights_key
         self.estimates_keys = (None,) * len(self.keys) if estimates_keys is None else ensure_tuple_rep(estimates_keys, len(self.keys))
-        told = [key for key in self.estimates_keys if key is not None]
-        if len({*self.output_keys, *told}) < len(self.output_keys) + len(told):
+        named = [key for key in self.estimates_keys if key is not None]
+        if len({*self.output_keys, *named}) < len(self.output_keys) + len(named):
             raise ValueError(error_sentence("estimates_keys", "names that differ and are no output key", str(self.estimates_keys)))
         for name, estimates_key in zip(methods, self.estimates_keys, strict=True):
             if estimates_key is not None and name not in _ESTIMATIONS:
@@ -228,25 +228,25 @@ class FuseRatersd(MapTransform):
                 raise ValueError(error_sentence("estimates_keys", expected, repr(estimates_key), fix))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Fuse each key's stack; the item given is not changed."""
+        """Fuse each key's stack; the item passed in is not changed."""
         d = dict(data)
         weights = None if self.weights_key is None else data[self.weights_key]
-        for key, output_key, fusion, told in self.key_iterator(d, self.output_keys, self.fusions, self.estimates_keys):
+        for key, output_key, fusion, estimates_key in self.key_iterator(d, self.output_keys, self.fusions, self.estimates_keys):
             d[output_key], estimates = fusion.with_estimates(data[key], weights)
-            if told is not None:
-                d[told] = _as_tensors(estimates, fusion.regions.values())
+            if estimates_key is not None:
+                d[estimates_key] = _as_tensors(estimates, fusion.regions.values())
         return d
 
 
 def _as_tensors(estimates: RaterEstimates, regions: Iterable[Sequence[int]]) -> dict[str, torch.Tensor]:
     """Estimates as MONAI's collate takes them: only tensors, and of the same shape for every case."""
     fields = {name: getattr(estimates, name) for name in RATER_FIELDS}
-    told = {name: tensor for name, tensor in fields.items() if tensor is not None}
+    tensors = {name: tensor for name, tensor in fields.items() if tensor is not None}
     if estimates.confusion is not None and estimates.values is not None:
         # the values that occur differ from case to case
         every = sorted({0, *estimates.values, *(value for group in regions for value in group)})
         at = torch.tensor([every.index(value) for value in estimates.values])
         full = estimates.confusion.new_full((len(estimates.confusion), len(every), len(every)), float("nan"))
         full[:, at[:, None], at] = estimates.confusion
-        told |= {"confusion": full, "values": torch.tensor(every)}
-    return told
+        tensors |= {"confusion": full, "values": torch.tensor(every)}
+    return tensors

@@ -18,7 +18,7 @@ from monai_jdt.validation import error_sentence
 
 
 class LabelRegions(Transform):
-    """One label map to a channel a region, by a data set's convention.
+    """Turn one label map into one channel for each region, by a data set's convention.
 
     Args:
         regions: `"brats2018"`, `"brats2021"`, `"brats2023"`, `"brats2024"`, `"msd"` (see
@@ -59,7 +59,7 @@ class LabelRegionsd(MapTransform):
     Args:
         keys: keys of the label maps.
         regions: see :class:`LabelRegions`.
-        allow_missing_keys: leave out a key that the item does not have.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         ValueError: as :class:`LabelRegions`.
@@ -70,7 +70,7 @@ class LabelRegionsd(MapTransform):
         self.converter = LabelRegions(regions)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Make the channels of each key's label; the item given is not changed."""
+        """Make the channels of each key's label; the item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.converter(d[key])

@@ -58,7 +58,7 @@ class LoadRaters(Transform):
         """Read the files.
 
         Args:
-            filenames: one path a rater; a single path is one rater.
+            filenames: one path for each rater; a single path is one rater.
 
         Returns:
             Votes `(R, *S)`: uint8 where every value fits, else int16; affine `(4, 4)` and meta of the first rater.
@@ -69,7 +69,7 @@ class LoadRaters(Transform):
         """Read the files as maps of the voxels of a given volume.
 
         Args:
-            filenames: one path a rater; a single path is one rater.
+            filenames: one path for each rater; a single path is one rater.
             grid: what every map must lie on, e.g. the image's; None: the first rater's.
 
         Returns:
@@ -101,9 +101,9 @@ class LoadRaters(Transform):
         return MetaTensor(votes, meta=meta)
 
     def _read_one(self, path: str | os.PathLike) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
-        """A label map in the narrowest type, its grid and metadata."""
+        """Return a label map in the narrowest dtype, its grid and metadata."""
         if not isinstance(path, (str, os.PathLike)):
-            fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map a rater"
+            fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map for each rater"
             raise one_problem("raters", "one file a rater", f"{type(path).__name__} {str(path)[:80]}", fix)
         name = os.fspath(path)
         values, grid, meta = _read_label(name) if self._read is None else self._read_by_monai(name)
@@ -128,9 +128,9 @@ class LoadRaters(Transform):
         return whole.astype(np.uint8 if small else np.int16, copy=False), grid, meta
 
     def _read_by_monai(self, name: str) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
-        """The label map as the reader that the user named reads it."""
+        """Read a label map by the reader that the user named."""
         assert self._read is not None
-        header = open_volume(name)  # which says what is wrong with a file better than the readers do
+        header = open_volume(name)  # its errors name what is wrong with a file, MONAI's readers' do not
         try:
             with _without_namesakes(name) as alone:
                 label = self._read(alone)
@@ -152,7 +152,7 @@ class LoadRaters(Transform):
 
 
 def _read_label(name: str) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
-    """The label map as the check of files reads it."""
+    """Read a label map as the check of files does."""
     volume = label_volume(open_volume(name))
     values = volume.read()
     while values.ndim > 3 and values.shape[-1] == 1:
@@ -164,7 +164,7 @@ def _read_label(name: str) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
 
 @contextmanager
 def _without_namesakes(name: str) -> Iterator[str]:
-    """The path for a reader of ITK, which opens `A.nii` for `A.nii.gz` if both are there."""
+    """Give a path to a reader of ITK, which opens `A.nii` for `A.nii.gz` if both exist: then a link in a folder of its own."""
     stem = next((name[: -len(ending)] for ending in reversed(_NIFTI) if name.lower().endswith(ending)), None)
     if stem is None or not any(os.path.exists(stem + ending) for ending in (*_NIFTI, ".hdr", ".img") if stem + ending != name):
         yield name
@@ -184,7 +184,7 @@ class LoadRatersd(MapTransform):
         label_values: see :class:`LoadRaters`.
         image_key: key of an image that is loaded already, channel first; every rater must lie on its voxels, and the stack has
             its spatial shape. None: the raters are compared only among themselves.
-        allow_missing_keys: leave out a key that the item does not have.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         DataProblemError: when called, as :class:`LoadRaters`.
@@ -203,7 +203,7 @@ class LoadRatersd(MapTransform):
         self.loader = LoadRaters(reader=reader, label_values=label_values)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Load each key's raters; the item given is not changed."""
+        """Load each key's raters; the item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             grid = None
@@ -216,7 +216,7 @@ class LoadRatersd(MapTransform):
 
 
 def _grid_of(name: str, volume: torch.Tensor) -> VoxelGrid:
-    """The grid of a volume `(*S)` without channels; a plain tensor, a picture and an array have no affine."""
+    """Return the grid of a volume `(*S)` without channels. A plain tensor, a picture and an array have no affine."""
     known = None if name.lower().endswith(WITHOUT_PLACE) else getattr(volume, "affine", None)
     affine = None if known is None else to_affine_nd(3, np.asarray(known.cpu(), np.float64))  # (3, 3) of slices by ITK
     return VoxelGrid(name, tuple(volume.shape), affine)

@@ -35,7 +35,7 @@ class VolumeReader(ImageReader):
         self.channel_dim = channel_dim
 
     def verify_suffix(self, filename: Sequence[str | os.PathLike] | str | os.PathLike) -> bool:
-        """True: what is not read here is an error that says so."""
+        """Return True: a file that this reader cannot read is an error, not a case for another reader."""
         return True
 
     def read(self, data: Sequence[str | os.PathLike] | str | os.PathLike, **kwargs: Any) -> list[FileVolume]:
@@ -43,7 +43,7 @@ class VolumeReader(ImageReader):
 
         Args:
             data: path or paths.
-            kwargs: nothing is known here.
+            kwargs: ignored.
 
         Raises:
             DataProblemError: see :func:`monai_jdt.data.files.volumes.open_volume`.
@@ -119,7 +119,7 @@ class LoadVolumed(LoadImaged):
         dtype: as in :class:`monai.transforms.LoadImaged`.
         ensure_channel_first: as in :class:`monai.transforms.LoadImaged`.
         channel_dim: see :class:`VolumeReader`.
-        allow_missing_keys: leave out a key that the item does not have.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         DataProblemError: when called, as :class:`LoadVolume`.

@@ -15,7 +15,7 @@ def nearest_only(transform: Any, keys: KeysCollection) -> Any:
 
     In a config: `{_target_: monai_jdt.transforms.nearest_only, keys: raters, transform: {_target_: ...Spacingd, ...}}`.
     It reads the `mode` that MONAI's dictionary transforms hold for each of their keys, and looks into `Compose` and its relatives.
-    A transform that keeps its mode elsewhere is not seen through; :class:`RestoreVotesd` catches it by the values.
+    If a transform keeps its mode elsewhere, this check does not see it. :class:`RestoreVotesd` then finds values that are not whole.
 
     Args:
         transform: a dictionary transform of MONAI's, or a `Compose` of some.

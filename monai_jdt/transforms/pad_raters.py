@@ -20,11 +20,11 @@ RATER_WEIGHTS = "rater_weights"
 
 
 class PadRaters(Transform):
-    """Give a stack a fixed number of raters, for batches of cases with different ones; what is added weighs 0.
+    """Pad a stack to a fixed number of raters, for batches of cases with different numbers. An added rater has weight 0.
 
     Args:
         raters: R of the result, at least 1.
-        value: the label value of the raters added. Losses check it like any value, so it should be one that the data has.
+        value: the label value of the added raters. Losses check it like any value: use one that occurs in the data.
 
     Raises:
         ValueError: for raters < 1; when called: for more raters than that.
@@ -45,7 +45,7 @@ class PadRaters(Transform):
         """Pad.
 
         Args:
-            votes: label values `(r, *S)`, r <= R; r = 0 is a case that nobody labelled.
+            votes: label values `(r, *S)`, r <= R; r = 0 is a case without raters.
             rater_weights: `(r,)` of the raters that are there; None: 1 each.
 
         Returns:
@@ -71,8 +71,8 @@ class PadRatersd(MapTransform):
         keys: keys of the rater stacks.
         raters: see :class:`PadRaters`.
         value: see :class:`PadRaters`.
-        weights_key: where the weights `(R,)` go; if the item has some there already, one a rater, they are padded with 0.
-        allow_missing_keys: leave out a key that the item does not have.
+        weights_key: where the weights `(R,)` go; if the item has some there already, one for each rater, they are padded with 0.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         ValueError: as :class:`PadRaters`, and when called if the stacks have different numbers of raters.
@@ -91,7 +91,7 @@ class PadRatersd(MapTransform):
         self.padder = PadRaters(raters, value)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Pad each key's stack and write the weights; the item given is not changed."""
+        """Pad each key's stack and write the weights; the item passed in is not changed."""
         d = dict(data)
         keys = list(self.key_iterator(d))
         check_same_raters(d, keys)

@@ -19,7 +19,7 @@ from monai_jdt.validation import error_sentence
 
 
 class RandSampleRater(Randomizable, Transform):
-    """One rater of the stack, another at every call: training on single opinions instead of their average.
+    """Draw one rater of the stack at each call, to train on single opinions instead of their average.
 
     Args:
         rater_weights: probabilities of the raters up to a factor; 0 = never. None: all alike.
@@ -74,7 +74,7 @@ class RandSampleRaterd(Randomizable, MapTransform):
         keys: keys of the rater stacks.
         rater_weights: see :class:`RandSampleRater`.
         weights_key: key of the item's own rater weights `(R,)`; None: `rater_weights`.
-        allow_missing_keys: leave out a key that the item does not have.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         ValueError: when called, as :class:`RandSampleRater`, and if the stacks have different numbers of raters.
@@ -92,13 +92,13 @@ class RandSampleRaterd(Randomizable, MapTransform):
         self.sampler = RandSampleRater(rater_weights)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandSampleRaterd:
-        """As every randomizable transform's: the state is the sampler's too."""
+        """Seed this transform and its sampler, as MONAI's `Randomizable` does."""
         super().set_random_state(seed, state)
         self.sampler.set_random_state(seed, state)
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Draw one rater and take it under each key; the item given is not changed."""
+        """Draw one rater and take it under each key; the item passed in is not changed."""
         d = dict(data)
         keys = list(self.key_iterator(d))
         check_same_raters(d, keys)

@@ -23,7 +23,7 @@ def rater_collate(
     collate: Callable[[Any], Any] = list_data_collate,
     estimates_keys: KeysCollection = (),
 ) -> Any:
-    """Collate cases of different numbers of raters: pads every stack to the most of this batch, then collates.
+    """Pad every stack to the largest number of raters in the batch, then collate.
 
     The result is what the losses take: `loss(logits, batch["votes"], rater_weights=batch["rater_weights"])` with `votes=True`.
     For a `DataLoader`, `collate_fn=rater_collate`, or `functools.partial(rater_collate, keys="raters")`.
@@ -58,16 +58,16 @@ def rater_collate(
     if keys is None:
         keys = "raters" if all("votes" not in item and "raters" in item for item in items) else "votes"
     names = (keys,) if isinstance(keys, str) else tuple(keys)  # type: ignore[arg-type]
-    told = (estimates_keys,) if isinstance(estimates_keys, str) else tuple(estimates_keys)  # type: ignore[arg-type]
+    estimated = (estimates_keys,) if isinstance(estimates_keys, str) else tuple(estimates_keys)  # type: ignore[arg-type]
     for number, item in enumerate(items):
         _require_stacks(number, item, names)
     counts = [len(item[name]) for item in items for name in names]
-    counts += [len(tensor) for item in items for key in told for name, tensor in item[key].items() if name in RATER_FIELDS]
+    counts += [len(tensor) for item in items for key in estimated for name, tensor in item[key].items() if name in RATER_FIELDS]
     most = max([1, *counts])
     if names:
         pad = PadRatersd(names, most, value, weights_key)
         items = [pad(item) for item in items]
-    return collate([{**item, **{key: _padded_estimates(item[key], most) for key in told}} for item in items])
+    return collate([{**item, **{key: _padded_estimates(item[key], most) for key in estimated}} for item in items])
 
 
 def _require_stacks(number: int, item: Mapping[Any, Any], names: Sequence[Any]) -> None:

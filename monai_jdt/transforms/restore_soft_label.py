@@ -16,7 +16,7 @@ from monai_jdt.validation import error_sentence
 
 
 class RestoreSoftLabel(Transform):
-    """Make a soft label right again after resampling, which overshoots, rounds, and fills with 0 where the image ends.
+    """Make a soft label valid again after resampling, which overshoots, rounds, and pads with 0.
 
     Values are clamped to [0, 1], and NaN becomes 0. With `softmax=True` the channels sum to 1 again: what is missing is given to
     the background; where the sum is above 1, all channels are divided by it. In order:
@@ -48,7 +48,7 @@ class RestoreSoftLabel(Transform):
             `(C, *S)`, float32 (float64 for float64), in [0, 1], with the affine, meta and operations of the label.
 
         Raises:
-            ValueError: with `softmax`, for one channel or a background that is none of them.
+            ValueError: with `softmax`, for one channel, or a background that is no channel.
         """
         plain = convert_to_tensor(label, track_meta=False)
         plain = plain if plain.dtype == torch.float64 else plain.to(torch.float32)
@@ -61,9 +61,9 @@ class RestoreSoftLabel(Transform):
         return with_meta_of(label, values)
 
     def mass(self, label: torch.Tensor) -> torch.Tensor:
-        """How much of a voxel came from inside the image: the sum of its channels, `(1, *S)`.
+        """Return how much of a voxel is from inside the image: the sum of its channels, `(1, *S)`.
 
-        For a label of classes only; 1 inside, 0 where nothing was known, in between at the edge.
+        For a label of classes only; 1 inside, 0 in the padding, in between at the edge.
         """
         plain = convert_to_tensor(label, track_meta=False)
         self._check(plain)
@@ -84,10 +84,10 @@ class RestoreSoftLabeld(MapTransform):
         keys: keys of the labels.
         softmax: see :class:`RestoreSoftLabel`.
         background: see :class:`RestoreSoftLabel`.
-        mask_keys: where masks go, one a key: bool `(1, *S)`, False where more than half of the voxel's mass was missing, that
-            is, got from outside the image; as the losses' `mask` takes it. Needs `softmax`, and labels that summed to 1 before,
-            padded with zeros. None: no masks.
-        allow_missing_keys: leave out a key that the item does not have.
+        mask_keys: where masks go, one for each key: bool `(1, *S)`, as the losses' `mask`, False where more than half of the
+            voxel's mass is from outside the image. Needs `softmax`, and labels that summed to 1 before, padded with zeros. None: no
+            masks.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         ValueError: as :class:`RestoreSoftLabel`, and for `mask_keys` without `softmax`.
@@ -114,7 +114,7 @@ class RestoreSoftLabeld(MapTransform):
         self.restorer = RestoreSoftLabel(softmax, background)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Restore each key's label; the item given is not changed."""
+        """Restore each key's label; the item passed in is not changed."""
         d = dict(data)
         for key, mask_key in self.key_iterator(d, self.mask_keys):
             label = d[key]

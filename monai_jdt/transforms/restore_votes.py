@@ -61,7 +61,7 @@ class RestoreVotesd(MapTransform):
 
     Args:
         keys: keys of the rater stacks.
-        allow_missing_keys: leave out a key that the item does not have.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         ValueError: when called, as :class:`RestoreVotes`.
@@ -72,7 +72,7 @@ class RestoreVotesd(MapTransform):
         self.restorer = RestoreVotes()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Restore each key's stack; the item given is not changed."""
+        """Restore each key's stack; the item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             try:

@@ -27,9 +27,9 @@ class SmoothLabel(Transform):
     * `"uniform"`: at every voxel;
     * `"boundary"`: only at voxels within k of a border, in the square or cube of side 2k + 1 around them: with `softmax=True` at
       voxels where another class is the largest somewhere in that window, otherwise in each channel where t > .5 changes there
-      (k = 3, e = .5 in the published configuration of arXiv:2303.16296). The image's own edge is no border;
+      (k = 3, e = .5 in the published configuration of arXiv:2303.16296). The edge of the image is not a border;
     * `"gaussian"`: each channel is blurred with a Gaussian of `sigma`, the weights at a voxel normalised over the image, so that
-      nothing comes in from outside: channels that sum to 1 still do. This one is in voxels, not in mm.
+      nothing comes in from outside: channels that sum to 1 still do. `sigma` is in voxels, not in mm.
 
     Args:
         mode: one of the above.
@@ -96,7 +96,7 @@ class SmoothLabel(Transform):
         return (blur(label[None]) / inside)[0].clamp(0, 1)
 
     def _near_a_border(self, label: torch.Tensor) -> torch.Tensor:
-        """Bool `(C, *S)`, or `(1, *S)` for classes: whether the window around a voxel holds both sides of a border."""
+        """Return whether the window around a voxel holds both sides of a border: bool `(C, *S)`, or `(1, *S)` for classes."""
         if self.softmax:
             winner = label.argmax(0, keepdim=True)
             return _largest_around(winner.to(label.dtype), self.k) != -_largest_around(-winner.to(label.dtype), self.k)
@@ -105,7 +105,7 @@ class SmoothLabel(Transform):
 
 
 def _largest_around(values: torch.Tensor, k: int) -> torch.Tensor:
-    """The maximum over the window of side 2k + 1, one axis after the other; what is outside the image does not count."""
+    """Return the maximum over the window of side 2k + 1, one axis after the other. Voxels outside the image do not count."""
     for axis in range(1, values.ndim):
         rows = values.movedim(axis, -1)
         flat = rows.reshape(1, -1, rows.shape[-1])
@@ -124,7 +124,7 @@ class SmoothLabeld(MapTransform):
         k: see :class:`SmoothLabel`.
         sigma: see :class:`SmoothLabel`.
         softmax: see :class:`SmoothLabel`.
-        allow_missing_keys: leave out a key that the item does not have.
+        allow_missing_keys: skip a key that the item does not have.
 
     Raises:
         ValueError: as :class:`SmoothLabel`.
@@ -144,7 +144,7 @@ class SmoothLabeld(MapTransform):
         self.smoother = SmoothLabel(mode, epsilon, k, sigma, softmax)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Smooth each key's label; the item given is not changed."""
+        """Smooth each key's label; the item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.smoother(d[key])
