@@ -1,4 +1,4 @@
-"""NIfTI files with headers that no library would write."""
+"""NIfTI files: plain ones, and ones with headers that no library would write."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import numpy as np
 
 #: 2 mm voxels, x to the left.
 SFORM = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+
+
+def save_nifti(path: Path | str, voxels: np.ndarray, affine: np.ndarray | None = SFORM) -> str:
+    """Write voxels by nibabel; the folder is made. Return the path as text."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+    return str(path)
 
 
 def write_nifti(path: Path | str, voxels: np.ndarray, sform: np.ndarray | None = SFORM, version: int = 1, **fields: Any) -> str:

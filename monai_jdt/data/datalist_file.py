@@ -1,4 +1,4 @@
-"""Data lists as MONAI's datalist JSON: written beside the data, with paths that survive a move of both."""
+"""Data lists as MONAI's datalist JSON, with paths relative to the file, so that list and data move together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from monai_jdt.data.names import user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence
 
+# The number of problems that one error names.
 _SHOWN = 20
 
 
@@ -25,16 +26,15 @@ def write_datalist(
     relative: bool = True,
     path_keys: Sequence[str] = PATH_KEYS,
 ) -> str:
-    """Write a data list as a datalist JSON; a file that is there is replaced as a whole.
+    """Write a data list as a datalist JSON. An older list at that path is replaced as a whole.
 
     The form is that of the Medical Segmentation Decathlon: `{"training": [item, ...], ...}`.
-    :func:`monai.data.load_decathlon_datalist` reads it too, with two differences to :func:`read_datalist`: it takes any
-    text for a path that happens to be one (a case's name with a folder of that name beside the JSON), and it leaves
-    lists of lists (KiTS21's raters) relative.
+    :func:`monai.data.load_decathlon_datalist` reads it too, with two differences to :func:`read_datalist`: it takes any text
+    for a path if that path exists (a case's name with a folder of that name beside the JSON), and it leaves lists of lists
+    (KiTS21's raters) relative.
 
     Args:
-        items: the items, which become the section "training"; or a mapping from sections ("training", "validation",
-            ...) to items.
+        items: the items of the section "training", or a mapping from sections ("training", "validation", ...) to items.
         path: the file to write; its folder is made.
         relative: whether paths are written relative to the file's folder; False: absolute.
         path_keys: which keys of an item hold paths.
@@ -43,7 +43,7 @@ def write_datalist(
         `path`, as a string.
 
     Raises:
-        ValueError: if there is no item, or one is no mapping.
+        ValueError: if there is no item, or an item is no mapping.
         TypeError: if an item holds what JSON cannot.
         FileExistsError: if there is a file at `path` that is no data list, such as an image.
     """
@@ -52,17 +52,18 @@ def write_datalist(
     folder = os.path.dirname(os.path.abspath(path))
 
     def place(file: str) -> str:
-        # The link's own place, not its target: a data set of links moves as one.
+        # The place of a link, not that of its target, so that a data set of links moves as a whole.
         return os.path.relpath(os.path.abspath(file), folder).replace(os.sep, "/") if relative else os.path.abspath(file)
 
     content: dict[str, Any] = {}
     for section, cases in sections.items():
         for number, item in enumerate(cases):
             if not isinstance(item, Mapping):
-                raise ValueError(f"items[{number}] of {section!r}: expected a dictionary, got {type(item).__name__}")
+                where = f"items[{number}] of {section!r}"
+                raise ValueError(error_sentence(where, "a dictionary", type(item).__name__, 'write {"image": ..., "raters": [...]}'))
         content[section] = [_with_paths(item, path_keys, place) for item in cases]
     if not any(content.values()):
-        raise ValueError("items: expected at least one item to write, got an empty list")
+        raise ValueError(error_sentence("items", "at least one item to write", "an empty list", "see what the lister left out"))
     text = json.dumps({f"num{section.capitalize()}": len(cases) for section, cases in content.items()} | content, indent=2)
     _refuse_other_content(path)
     with whole_file(path) as draft, open(draft, "w", encoding="utf-8") as file:
@@ -71,7 +72,7 @@ def write_datalist(
 
 
 def _refuse_other_content(path: str) -> None:
-    """A list that is there is replaced, an image never is."""
+    """Refuse to replace a file that is no data list, such as an image."""
     if not os.path.isfile(path) or os.path.getsize(path) == 0:
         return
     with open(path, "rb") as file:
@@ -80,16 +81,18 @@ def _refuse_other_content(path: str) -> None:
         raise FileExistsError(error_sentence(path, "a free name, or a data list to replace", "another file", "name a new .json file"))
 
 
-def read_datalist(path: str | os.PathLike[str], section: str = "training", *, path_keys: Sequence[str] = PATH_KEYS) -> CaseList:
+def read_datalist(
+    path: str | os.PathLike[str], section: str = "training", *, path_keys: Sequence[str] = PATH_KEYS, rater_names: bool = False
+) -> CaseList:
     """Read a data list from a datalist JSON: one of ours, or one of another tool.
 
-    Understood are the Decathlon's `dataset.json`, MONAI's and Auto3DSeg's lists, nnU-Net's lists (an image `case.nii.gz` that is
-    not there means the files `case_0000.nii.gz`, ... of its channels), a list without sections, and one item a line. The file
+    Known forms are the Decathlon's `dataset.json`, MONAI's and Auto3DSeg's lists, nnU-Net's lists (an image `case.nii.gz` that is
+    not there means the files `case_0000.nii.gz`, ... of its channels), a list without sections, and one item per line. The file
     may begin with a byte order mark.
 
     * A path is relative to the file's folder, absolute, begins with `~` or `file://`, or has the backslashes of Windows.
     * "label" is the one rater of an item without "raters"; it stays under "label" too.
-    * A rater that is null is missing: it is left out, and told in the list's `found`. Raters may be an object, by their names.
+    * A rater that is null is missing: it is left out, and the list's `found` names it. Raters may be an object, by their names.
     * An item without "case" is named after its image, or after the image's folder where all images have one name.
     * The sections "train", "val" and "test" are "training", "validation" and "testing".
 
@@ -97,21 +100,23 @@ def read_datalist(path: str | os.PathLike[str], section: str = "training", *, pa
         path: the file.
         section: the key of the list in it; "all": the lists of every section, one after the other.
         path_keys: which keys of an item hold paths.
+        rater_names: whether an item whose raters are an object keeps their names, under "rater_names", in the order of "raters". A
+            collation of items with different numbers of raters has to drop that key.
 
     Returns:
         The items, with paths that begin with the file's folder. An item that is a path alone (the Decathlon's "test") is
         an item with that image.
 
     Raises:
-        DataProblemError: if the file is missing, is no JSON of this form, has no such section, or if an item has no image, a
-            path that cannot be one of this machine, or several files under "label". Each problem names file, item and case.
+        DataProblemError: if the file is missing, is no JSON of this form, has no such section, or if an item has no image, a path
+            that cannot be one of this machine, or several files under "label". Each problem names file, item and case.
     """
     path = user_path(path)
     if not os.path.isfile(path):
         got = "a folder" if os.path.isdir(path) else "nothing at that path"
         raise DataProblemError([DataProblem(path or "''", "a datalist JSON", got, "name the file")])
     sections = list_sections(path)
-    reader = ItemReader(path, path_keys)
+    reader = ItemReader(path, path_keys, rater_names)
     chosen = list(sections) if section == "all" else [chosen_section(path, sections, section)]
     items = reader.read({name: sections[name] for name in chosen})
     if reader.problems:
@@ -120,17 +125,17 @@ def read_datalist(path: str | os.PathLike[str], section: str = "training", *, pa
 
 
 def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The items of a datalist JSON that are for prediction: the Decathlon's "test", Auto3DSeg's "testing".
+    """Return the items of a datalist JSON that are for prediction: the Decathlon's "test", Auto3DSeg's "testing".
 
     Args:
         path: the file.
 
     Returns:
-        The items of such a section in which no item has raters, as :func:`read_datalist` gives them among those of all sections; an
-        empty list if there is none.
+        The items of such a section if none of them has raters, as :func:`read_datalist` gives them with `section="all"`. If there is
+        no such section, an empty list.
 
     Raises:
-        DataProblemError: as :func:`read_datalist`.
+        DataProblemError: as in :func:`read_datalist`.
     """
     items = iter(read_datalist(path, "all"))
     found: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Data lists as others write them: the Decathlon's, nnU-Net's, Auto3DSeg's, JSON lines, lists of another machine."""
+"""The forms in which other tools write data lists: the Decathlon's, nnU-Net's, Auto3DSeg's, JSON lines, lists of another machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 
 _FIX = "write it again by `python -m monai_jdt datalist`"
 
-# The sections under the names that other tools give them.
+# The names that tools give to the sections; the first of each is ours.
 _SECTION_NAMES = (("training", "train"), ("validation", "valid", "val"), ("testing", "test"))
 
 _EVERY_SECTION = {name for names in _SECTION_NAMES for name in names}
@@ -29,7 +29,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class _PathError(ValueError):
-    """What is wrong with a path, and the fix."""
+    """A path that cannot be one of this machine, with the fix."""
 
     def __init__(self, got: str, fix: str) -> None:
         super().__init__(got)
@@ -39,14 +39,14 @@ class _PathError(ValueError):
 def list_sections(path: str) -> dict[str, list[Any]]:
     """Read a file's lists of cases.
 
-    A mapping from section to list is read, and a list alone, or one item a line (JSON lines), as "training". A section may be
-    a mapping from a case's name to its item.
+    The file holds a mapping from section to list, or a list alone, or one item per line (JSON lines); the latter two are the section
+    "training". A section may be a mapping from a case's name to its item.
 
     Args:
         path: a JSON file in UTF-8 or UTF-16, with or without a byte order mark.
 
     Returns:
-        Section to items, which are dictionaries or paths, as they stand in the file.
+        Section to items, which are dictionaries or paths, as the file has them.
 
     Raises:
         DataProblemError: if the file is no JSON, or holds no list of cases.
@@ -71,7 +71,7 @@ def list_sections(path: str) -> dict[str, list[Any]]:
 
 
 def chosen_section(path: str, sections: Mapping[str, Sequence[Any]], section: str) -> str:
-    """The name under which a file has a section: "training" may be "train".
+    """Return the name under which a file has a section: "training" may be "train".
 
     Args:
         path: the file, for the error.
@@ -92,19 +92,21 @@ def chosen_section(path: str, sections: Mapping[str, Sequence[Any]], section: st
 
 @dataclass
 class ItemReader:
-    """Turns the entries of a list into items; what is wrong, and what is left out, is collected.
+    """Turns the entries of a list into items, and collects what is wrong and what is left out.
 
     Args:
-        path: the list's file; relative paths begin at its folder.
+        path: the list's file. Relative paths begin at its folder.
         path_keys: which keys hold paths.
+        keep_names: whether an item whose raters are an object keeps the names of the object under "rater_names".
 
     Attributes:
         problems: one for each entry that cannot be used.
-        skipped: raters that are not there (null).
+        skipped: missing raters (null).
     """
 
     path: str
     path_keys: Sequence[str]
+    keep_names: bool = False
     problems: list[DataProblem] = field(default_factory=list)
     skipped: list[SkippedPath] = field(default_factory=list)
 
@@ -163,11 +165,16 @@ class ItemReader:
         if raters is None:
             item.pop("raters", None)
             return
+        if isinstance(raters, dict) and self.keep_names:
+            item["rater_names"] = list(raters)
         listed = list(raters.values()) if isinstance(raters, dict) else [raters] if isinstance(raters, str) else raters
+        names = item.get("rater_names")
+        if isinstance(names, list) and len(names) == len(listed):
+            item["rater_names"] = [name for name, rater in zip(names, listed, strict=True) if rater is not None]
         for number, rater in enumerate(listed):
             if rater is None:
                 self.skipped.append(SkippedPath(f"{where}: raters[{number}]", "null, a rater who is missing"))
-        # a list of one file is that file; longer ones are instances, as KiTS21's
+        # A list of one file means that file. Longer lists are instances, as KiTS21's.
         alone = [rater[0] if isinstance(rater, list) and len(rater) == 1 and isinstance(rater[0], str) else rater for rater in listed]
         item["raters"] = [rater for rater in alone if rater is not None]
 
@@ -208,7 +215,7 @@ def _content(path: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's keys, each once: of two sections of one name, JSON readers drop the first."""
+    """Refuse a key that an object has twice: JSON readers would drop the first of two sections without a word."""
     keys = [key for key, _ in pairs]
     for key in keys:
         if keys.count(key) > 1:
@@ -223,7 +230,7 @@ def _is_item(entry: Any, *other_keys: str) -> bool:
 
 
 def _is_section(name: str, entries: Sequence[Any]) -> bool:
-    """Whether a list is meant as cases: an item that lacks "image" is an error, not a reason to leave out the section."""
+    """Return whether a list is meant as cases: an item that lacks "image" is an error, not a reason to leave out the section."""
     return name in _EVERY_SECTION and any(isinstance(entry, dict) for entry in entries)
 
 
@@ -238,7 +245,7 @@ def _flat_paths(value: Any) -> list[str]:
 
 
 def _local_path(folder: str, file: str) -> str:
-    """A path as this machine has it; raises _PathError."""
+    """Return a path as this machine has it; raise _PathError if it cannot be one of this machine."""
     if _SCHEME.match(file):
         url = urlsplit(file)
         if url.scheme.lower() != "file" or url.netloc not in ("", "localhost"):
@@ -254,7 +261,7 @@ def _local_path(folder: str, file: str) -> str:
 
 
 def _channel_files(file: str) -> str | list[str]:
-    """The files of nnU-Net's channels, `case_0000.nii.gz`, ..., where a list has `case.nii.gz` and there is no such file."""
+    """Return the files of nnU-Net's channels, `case_0000.nii.gz`, ..., for a path `case.nii.gz` at which there is no file."""
     ending = VOLUME_SUFFIX.search(file)
     if ending is None or os.path.lexists(file):
         return file
@@ -263,7 +270,7 @@ def _channel_files(file: str) -> str | list[str]:
 
 
 def _with_cases(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Name the cases that have no name, by what differs in their images' paths."""
+    """Name the cases without a name by what differs in their images' paths."""
     nameless = [item for item in items if item.get("case") in (None, "")]
     images = [_flat_paths(item["image"])[0] for item in nameless]
     stems = [re.sub(r"_0000\Z", "", VOLUME_SUFFIX.sub("", os.path.basename(image))) for image in images]

@@ -1,4 +1,4 @@
-"""Names and paths as people write them: `~`, names of cases that go into file names, and names that are printed."""
+"""Names and paths as people write them: `~`, names of cases that become file names, and names that are printed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import re
 import unicodedata
 from typing import Any
 
-# A file system's limit is 255 bytes for one name; what is left is for the mark and for endings such as _prob.nii.gz.
+# Bytes. The limit of file systems is 255 for one name: the rest is for the hash and for endings such as _prob.nii.gz.
 _LONGEST = 200
 
 
 def user_path(path: str | os.PathLike[str]) -> str:
-    """A path that a user gave, with `~` and `~name` expanded: a shell does not do it after `=` or inside quotes.
+    """Return a path that a user gave, with `~` and `~name` expanded, which a shell does not do after `=` or inside quotes.
 
     Args:
         path: the path.
@@ -26,14 +26,14 @@ def user_path(path: str | os.PathLike[str]) -> str:
 
 
 def safe_relative_name(name: Any) -> str:
-    """Make a path that stays inside the folder it is joined to, from a name that comes out of a data list.
+    """Make a path that stays inside the folder it is joined to, from a name of a data list.
 
-    A slash makes folders, as in "site1/case3". Parts that lead elsewhere (`..`, `.`, a leading slash) are dropped; backslashes
-    and control characters become `_`; a part above 200 bytes is cut. A name that is changed ends with a hash of the original,
+    A slash makes folders, as in "site1/case3". Parts that lead elsewhere (`..`, `.`, a leading slash) are dropped, backslashes
+    and control characters become `_`, and a part above 200 bytes is cut. A name that is changed ends with a hash of the original,
     so that two names never become one.
 
     Args:
-        name: the name of a case, rater or data set; numbers are taken too.
+        name: the name of a case, rater or data set, as text or a number.
 
     Returns:
         A relative path without `..`, at least one character long.
@@ -58,7 +58,7 @@ def safe_relative_name(name: Any) -> str:
 
 
 def folded_name(name: str) -> str:
-    """A key by which names are one that differ in upper and lower case, or in how an accent is encoded (NFC or NFD).
+    """Return a key that is the same for names that differ in upper and lower case, or in the encoding of an accent (NFC or NFD).
 
     Args:
         name: the name.
@@ -71,7 +71,7 @@ def folded_name(name: str) -> str:
 
 
 def one_line(text: Any) -> str:
-    r"""A name as one line that any terminal can print: control characters, and bytes that are no text, are escaped.
+    r"""Return a name as one line that any terminal can print, with control characters and bytes that are no text escaped.
 
     Args:
         text: the name, path or message.

@@ -1,4 +1,4 @@
-"""What is wrong with a file or a data set, said in one line each, and the one error that carries such lines."""
+"""The one-line report of a fault in a file or a data set, and the error that carries such lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai_jdt.validation import error_sentence
 
 @dataclass(frozen=True)
 class DataProblem:
-    """One thing that is wrong: where it is, what was expected, what was given, and how to mend it.
+    """One fault: where it is, what was expected, what was given, and how to mend it.
 
     Args:
         where: the file (or folder, or key) at fault.
@@ -18,7 +18,7 @@ class DataProblem:
         got: what is there.
         fix: what the user can do.
         fatal: False for a warning: legal, but worth a look. Its line begins with "warning: ".
-        opened: False where the file could not be opened: then nothing else is known of it.
+        opened: False if the file could not be opened, so that nothing else is known of it.
 
     Example:
         >>> print(DataProblem("case01_seg.nii.gz", "shape (32, 32, 32), as the image's", "(32, 32, 30)", "resample it"))
@@ -37,11 +37,11 @@ class DataProblem:
 
 
 class DataProblemError(ValueError):
-    """Raised when data cannot be used; the message has one line for each :class:`DataProblem`.
+    """Raised when data cannot be used. The message has one line for each :class:`DataProblem`.
 
     Args:
-        problems: what was found, in the order in which it is to be read. At least one.
-        more: how many more there are that are not listed; the last line of the message tells.
+        problems: what was found, in the order of the message. At least one.
+        more: how many more there are. The last line of the message gives their number.
     """
 
     def __init__(self, problems: Sequence[DataProblem], more: int = 0) -> None:
@@ -51,15 +51,15 @@ class DataProblemError(ValueError):
         super().__init__("\n".join([*lines, f"and {more} more"] if more else lines))
 
     def __reduce__(self) -> tuple[type[DataProblemError], tuple[tuple[DataProblem, ...], int]]:
-        # Without it an error from a worker process is rebuilt from its message, one problem per letter.
+        # Pickle would rebuild an error of a worker process from its message alone, one problem per letter.
         return type(self), (self.problems, self.more)
 
 
 def error_line(error: BaseException) -> str:
-    """What a command prints last when it ends with an error.
+    """Return what a command prints last when it ends with an error.
 
     Args:
-        error: any exception; of a :class:`DataProblemError` with several problems the first, and how many.
+        error: any exception. Of a :class:`DataProblemError` with several problems the line gives the first, and their number.
 
     Returns:
         One line: `monai_jdt: error: ...`.

@@ -1,4 +1,4 @@
-"""Training and validation: one random split, or folds, always by patient."""
+"""Training and validation: one random split, or folds for cross-validation, always by patient."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split_cases(
     Args:
         items: dictionaries as those of :func:`brats_datalist`.
         fraction: the share of patients for validation, in (0, 1); rounded, at least one patient on each side.
-        seed: of the draw, which depends on the set of patients only, not on the order of the items.
+        seed: of the draw. The draw depends on the set of patients, not on the order of the items.
         key: the item's key that names the case (or the patient).
 
     Returns:
@@ -39,7 +39,7 @@ def split_cases(
         (7, 3)
     """
     if not 0.0 < fraction < 1.0:
-        raise ValueError(f"fraction: expected a number between 0 and 1, both excluded, got {fraction!r}")
+        raise ValueError(error_sentence("fraction", "a number between 0 and 1, both excluded", repr(fraction), "pass 0.2"))
     patients = _patients(items, key)
     names = sorted(set(patients))
     if len(names) < 2:
@@ -59,15 +59,15 @@ def folds(
 ) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Cut cases into k folds for cross-validation, by patient as :func:`split_cases`.
 
-    Without a seed the folds are blocks of patients in the order of the list: `n // k` of n patients each, and the last
-    one takes what is left. So were the QUBIQ sets cut in the JDT paper's code (arXiv:2302.05666), where 39 cases make
-    folds of 7, 7, 7, 7 and 11.
+    Without a seed the folds are blocks of patients in the order of the list: `n // k` of n patients each, and the last one
+    takes the rest. The JDT paper's code (arXiv:2302.05666) cuts the QUBIQ sets this way: 39 cases make folds of 7, 7, 7, 7
+    and 11.
 
     Args:
         items: dictionaries as those of :func:`brats_datalist`.
         k: how many folds, from 2 to the number of patients.
-        seed: None: by the order of the list; a number: of a draw that depends on the set of patients only, whose folds
-            differ by one patient at most.
+        seed: None: by the order of the list. A number: by a draw that depends on the set of patients; the folds differ by
+            at most one patient.
         key: the item's key that names the case (or the patient).
 
     Returns:
@@ -119,10 +119,10 @@ def _patients_there(names: Sequence[str], items: Sequence[Mapping[str, Any]]) ->
 
 
 def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """Each item's patient, by name."""
+    """Return each item's patient, by name."""
     for number, item in enumerate(items):
         if key not in item:
-            raise ValueError(f"items[{number}]: expected the key {key!r}, got {sorted(item)}; name another key")
+            raise ValueError(error_sentence(f"items[{number}]", f"the key {key!r}", str(sorted(item)), "name another key"))
     names = []
     for item in items:
         name = str(item[key])

@@ -145,6 +145,27 @@ def test_paths_of_every_kind(tmp_path: Path, monkeypatch) -> None:
     assert [item["image"] for item in items] == list(paths.values())
 
 
+def test_names_of_raters_are_kept_if_asked_for(tmp_path: Path) -> None:
+    content = {
+        "training": [
+            {"image": "i.nii", "raters": {"anna": "a.nii", "ben": None, "cem": "c.nii"}},
+            {"image": "j.nii", "raters": ["b.nii"]},
+        ]
+    }
+    path = written(tmp_path, content)
+    assert all("rater_names" not in item for item in read_datalist(path))
+    named, nameless = read_datalist(path, rater_names=True)
+    assert (named["rater_names"], named["raters"]) == (["anna", "cem"], [f"{tmp_path}/a.nii", f"{tmp_path}/c.nii"])
+    assert "rater_names" not in nameless
+    # they travel through splits and files
+    train, validation = split_cases([named, nameless], 0.5)
+    assert named in train + validation
+    assert read_datalist(write_datalist([named, nameless], tmp_path / "again.json")) == [named, nameless]
+    # a null in a list that has names takes its name with it
+    content["training"][0] |= {"raters": ["a.nii", None, "c.nii"], "rater_names": ["anna", "ben", "cem"]}
+    assert read_datalist(written(tmp_path, content))[0] == named
+
+
 def test_raters_of_every_kind(tmp_path: Path) -> None:
     forms = [["a.nii", None], "a.nii", {"alice": "a.nii", "bob": None}, [["a.nii"]], ["a.nii", ""], ["a.nii"]]
     items = read_datalist(written(tmp_path, {"training": [{"image": f"{n}.nii", "raters": f} for n, f in enumerate(forms)]}))

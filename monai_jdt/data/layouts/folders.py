@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken, one_of_each_case
@@ -14,35 +15,41 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 #: The end of a NIfTI file's name, in upper or lower case.
 NIFTI_SUFFIX = re.compile(r"\.nii(\.gz)?\Z", re.IGNORECASE)
 
-#: The end of the name of a file that may hold an image or a label.
+#: The end of the name of a file that may hold an image or a label, in upper or lower case.
 VOLUME_SUFFIX = re.compile(r"\.(nii(\.gz)?|mha|mhd|nrrd|nhdr|hdr|mg[hz]|dcm|np[yz]|tiff?|png|jpe?g|bmp)\Z", re.IGNORECASE)
 
-# Under how many names a folder is walked.
+# The number of names under which one folder is walked. Folders full of links to each other have endlessly many.
 _MOST_NAMES = 16
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """A sort key that puts rater2 before rater10 and compares numbers with words.
+def natural_key(name: str) -> tuple[Any, str]:
+    """Return a sort key that puts rater2 before rater10, whatever the case of letters.
 
     Args:
-        name: the name to sort.
+        name: the name to sort. Names that natsort takes for equal ("1" and "01") are sorted as text.
 
     Example:
-        >>> sorted(["case10", "case9"], key=natural_key)
-        ['case9', 'case10']
+        >>> sorted(["case10", "case9", "Case2"], key=natural_key)
+        ['Case2', 'case9', 'case10']
     """
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in parts if part]
+    return _natsort_key()(name), name
+
+
+@cache
+def _natsort_key() -> Callable[[str], Any]:
+    from natsort import natsort_keygen, ns  # on use: `import monai_jdt` needs torch and MONAI only
+
+    return natsort_keygen(alg=ns.IGNORECASE)
 
 
 def walk_files(root: str, skipped: list[SkippedPath] | None = None) -> Iterator[str]:
-    """Every file at any depth below a folder, in the order of names; hidden ones are left out.
+    """Walk through every file at any depth below a folder, in the order of names. Hidden files are left out.
 
-    Links are followed: a folder that is linked under two names is walked under both. A link that leads back up ends there.
+    Links are followed: a folder that is linked under two names is walked under both. A link to a folder above itself is not followed.
 
     Args:
         root: the folder.
-        skipped: where to tell links that lead back up, and folders that cannot be read.
+        skipped: links to a folder above themselves and folders that cannot be read are added.
 
     Yields:
         Paths that begin with `root`.
@@ -56,7 +63,7 @@ def walk_files(root: str, skipped: list[SkippedPath] | None = None) -> Iterator[
         if real in above:
             told.append(SkippedPath(folder, f"a link back to {real}"))
             return
-        if visits[real] > _MOST_NAMES:  # folders full of links to each other have endless names
+        if visits[real] > _MOST_NAMES:
             told.append(SkippedPath(folder, f"{real} again, a folder with more than {_MOST_NAMES} names"))
             return
         try:
@@ -75,12 +82,12 @@ def walk_files(root: str, skipped: list[SkippedPath] | None = None) -> Iterator[
 
 
 def nifti_files(root: str, expected: str, skipped: list[SkippedPath] | None = None) -> list[str]:
-    """The NIfTI files below a folder.
+    """Return the NIfTI files below a folder.
 
     Args:
         root: the folder.
         expected: what it should hold, for the error.
-        skipped: where to tell what :func:`walk_files` tells, and volumes in other formats.
+        skipped: what :func:`walk_files` leaves out and volumes of other formats are added.
 
     Returns:
         Paths that begin with `root`.
@@ -113,13 +120,13 @@ def require_folder(root: str, expected: str) -> None:
 
 
 def two_files(folder: str, what: str, first: str, second: str) -> DataProblem:
-    """The problem of two files, as image.nii and image.nii.gz, where one must be: none is chosen in silence.
+    """Return the problem of two files, such as image.nii and image.nii.gz, in the place of one: choosing one would be a guess.
 
     Args:
         folder: where they are.
         what: what they both are.
-        first: a file.
-        second: the other.
+        first: one file.
+        second: the other one.
     """
     got = f"{os.path.basename(first)} and {os.path.basename(second)}"
     return DataProblem(folder, f"one {what}", got, "remove one of them")
@@ -128,7 +135,7 @@ def two_files(folder: str, what: str, first: str, second: str) -> DataProblem:
 def nothing_found(
     root: str, expected: str, files: Iterable[str], fix: str = "name the folder that holds the cases, or use pattern_datalist"
 ) -> DataProblem:
-    """The problem of a folder in which no file fits.
+    """Return the problem of a folder in which no file fits the layout.
 
     Args:
         root: the folder.

@@ -1,4 +1,4 @@
-"""A list of cases that says how it came about: what was found below a folder, and what was left out and why."""
+"""A list of cases with a record of its making: what was found below a folder, what was left out, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai_jdt.data.problems import DataProblem
 #: The keys of an item whose values are paths, or lists of paths of any depth.
 PATH_KEYS: tuple[str, ...] = ("image", "raters", "probability", "label", "consensus", "mask")
 
-# How many of the things left out are printed; the record has them all.
+# The number of left-out things that are printed. The record holds all of them.
 _PRINTED = 50
 
 
@@ -25,7 +25,7 @@ class SkippedPath:
     Args:
         where: its path, or the case's name.
         why: the reason, in a few words.
-        count: how many files or cases these are; `where` is then the folder that they are in.
+        count: how many files or cases these are. If more than one, `where` is their folder.
     """
 
     where: str
@@ -43,7 +43,7 @@ class ListingRecord:
     Args:
         root: where it looked.
         items: how many items the list has; a case with two tasks is two items.
-        cases: how many cases (a case's name in each data set counts once).
+        cases: how many different names of cases, counted in each data set.
         raters: pairs (raters of an item, items with so many), in rising order.
         tasks: the tasks' names, sorted.
         skipped: what was left out, in the order in which it was met.
@@ -72,7 +72,7 @@ class ListingRecord:
 
 
 class CaseList(list[dict[str, Any]]):
-    """A data list as MONAI takes it (a `list` of dictionaries), with a record of how it was found.
+    """A data list as MONAI takes it, a `list` of dictionaries, with a record of how it was found.
 
     Slices, sums and comprehensions of it are plain lists.
 
@@ -114,14 +114,14 @@ def _counted(number: int, what: str) -> str:
 
 
 def item_files(item: Mapping[str, Any], keys: Iterable[str] = PATH_KEYS) -> Iterator[str]:
-    """Every path of an item.
+    """Walk through every path of an item.
 
     Args:
         item: the dictionary.
         keys: where paths, or lists of paths of any depth, may stand.
 
     Yields:
-        The paths as they stand there.
+        The paths as they are written there.
     """
 
     def walk(value: Any) -> Iterator[str]:
@@ -136,7 +136,7 @@ def item_files(item: Mapping[str, Any], keys: Iterable[str] = PATH_KEYS) -> Iter
 
 
 def files_not_taken(files: Iterable[str], items: Iterable[Mapping[str, Any]], why: str) -> list[SkippedPath]:
-    """Tell files that are in no item, one line for each folder.
+    """Return the files that are in no item, as one line per folder.
 
     Args:
         files: all files that might have been taken.
@@ -161,11 +161,11 @@ def _first(names: Sequence[str], most: int = 3) -> str:
 
 
 def one_of_each_case(items: Iterable[dict[str, Any]], skipped: list[SkippedPath]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
-    """Take each case once. A case whose files are found again through a link is told; one that is there twice is a problem.
+    """Take each case once. Twice the same files, through a link, are left out; other files under a known name are a problem.
 
     Args:
-        items: the dictionaries; a case may stand once for each task of each data set.
-        skipped: what is left out is added here.
+        items: the dictionaries. A case may stand once for each task of each data set.
+        skipped: what is left out is added.
 
     Returns:
         The items, and the problems.

@@ -1,4 +1,4 @@
-"""From a folder to a list of cases by patterns of file names: any layout that needs no code of its own."""
+"""Any other layout: from a folder to a list of cases by patterns of file names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from monai_jdt.data.names import folded_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence
 
-# How many cases that lack a file are named one by one; more of them are one line, since then the pattern is the likely cause.
+# The number of cases that lack a file and are named one by one. More of them are one line, since then the likely cause is the pattern.
 _NAMED = 3
 
-# The voxels of a header file that has another name.
+# The endings of files that hold the voxels of a header file beside them, with the endings of such headers.
 _DETACHED = {".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".gz": (".nhdr",), ".img": (".hdr",)}
 
 
@@ -32,24 +32,25 @@ def pattern_datalist(
 ) -> CaseList:
     """List the cases of any other folder, by patterns of the paths below it.
 
-    In a pattern, `{case}` is a part of one folder or file name that names the case (twice in a pattern: the same both
-    times), `{rater}` one that names the rater, `*` anything but a slash, `?` one such character, `**` any folders; every
-    other character is itself, brackets too. Upper and lower case are one, and so are the two ways to encode an accent:
-    `seg_{case}.png` takes `Seg_m23.png`, for the case of the image `M23.png` too. Only where two images differ in nothing
-    else are they two cases. A file that several patterns match belongs to the one with the most literal characters: with
-    `LNDb-{case}.mhd` and `LNDb-{case}_rad{rater}.mhd`, `LNDb-0001_rad1.mhd` is a rater's. Hidden files are skipped.
+    In a pattern, `{case}` stands for the part of a folder or file name that names the case (the same text each time),
+    `{rater}` for the part that names the rater, `*` for anything but a slash, `?` for one such character, and `**` for any
+    folders. Every other character, brackets too, stands for itself. Upper and lower case are the same, and so are the two
+    encodings of an accent: `seg_{case}.png` matches `Seg_m23.png`, also for the case of the image `M23.png`. Two images
+    whose names differ in nothing else are two cases. A file that several patterns match belongs to the pattern with the most
+    literal characters: with `LNDb-{case}.mhd` and `LNDb-{case}_rad{rater}.mhd`, `LNDb-0001_rad1.mhd` belongs to a rater.
+    Hidden files are skipped.
 
     Args:
-        root: the folder; paths in the answer begin with it.
+        root: the folder. Paths in the answer begin with it.
         image: one pattern for each channel, or a single string for one file that holds all channels.
         raters: the pattern of the label files, or several patterns. One without `{rater}` is one rater of each case.
         probability: the pattern of the true probability, where there is one.
         task: a name that every item carries under "task"; None: "segmentation".
 
     Returns:
-        Items as those of :func:`brats_datalist`; "image" is a list if `image` is one. Raters are in the order of their
+        Items as those of :func:`brats_datalist`. "image" is a list if `image` is one. Raters are in the order of their
         patterns, and those of one pattern in natural order ("2" before "10"). The list's `found` tells what was found, and
-        the files that were not taken.
+        which files were left out.
 
     Raises:
         ValueError: if a pattern lacks `{case}`, has another field, or is given twice.
@@ -85,7 +86,7 @@ def pattern_datalist(
 
 @dataclass(frozen=True)
 class _Rule:
-    """A pattern, what it is of ("image", "raters", "probability"), and what it matches."""
+    """A pattern, the kind of its files ("image", "raters", "probability"), and the regular expression of it."""
 
     pattern: str
     kind: str
@@ -105,7 +106,7 @@ def _rules(root: str, image: Sequence[str] | str, raters: Sequence[str] | str, p
     for kind, given in (("image", image), ("raters", raters), ("probability", [] if probability is None else probability)):
         patterns = [given] if isinstance(given, str) else list(given)
         if not patterns and kind != "probability":
-            raise ValueError(f"{kind}: expected at least one pattern, got an empty list")
+            raise ValueError(error_sentence(kind, "at least one pattern", "an empty list", "write one, with {case}"))
         for pattern in (_below(root, pattern) for pattern in patterns):
             if pattern in [rule.pattern for rule in rules]:
                 raise ValueError(error_sentence(kind, "patterns that differ", f"{pattern!r} twice", "remove one, or correct it"))
@@ -114,7 +115,7 @@ def _rules(root: str, image: Sequence[str] | str, raters: Sequence[str] | str, p
 
 
 def _below(root: str, pattern: str) -> str:
-    """A pattern from the root on: as it is written, or of paths that begin with `./` or with the root's absolute path."""
+    """Return a pattern from the root on: without a leading `./`, and without the root's absolute path."""
     begin = os.path.join(os.path.abspath(root), "")
     return pattern[len(begin) :] if pattern.startswith(begin) else pattern.removeprefix("./")
 
@@ -143,7 +144,7 @@ def _matched(root: str, files: Sequence[str], rules: Sequence[_Rule], skipped: l
 
 
 def _joined(found: _Found, images: Sequence[str]) -> _Found:
-    """One case of those whose names differ in upper and lower case only, where one of them has the images."""
+    """Join the cases whose names differ in upper and lower case only, unless two of those with an image have files of one pattern."""
     alike: dict[str, list[str]] = {}
     for case in found:
         alike.setdefault(folded_name(case), []).append(case)
@@ -162,13 +163,13 @@ def _joined(found: _Found, images: Sequence[str]) -> _Found:
 
 
 def _halves(found: _Found, cases: Sequence[str]) -> bool:
-    """Whether no pattern has files of two of the cases, so that together they are one."""
+    """Return whether no pattern has files of two of the cases, so that together they are one case."""
     patterns = [pattern for case in cases for pattern in found[case]]
     return len(set(patterns)) == len(patterns)
 
 
 def _absent(root: str, found: _Found, rules: Sequence[_Rule], files: Sequence[str]) -> list[DataProblem]:
-    """Patterns that match nothing, patterns of which no case has both, and cases that lack a file."""
+    """Return the problems of patterns that match nothing, of patterns that share no case, and of cases that lack a file."""
     silent = [rule for rule in rules if not any(rule.pattern in matches for matches in found.values())]
     if silent:
         problems = []
@@ -202,7 +203,7 @@ def _absent(root: str, found: _Found, rules: Sequence[_Rule], files: Sequence[st
 
 
 def _doubled(root: str, found: _Found, rules: Sequence[_Rule]) -> list[DataProblem]:
-    """Cases that have two files by one pattern."""
+    """Return the problems of cases that have two files by one pattern."""
     problems = []
     fix = "narrow the pattern, or use {rater} in the raters' pattern"
     for rule in rules:
@@ -237,7 +238,7 @@ def _item(
 
 
 def _is_detached(file: str, files: set[str]) -> bool:
-    """Whether a file holds the voxels of a header file beside it."""
+    """Return whether a file holds the voxels of a header file beside it."""
     stem, ending = os.path.splitext(file)
     stem = stem.removesuffix(".raw") if ending == ".gz" else stem
     return any(stem + header in files for header in _DETACHED.get(ending.lower(), ()))

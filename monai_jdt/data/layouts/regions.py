@@ -1,4 +1,4 @@
-"""Which label values make which region, by the convention of each year's BraTS."""
+"""The label values of each region, by the convention of each year's BraTS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from monai_jdt.data.problems import DataProblem
+from monai_jdt.validation import error_sentence
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ def region_convention(name: str) -> RegionConvention:
         (1, 3)
     """
     if name not in REGION_CONVENTIONS:
-        raise ValueError(f"expected a region convention among {sorted(REGION_CONVENTIONS)}, got {name!r}")
+        expected = f"a region convention among {sorted(REGION_CONVENTIONS)}"
+        raise ValueError(error_sentence("regions", expected, repr(name), "name one of these, or give the regions themselves"))
     return REGION_CONVENTIONS[name]
 
 
 def regions_without_label(
     regions: Mapping[str, Sequence[int]], values: Iterable[int], *, where: str = "regions", fatal: bool = False
 ) -> DataProblem | None:
-    """Compare regions with the label values that the files hold: a region that no value belongs to is empty everywhere.
+    """Return the problem of regions that have none of the label values that the files hold, and so are empty everywhere.
 
     Args:
         regions: region name to its label values, as :func:`monai_jdt.raters.named_regions` gives them.

@@ -1,22 +1,18 @@
+"""QUBIQ by set, task and part."""
+
 import copy
 import os
 import pickle
 
 import pytest
 
-from monai_jdt.data import QUBIQ_SETS, DataProblemError, folds, qubiq_datalist, record_of, split_cases
-
-
-def _touch(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+from monai_jdt.data import QUBIQ_SETS, DataProblemError, qubiq_datalist, record_of, split_cases
+from tests.data.empty_files import touch_files
 
 
 def _case(root, folder, tasks=1, raters=3, image="image.nii.gz", suffix=".nii.gz"):
     masks = [f"task{t:02d}_seg{r:02d}{suffix}" for t in range(1, tasks + 1) for r in range(1, raters + 1)]
-    _touch(root, *(f"{folder}/{name}" for name in [*([image] if image else []), *masks]))
+    touch_files(root, *(f"{folder}/{name}" for name in [*([image] if image else []), *masks]))
 
 
 def _layout_2020(root):
@@ -24,7 +20,7 @@ def _layout_2020(root):
         _case(root, f"training_data_v2/prostate/Training/case{n:02d}", tasks=2, raters=5 if n == 2 else 6)
     _case(root, "training_data_v2/brain-tumor/Training/case01", tasks=3)
     _case(root, "validation_data_v2/prostate/Validation/case49", tasks=2, raters=6)
-    _touch(root, "test_QUBIQ/prostate/Testing/case50/image.nii.gz")
+    touch_files(root, "test_QUBIQ/prostate/Testing/case50/image.nii.gz")
 
 
 def test_2020_by_set_task_and_subset(tmp_path):
@@ -83,7 +79,7 @@ def test_any_level_may_be_the_root(tmp_path, monkeypatch, below):
 def test_pancreas_of_2021_upper_case_and_plain_files(tmp_path):
     for case in ("case1-1", "case1-2", "case2-1"):
         _case(tmp_path, f"training_data_v3/pancreas/{case}", raters=2, image="IMAGE.NII.GZ", suffix=".NII")
-    _touch(tmp_path, "training_data_v3/pancreas/case1-1/._image.nii.gz", "training_data_v3/pancreas/case1-1/notes.txt")
+    touch_files(tmp_path, "training_data_v3/pancreas/case1-1/._image.nii.gz", "training_data_v3/pancreas/case1-1/notes.txt")
     items = qubiq_datalist(tmp_path)
     assert [i["case"] for i in items] == ["case1-1", "case1-2", "case2-1"]
     assert "subset" not in items[0]
@@ -113,8 +109,8 @@ def test_problems(tmp_path):
         qubiq_datalist(tmp_path, task="edges")
     with pytest.raises(ValueError, match="subset: expected training, validation, testing or None, got 'dev'"):
         qubiq_datalist(tmp_path, subset="dev")
-    _touch(tmp_path, "training_data_v2/prostate/Training/case01/image.nii")
-    _touch(tmp_path, "training_data_v2/prostate/Training/case01/task01_seg1.nii")
+    touch_files(tmp_path, "training_data_v2/prostate/Training/case01/image.nii")
+    touch_files(tmp_path, "training_data_v2/prostate/Training/case01/task01_seg1.nii")
     _case(tmp_path, "again/prostate/Training/case02", tasks=1)
     with pytest.raises(DataProblemError) as caught:
         qubiq_datalist(tmp_path)
@@ -123,44 +119,6 @@ def test_problems(tmp_path):
     assert "case01: expected one file of task01_seg1, got task01_seg01.nii.gz and task01_seg1.nii" in "\n".join(lines)
     assert "case01: expected one image, got image.nii and image.nii.gz" in "\n".join(lines)
     assert "case02: expected each case once, got" in lines[2]
-
-
-def _sizes(cut):
-    return [len(validation) for _, validation in cut]
-
-
-def test_folds_by_case_order_are_the_papers():
-    items = [{"case": f"case{n:02d}", "task": t} for n in range(1, 25) for t in ("task01", "task02")]
-    cut = folds(items)
-    assert _sizes(cut) == [8, 8, 8, 8, 16]  # 24 // 5 = 4 patients of two tasks, the last fold takes the rest
-    assert [i["case"] for i in cut[1][1]] == [f"case{n:02d}" for n in (5, 5, 6, 6, 7, 7, 8, 8)]
-    for train, validation in cut:
-        assert not {i["case"] for i in train} & {i["case"] for i in validation}
-        assert len(train) + len(validation) == len(items)
-
-
-def test_folds_by_seed():
-    items = [{"case": f"BraTS-GLI-{n:05d}-{t:03d}", "x": [n]} for n in range(11) for t in range(2)]
-    cut = folds(items, 4, seed=3)
-    assert sorted(_sizes(cut)) == [4, 6, 6, 6]
-    again = folds(items[::-1], 4, seed=3)
-    assert [sorted(i["case"] for i in v) for _, v in cut] == [sorted(i["case"] for i in v) for _, v in again]
-    assert cut != folds(items, 4, seed=4)
-    cut[0][0][0]["case"] = "changed"
-    assert all(item["case"] != "changed" for item in items)
-
-
-def test_equal_names_in_two_sets_are_two_patients():
-    items = [{"case": "case01", "dataset": d} for d in ("kidney", "prostate")]
-    assert _sizes(folds(items, 2)) == [1, 1]
-    sessions = [{"case": "01_ses-1"}, {"case": "01_ses-2"}, {"case": "02_ses-1"}]
-    assert sorted(_sizes(folds(sessions, 2))) == [1, 2]
-
-
-@pytest.mark.parametrize("k", [1, 4, 2.5])
-def test_folds_errors(k):
-    with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds, at most as many as patients, got {k}"):
-        folds([{"case": c} for c in "abc"], k)
 
 
 def test_which_sets_are_ct():

@@ -24,14 +24,10 @@ from monai_jdt.data import (
     read_datalist,
     write_datalist,
 )
+from monai_jdt.data.layouts.folders import natural_key
+from tests.data.empty_files import touch_files
 
 ODD = '-O\'Brien [1] *? "q" {x} $HOME #1 \\ Ü\n~'
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
 
 
 Lister = Callable[[Path], CaseList]
@@ -60,7 +56,7 @@ def test_odd_names_are_listed_written_and_read_back(tmp_path: Path, capsys, layo
     lister, names = LAYOUTS[layout]
     root = tmp_path / ODD
     for case in (ODD, "plain"):
-        touch(root, *(name.replace("{}", case) for name in names))
+        touch_files(root, *(name.replace("{}", case) for name in names))
     items = lister(root)
     assert sorted(item["case"] for item in items) == sorted([ODD, "plain"])
     assert [len(item["raters"]) for item in items] == [2, 2]
@@ -75,16 +71,16 @@ def test_odd_names_are_listed_written_and_read_back(tmp_path: Path, capsys, layo
 def test_home_is_expanded(tmp_path: Path, monkeypatch, layout: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     lister, names = LAYOUTS[layout]
-    touch(tmp_path / "set", *(name.replace("{}", "c1") for name in names))
+    touch_files(tmp_path / "set", *(name.replace("{}", "c1") for name in names))
     assert lister(Path("~/set")) == lister(tmp_path / "set")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_lies_beside_is_told(tmp_path: Path, layout: str) -> None:
     lister, names = LAYOUTS[layout]
-    touch(tmp_path, *(name.replace("{}", "c1") for name in names))
+    touch_files(tmp_path, *(name.replace("{}", "c1") for name in names))
     folder = os.path.dirname(names[-1].replace("{}", "c1"))
-    touch(tmp_path, f"{folder}/third opinion.nii.gz", f"{folder}/rater 4.mha")
+    touch_files(tmp_path, f"{folder}/third opinion.nii.gz", f"{folder}/rater 4.mha")
     found = lister(tmp_path).found
     assert str(found).splitlines()[0].endswith("; skipped: 2")
     assert "third opinion.nii.gz" in str(found)
@@ -95,7 +91,7 @@ def test_what_lies_beside_is_told(tmp_path: Path, layout: str) -> None:
 def test_a_folder_that_is_linked(tmp_path: Path, layout: str) -> None:
     """Under another name it is another case; where the files name the case, the second is told. A loop ends, and is told."""
     lister, names = LAYOUTS[layout]
-    touch(tmp_path, *(name.replace("{}", "c1") for name in names))
+    touch_files(tmp_path, *(name.replace("{}", "c1") for name in names))
     place = tmp_path / "A" / ("kidney" if layout == "qubiq" else "")
     if layout in ("brats", "msd"):
         (tmp_path / "B").symlink_to(place)
@@ -120,13 +116,13 @@ def test_folders_full_of_links_to_each_other_end(tmp_path: Path) -> None:
         (tmp_path / f"f{one}").mkdir()
         for other in range(6):
             (tmp_path / f"f{one}" / f"to{other}").symlink_to(tmp_path / f"f{other}")
-    touch(tmp_path, "f0/im.png", "f0/seg_1.png")
+    touch_files(tmp_path, "f0/im.png", "f0/seg_1.png")
     items = pattern_datalist(tmp_path, "{case}/im.png", "{case}/seg_{rater}.png")
     assert [item["case"] for item in items] == ["f0"]
 
 
 def test_one_file_found_by_a_link_too_is_taken_once(tmp_path: Path) -> None:
-    touch(tmp_path, "a/Set-1.png", "a/Set-1_rad1.png")
+    touch_files(tmp_path, "a/Set-1.png", "a/Set-1_rad1.png")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     items = pattern_datalist(tmp_path, "**/Set-{case}.png", "**/Set-{case}_rad{rater}.png")
     assert len(items) == 1
@@ -136,35 +132,35 @@ def test_one_file_found_by_a_link_too_is_taken_once(tmp_path: Path) -> None:
 
 
 def test_upper_and_lower_case_are_one(tmp_path: Path) -> None:
-    touch(tmp_path, "raw/M23.PNG", "raw/m24.png", "p1/Seg_m23.png", "p2/seg_M23.png", "p1/seg_M24.png", "P2/SEG_m24.png")
+    touch_files(tmp_path, "raw/M23.PNG", "raw/m24.png", "p1/Seg_m23.png", "p2/seg_M23.png", "p1/seg_M24.png", "P2/SEG_m24.png")
     items = pattern_datalist(tmp_path, "raw/{case}.png", "p?/seg_{case}.png".replace("p?", "{rater}"))
     assert [(item["case"], len(item["raters"])) for item in items] == [("M23", 2), ("m24", 2)]
     assert items.found.skipped == ()
-    touch(tmp_path, "p1/seg_m23.png")
+    touch_files(tmp_path, "p1/seg_m23.png")
     with pytest.raises(DataProblemError, match=r"M23: expected one file by the pattern .*, got .*p1/Seg_m23.png, .*p1/seg_m23.png"):
         pattern_datalist(tmp_path, "raw/{case}.png", "{rater}/seg_{case}.png")
 
 
 def test_cases_that_differ_in_nothing_but_case_stay_two(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "A.png", "a_1.png", "A_1.png", "A_2.png")
+    touch_files(tmp_path, "a.png", "A.png", "a_1.png", "A_1.png", "A_2.png")
     items = pattern_datalist(tmp_path, "{case}.png", "{case}_{rater}.png")
     assert sorted((item["case"], len(item["raters"])) for item in items) == [("A", 2), ("a", 1)]
 
 
 def test_two_encodings_of_an_accent_are_one(tmp_path: Path) -> None:
     name = "\u00dcber"
-    touch(tmp_path, f"{name}.png", f"{unicodedata.normalize('NFD', name)}_1.png")
+    touch_files(tmp_path, f"{name}.png", f"{unicodedata.normalize('NFD', name)}_1.png")
     for form in ("NFC", "NFD"):
         pattern = unicodedata.normalize(form, "{case}_{rater}.png")
         assert [len(item["raters"]) for item in pattern_datalist(tmp_path, "{case}.png", pattern)] == [1]
     shutil.rmtree(tmp_path)
-    touch(tmp_path, f"imagesTr/{name}.nii.gz", f"labelsTr/{unicodedata.normalize('NFD', name).upper()}.nii.gz")
+    touch_files(tmp_path, f"imagesTr/{name}.nii.gz", f"labelsTr/{unicodedata.normalize('NFD', name).upper()}.nii.gz")
     assert [len(item["raters"]) for item in brats_datalist(tmp_path)] == [1]
 
 
 def test_raters_by_several_patterns(tmp_path: Path, capsys) -> None:
     """CHASE_DB1's names, and a letter of another case in one of them."""
-    touch(tmp_path, *(f"Image_{case}{end}" for case in ("01L", "01R") for end in (".jpg", "_1stHO.png", "_2ndHO.png")))
+    touch_files(tmp_path, *(f"Image_{case}{end}" for case in ("01L", "01R") for end in (".jpg", "_1stHO.png", "_2ndHO.png")))
     os.rename(tmp_path / "Image_01R_1stHO.png", tmp_path / "image_01R_1stho.png")
     patterns = ["Image_{case}_2ndHO.png", "Image_{case}_1stHO.png"]
     items = pattern_datalist(tmp_path, "Image_{case}.jpg", patterns)
@@ -197,7 +193,7 @@ def test_raters_by_several_patterns(tmp_path: Path, capsys) -> None:
 )
 def test_a_wrong_pattern_is_one_line(tmp_path: Path, image: str, raters: str, says: str) -> None:
     for number in range(1, 21):
-        touch(tmp_path, *(f"{place}c{number}.png" for place in ("im/", "r1/seg_", "r2/seg_" if number > 4 else "r3/seg_")))
+        touch_files(tmp_path, *(f"{place}c{number}.png" for place in ("im/", "r1/seg_", "r2/seg_" if number > 4 else "r3/seg_")))
     with pytest.raises(DataProblemError) as caught:
         pattern_datalist(tmp_path, image, raters)
     (line,) = str(caught.value).splitlines()
@@ -205,19 +201,19 @@ def test_a_wrong_pattern_is_one_line(tmp_path: Path, image: str, raters: str, sa
 
 
 def test_a_pattern_that_two_things_share_is_told(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png", "b/1.png")
+    touch_files(tmp_path, "a/1.png", "b/1.png")
     with pytest.raises(DataProblemError, match=r"1.png: expected one pattern that matches it best, got \?/{case}.png and "):
         pattern_datalist(tmp_path, "?/{case}.png", "{rater}/{case}.png")
 
 
 def test_voxels_of_a_header_file_are_no_case_of_their_own(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mhd", "a.raw", "a_r1.mhd", "a_r1.zraw", "b.raw", "notes.txt")
+    touch_files(tmp_path, "a.mhd", "a.raw", "a_r1.mhd", "a_r1.zraw", "b.raw", "notes.txt")
     found = pattern_datalist(tmp_path, "{case}.mhd", "{case}_r{rater}.mhd").found
     assert [str(skipped) for skipped in found.skipped] == [f"{tmp_path}: 2 files (no pattern matches): b.raw, notes.txt"]
 
 
 def test_a_long_report_is_cut_where_it_is_printed(tmp_path: Path) -> None:
-    touch(tmp_path, "im/a.png", "im/a_1.png", *(f"x{n}/y.png" for n in range(60)))
+    touch_files(tmp_path, "im/a.png", "im/a_1.png", *(f"x{n}/y.png" for n in range(60)))
     found = pattern_datalist(tmp_path, "im/{case}.png", "im/{case}_{rater}.png").found
     assert len(found.skipped) == 60
     assert str(found).splitlines()[0].endswith("skipped: 60")
@@ -231,3 +227,10 @@ def test_patterns_that_begin_with_the_folder(tmp_path: Path, monkeypatch) -> Non
     for begin in ("", "./", f"{tmp_path}/"):
         (item,) = pattern_datalist(".", f"{begin}{{case}}_im.nii", f"{begin}{{case}}_r{{rater}}.nii")
         assert item["case"] == "a"
+
+
+def test_names_sort_as_people_sort_them() -> None:
+    names = ["rater10", "Rater2", "rater1", "anna", "10", "2"]
+    assert sorted(names, key=natural_key) == ["2", "10", "anna", "rater1", "Rater2", "rater10"]
+    assert natural_key("1\u00b2") > natural_key("1")  # a digit to str.isdigit, but no number
+    assert sorted(["1", "01", "001"], key=natural_key) == ["001", "01", "1"]
