@@ -1,5 +1,6 @@
 """Transforms in MONAI's calling conventions, as `X` and `Xd`."""
 
+from monai_jdt.transforms.decide_mask import DecideMask, DecideMaskd
 from monai_jdt.transforms.fuse_raters import FuseRaters, FuseRatersd
 from monai_jdt.transforms.label_regions import LabelRegions, LabelRegionsd
 from monai_jdt.transforms.load_raters import LoadRaters, LoadRatersd
@@ -14,6 +15,8 @@ from monai_jdt.transforms.same_grid_writer import SameGridWriter
 from monai_jdt.transforms.smooth_label import SmoothLabel, SmoothLabeld
 
 __all__ = [
+    "DecideMask",
+    "DecideMaskd",
     "FuseRaters",
     "FuseRatersd",
     "LabelRegions",
