@@ -41,11 +41,11 @@ def build_or_exit(*names: str) -> None:
             exit_with_error(_not_built(run.config, name, error))
 
 
-def trial_problems(config: Mapping[str, Any], values: Mapping[str, Any], names: Sequence[str], *, training: bool) -> Iterator[str]:
+def trial_problems(parser: ConfigParser, values: Mapping[str, Any], names: Sequence[str], *, training: bool) -> Iterator[str]:
     """Build components long before the run does, and forget them: the run's own are made after its seed is set.
 
     Args:
-        config: the merged config.
+        parser: holds the merged config; nothing of it is resolved.
         values: settings of the run by name.
         names: ids of the components; `network_def` is also called with the shape of a batch.
         training: whether the network is called as in training.
@@ -53,7 +53,9 @@ def trial_problems(config: Mapping[str, Any], values: Mapping[str, Any], names: 
     Yields:
         One line for each of them that cannot be built, or a network that does not take an image of the declared channels and size.
     """
-    trial = ConfigParser(deepcopy(dict(config)))
+    config = parser.get()
+    trial = ConfigParser(deepcopy(config))
+    trial.locator = parser.locator  # its table of short names takes longer than the trial
     with torch.random.fork_rng(devices=()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run gives the same warnings when it builds them
         for name in names:

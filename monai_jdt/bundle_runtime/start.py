@@ -97,7 +97,7 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
         values |= found
         written = {name: values[name] for name in declared.written if name in values}
         yield contradictions({**values, "written": written})
-        yield list(trial_problems(run.config, values, _tried(run, with_data=names is late), training=_trains(declared)))
+        yield list(trial_problems(run.parser, values, _tried(run, with_data=names is late), training=_trains(declared)))
 
 
 def _tried(run: StartedRun, with_data: bool) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from monai_jdt.bundle_runtime.building import trial_problems
 
@@ -47,7 +48,7 @@ class WithBatchNorm(torch.nn.Module):
 
 def problems(target: str, training: bool = True, **arguments: Any) -> list[str]:
     network = {"_target_": target if "." in target else f"{__name__}.{target}", **arguments}
-    return list(trial_problems({"network_def": network}, VALUES, ["network_def"], training=training))
+    return list(trial_problems(ConfigParser({"network_def": network}), VALUES, ["network_def"], training=training))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from monai.bundle import ConfigWorkflow
 from monai.data import CacheDataset
 from monai.transforms import Compose, Lambda
 
@@ -33,8 +34,13 @@ def test_a_case_is_read_once(bundle: ModuleType, workers: int, tmp_path: Path) -
         data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=4, shape=(16, 20), progress=False)
     overlay = tmp_path / "count.yaml"
     overlay.write_text(COUNT)
-    settings = {**bundle.TINY, "epochs": 3, "val_interval": 1, "batch_size": 1, "num_workers": workers}
-    bundle.start("train.yaml", str(overlay), root=tmp_path, dataset_dir=data, **settings)
+    settings = {**bundle.TINY, "batch_size": 1, "num_workers": workers}
+    files = bundle.configs("train.yaml", str(overlay))
+    workflow = ConfigWorkflow(files, logging_file=False, bundle_root=str(tmp_path), dataset_dir=data, **settings)
+    workflow.initialize()
+    for _epoch in range(3):
+        for side in ("train", "validate"):
+            assert len(list(workflow.parser.get_parsed_content(f"{side}#dataloader"))) > 0
     reads = Counter((tmp_path / "reads").read_text().split())
     assert len(reads) == 4
     assert set(reads.values()) == {1}

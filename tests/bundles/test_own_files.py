@@ -221,16 +221,13 @@ def test_a_tilde_is_the_users_home(tmp_path: Path, bundle: Any, monkeypatch: pyt
     if bundle is qubiq:
         del small["val_fraction"]
     settings = {**bundle.TINY, "epochs": 1, **small}
-    bundle.start("train.yaml", root="~/run", **settings)
-    bundle.start("train.yaml", root="~/run", **settings, output_dir="~/out", ckpt_dir="~/weights")
+    bundle.start("train.yaml", root="~/run", **settings, output_dir="~/out")
     home = tmp_path / "home"
-    for path in ("run/models/model.pt", "run/eval/case.png", "run/data", "out/case.png", "weights/model.pt", "out/tensorboard"):
+    for path in ("run/models/model.pt", "run/data", "out/case.png", "out/tensorboard"):
         assert (home / path).exists(), path
     network = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
-    bundle.start(
-        "inference.yaml", root="~/run", **network, ckpt_path="~/weights/model.pt", output_dir="~/predicted", phantoms=small["phantoms"]
-    )
-    assert len(list((home / "predicted").rglob("*.nii.gz"))) == 2
+    bundle.start("inference.yaml", root="~/run", **network, ckpt_path="~/run/models/model.pt", phantoms=small["phantoms"])
+    assert len(list((home / "run" / "eval" / "predictions").rglob("*.nii.gz"))) == 2
     assert os.listdir(tmp_path) == ["home"]
 
 

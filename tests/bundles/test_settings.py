@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, run
+from monai.bundle import ConfigWorkflow, run
 
 from monai_jdt.bundle_runtime import start
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
@@ -20,19 +19,6 @@ from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="names a device that this machine has")
-
-
-@pytest.fixture(autouse=True)
-def files_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed: dict[str, Any] = {}
-    load = ConfigParser.load_config_file
-
-    def load_once(path: Any, **options: Any) -> Any:
-        if str(path) not in parsed:
-            parsed[str(path)] = load(path, **options)
-        return copy.deepcopy(parsed[str(path)])
-
-    monkeypatch.setattr(ConfigParser, "load_config_file", load_once)
 
 
 #: Cases whose files are not looked at by the check of a run.
