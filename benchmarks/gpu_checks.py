@@ -35,7 +35,8 @@ from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
 from monai_jdt.kernels import trial
 from monai_jdt.kernels.eager import eager_voxel_sums
-from monai_jdt.kernels.operators import Step, fast_voxel_sums
+from monai_jdt.kernels.kernel_input import KernelInput
+from monai_jdt.kernels.operators import fast_voxel_sums
 from monai_jdt.kernels.triton import kernels as triton_kernels
 from monai_jdt.losses import (
     DiceDistance,
@@ -270,15 +271,15 @@ SPEED_CASES = {
 }
 
 
-def flat_step(name: str) -> tuple[Step, torch.Tensor]:
+def flat_step(name: str) -> tuple[KernelInput, torch.Tensor]:
     recipe, n, channels, side, dtype = SPEED_CASES[name]
     logits = torch.randn(n, channels, *cube(side), device=DEVICE).to(dtype).flatten(2)
     label = label_for(recipe, n, channels, cube(side)).flatten(2)
     weights = torch.ones(n, 3, device=DEVICE) if recipe.label.form is LabelForm.VOTES else None
-    return Step(logits, label, recipe, None, weights, None), torch.rand(4, n, channels, device=DEVICE)
+    return KernelInput(logits, label, recipe, None, weights, None), torch.rand(4, n, channels, device=DEVICE)
 
 
-def shares(step: Step, upstream: torch.Tensor, bandwidth: float) -> tuple[float, float]:
+def shares(step: KernelInput, upstream: torch.Tensor, bandwidth: float) -> tuple[float, float]:
     """Of the copy's bandwidth: forward reads logits and label, backward reads them again and writes the gradient."""
     read = sum(tensor.numel() * tensor.element_size() for tensor in (step.logits, step.label))
     written = step.logits.numel() * step.logits.element_size()

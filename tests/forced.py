@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
-from monai_jdt.kernels import choice
+from monai_jdt.definitions import Backend
 from monai_jdt.kernels.chunked import kernel as chunked
+from monai_jdt.kernels.registry import KERNELS, KernelInfo
 
 #: The kernels of a CPU that `auto` takes for large inputs.
 FAST = ("chunked", "numba")
@@ -25,6 +27,17 @@ def auto_takes(kernel: str) -> Iterator[None]:
     if kernel == "auto":
         yield
         return
-    has_numba = {"chunked": False, "numba": choice._HAS_NUMBA}[kernel]
-    with patch.object(choice, "SMALL", 0), patch.object(choice, "_HAS_NUMBA", has_numba), patch.object(chunked, "_SMALLEST", 24):
+    with patch.dict(KERNELS, rows_for_any_size(kernel)), patch.object(chunked, "_SMALLEST", 24):
         yield
+
+
+def rows_for_any_size(kernel: str) -> dict[Backend, KernelInfo]:
+    """Return the rows of the CPU kernels with which `auto` takes `kernel`, or what can run instead of it, whatever the size.
+
+    Args:
+        kernel: one of `FAST`.
+    """
+    rows = {name: replace(KERNELS[Backend(name)], auto_from=0) for name in FAST}
+    if kernel == "chunked":
+        rows["numba"] = replace(rows["numba"], auto_on=())
+    return {row.backend: row for row in rows.values()}

@@ -137,7 +137,7 @@ def _membership(value: torch.Tensor, channels: int, reading: LabelReading) -> to
 _DIGITS = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24, torch.float64: 53}
 
 
-def held_marker(marker: int | None, dtype: torch.dtype) -> int | None:
+def ignore_index_as(marker: int | None, dtype: torch.dtype) -> int | None:
     """A marker as a label of that dtype holds it: bfloat16 makes 1000 of 999.
 
     Args:

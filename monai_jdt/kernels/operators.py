@@ -1,59 +1,23 @@
-"""The fast kernels as operators of torch: one for the sums, one for their gradient, with the kernel's name among the arguments.
+"""The fast kernels as operators of torch: one for the sums, one for their gradient, with the kernel and the recipe as text.
 
 As operators they are opaque to `torch.compile` (and so work in a full graph), have shapes without running, and say what they
-cannot do: a second derivative, and vmap. A kernel is two functions of a :class:`Step`; it saves nothing between them.
+cannot do: a second derivative, and vmap. A kernel is two functions of a :class:`monai_jdt.kernels.kernel_input.KernelInput` and saves
+nothing between them.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import torch
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels.labels import held_marker, relative_weights
-from monai_jdt.kernels.rows import GRADED, Row, voxel_sums_of
-
-#: Where a kernel's `<its name>_sums(step)` and `<its name>_gradient(step, upstream)` are; imported at its first use.
-_MODULES = {
-    Backend.CHUNKED: "monai_jdt.kernels.chunked.kernel",
-    Backend.NUMBA: "monai_jdt.kernels.numba.launch",
-    Backend.TRITON: "monai_jdt.kernels.triton.kernels",
-}
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a fast kernel is given, space flattened to V voxels; none of it is to be changed.
-
-    Args:
-        logits: `(N, C, V)`, floating point, any strides.
-        label: `(N, C, V)`, `(N, 1, V)` or `(N, R, V)`, by the recipe's label form; any real dtype, any strides.
-        recipe: what to sum.
-        mask: bool `(N, 1, V)` or `(N, C, V)`, True = counts; or None.
-        rater_weights: for votes `(N, R)`, of the sums' dtype, the largest of an image 1 (or all 0).
-        class_weight: `(C,)` of the sums' dtype, for the pixel term; or None.
-    """
-
-    logits: torch.Tensor
-    label: torch.Tensor
-    recipe: VoxelRecipe
-    mask: torch.Tensor | None
-    rater_weights: torch.Tensor | None
-    class_weight: torch.Tensor | None
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the sums: float32, or float64 for float64 logits."""
-        return torch.promote_types(self.logits.dtype, torch.float32)
-
-    def new_rows(self) -> torch.Tensor:
-        """Zeros for the result of `sums`, `(9, N, C)`."""
-        return self.logits.new_zeros((len(Row), *self.logits.shape[:2]), dtype=self.dtype)
+from monai_jdt.kernels.kernel_input import KernelInput
+from monai_jdt.kernels.labels import ignore_index_as, relative_weights
+from monai_jdt.kernels.registry import KERNELS
+from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, voxel_sums_of
 
 
 def fast_voxel_sums(
@@ -83,15 +47,11 @@ def fast_voxel_sums(
         RuntimeError: under vmap, and in a second derivative.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    if not torch.compiler.is_compiling() and label.is_inference() and not torch.is_inference_mode_enabled():
-        # cannot be kept for backward as it is
-        label = label.clone()
-    reading = recipe.label
-    pixel = recipe.pixel
-    if reading.form is LabelForm.VOTES:
+    if recipe.label.form is LabelForm.VOTES:
         rater_weights = relative_weights(rater_weights, label, dtype)
-    # without a pixel term, weights are for what comes after the sums
-    class_weight = None if class_weight is None or pixel is None else class_weight.to(logits.device, dtype).expand(logits.shape[1])
+    # Without a pixel term, weights are for what comes after the sums.
+    if class_weight is not None:
+        class_weight = None if recipe.pixel is None else class_weight.to(logits.device, dtype).expand(logits.shape[1])
     rows = _voxel_sums(
         _flat(logits),
         _flat(label),
@@ -99,23 +59,9 @@ def fast_voxel_sums(
         rater_weights,
         class_weight,
         kernel.value,
-        recipe.activation.value,
-        reading.form.value,
-        None if reading.regions is None else [number for region in reading.regions for number in (*region, _END)],
-        held_marker(reading.ignore_index, label.dtype),
-        reading.smoothing,
-        recipe.include_background,
-        recipe.norm,
-        recipe.threshold,
-        None if pixel is None else pixel.term.value,
-        1.0 if pixel is None else pixel.focal_gamma,
-        None if pixel is None else pixel.focal_alpha,
+        _text_of(recipe),
     )
-    return voxel_sums_of(rows, recipe), rows[Row.SUSPECT].detach()
-
-
-#: Ends a region in the operators' flat list; label values are >= 0.
-_END = -1
+    return voxel_sums_of(rows, recipe), rows[Row.MAY_FAIL_CHECK].detach()
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -123,66 +69,58 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor.flatten(2)
 
 
+def _text_of(recipe: VoxelRecipe) -> str:
+    """Return a recipe as the one line that an operator takes; :func:`recipe_of_text` reads it.
+
+    `torch.compile` traces this function: f-strings alone, since it can trace neither json nor the repr of a dataclass. A number that
+    differs between two losses is symbolic to it, and has no text; `int()` and `float()` make it a constant of the graph.
+    """
+    label, pixel = recipe.label, recipe.pixel
+    regions = "None"
+    if label.regions is not None:
+        regions = "/".join([",".join([f"{int(value)}" for value in region]) for region in label.regions])
+    ignored = "None" if label.ignore_index is None else f"{int(label.ignore_index)}"
+    rule = "None None None"
+    if pixel is not None:
+        alpha = "None" if pixel.focal_alpha is None else f"{float(pixel.focal_alpha)}"
+        rule = f"{pixel.term.value} {float(pixel.focal_gamma)} {alpha}"
+    overlap = f"{recipe.activation.value} {recipe.include_background} {int(recipe.norm)} {float(recipe.threshold)}"
+    return f"{overlap} {label.form.value} {regions} {ignored} {float(label.smoothing)} {rule}"
+
+
 @lru_cache(maxsize=256)
-def _recipe(
-    activation: str,
-    form: str,
-    regions: tuple[int, ...] | None,
-    ignore_index: int | None,
-    smoothing: float,
-    include_background: bool,
-    norm: int,
-    threshold: float,
-    pixel: str | None,
-    focal_gamma: float,
-    focal_alpha: float | None,
-) -> VoxelRecipe:
-    nested: list[list[int]] = [[]]
-    for number in regions or ():
-        if number == _END:
-            nested.append([])
-        else:
-            nested[-1].append(number)
+def recipe_of_text(text: str) -> VoxelRecipe:
+    """Return the recipe that a line describes.
+
+    Args:
+        text: the fields of a recipe, of its label and of its pixel term, `None` for None.
+    """
+    activation, background, norm, threshold, form, regions, ignore_index, smoothing, term, gamma, alpha = text.split(" ")
     return VoxelRecipe(
         activation=Activation(activation),
         label=LabelReading(
             form=LabelForm(form),
-            regions=None if regions is None else tuple(map(tuple, nested[:-1])),
-            ignore_index=ignore_index,
-            smoothing=smoothing,
+            regions=None if regions == "None" else tuple(tuple(map(int, region.split(","))) for region in regions.split("/")),
+            ignore_index=None if ignore_index == "None" else int(ignore_index),
+            smoothing=float(smoothing),
         ),
-        include_background=include_background,
-        norm=norm,
-        threshold=threshold,
-        pixel=None if pixel is None else PixelRule(PixelTerm(pixel), focal_gamma, focal_alpha),
+        include_background=background == "True",
+        norm=int(norm),
+        threshold=float(threshold),
+        pixel=None if term == "None" else PixelRule(PixelTerm(term), float(gamma), None if alpha == "None" else float(alpha)),
     )
 
 
-@lru_cache(maxsize=4)
-def import_failure(kernel: Backend) -> str:
-    """Why a kernel's module cannot be imported, its compiler being absent or broken; empty if it can.
-
-    Args:
-        kernel: a fast one.
-    """
-    try:
-        importlib.import_module(_MODULES[kernel])
-    except Exception as error:  # whatever a broken installation does
-        return f"{type(error).__name__}: {error}"
-    return ""
+@lru_cache(maxsize=256)
+def _recipe_for(text: str, label_dtype: torch.dtype) -> VoxelRecipe:
+    """Return the recipe with an ignored value that labels of a dtype can hold."""
+    recipe = recipe_of_text(text)
+    held = ignore_index_as(recipe.label.ignore_index, label_dtype)
+    return replace(recipe, label=replace(recipe.label, ignore_index=held))
 
 
-def _functions(kernel: str) -> tuple[Callable[[Step], torch.Tensor], Callable[[Step, torch.Tensor], torch.Tensor]]:
-    module = importlib.import_module(_MODULES[Backend(kernel)])
-    return getattr(module, f"{kernel}_sums"), getattr(module, f"{kernel}_gradient")
-
-
-def _step(tensors: Sequence[torch.Tensor | None], regions: Sequence[int] | None, activation: str, form: str, *numbers: Any) -> Step:
-    logits, label, mask, rater_weights, class_weight = tensors
-    assert logits is not None
-    assert label is not None
-    recipe = _recipe(activation, form, None if regions is None else tuple(regions), *numbers)
-    return Step(logits, label, recipe, mask, rater_weights, class_weight)
+def _given(text: str, logits: torch.Tensor, label: torch.Tensor, *others: torch.Tensor | None) -> KernelInput:
+    return KernelInput(logits, label, _recipe_for(text, label.dtype), *others)
 
 
 @torch.library.custom_op("monai_jdt::voxel_sums", mutates_args=())
@@ -193,21 +131,10 @@ def _voxel_sums(
     rater_weights: torch.Tensor | None,
     class_weight: torch.Tensor | None,
     kernel: str,
-    activation: str,
-    form: str,
-    regions: Sequence[int] | None,
-    ignore_index: int | None,
-    smoothing: float,
-    include_background: bool,
-    norm: int,
-    threshold: float,
-    pixel: str | None,
-    focal_gamma: float,
-    focal_alpha: float | None,
+    recipe: str,
 ) -> torch.Tensor:
-    tensors = (logits, label, mask, rater_weights, class_weight)
-    numbers = (ignore_index, smoothing, include_background, norm, threshold, pixel, focal_gamma, focal_alpha)
-    return _functions(kernel)[0](_step(tensors, regions, activation, form, *numbers))
+    sums, _ = KERNELS[Backend(kernel)].functions()
+    return sums(_given(recipe, logits, label, mask, rater_weights, class_weight))
 
 
 @_voxel_sums.register_fake
@@ -225,21 +152,10 @@ def _voxel_sums_gradient(
     rater_weights: torch.Tensor | None,
     class_weight: torch.Tensor | None,
     kernel: str,
-    activation: str,
-    form: str,
-    regions: Sequence[int] | None,
-    ignore_index: int | None,
-    smoothing: float,
-    include_background: bool,
-    norm: int,
-    threshold: float,
-    pixel: str | None,
-    focal_gamma: float,
-    focal_alpha: float | None,
+    recipe: str,
 ) -> torch.Tensor:
-    tensors = (logits, label, mask, rater_weights, class_weight)
-    numbers = (ignore_index, smoothing, include_background, norm, threshold, pixel, focal_gamma, focal_alpha)
-    return _functions(kernel)[1](_step(tensors, regions, activation, form, *numbers), upstream)
+    _, gradient = KERNELS[Backend(kernel)].functions()
+    return gradient(_given(recipe, logits, label, mask, rater_weights, class_weight), upstream)
 
 
 @_voxel_sums_gradient.register_fake
@@ -253,8 +169,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 
 def _backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    logits_gradient = _voxel_sums_gradient(upstream[:GRADED].contiguous(), *ctx.saved_tensors, *ctx.settings)
-    return (logits_gradient, *[None] * (4 + len(ctx.settings)))
+    logits_gradient = _voxel_sums_gradient(upstream[:DIFFERENTIABLE_ROWS].contiguous(), *ctx.saved_tensors, *ctx.settings)
+    return (logits_gradient, *[None] * 6)
 
 
 _voxel_sums.register_autograd(_backward, setup_context=_save)

@@ -27,11 +27,11 @@ class Row(IntEnum):
     IN_LABEL = 6
     IN_PREDICTION = 7
     #: Nonzero if a value check fails or might. The caller then runs the full check.
-    SUSPECT = 8
+    MAY_FAIL_CHECK = 8
 
 
 #: The rows with a gradient.
-GRADED = 4
+DIFFERENTIABLE_ROWS = 4
 
 
 def voxel_sums_of(rows: torch.Tensor, recipe: VoxelRecipe) -> VoxelSums:

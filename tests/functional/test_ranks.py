@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
-from monai_jdt.kernels import choice
+from monai_jdt.kernels.registry import is_installed
 from monai_jdt.losses import (
     CompatibleTverskyLoss,
     DiceSemimetricLoss,
@@ -261,7 +261,7 @@ def test_ranks_are_one_process(world: int, tmp_path: Path, request: pytest.Fixtu
 
 @pytest.mark.parametrize("kernel", ["numba", pytest.param("chunked", marks=pytest.mark.long)])
 def test_ranks_are_one_process_on_fast_kernels(kernel: str, tmp_path: Path) -> None:
-    if kernel == "numba" and not choice._HAS_NUMBA:
+    if kernel == "numba" and not is_installed("numba"):
         pytest.skip("needs numba")
     mp.spawn(_in_rank_on, (2, str(tmp_path / "meeting"), kernel), nprocs=2)
     assert len(list(tmp_path.glob("meeting.compared.*"))) == 2

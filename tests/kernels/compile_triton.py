@@ -20,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from monai_jdt.definitions import Activation, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
-from monai_jdt.kernels.operators import Step
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.triton import kernels as triton_kernels
 
 SOFTMAX, SIGMOID, NONE = Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE
@@ -59,11 +59,11 @@ CASES: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-def step_of(case: tuple[Any, ...]) -> Step:
+def step_of(case: tuple[Any, ...]) -> KernelInput:
     dtype, channels, voxels, label_dtype, label_channels, recipe, mask_channels, weighted = case
     # of tensors on this device the launcher asks nothing but what they are
     device = "meta" if voxels > 2**31 else "cpu"
-    return Step(
+    return KernelInput(
         torch.zeros(2, channels, voxels, dtype=dtype, device=device),
         torch.zeros(2, label_channels, voxels, dtype=label_dtype, device=device),
         recipe,

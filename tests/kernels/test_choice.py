@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from torch.autograd import forward_ad
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
 from monai_jdt.functional.inputs import prepare, voxel_sums
-from monai_jdt.kernels import choice, operators
+from monai_jdt.kernels import choice
 from monai_jdt.kernels.choice import choose_kernel, refusal
-from monai_jdt.losses import DistillationLoss, JDTCELoss, JDTLoss, SoftDeepSupervisionLoss
+from monai_jdt.kernels.operators import _text_of, recipe_of_text
+from monai_jdt.kernels.registry import KERNELS
+from monai_jdt.losses import DistillationLoss, JDTCELoss, JDTFocalLoss, JDTLoss, SoftDeepSupervisionLoss
 
-FAST = [Backend.CHUNKED, Backend.NUMBA, Backend.TRITON]
+FAST = list(KERNELS)
 #: Can run here for plain tensors.
 HERE = [kernel for kernel in FAST if refusal(kernel, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), VoxelRecipe()) is None]
 SOFTMAX = VoxelRecipe(activation=Activation.SOFTMAX)
@@ -48,8 +51,8 @@ def test_auto_takes_eager_for_small_inputs_and_a_fast_kernel_for_large_ones() ->
 
 
 def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(choice, "_HAS_NUMBA", False)
-    choice._say_once.cache_clear()
+    monkeypatch.setitem(KERNELS, Backend.NUMBA, replace(KERNELS[Backend.NUMBA], installed=False))
+    choice._log_once.cache_clear()
     with caplog.at_level("INFO"):
         assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
         assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
@@ -86,9 +89,8 @@ def test_a_named_kernel_that_cannot_run_says_why(kernel: Backend) -> None:
 
 
 def test_triton_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_TRITON_INTERPRETS", False)
-    monkeypatch.setattr(choice, "_HAS_TRITON", True)
-    with pytest.raises(ValueError, match="got 'triton': its kernels run on CUDA, and input is on cpu"):
+    monkeypatch.setitem(KERNELS, Backend.TRITON, replace(KERNELS[Backend.TRITON], devices=("cuda",), installed=True))
+    with pytest.raises(ValueError, match="got 'triton': it runs on cuda, and input is on cpu"):
         JDTLoss(sigmoid=True, backend="triton")(*tensors())
 
 
@@ -166,7 +168,8 @@ def test_a_compiled_loss_on_a_cpu_is_eager() -> None:
 @pytest.mark.parametrize("kernel", HERE)
 def test_the_operators_keep_torchs_rules(kernel: Backend) -> None:
     logits, label = tensors(3)
-    settings = (kernel.value, "softmax", "dense", None, None, 0.0, True, 1, 0.01, "ce", 2.0, None)
+    settings = (kernel.value, "softmax True 1 0.01 dense None None 0.0 ce 2.0 None")
+    assert recipe_of_text(settings[1]) == JDTCELoss(softmax=True).recipe.voxels
     flat = (logits.detach().flatten(2), label.flatten(2), None, None, None)
     # one gradient is left out: that of finite differences of a float32
     kinds = ("test_schema", "test_faketensor", "test_autograd_registration")
@@ -301,17 +304,35 @@ def test_a_full_graph_takes_shapes_that_change(options: dict, backend: str) -> N
         assert float(compiled(logits, target).detach()) == pytest.approx(float(loss(logits, target).detach()), rel=1e-6)
 
 
+def test_losses_of_other_numbers_share_compiled_code() -> None:
+    """From the second loss on, torch takes numbers that differ as symbols."""
+    torch._dynamo.reset()
+    logits, target = torch.randn(1, 3, 40), torch.randint(0, 3, (1, 1, 40))
+    compiled = torch.compile(lambda loss: loss(logits, target), fullgraph=True, backend="aot_eager")
+    for ignored, smoothing, gamma in ((255, 0.1, 2.0), (-1, 0.25, 1.5), (300, 0.0, 3.0)):
+        options: dict = {"ignore_index": ignored, "label_smoothing": smoothing, "focal_gamma": gamma, "backend": "chunked"}
+        regions = [[1], [1, 2], [ignored + 500]]
+        for loss in (JDTFocalLoss(softmax=True, to_onehot_y=True, **options), JDTFocalLoss(sigmoid=True, regions=regions, **options)):
+            assert float(compiled(loss)) == float(loss(logits, target))
+
+
+def test_a_recipe_is_read_from_its_text() -> None:
+    recipes = [JDTCELoss(softmax=True).recipe.voxels, JDTLoss(votes=True, norm=2, ignore_index=-1, threshold=1e-7).recipe.voxels]
+    options: dict = {"focal_gamma": 1.5, "focal_alpha": 0.25, "label_smoothing": 0.1, "include_background": False}
+    recipes.append(JDTFocalLoss(sigmoid=True, regions=[[1, 4], [1, 2, 4], [4]], **options).recipe.voxels)
+    for recipe in recipes:
+        assert recipe_of_text(_text_of(recipe)) == recipe
+
+
 def test_auto_passes_over_a_compiler_that_is_broken(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(choice, "_HAS_NUMBA", True)
-    monkeypatch.setitem(operators._MODULES, Backend.NUMBA, "tests.kernels.no_such_module")
-    operators.import_failure.cache_clear()
-    choice._say_once.cache_clear()
+    broken = replace(KERNELS[Backend.NUMBA], installed=True, module="tests.kernels.no_such_module")
+    monkeypatch.setitem(KERNELS, Backend.NUMBA, broken)
+    choice._log_once.cache_clear()
     with caplog.at_level("INFO"):
         assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
     assert "it cannot be imported (ModuleNotFoundError: No module named 'tests.kernels.no_such_module')" in caplog.messages[0]
     with pytest.raises(ValueError, match="got 'numba': it cannot be imported"):
         JDTLoss(sigmoid=True, backend="numba")(*tensors())
-    operators.import_failure.cache_clear()
 
 
 def test_auto_is_eager_where_anything_is_transformed() -> None:

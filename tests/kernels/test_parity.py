@@ -13,7 +13,7 @@ from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, 
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.chunked import kernel as chunked
 from monai_jdt.kernels.eager import eager_voxel_sums
-from monai_jdt.kernels.labels import held_marker
+from monai_jdt.kernels.labels import ignore_index_as
 from monai_jdt.kernels.operators import fast_voxel_sums
 from monai_jdt.losses import JDTCELoss
 
@@ -35,9 +35,9 @@ REGIONS = ((1,), (1, 2), (0, 4))
 def kernel(request, monkeypatch):
     if request.param is Backend.NUMBA:
         pytest.importorskip("numba")
-    # several chunks, the last one short, each in several sides
+    # several chunks, the last one short, each in several slices
     monkeypatch.setattr(chunked, "_SMALLEST", 3000)
-    monkeypatch.setattr(chunked, "_SMALLEST_SIDE", 1)
+    monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
     monkeypatch.setattr(chunked, "_LARGEST", 3000)
     return request.param
 
@@ -185,7 +185,7 @@ def test_every_recipe(kernel, activation, form, examples):
 def test_awkward_sizes(kernel, channels, voxels, monkeypatch):
     monkeypatch.setattr(chunked, "_LARGEST", 20000)
     monkeypatch.setattr(chunked, "_SMALLEST", 20000)
-    monkeypatch.setattr(chunked, "_SMALLEST_SIDE", 1)
+    monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
     if channels * voxels > 2**16:
         voxels = 1025
     for form in ("dense", "index", "votes"):
@@ -347,9 +347,9 @@ def test_a_marker_is_rounded_as_the_label_is(kernel, form, dtype, marker):
 def test_markers_are_rounded_as_torch_does(dtype):
     for marker in (0, -1, 255, 257, 259, 999, -999, 2049, 2051, 4095, 2**24 + 1, 2**24 + 3, -(2**31) - 1):
         if abs(marker) <= torch.finfo(dtype).max:
-            assert held_marker(marker, dtype) == torch.tensor(marker).to(dtype).to(torch.float64).item()
-    assert held_marker(2**40 + 1, torch.int64) == 2**40 + 1
-    assert held_marker(None, dtype) is None
+            assert ignore_index_as(marker, dtype) == torch.tensor(marker).to(dtype).to(torch.float64).item()
+    assert ignore_index_as(2**40 + 1, torch.int64) == 2**40 + 1
+    assert ignore_index_as(None, dtype) is None
 
 
 @pytest.mark.parametrize("form", CLASS_FORMS)

@@ -69,10 +69,10 @@ def _value_and_gradient(
 @MANY
 @given(configurations(most=60))
 def test_chunks_are_the_definition(monkeypatch: pytest.MonkeyPatch, configuration: Configuration) -> None:
-    # several chunks of these few voxels, seen in sides where there are eight
+    # several chunks of these few voxels, seen in slices where there are eight
     monkeypatch.setattr(chunked, "_LARGEST", 24)
     monkeypatch.setattr(chunked, "_SMALLEST", 24)
-    monkeypatch.setattr(chunked, "_SMALLEST_SIDE", 1)
+    monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
     check_parity(configuration, Backend.CHUNKED)
 
 

@@ -11,11 +11,12 @@ from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, 
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.eager import distance, sure_of
 from monai_jdt.kernels.labels import read_label
+from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.losses import DiceSemimetricLoss, DistillationLoss, JDTCELoss, JDTFocalLoss, JDTLoss
 
 KERNELS = [
     kernel
-    for kernel in (Backend.EAGER, Backend.CHUNKED, Backend.NUMBA, Backend.TRITON)
+    for kernel in (Backend.EAGER, *KERNELS)
     if refusal(kernel, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), VoxelRecipe(activation=Activation.SOFTMAX)) is None
 ]
 LOSSES: dict[str, tuple[type, dict[str, Any]]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -12,37 +13,36 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
-from monai_jdt.kernels import choice, operators, trial
+from monai_jdt.kernels import trial
 from monai_jdt.kernels.choice import choose_kernel, refusal
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import read_label
+from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.kernels.trial import SWITCH, failed_trial, trial_inputs
 from monai_jdt.losses import JDTCELoss
 
 CPU = torch.device("cpu")
 SOFTMAX = VoxelRecipe(activation=Activation.SOFTMAX)
-HERE = [
-    kernel
-    for kernel in (Backend.CHUNKED, Backend.NUMBA, Backend.TRITON)
-    if refusal(kernel, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), SOFTMAX) is None
-]
+HERE = [kernel for kernel in KERNELS if refusal(kernel, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), SOFTMAX) is None]
 
 
 @pytest.fixture(autouse=True)
 def _untried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel has been used in this process, and inputs of any size are large."""
     monkeypatch.setattr(trial, "_verdicts", {})
-    monkeypatch.setattr(choice, "SMALL", 0)
+    for kernel, row in KERNELS.items():
+        monkeypatch.setitem(KERNELS, kernel, replace(row, auto_from=0))
     monkeypatch.delenv(SWITCH, raising=False)
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, kernel: Backend, what: str, change: Callable) -> None:
     """Spoil `<kernel>_sums` or `<kernel>_gradient`: `change(step, result)` is what comes back."""
-    module = import_module(operators._MODULES[kernel])
+    module = import_module(KERNELS[kernel].module)
     right = getattr(module, f"{kernel.value}_{what}")
     monkeypatch.setattr(module, f"{kernel.value}_{what}", lambda step, *others: change(step, right(step, *others)))
 
 
-def raises(step: operators.Step, result: torch.Tensor) -> torch.Tensor:
+def raises(step: KernelInput, result: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("no code for this device")
 
 
@@ -70,7 +70,7 @@ def test_a_right_kernel_passes(kernel: Backend, caplog: pytest.LogCaptureFixture
 
 
 def one_row(number: int) -> Callable:
-    def change(step: operators.Step, rows: torch.Tensor) -> torch.Tensor:
+    def change(step: KernelInput, rows: torch.Tensor) -> torch.Tensor:
         rows = rows.clone()
         rows[number, -1, -1 if number < 3 else 0] *= 1 + 1e-3
         return rows
@@ -239,7 +239,7 @@ def test_nothing_is_tried_under_compile_but_what_is_known_holds(monkeypatch: pyt
 
 
 def test_where_memory_or_threads_run_out_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(step: operators.Step, result: torch.Tensor) -> torch.Tensor:
+    def no_memory(step: KernelInput, result: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     def no_thread(thread: threading.Thread) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from monai_jdt.kernels import choice
+from monai_jdt.kernels.registry import is_installed
 from tests.forced import FAST, auto_takes
 
 #: Modules whose tests run on the fast kernels too: True in both tiers, False in the long one only.
@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if short is None or metafunc.definition.originalname in EAGER_ONLY:
         return
     marks = [] if short else [pytest.mark.long]
-    without_numba = pytest.mark.skipif(not choice._HAS_NUMBA, reason="needs numba")
+    without_numba = pytest.mark.skipif(not is_installed("numba"), reason="needs numba")
     fast = [pytest.param(kernel, marks=[*marks, without_numba] if kernel == "numba" else marks) for kernel in FAST]
     metafunc.parametrize("kernel_taken", ["auto", *fast], indirect=True)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import monai_jdt.losses
-from monai_jdt.kernels import choice
+from monai_jdt.kernels.registry import is_installed
 from tests.forced import FAST
 from tests.promises.__main__ import PAGE, row_name
 from tests.promises.measures import PROMISES, measure, metric_axioms, minimiser_at_label, short, triangle_of
@@ -59,7 +59,7 @@ OF_KERNELS = (1, 2, 3, 4, 5, 6, 8)
 @pytest.mark.parametrize("kernel", FAST)
 def test_ours_keep_it_on_fast_kernels(kernel, name, number):
     """The losses that have kernels: all that are made of JDTs. numba is measured in float32."""
-    if kernel == "numba" and not choice._HAS_NUMBA:
+    if kernel == "numba" and not is_installed("numba"):
         pytest.skip("needs numba")
     measured = measure(number, BY_NAME[name].on(kernel))
     assert measured.passed, said(measured)
@@ -67,7 +67,7 @@ def test_ours_keep_it_on_fast_kernels(kernel, name, number):
 
 @pytest.mark.parametrize("kernel", FAST)
 def test_a_subject_runs_on_its_kernel(kernel):
-    if kernel == "numba" and not choice._HAS_NUMBA:
+    if kernel == "numba" and not is_installed("numba"):
         pytest.skip("needs numba")
     subject = BY_NAME["JDTCELoss"].on(kernel)
     loss = subject.make("softmax")

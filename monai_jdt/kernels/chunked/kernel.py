@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
 from monai_jdt.kernels.chunked.labels import read_chunk_label
-from monai_jdt.kernels.chunked.scratch import Place, Scratch
+from monai_jdt.kernels.chunked.scratch import ChunkView, Scratch
 from monai_jdt.kernels.eager import LINEAR_SOFTPLUS, Sure, distance, pixel_term, sure_of
-from monai_jdt.kernels.operators import Step
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.rows import Row
 
 #: Logits in a chunk.
@@ -32,8 +32,8 @@ _LARGEST = 2**18
 _SMALLEST = 2**13
 #: What a chunk's temporaries may take, in multiples of all logits.
 _TEMPORARY = 0.09
-#: In so many sides is a part of an image seen, if each has so many voxels; a number that numbers of threads divide.
-_SIDES, _SMALLEST_SIDE = 8, 128
+#: In so many slices is a part of an image seen, if each has so many voxels; a number that numbers of threads divide.
+_SLICES, _SMALLEST_SLICE = 8, 128
 
 #: Errors over what is right, or the pixel term of a voxel: at most so large in a chunk whose network is sure and right.
 _SURE = 2**-10
@@ -41,53 +41,53 @@ _SURE = 2**-10
 _SURE_GRADIENT = 2**-6
 
 
-def chunked_sums(step: Step) -> torch.Tensor:
+def chunked_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
 
     Args:
-        step: logits, label and what to sum.
+        given: logits, label and what to sum.
 
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    rows = torch.zeros((len(Row), *step.logits.shape[:2]), dtype=torch.float64)
-    entropy = step.recipe.pixel is not None
-    scratch = Scratch(step.dtype, step.logits.shape[1])
-    for places in _places(step):
-        found = _Found(step, places[0])
-        for place in places:
-            chunk = _read(step, place, scratch, entropy)
-            _look(step, chunk, scratch, found)
-            _look_closely(step, chunk, found)
+    rows = torch.zeros((len(Row), *given.logits.shape[:2]), dtype=torch.float64)
+    entropy = given.recipe.pixel is not None
+    scratch = Scratch(given.dtype, given.logits.shape[1])
+    for views in _chunk_views(given):
+        found = _Found(given, views[0])
+        for view in views:
+            chunk = _read(given, view, scratch, entropy)
+            _look(given, chunk, scratch, found)
+            _look_closely(given, chunk, found)
             found.add()
-        _join(step, found, rows[:, places[0].images])
-    return rows.to(step.dtype)
+        _join(given, found, rows[:, views[0].images])
+    return rows.to(given.dtype)
 
 
-def chunked_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
+def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
     """The gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
-        step: as for :func:`chunked_sums`.
+        given: as for :func:`chunked_sums`.
         upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
 
     Returns:
         As the logits, in shape and dtype.
     """
-    result = torch.empty_like(step.logits)
-    focal = step.recipe.pixel is not None and step.recipe.pixel.term is PixelTerm.FOCAL
-    scratch = Scratch(step.dtype, step.logits.shape[1])
-    for places in _places(step):
-        slopes = _Slopes.of(step, upstream[:, places[0].images])
-        sure = step.recipe.activation is not Activation.NONE
-        for place in places:
-            chunk = _read(step, place, scratch, focal)
+    result = torch.empty_like(given.logits)
+    focal = given.recipe.pixel is not None and given.recipe.pixel.term is PixelTerm.FOCAL
+    scratch = Scratch(given.dtype, given.logits.shape[1])
+    for views in _chunk_views(given):
+        slopes = _Slopes.of(given, upstream[:, views[0].images])
+        sure = given.recipe.activation is not Activation.NONE
+        for view in views:
+            chunk = _read(given, view, scratch, focal)
             sure = sure and _is_sure(chunk, scratch)
-            _write_gradient(step, chunk, slopes, scratch, place.of(result))
-        for place in places if sure else []:
-            chunk = _read(step, place, scratch, focal)
-            left = sure_of(chunk.logits, chunk.p, step.recipe.activation)
-            _write_gradient(step, chunk._replace(sure=left), slopes, scratch, place.of(result))
+            _write_gradient(given, chunk, slopes, scratch, view.of(result))
+        for view in views if sure else []:
+            chunk = _read(given, view, scratch, focal)
+            left = sure_of(chunk.logits, chunk.p, given.recipe.activation)
+            _write_gradient(given, chunk._replace(sure=left), slopes, scratch, view.of(result))
     return result
 
 
@@ -97,10 +97,10 @@ def _is_sure(chunk: _Chunk, scratch: Scratch) -> bool:
     return bool(far.abs_().amax() < _SURE_GRADIENT) and bool(chunk.p.amax() > 0.5)
 
 
-def _write_gradient(step: Step, chunk: _Chunk, slopes: _Slopes, scratch: Scratch, into: torch.Tensor) -> None:
-    at_once = chunk.kept is None and into.dtype == step.dtype
-    by_p = _slope_by_p(step, chunk, slopes, scratch)
-    slope = _through_activation(step, chunk, by_p, slopes.pixel, scratch, into if at_once else None)
+def _write_gradient(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scratch, into: torch.Tensor) -> None:
+    at_once = chunk.kept is None and into.dtype == given.dtype
+    by_p = _slope_by_p(given, chunk, slopes, scratch)
+    slope = _through_activation(given, chunk, by_p, slopes.pixel, scratch, into if at_once else None)
     if slope is not into:
         into.copy_(slope if chunk.kept is None else scratch.keep("first", slope, chunk.kept))
 
@@ -115,18 +115,18 @@ class _Found:
     A small tensor that is kept while a chunk's temporaries come and go holds memory beside it back from being used again.
 
     Args:
-        step: what is read.
-        place: one of the chunks; all have its images and sides.
+        given: what is read.
+        view: one of the chunks; all have its images and slices.
     """
 
-    def __init__(self, step: Step, place: Place) -> None:
-        images = len(range(step.logits.shape[0])[place.images])
-        shape = (images * place.sides, step.logits.shape[1])
-        self._by_side = (images, place.sides)
+    def __init__(self, given: KernelInput, view: ChunkView) -> None:
+        images = len(range(given.logits.shape[0])[view.images])
+        shape = (images * view.slices, given.logits.shape[1])
+        self._by_slice = (images, view.slices)
         self._all_sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=torch.float64)
-        self._all_lowest = torch.full((3, *shape), torch.inf, dtype=step.dtype)
+        self._all_lowest = torch.full((3, *shape), torch.inf, dtype=given.dtype)
         self._all_highest = -self._all_lowest
-        self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=step.dtype)
+        self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=given.dtype)
         self._lowest, self._highest = self._all_lowest.clone(), self._all_highest.clone()
         #: Of the chunk at hand, by row, or by what: `(n, C)` each.
         self.sums, self.lowest, self.highest = self._sums.unbind(), self._lowest.unbind(), self._highest.unbind()
@@ -141,13 +141,13 @@ class _Found:
 
     def by_image(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sums, lowest and highest of all chunks, `(6 or 3, images, C)`."""
-        sums, lowest, highest = (each.unflatten(1, self._by_side) for each in (self._all_sums, self._all_lowest, self._all_highest))
+        sums, lowest, highest = (each.unflatten(1, self._by_slice) for each in (self._all_sums, self._all_lowest, self._all_highest))
         return sums.sum(2), lowest.amin(2), highest.amax(2)
 
 
-def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
+def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
     """Write down what is found in a chunk."""
-    recipe, p, t = step.recipe, chunk.p, chunk.t
+    recipe, p, t = given.recipe, chunk.p, chunk.t
 
     def extremes(what: int, values: torch.Tensor) -> None:
         # on a dimension, aminmax is ten times slower than both
@@ -188,17 +188,17 @@ def _look(step: Step, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
         summed(Row.FP, torch.sub(p, t, out=scratch.take("first", p.shape)).square_().mul_(0.5))
         found.sums[Row.FN].copy_(found.sums[Row.FP])
     if recipe.pixel is not None:
-        pixel, norm = _pixel_sums_of_chunk(step, chunk, recipe.pixel, label, found.sums[Row.COUNTED], scratch)
+        pixel, norm = _pixel_sums_of_chunk(given, chunk, recipe.pixel, label, found.sums[Row.COUNTED], scratch)
         found.sums[Row.PIXEL][:, : pixel.shape[1]], found.sums[Row.PIXEL_NORM][:, : norm.shape[1]] = pixel, norm
 
 
-def _look_closely(step: Step, chunk: _Chunk, found: _Found) -> None:
+def _look_closely(given: KernelInput, chunk: _Chunk, found: _Found) -> None:
     """Write down the sums of a chunk again where rounding would show: the definition's, which take three times as long.
 
     A prediction near 1 is off by up to 2 ** -24, up or down. Where errors are a share of `_SURE` of what is right, or less, a chunk's
     thousands of voxels no longer make up for it.
     """
-    recipe, sums = step.recipe, found.sums
+    recipe, sums = given.recipe, found.sums
     if recipe.activation is Activation.NONE:
         return
     small = bool((sums[Row.FP] + sums[Row.FN] < sums[Row.TP] * _SURE).any())
@@ -220,7 +220,7 @@ def _look_closely(step: Step, chunk: _Chunk, found: _Found) -> None:
     if recipe.pixel is None:
         return
     term = pixel_term(chunk.logits, sure, far, chunk.t, recipe)
-    weight = _voxel_weight(step, chunk)
+    weight = _voxel_weight(given, chunk)
     if weight is not None:
         term = term * weight
     if chunk.counted is not None:
@@ -229,9 +229,9 @@ def _look_closely(step: Step, chunk: _Chunk, found: _Found) -> None:
     sums[Row.PIXEL][:, : total.shape[1]] = total
 
 
-def _join(step: Step, found: _Found, rows: torch.Tensor) -> None:
+def _join(given: KernelInput, found: _Found, rows: torch.Tensor) -> None:
     """Add what is found in all chunks of some images to their rows, `(9, n, C)`."""
-    recipe, (sums, lowest, highest) = step.recipe, found.by_image()
+    recipe, (sums, lowest, highest) = given.recipe, found.by_image()
     rows[: Row.COUNTED + 1] += sums
     rows[Row.IN_LABEL] += ~(highest[_LABEL] <= recipe.threshold)
     rows[Row.IN_PREDICTION] += ~(highest[_PREDICTION] <= recipe.threshold)
@@ -243,7 +243,7 @@ def _join(step: Step, found: _Found, rows: torch.Tensor) -> None:
         suspect |= ~_within(lowest[_LABEL_SUM], highest[_LABEL_SUM], 1 - off, 1 + off)
     if recipe.activation is Activation.NONE:
         suspect |= ~_within(lowest[_PREDICTION], highest[_PREDICTION], low, high)
-    rows[Row.SUSPECT] += suspect
+    rows[Row.MAY_FAIL_CHECK] += suspect
 
 
 def _within(lowest: torch.Tensor, highest: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -279,54 +279,54 @@ class _Chunk(NamedTuple):
         return torch.sub(self.p, self.t, out=out) if self.sure is None else distance(self.p, self.t, self.sure)
 
 
-def _places(step: Step) -> Iterator[list[Place]]:
+def _chunk_views(given: KernelInput) -> Iterator[list[ChunkView]]:
     """Chunks of the same images, and of as many voxels: several whole images, or parts of one; none without voxels."""
-    n, channels, voxels = step.logits.shape
-    allowed = _TEMPORARY * step.logits.numel() * step.logits.element_size() / (step.dtype.itemsize * _temporaries(step))
+    n, channels, voxels = given.logits.shape
+    allowed = _TEMPORARY * given.logits.numel() * given.logits.element_size() / (given.dtype.itemsize * _temporaries(given))
     size = int(min(max(allowed, _SMALLEST), _LARGEST))
     images_at_once = max(size // max(channels * voxels, 1), 1)
     voxels_at_once = min(max(size // channels, 1), voxels)
-    sides = _SIDES if images_at_once == 1 and voxels_at_once >= _SIDES * _SMALLEST_SIDE else 1
-    voxels_at_once -= voxels_at_once % sides
+    slices = _SLICES if images_at_once == 1 and voxels_at_once >= _SLICES * _SMALLEST_SLICE else 1
+    voxels_at_once -= voxels_at_once % slices
     for first in range(0, n if voxels else 0, images_at_once):
         images = slice(first, min(first + images_at_once, n))
-        whole = voxels - voxels % sides
-        yield [Place(images, slice(start, min(start + voxels_at_once, whole)), sides) for start in range(0, whole, voxels_at_once)]
+        whole = voxels - voxels % slices
+        yield [ChunkView(images, slice(start, min(start + voxels_at_once, whole)), slices) for start in range(0, whole, voxels_at_once)]
         if whole < voxels:
-            yield [Place(images, slice(whole, voxels), 1)]
+            yield [ChunkView(images, slice(whole, voxels), 1)]
 
 
-def _temporaries(step: Step) -> float:
+def _temporaries(given: KernelInput) -> float:
     """So many times the logits of a chunk its temporaries are, or a little less."""
-    label, rule, channels = step.recipe.label, step.recipe.pixel, step.logits.shape[1]
+    label, rule, channels = given.recipe.label, given.recipe.pixel, given.logits.shape[1]
     indices, votes = label.form is LabelForm.INDEX, label.form is LabelForm.VOTES
     # "first", "second", "p", "shifted", and sums over channels; with sigmoid, those of the binary cross-entropy
-    number = 4 + 3 / channels if step.recipe.activation is Activation.SOFTMAX else 6.0
+    number = 4 + 3 / channels if given.recipe.activation is Activation.SOFTMAX else 6.0
     # logits and labels that are not of the sums' dtype
-    number += step.logits.dtype != step.dtype
-    number += indices or votes or step.label.dtype != step.dtype
+    number += given.logits.dtype != given.dtype
+    number += indices or votes or given.label.dtype != given.dtype
     # another rater's; what is known of one rater, or of all; where the definition has to be asked, its own
     number += votes + 4 / channels * (indices or votes)
-    number += (6 + 8 / channels) * ((indices or votes) and step.label.dtype is torch.float64 is not step.dtype)
+    number += (6 + 8 / channels) * ((indices or votes) and given.label.dtype is torch.float64 is not given.dtype)
     number += label.smoothing > 0
     # their bits, and what is kept
-    nobody = step.rater_weights is not None and not bool((step.rater_weights > 0).any(1).all())
-    number += 3 * (step.mask is not None or label.ignore_index is not None or nobody)
+    nobody = given.rater_weights is not None and not bool((given.rater_weights > 0).any(1).all())
+    number += 3 * (given.mask is not None or label.ignore_index is not None or nobody)
     # of one term or another, of one label or another
-    number += 4 * (rule is not None and (rule.term is not PixelTerm.CROSS_ENTROPY or step.class_weight is not None))
+    number += 4 * (rule is not None and (rule.term is not PixelTerm.CROSS_ENTROPY or given.class_weight is not None))
     return number
 
 
-def _read(step: Step, place: Place, scratch: Scratch, entropy: bool) -> _Chunk:
+def _read(given: KernelInput, view: ChunkView, scratch: Scratch, entropy: bool) -> _Chunk:
     """`entropy`: whether the pixel term's own value will be asked for."""
-    recipe = step.recipe
-    logits = place.of(step.logits)
-    if logits.dtype != step.dtype:
+    recipe = given.recipe
+    logits = view.of(given.logits)
+    if logits.dtype != given.dtype:
         logits = scratch.take("logits", logits.shape).copy_(logits)
-    weights = None if step.rater_weights is None else step.rater_weights[place.images]
-    raw, counted = read_chunk_label(place.of(step.label), logits.shape[1], recipe, weights, scratch)
-    if step.mask is not None:
-        mask = place.of(step.mask)
+    weights = None if given.rater_weights is None else given.rater_weights[view.images]
+    raw, counted = read_chunk_label(view.of(given.label), logits.shape[1], recipe, weights, scratch)
+    if given.mask is not None:
+        mask = view.of(given.mask)
         counted = mask if counted is None else counted & mask
     kept = None
     if counted is not None:
@@ -353,22 +353,22 @@ def _read(step: Step, place: Place, scratch: Scratch, entropy: bool) -> _Chunk:
         p = logits
     if kept is not None:
         p = scratch.keep("p", p, kept)
-    class_weight = None if step.class_weight is None else step.class_weight.reshape(1, -1, 1)
+    class_weight = None if given.class_weight is None else given.class_weight.reshape(1, -1, 1)
     return _Chunk(logits, p, shifted, total, raw, t, counted, kept, class_weight)
 
 
-def _voxel_weight(step: Step, chunk: _Chunk) -> torch.Tensor | None:
+def _voxel_weight(given: KernelInput, chunk: _Chunk) -> torch.Tensor | None:
     """What the pixel term of a voxel is multiplied by: `(n, 1, v)` with softmax, else `(n or 1, C, v or 1)`; None: 1."""
     if chunk.class_weight is None:
         return None
-    if step.recipe.activation is Activation.SOFTMAX:
+    if given.recipe.activation is Activation.SOFTMAX:
         return (chunk.class_weight * chunk.t).sum(1, keepdim=True)
     return chunk.class_weight if chunk.t.shape[1] > 1 else chunk.class_weight * chunk.t + 1 - chunk.t
 
 
-def _focal_weight(step: Step, chunk: _Chunk, alpha: float) -> torch.Tensor:
+def _focal_weight(given: KernelInput, chunk: _Chunk, alpha: float) -> torch.Tensor:
     """The focal term's weight of foreground and background, shaped as :func:`_voxel_weight`'s."""
-    foreground = 1 - chunk.t[:, :1] if step.recipe.activation is Activation.SOFTMAX else chunk.t
+    foreground = 1 - chunk.t[:, :1] if given.recipe.activation is Activation.SOFTMAX else chunk.t
     return alpha * foreground + (1 - alpha) * (1 - foreground)
 
 
@@ -405,18 +405,18 @@ def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: Scratch) -
 
 
 def _pixel_sums_of_chunk(
-    step: Step, chunk: _Chunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: Scratch
+    given: KernelInput, chunk: _Chunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The term and what to divide it by, summed over voxels: `(n, 1)` with softmax, else `(n, C)`."""
     t = chunk.t
-    weight = _voxel_weight(step, chunk)
+    weight = _voxel_weight(given, chunk)
     if rule.term is PixelTerm.CROSS_ENTROPY and label is not None and weight is None:
         return _plain_cross_entropy(chunk, label, scratch), count[:, :1]
     term = _cross_entropy(chunk, scratch)
     if rule.term is PixelTerm.FOCAL:
         term *= torch.sub(chunk.p, t, out=scratch.take("first", t.shape)).abs_().pow_(rule.focal_gamma)
         if rule.focal_alpha is not None:
-            term *= _focal_weight(step, chunk, rule.focal_alpha)
+            term *= _focal_weight(given, chunk, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
         term += torch.xlogy(t, t)
         if label is None:
@@ -448,18 +448,18 @@ class _Slopes(NamedTuple):
     pixel: torch.Tensor
 
     @classmethod
-    def of(cls, step: Step, upstream: torch.Tensor) -> _Slopes:
-        tp, fp, fn, pixel = (upstream[row].to(step.dtype).unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
+    def of(cls, given: KernelInput, upstream: torch.Tensor) -> _Slopes:
+        tp, fp, fn, pixel = (upstream[row].to(given.dtype).unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
         below, above = tp - fn, fp
         is_below = below.abs() >= above.abs()
         half = torch.where(is_below, below - above, above - below) / 2
         return cls(tp, torch.where(is_below, above, below), half, torch.where(is_below, -half, half), fp + fn, pixel)
 
 
-def _slope_by_p(step: Step, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
+def _slope_by_p(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
     """The slope of the overlap, `(n, C, v)`, in the memory "first"."""
     p, t = chunk.p, chunk.t
-    if step.recipe.norm == 1:
+    if given.recipe.norm == 1:
         slope = chunk.far(scratch.take("first", p.shape)).sign_()
         return slope.mul_(slopes.signed_half).add_(slopes.half).add_(slopes.smaller)
     slope = chunk.far(scratch.take("first", p.shape)).mul_(slopes.both)
@@ -467,13 +467,13 @@ def _slope_by_p(step: Step, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) ->
 
 
 def _through_activation(
-    step: Step, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: Scratch, into: torch.Tensor | None
+    given: KernelInput, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: Scratch, into: torch.Tensor | None
 ) -> torch.Tensor:
     """From the slope by p, which is written over, and the upstream slope of the pixel term, to the slope by the logits.
 
     The result is `into`, or else where the slope by p was.
     """
-    recipe, p, t = step.recipe, chunk.p, chunk.t
+    recipe, p, t = given.recipe, chunk.p, chunk.t
     softmax, rule = recipe.activation is Activation.SOFTMAX, recipe.pixel
     if recipe.activation is Activation.NONE:
         return slope
@@ -481,12 +481,12 @@ def _through_activation(
     by_term = focus = None
     if rule is not None:
         by_term = by_pixel[:, :1] if softmax else by_pixel
-        weight = _voxel_weight(step, chunk)
+        weight = _voxel_weight(given, chunk)
         if weight is not None:
             by_term = by_term * weight
         if rule.term is PixelTerm.FOCAL:
             if rule.focal_alpha is not None:
-                by_term = by_term * _focal_weight(step, chunk, rule.focal_alpha)
+                by_term = by_term * _focal_weight(given, chunk, rule.focal_alpha)
             far = chunk.far(torch.empty_like(p))
             side, far = far.sign(), far.abs_()
             focus = far**rule.focal_gamma

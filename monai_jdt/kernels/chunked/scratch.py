@@ -1,4 +1,4 @@
-"""Where the chunked kernel's voxels and temporaries are: which voxels it has at hand, and memory that is used again."""
+"""Where the chunked kernel's voxels and temporaries are: views of the voxels at hand, and memory that is used again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 
 
-class Place(NamedTuple):
-    """Some voxels of some images; of one image, in so many sides.
+class ChunkView(NamedTuple):
+    """Some voxels of some images. Those of one image are cut into slices.
 
-    Torch gives each thread a share of the outermost dimension. With sides there, a core has the same voxels at hand in every operation.
+    Torch gives each thread a share of the outermost dimension. With slices there, a core keeps the same voxels in every operation.
     """
 
     images: slice
     voxels: slice
-    #: more than 1 only with one image, and so that it divides the number of voxels
-    sides: int
+    #: More than 1 with one image only; divides the number of voxels.
+    slices: int
 
     def of(self, values: torch.Tensor) -> torch.Tensor:
         """A view of these voxels.
@@ -25,10 +25,10 @@ class Place(NamedTuple):
             values: `(N, L, V)`.
 
         Returns:
-            `(n, L, v)`, or `(sides, L, v / sides)`.
+            `(n, L, v)`, or `(slices, L, v / slices)`.
         """
         part = values[self.images, :, self.voxels]
-        return part if self.sides == 1 else part[0].unflatten(1, (self.sides, -1)).transpose(0, 1)
+        return part if self.slices == 1 else part[0].unflatten(1, (self.slices, -1)).transpose(0, 1)
 
 
 class Scratch:

@@ -16,7 +16,7 @@ from monai_jdt.kernels.numba.memory_rows import (
     read_classes,
     read_row,
 )
-from monai_jdt.kernels.numba.records import ILLEGAL, IN_LABEL, LANES, SILENT, SUSPECT, BlockRows, Floats, Job, Number, Numbers
+from monai_jdt.kernels.numba.records import ILLEGAL, IN_LABEL, LANES, MAY_FAIL_CHECK, SILENT, BlockRows, Floats, Job, Number, Numbers
 from monai_jdt.kernels.numba.vectors import NAN, ONE, ZERO, any_lane, broadcast, lanes_at, select, store, whole_at
 
 
@@ -87,7 +87,7 @@ def apply_mask(job: Job, image: int, start: int, n: int, rows: BlockRows) -> Non
 
 @joined
 def inspect_label(job: Job, rows: BlockRows, sums: Numbers) -> None:
-    """IN_LABEL, until found, and of what will be smoothed SUSPECT: the label is as it was given."""
+    """IN_LABEL, until found, and of what will be smoothed MAY_FAIL_CHECK: the label is as it was given."""
     if job.smoothed:
         legal = all_true()
         for i in range(0, 4 * rows.n, LANES):
@@ -98,7 +98,7 @@ def inspect_label(job: Job, rows: BlockRows, sums: Numbers) -> None:
                 label = label + t
             legal = legal & inside & ((abs(label - ONE) <= job.off) | ~(lanes_at(rows.keep + i) > ZERO))
         if any_lane(~legal):
-            sums[SUSPECT * job.channels] = 1
+            sums[MAY_FAIL_CHECK * job.channels] = 1
     for c in range(job.channels):
         found = IN_LABEL * job.channels + c
         if sums[found] == 0 and any_above(rows.t + c * rows.t_step, job.threshold, rows.n):

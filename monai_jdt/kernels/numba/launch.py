@@ -19,11 +19,11 @@ import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm, VoxelRecipe
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.numba import compilation, program, records
 from monai_jdt.kernels.numba.prefault import claim
 from monai_jdt.kernels.numba.records import Job, StridedArray
 from monai_jdt.kernels.numba.threads import share_out
-from monai_jdt.kernels.operators import Step
 from monai_jdt.kernels.rows import Row
 
 logger = logging.getLogger(__name__)
@@ -61,19 +61,19 @@ _PIXELS = {
 }
 
 
-def numba_sums(step: Step) -> torch.Tensor:
+def numba_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
 
     Args:
-        step: logits, label and what to sum.
+        given: logits, label and what to sum.
 
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
     run_range = _program()
-    images, channels, _ = step.logits.shape
-    tasks = _tasks(step, _TASKS)
-    job, tables = _job(step)
+    images, channels, _ = given.logits.shape
+    tasks = _tasks(given, _TASKS)
+    job, tables = _job(given)
     sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64)
     stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
 
@@ -87,23 +87,23 @@ def numba_sums(step: Step) -> torch.Tensor:
     rows = sums.view(images, len(tasks) // max(images, 1), len(Row), channels).sum(1).transpose(0, 1)
     # NaN on one side of min: the other side was taken
     rows[Row.TP] += rows[Row.FP] * 0
-    return rows.to(step.dtype).contiguous()
+    return rows.to(given.dtype).contiguous()
 
 
-def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
+def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
     """The gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
-        step: as for :func:`numba_sums`.
+        given: as for :func:`numba_sums`.
         upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
 
     Returns:
         As the logits, in shape and dtype.
     """
     run_range = _program()
-    result = torch.empty_like(step.logits)
-    tasks = _tasks(step, _TASKS_OF_A_THREAD * torch.get_num_threads())
-    job, tables = _job(step, upstream, result)
+    result = torch.empty_like(given.logits)
+    tasks = _tasks(given, _TASKS_OF_A_THREAD * torch.get_num_threads())
+    job, tables = _job(given, upstream, result)
 
     def work(numbers: Iterator[int]) -> None:
         scratch = _scratch(job)
@@ -116,9 +116,9 @@ def numba_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _tasks(step: Step, most: int) -> list[tuple[int, int, int]]:
+def _tasks(given: KernelInput, most: int) -> list[tuple[int, int, int]]:
     """Image, first voxel, and the voxel after the last; of each image the same ranges, at most so many."""
-    images, channels, voxels = step.logits.shape
+    images, channels, voxels = given.logits.shape
     size = max(_TASK // channels, -(-voxels // most), 1)
     width = _width(channels)
     size = -(-size // width) * width
@@ -137,10 +137,12 @@ def _strided(tensor: torch.Tensor | None) -> StridedArray:
     return StridedArray(tensor.data_ptr(), _KINDS[tensor.dtype], size, image * size, channel * size, voxel)
 
 
-def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None) -> tuple[Job, list[torch.Tensor]]:
+def _job(
+    given: KernelInput, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None
+) -> tuple[Job, list[torch.Tensor]]:
     """A step in plain numbers, and the tables to be kept alive while it runs."""
-    recipe, reading, rule = step.recipe, step.recipe.label, step.recipe.pixel
-    images, channels, _ = step.logits.shape
+    recipe, reading, rule = given.recipe, given.recipe.label, given.recipe.pixel
+    images, channels, _ = given.logits.shape
     tables = []
 
     def table(values: torch.Tensor, dtype: torch.dtype) -> int:
@@ -151,8 +153,8 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
     raters, pairs, rater_weights, members, everywhere = 0, [], 0, 0, True
     highest, above = max(channels - 1, 1), records.ILLEGAL
     if reading.form is not LabelForm.DENSE:
-        raters = step.label.shape[1]
-        weights = step.logits.new_ones((images, raters)) if step.rater_weights is None else step.rater_weights
+        raters = given.label.shape[1]
+        weights = given.logits.new_ones((images, raters)) if given.rater_weights is None else given.rater_weights
         everywhere = bool((weights > 0).any(1).all())
         rater_weights = table(weights, torch.float32)
         if reading.regions is not None:
@@ -166,10 +168,10 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
     softmax = recipe.activation is Activation.SOFTMAX
     class_weight = torch.ones(2, channels, dtype=torch.float32)
     class_weight[1] = 0
-    if step.class_weight is not None:
-        class_weight[0] = step.class_weight
+    if given.class_weight is not None:
+        class_weight[0] = given.class_weight
         if channels == 1:
-            class_weight[0], class_weight[1] = 1, step.class_weight - 1
+            class_weight[0], class_weight[1] = 1, given.class_weight - 1
     alpha = (1.0, 0.0)
     if rule is not None and rule.term is PixelTerm.FOCAL and rule.focal_alpha is not None:
         a = rule.focal_alpha
@@ -178,9 +180,9 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
     e = reading.smoothing
     scale, floor = 1 - e, e / (channels if softmax else 2)
     job = Job(
-        logits=_strided(step.logits),
-        label=_strided(step.label),
-        mask=_strided(step.mask),
+        logits=_strided(given.logits),
+        label=_strided(given.label),
+        mask=_strided(given.mask),
         gradient=_strided(result),
         channels=channels,
         width=_width(channels),
@@ -192,13 +194,13 @@ def _job(step: Step, upstream: torch.Tensor | None = None, result: torch.Tensor 
         above=above,
         has_ignore_index=int(reading.ignore_index is not None),
         ignore_index=reading.ignore_index or 0,
-        marked=int(step.mask is not None or reading.ignore_index is not None or not everywhere),
-        mask_rows=1 if step.mask is None else step.mask.shape[1],
+        marked=int(given.mask is not None or reading.ignore_index is not None or not everywhere),
+        mask_rows=1 if given.mask is None else given.mask.shape[1],
         activation=_ACTIVATIONS[recipe.activation],
         norm=recipe.norm,
         pixel=records.NO_PIXEL if rule is None else _PIXELS[rule.term],
         class_weight=table(class_weight, torch.float32),
-        has_class_weight=int(step.class_weight is not None),
+        has_class_weight=int(given.class_weight is not None),
         slopes=0 if upstream is None else table(_slopes(upstream.to(torch.float32), recipe.norm), torch.float32),
         images=images,
         smoothed=int(e > 0),
@@ -230,7 +232,7 @@ def _program() -> Any:
     if folder is None or not glob(os.path.join(glob_escape(folder), "program.*run_range-*.nbi")):
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
     nothing = torch.zeros(1, 1, 0, dtype=torch.float32)
-    job, tables = _job(Step(nothing, nothing, VoxelRecipe(), None, None, None))
+    job, tables = _job(KernelInput(nothing, nothing, VoxelRecipe(), None, None, None))
     try:
         run_range(job, 0, 0, 0, 0, 0)
     except Exception as error:

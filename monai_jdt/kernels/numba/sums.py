@@ -14,6 +14,7 @@ from monai_jdt.kernels.numba.records import (
     FP,
     IN_PREDICTION,
     LANES,
+    MAY_FAIL_CHECK,
     NO_PIXEL,
     PIXEL,
     PIXEL_NORM,
@@ -22,7 +23,6 @@ from monai_jdt.kernels.numba.records import (
     SUM_FN,
     SUM_FP,
     SUM_TP,
-    SUSPECT,
     TP,
     BlockRows,
     Job,
@@ -99,7 +99,7 @@ def sum_softmax(job: Job, rows: BlockRows, sums: Numbers) -> None:
         if looking and any_lane(lanes_at(lanes_of(rows, c, SEEN)) > ZERO):
             sums[IN_PREDICTION * channels + c] = 1
     if any_lane(~legal) and not job.smoothed:
-        sums[SUSPECT * channels] = 1
+        sums[MAY_FAIL_CHECK * channels] = 1
     sums[PIXEL * channels] += total(pixel)
     sums[PIXEL_NORM * channels] += total(pixel_norm)
 
@@ -139,4 +139,4 @@ def sum_channel(job: Job, c: int, rows: BlockRows, sums: Numbers) -> None:
     if any_lane(~low):
         sums[IN_PREDICTION * channels + c] = 1
     if any_lane(~legal):
-        sums[SUSPECT * channels + c] = 1
+        sums[MAY_FAIL_CHECK * channels + c] = 1

@@ -27,7 +27,7 @@ import triton
 import triton.language as tl
 
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm
-from monai_jdt.kernels.operators import Step
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.rows import Row
 from monai_jdt.kernels.triton.block_math import (
     WORD_BITS,
@@ -58,46 +58,46 @@ _PIXEL_NORM: tl.constexpr = tl.constexpr(int(Row.PIXEL_NORM))
 _COUNTED: tl.constexpr = tl.constexpr(int(Row.COUNTED))
 _IN_LABEL: tl.constexpr = tl.constexpr(int(Row.IN_LABEL))
 _IN_PREDICTION: tl.constexpr = tl.constexpr(int(Row.IN_PREDICTION))
-_SUSPECT: tl.constexpr = tl.constexpr(int(Row.SUSPECT))
+_SUSPECT: tl.constexpr = tl.constexpr(int(Row.MAY_FAIL_CHECK))
 _ROWS: tl.constexpr = tl.constexpr(len(Row))
 
 
-def triton_sums(step: Step) -> torch.Tensor:
+def triton_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
 
     Args:
-        step: logits, label and what to sum; on CUDA, or anywhere under Triton's interpreter.
+        given: logits, label and what to sum; on CUDA, or anywhere under Triton's interpreter.
 
     Returns:
-        `(9, N, C)`. The kernel checks no values, so `Row.SUSPECT` is 1 wherever a voxel counts: the caller runs the full check.
+        `(9, N, C)`. The kernel checks no values, so `Row.MAY_FAIL_CHECK` is 1 wherever a voxel counts: the caller runs the full check.
     """
-    n, channels, voxels = step.logits.shape
+    n, channels, voxels = given.logits.shape
     if n == 0 or voxels == 0:
-        return step.new_rows()
-    arguments, launch, parts = _call(step)
-    rows = torch.empty((len(Row), n, channels), dtype=torch.float32, device=step.logits.device)
+        return torch.zeros((len(Row), n, channels), dtype=torch.float32, device=given.logits.device)
+    arguments, launch, parts = _call(given)
+    rows = torch.empty((len(Row), n, channels), dtype=torch.float32, device=given.logits.device)
     partial = torch.empty((parts, *rows.shape), dtype=torch.float32, device=rows.device)
     columns = rows.numel()
-    with _on(step.logits.device):
-        sums_kernel[(n * parts,)](partial=partial, threshold=step.recipe.threshold, FOLD=_fold_of(step.logits), **arguments, **launch)
+    with _on(given.logits.device):
+        sums_kernel[(n * parts,)](partial=partial, threshold=given.recipe.threshold, FOLD=_fold_of(given.logits), **arguments, **launch)
         total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, **_FUSED)
     return rows
 
 
-def triton_gradient(step: Step, upstream: torch.Tensor) -> torch.Tensor:
+def triton_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
     """The gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
-        step: as for :func:`triton_sums`.
+        given: as for :func:`triton_sums`.
         upstream: `(4, N, C)`, contiguous, for the rows TP, FP, FN, PIXEL.
 
     Returns:
         As the logits, in shape, dtype and (where they are dense) strides.
     """
-    result = torch.empty_like(step.logits)
+    result = torch.empty_like(given.logits)
     if result.numel() == 0:
         return result
-    arguments, launch, parts = _call(step)
+    arguments, launch, parts = _call(given)
     result_n, result_c, result_v = result.stride()
     with _on(result.device):
         gradient_kernel[(result.shape[0] * parts,)](
@@ -116,7 +116,7 @@ def block_shape(channels: int) -> tuple[int, int, int]:
     """`BLOCK_C, BLOCK_V` and the warps of a program: about 16 logits a thread, few enough for registers, enough to be in flight.
 
     Args:
-        channels: C, at most :data:`monai_jdt.kernels.choice.TRITON_CHANNELS`.
+        channels: C, at most the `most_channels` of its row in :data:`monai_jdt.kernels.registry.KERNELS`.
     """
     block_c = triton.next_power_of_2(channels)
     # a row of 32 half floats is two sectors of memory; below 16 a read would waste most of one
@@ -133,11 +133,11 @@ def _fold_of(logits: torch.Tensor) -> int:
     return 4 if logits.stride(2) == 1 and logits.shape[2] % 16 == 0 else 1
 
 
-def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
+def _call(given: KernelInput) -> tuple[dict[str, Any], dict[str, Any], int]:
     """What both kernels are given, how they are launched, and the number of programs to an image."""
-    recipe, reading, rule = step.recipe, step.recipe.label, step.recipe.pixel
+    recipe, reading, rule = given.recipe, given.recipe.label, given.recipe.pixel
     focal = rule if rule is not None and rule.term is PixelTerm.FOCAL else None
-    logits, label, mask = step.logits, _loadable(step.label), step.mask
+    logits, label, mask = given.logits, _loadable(given.label), given.mask
     n, channels, voxels = logits.shape
     block_c, block_v, warps = block_shape(channels)
     blocks = triton.cdiv(voxels, block_v)
@@ -151,13 +151,13 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
         marker = None
     # where there is nothing to point to, a pointer that no compiled instruction reads
     mask_strides = (0, 0, 0) if mask is None else mask.stride()
-    raters_strides = (0, 0) if step.rater_weights is None else step.rater_weights.stride()
+    raters_strides = (0, 0) if given.rater_weights is None else given.rater_weights.stride()
     arguments = {
         "logits": logits,
         "label": label,
         "mask": logits if mask is None else mask.view(torch.uint8),
-        "rater_weights": logits if step.rater_weights is None else step.rater_weights,
-        "class_weight": logits if step.class_weight is None else step.class_weight,
+        "rater_weights": logits if given.rater_weights is None else given.rater_weights,
+        "class_weight": logits if given.class_weight is None else given.class_weight,
         "V": voxels,
         "parts": parts,
         "group": group,
@@ -165,7 +165,7 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
         **dict(zip(("label_n", "label_c", "label_v"), label.stride(), strict=True)),
         **dict(zip(("mask_n", "mask_c", "mask_v"), mask_strides, strict=True)),
         **dict(zip(("raters_n", "raters_r"), raters_strides, strict=True)),
-        "weight_c": 0 if step.class_weight is None else step.class_weight.stride(0),
+        "weight_c": 0 if given.class_weight is None else given.class_weight.stride(0),
         "keep": 1.0 - reading.smoothing,
         "spread": reading.smoothing / (channels if softmax else 2),
         "C": channels,
@@ -183,7 +183,7 @@ def _call(step: Step) -> tuple[dict[str, Any], dict[str, Any], int]:
         "TERM": "none" if rule is None else rule.term.value,
         "GAMMA": 1.0 if focal is None else focal.focal_gamma,
         "ALPHA": None if focal is None else focal.focal_alpha,
-        "WEIGHTED": step.class_weight is not None,
+        "WEIGHTED": given.class_weight is not None,
     }
     return arguments, {"num_warps": warps, **_FUSED}, parts
 

@@ -1,4 +1,4 @@
-"""What the chunked kernel is made of: sides, memory that is used again, choices by bits, labels read as numbers, slopes far apart."""
+"""What the chunked kernel is made of: slices, memory that is used again, choices by bits, labels read as numbers, slopes far apart."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
 from monai_jdt.kernels.chunked.kernel import chunked_gradient
 from monai_jdt.kernels.chunked.labels import read_chunk_label
-from monai_jdt.kernels.chunked.scratch import Place, Scratch
+from monai_jdt.kernels.chunked.scratch import ChunkView, Scratch
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import read_label
-from monai_jdt.kernels.operators import Step
-from monai_jdt.kernels.rows import GRADED, Row
+from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row
 
 
 def test_sides_have_each_voxel_once() -> None:
     values = torch.arange(2 * 3 * 40).reshape(2, 3, 40)
-    seen = Place(slice(1, 2), slice(8, 32), 8).of(values)
+    seen = ChunkView(slice(1, 2), slice(8, 32), 8).of(values)
     assert seen.shape == (8, 3, 3)
     assert torch.equal(seen.transpose(0, 1).reshape(3, 24), values[1, :, 8:32])
     seen.fill_(-1)
     assert int((values == -1).sum()) == 3 * 24
-    assert torch.equal(Place(slice(0, 2), slice(0, 5), 1).of(values), values[:, :, :5])
+    assert torch.equal(ChunkView(slice(0, 2), slice(0, 5), 1).of(values), values[:, :, :5])
 
 
 def test_a_name_is_the_same_memory_in_any_shape() -> None:
@@ -114,9 +114,9 @@ def test_votes_of_nobody_say_nothing() -> None:
 def test_the_smaller_slope_is_not_lost_beside_the_larger(below: float, above: float) -> None:
     p = torch.tensor([[[0.25, 0.5, 0.75]]])
     t = torch.full_like(p, 0.5)
-    upstream = torch.zeros(GRADED, 1, 1)
+    upstream = torch.zeros(DIFFERENTIABLE_ROWS, 1, 1)
     upstream[Row.FN], upstream[Row.FP] = -below, above
-    gradient = chunked_gradient(Step(p, t, VoxelRecipe(), None, None, None), upstream)
+    gradient = chunked_gradient(KernelInput(p, t, VoxelRecipe(), None, None, None), upstream)
     expected = torch.tensor([below, below / 2 + above / 2, above])
     smaller = 0 if abs(below) < abs(above) else 2
     assert gradient[0, 0, smaller] == expected[smaller]

@@ -18,9 +18,9 @@ import torch
 from benchmarks import kernels
 from benchmarks.contenders import Case
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, VoxelRecipe
-from monai_jdt.kernels import choice, operators
+from monai_jdt.kernels import choice, registry
 from monai_jdt.kernels.choice import choose_kernel, refusal
-from monai_jdt.kernels.operators import Step
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.losses import JDTCELoss
 
 numba = pytest.importorskip("numba")
@@ -228,7 +228,7 @@ def test_forked_child_has_threads_of_its_own():
     # the kernel alone: OpenMP, which torch's own operations may use, does not survive a fork
     logits, label = torch.randn(2, 3, 40000), torch.randint(0, 3, (2, 1, 40000))
     reading = LabelReading(form=LabelForm.INDEX)
-    whole = Step(logits, label, VoxelRecipe(activation=Activation.SOFTMAX, label=reading), None, None, None)
+    whole = KernelInput(logits, label, VoxelRecipe(activation=Activation.SOFTMAX, label=reading), None, None, None)
     expected = launch.numba_sums(whole)
     child = os.fork()
     if child == 0:
@@ -351,8 +351,8 @@ def test_without_its_compiler_numba_is_passed_over(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     for name in [name for name in sys.modules if name.startswith("monai_jdt.kernels.numba.")]:
         monkeypatch.delitem(sys.modules, name)
-    operators.import_failure.cache_clear()
-    choice._say_once.cache_clear()
+    registry.import_failure.cache_clear()
+    choice._log_once.cache_clear()
     logits, label = torch.zeros(1, 2, 2**17), torch.full((1, 2, 2**17), 0.5)
     loss = JDTCELoss(softmax=True)
     with caplog.at_level("INFO"):
@@ -361,12 +361,12 @@ def test_without_its_compiler_numba_is_passed_over(monkeypatch: pytest.MonkeyPat
     assert "NUMBA_DISABLE_JIT is set" in caplog.messages[0]
     with pytest.raises(ValueError, match=r"backend: .*'numba': it cannot be imported .*NUMBA_DISABLE_JIT is set"):
         JDTCELoss(softmax=True, backend="numba")(logits, label)
-    operators.import_failure.cache_clear()
+    registry.import_failure.cache_clear()
 
 
 def test_a_stand_in_for_numba_does_not_break_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documentation tools put modules without a spec in its place."""
     monkeypatch.setitem(sys.modules, "numba", types.ModuleType("numba"))
-    assert choice._is_installed("numba")
+    assert registry.is_installed("numba")
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert not choice._is_installed("numba")
+    assert not registry.is_installed("numba")

@@ -19,12 +19,15 @@ import torch
 pytest.importorskip("triton")
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
-from monai_jdt.kernels.choice import TRITON_CHANNELS, refusal
+from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.eager import eager_voxel_sums
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.operators import fast_voxel_sums
+from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.kernels.triton import kernels as triton_kernels
 from monai_jdt.losses import DiceSemimetricLoss, JDTCELoss, JDTFocalLoss, JDTLoss
 
+MOST_CHANNELS = KERNELS[Backend.TRITON].most_channels
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROOT = Path(__file__).resolve().parents[2]
 SOFTMAX, SIGMOID, NONE = Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE
@@ -196,7 +199,7 @@ def test_blocks_and_programs_add_up(activation: Activation, term: PixelTerm | No
     logits = torch.randn(2, 3, 301, device=DEVICE)
     label = torch.softmax(torch.randn(2, 3, 301, device=DEVICE), 1)
     recipe = VoxelRecipe(activation, pixel=None if term is None else PixelRule(term))
-    _, _, parts = triton_kernels._call(triton_kernels.Step(logits, label, recipe, None, None, None))
+    _, _, parts = triton_kernels._call(KernelInput(logits, label, recipe, None, None, None))
     assert parts > 2
     first = assert_same(logits, label, recipe)
     again = fast_voxel_sums(Backend.TRITON, logits, label, recipe)[0]
@@ -413,10 +416,10 @@ def test_a_full_graph() -> None:
 
 
 def test_too_many_channels_are_refused_with_the_number() -> None:
-    logits = torch.zeros(1, TRITON_CHANNELS + 1, 2, device=DEVICE)
+    logits = torch.zeros(1, MOST_CHANNELS + 1, 2, device=DEVICE)
     reason = refusal(Backend.TRITON, logits, logits, VoxelRecipe(SOFTMAX))
     assert reason is not None
-    assert str(TRITON_CHANNELS) in reason
+    assert str(MOST_CHANNELS) in reason
     assert refusal(Backend.TRITON, logits[:, 1:], logits[:, 1:], VoxelRecipe(SOFTMAX)) is None
 
 

@@ -1,0 +1,131 @@
+"""The table of fast kernels, one row each. Choice, refusal, operators, tests and the benchmark all read it.
+
+A new kernel is a member of :class:`monai_jdt.definitions.Backend`, a row here, and its module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+
+from monai_jdt.definitions import Backend
+from monai_jdt.kernels.kernel_input import KernelInput
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be found, without importing it.
+
+    Args:
+        package: its import name.
+    """
+    try:
+        return find_spec(package) is not None
+    except ValueError:
+        # A stand-in without a spec, as documentation tools make. Its import will show whether it is usable.
+        return True
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """Where a fast kernel is, and what it can run on.
+
+    Args:
+        backend: its name.
+        module: where `<name>_sums(given)` and `<name>_gradient(given, upstream)` are. Imported at the kernel's first use.
+        devices: types of devices that it runs on.
+        auto_on: of these, the ones where `auto` takes it, unless a row above can run.
+        auto_from: the number of logits from which on `auto` takes it.
+        dtypes: of the logits.
+        label_dtypes: of the label; None: every real one.
+        most_channels: the largest C; None: any.
+        highest_region_value: the largest label value that regions may have; None: any.
+        needs: the package that it is compiled with; None: torch alone.
+        installed: whether that package is there.
+        install: how the package gets there.
+    """
+
+    backend: Backend
+    module: str
+    devices: tuple[str, ...]
+    auto_on: tuple[str, ...]
+    auto_from: int
+    dtypes: tuple[torch.dtype, ...]
+    label_dtypes: tuple[torch.dtype, ...] | None = None
+    most_channels: int | None = None
+    highest_region_value: int | None = None
+    needs: str | None = None
+    installed: bool = True
+    install: str = ""
+
+    def functions(self) -> tuple[Callable[[KernelInput], torch.Tensor], Callable[[KernelInput, torch.Tensor], torch.Tensor]]:
+        """Return the kernel's two functions: the sums of a step, and the gradient by the logits."""
+        module = importlib.import_module(self.module)
+        return getattr(module, f"{self.backend.value}_sums"), getattr(module, f"{self.backend.value}_gradient")
+
+
+_HALVES_AND_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+
+#: `auto` takes the first row that can run on the tensors of a call, and else `eager`.
+KERNELS: dict[Backend, KernelInfo] = {
+    info.backend: info
+    for info in (
+        KernelInfo(
+            backend=Backend.TRITON,
+            module="monai_jdt.kernels.triton.kernels",
+            # Triton's interpreter, which is for tests, runs it on CPU tensors.
+            devices=("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",),
+            auto_on=("cuda",),
+            auto_from=0,
+            dtypes=_HALVES_AND_FLOAT32,
+            # All channels of a block of voxels lie in the registers of one program.
+            most_channels=1024,
+            needs="triton",
+            installed=is_installed("triton"),
+            install="it comes with the CUDA build of torch",
+        ),
+        KernelInfo(
+            backend=Backend.NUMBA,
+            module="monai_jdt.kernels.numba.launch",
+            devices=("cpu",),
+            auto_on=("cpu",),
+            # A step of the eager kernel takes a few milliseconds below: not worth a compiler.
+            auto_from=2**18,
+            dtypes=_HALVES_AND_FLOAT32,
+            label_dtypes=(*_HALVES_AND_FLOAT32, torch.float64, torch.bool, *_INTEGERS),
+            # Its class codes are 32 bits wide.
+            highest_region_value=2**31 - 1,
+            needs="numba",
+            installed=is_installed("numba"),
+            install="pip install 'monai-jdt[cpu]'",
+        ),
+        KernelInfo(
+            backend=Backend.CHUNKED,
+            module="monai_jdt.kernels.chunked.kernel",
+            devices=("cpu",),
+            auto_on=("cpu",),
+            auto_from=2**18,
+            dtypes=(*_HALVES_AND_FLOAT32, torch.float64),
+        ),
+    )
+}
+
+
+@lru_cache(maxsize=16)
+def import_failure(module: str) -> str:
+    """Return why a kernel's module cannot be imported, its compiler being absent or broken; empty if it can.
+
+    Args:
+        module: as in its row.
+    """
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a broken installation does
+        return f"{type(error).__name__}: {error}"
+    return ""
