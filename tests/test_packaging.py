@@ -97,7 +97,9 @@ def test_every_requirement_is_imported_or_named() -> None:
 def test_every_import_outside_the_package_is_declared() -> None:
     imports = imported_packages("tests", "docs", "benchmarks", "examples")
     own = {"monai-jdt", "tests", "benchmarks"}
-    assert undeclared(imports, declared("install_requires", "cpu", "test") | own) == {}
+    # benchmarks/decision.py compares with it where it is installed
+    peers = {"rankseg"}
+    assert undeclared(imports, declared("install_requires", "cpu", "test") | own | peers) == {}
 
 
 def test_an_undeclared_import_is_seen() -> None:
