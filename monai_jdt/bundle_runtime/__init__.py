@@ -1,4 +1,4 @@
-"""What a bundle calls on the main thread before its first transform: settings are checked, data are found, errors are one line."""
+"""Functions that a bundle calls before its first transform: they check settings, find the data, and end a run with one line."""
 
 from monai_jdt.bundle_runtime.brats_settings import BratsEvaluation, BratsPrediction, BratsTraining
 from monai_jdt.bundle_runtime.building import build_or_exit

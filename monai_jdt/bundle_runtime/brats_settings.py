@@ -1,4 +1,4 @@
-"""The settings that the BraTS bundle has of its own."""
+"""The settings that only the BraTS bundle has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS
 
 
 class BratsWindow(RunSettings):
-    """What training and prediction of the BraTS bundle have in common."""
+    """Settings that training and prediction of the BraTS bundle share."""
 
     roi: list[Edge] = Field(
         min_length=3,
@@ -27,12 +27,12 @@ class BratsTraining(BratsWindow, TrainingSettings):
     """Settings of `train.yaml` of the BraTS bundle."""
 
     layout: Annotated[str, AmongNames(("auto", *LAYOUT_CONVENTIONS))] = Field(
-        description="The file layout; `auto` sees it from the file names."
+        description="The file layout; `auto` infers it from the file names."
     )
     val_fraction: Number = Field(
         gt=0,
         lt=1,
-        description="The share of patients that are validated and not trained on.",
+        description="The share of patients that are validated, not trained on.",
         examples=[0.25],
         json_schema_extra=also("val_frac", "val_split", "fraction"),
     )

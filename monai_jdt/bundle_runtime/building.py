@@ -1,4 +1,4 @@
-"""The components of a run when they are built: one line for the one that refuses its arguments."""
+"""Build the components of a run. One that refuses its arguments ends the run with one line that names it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def build_or_exit(*names: str) -> None:
-    """Build components of the run; whatever they refuse ends it with one line. For a config's `initialize`, after the seed is set.
+    """Build components of the run. One that cannot be built ends the run with one line.
+
+    For a config's `initialize`, after the seed is set.
 
     Args:
         names: ids, e.g. `train#trainer`.
@@ -110,13 +112,13 @@ def _needed_arguments(network: torch.nn.Module) -> int:
 
 
 def _is_about_shapes(error: Exception) -> bool:
-    """Whether an error would be the same with real tensors: a network may also read values, or ask for a device or a dtype."""
+    """Return whether real tensors would raise the same error. Others are of networks that read values, or ask for a device or dtype."""
     words = re.findall(r"[a-z]+", str(error).lower())
     return type(error) in (RuntimeError, ValueError, IndexError) and not {"meta", "cuda", "cpu", "gpu", "device", "dtype"} & set(words)
 
 
 def _not_built(config: Mapping[str, Any], name: str, error: Exception) -> str:
-    """The line for a component that refuses its arguments: the innermost one, by the id that it has in the config."""
+    """Return the line for the innermost component that cannot be built, named by its id in the config."""
     cause = innermost(error)
     failed = [re.search(r"Failed to instantiate component '([^']+)' with keywords: (\S*)", str(step)) for step in chain_of(error)]
     got = f"{type(cause).__name__}: {' '.join(str(cause).split())}".rstrip(".")

@@ -1,4 +1,4 @@
-"""The cache of a run's training cases, filled before worker processes are started."""
+"""Fill the cache of the training cases before worker processes are started."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from monai_jdt.progress_bar import with_progress
 def fill_cache(dataset: Any, progress: bool = True) -> None:
     """Read every case of a :class:`monai.data.CacheDataset` into its cache, in this thread.
 
-    A worker process fills its own copy of a cache, and the copy ends with the worker: with `runtime_cache="threads"` and
-    workers every case is read anew in each epoch, or once by each worker if workers persist. Workers that are started after
-    the cache was filled share its memory. MONAI's other ways have faults of their own: `runtime_cache="processes"` keeps a file
+    A worker process fills its own copy of a cache, and the copy ends with the worker. With `runtime_cache="threads"` and workers,
+    every case would be read again in each epoch, or once by each worker if workers persist. Workers that are started after the
+    cache was filled share its memory. MONAI's other modes are no alternative: `runtime_cache="processes"` keeps one file
     descriptor open for each tensor in the cache, and an error in the threads of `runtime_cache=False` can abort the interpreter.
 
     Args:

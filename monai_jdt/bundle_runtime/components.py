@@ -1,4 +1,4 @@
-"""The components of a config before they are built: whether their classes exist, and take the arguments that the config gives."""
+"""Check the components of a config before they are built: their classes exist, and take the arguments that the config gives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from monai_jdt.validation import error_sentence
 
 
 def component_problems(config: Any, locator: ComponentLocator, name: str = "") -> Iterator[str]:
-    """Look at every node of a config that has a `_target_`.
+    """Check every node of a config that has a `_target_`.
 
-    A function or class with further keyword arguments (`**kwargs`) may take any name.
+    A function or class with `**kwargs` may take any argument. A component that is disabled is not checked.
 
     Args:
         config: the merged config, or a part of it.
@@ -98,7 +98,7 @@ def _mistyped_arguments(name: str, config: Mapping[str, Any], target: str, compo
 
 
 def _find(target: str, locator: ComponentLocator) -> tuple[Callable[..., Any] | None, str | None]:
-    """The component of a name; and, where there is none, the name that comes closest."""
+    """Return the component of a name and None, or None and the closest name."""
     if "." not in target:
         modules = locator.get_component_module_name(target)
         if modules is None:

@@ -1,4 +1,4 @@
-"""Settings that are right each by itself, and wrong together."""
+"""Settings that are valid alone and contradict each other."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from monai_jdt.raters import named_regions
 from monai_jdt.raters.named_regions import region_group
 from monai_jdt.validation import error_sentence
 
-#: A rule reads the settings that are known so far, and whole numbers, lists and flags of the config by their ids.
+#: A function that yields one line for each contradiction, given the settings by name and arguments of components by id.
 Rule = Callable[[Mapping[str, Any]], Iterator[str]]
 
 
 def contradictions(values: Mapping[str, Any]) -> list[str]:
-    """Hold the settings of a run against each other.
+    """Compare the settings of a run with each other.
 
     Args:
-        values: settings by name, and arguments of components by id (`loss#ignore_index`); what is not known yet is left out.
+        values: settings by name, and arguments of components by id (`loss#ignore_index`). Rules whose values are absent are skipped.
 
     Returns:
         One line for each contradiction.

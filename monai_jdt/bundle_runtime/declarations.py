@@ -1,7 +1,7 @@
-"""The settings that the runs of both bundles share: each is declared once, with its type, its range and its meaning.
+"""The settings that both bundles share. Each is declared once, with its type, its range and its meaning.
 
-The defaults stand in the bundles' YAML files. From these declarations come the check before a run, its messages and their hints, and
-the tables of keys in the bundles' docs. A bundle's own settings stand in :mod:`monai_jdt.bundle_runtime.brats_settings` and
+The defaults stand in the bundles' YAML files. The check before a run, its messages and their hints, and the tables of keys in the
+bundles' docs are made from these declarations. A bundle's own settings stand in :mod:`monai_jdt.bundle_runtime.brats_settings` and
 :mod:`monai_jdt.bundle_runtime.qubiq_settings`.
 """
 
@@ -32,10 +32,10 @@ Edge = Annotated[Whole, Field(ge=1, le=LARGEST_EDGE)]
 
 
 def also(*names: str) -> Any:
-    """Return the note of a declaration that people give this setting under other names.
+    """Return a declaration's note of other names for its setting.
 
     Args:
-        names: the other names; a message answers them with "did you mean".
+        names: names that users may type instead; the message for them says "did you mean".
     """
     return {"also": list(names)}
 

@@ -1,8 +1,8 @@
-"""How a run of a bundle ends when something is wrong: one line and exit code 1, instead of a traceback.
+"""End a run of a bundle with one line and exit code 1, instead of a traceback.
 
-MONAI wraps whatever a config expression raises into some seventy lines, and an error in a caching thread can abort the
-interpreter. `SystemExit` on the main thread passes through MONAI, fire and ignite as it is. These functions are the
-only place where errors become one. From Python, call the functions they wrap.
+MONAI wraps what a config expression raises into 60 to 130 lines (MONAI 1.6.1), and an error in a caching thread can abort the
+interpreter. `SystemExit` on the main thread passes through MONAI, fire and ignite unchanged. Only the functions here raise it for
+an error. Python code calls the functions that they wrap, and gets the exception.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def exit_with_error(error: BaseException | str) -> NoReturn:
     """End the process with exit code 1; the last line on standard error is `monai_jdt: error: ...`.
 
     Args:
-        error: what happened. The problems of a :class:`DataProblemError` are listed first if there are several.
+        error: the error, or its sentence. Several problems of a :class:`DataProblemError` are listed first.
 
     Raises:
         SystemExit: always, with code 1.
     """
-    # an open progress bar would share its line with ours, and write over it when it is closed at exit
+    # an open progress bar would write over the last line when it is closed at exit
     close_bars()
     sys.stdout.flush()
     if isinstance(error, DataProblemError) and len(error.problems) > 1:
@@ -42,9 +42,9 @@ def exit_with_error(error: BaseException | str) -> NoReturn:
 
 
 def exit_on_error(function: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
-    """Call a function of the data layer; a data problem, a wrong argument or a missing file ends the process with one line.
+    """Call a function. A data problem, a wrong argument or a missing file ends the process with one line.
 
-    Never for use inside a transform: a loader's worker thread that exits hangs for ever.
+    Do not use it inside a transform: a thread of a loader that exits hangs for ever.
 
     Args:
         function: e.g. :func:`monai_jdt.data.brats_datalist`.
@@ -64,7 +64,7 @@ def exit_on_error(function: Callable[..., _Result], *args: Any, **kwargs: Any) -
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error and those that led to it, the last one first: MONAI wraps what a transform or an expression raises.
+    """Return an error and its causes, the first cause last. MONAI wraps what a transform or an expression raises.
 
     Args:
         error: the error that was caught.
@@ -79,7 +79,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the error that began a chain of errors.
+    """Return the first cause of an error.
 
     Args:
         error: the error that was caught.
@@ -88,9 +88,10 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def run_or_exit(engine: Any) -> None:
-    """Run an engine; what the user can mend ends it with one line: a non-finite loss, a file gone bad, other weights, no memory.
+    """Run an engine. An error that the user can fix ends the process with one line.
 
-    Any other error is let through with its traceback.
+    Such errors are a non-finite loss, a file that can no longer be read, weights that do not fit, and too little memory. Any other
+    error keeps its traceback.
 
     Args:
         engine: a MONAI trainer or evaluator.
@@ -106,7 +107,7 @@ def run_or_exit(engine: Any) -> None:
 
 
 def exit_if_known(error: BaseException) -> None:
-    """End the process with one line if what caused an error is something that the user can mend; else do nothing.
+    """End the process with one line if the user can fix the cause of an error. Otherwise do nothing.
 
     Args:
         error: what an engine or a data set raised.
@@ -135,5 +136,5 @@ def _line_for(error: BaseException) -> str | None:
         fix = "smaller crops or images, a smaller batch_size, or fewer init_filters"
         return error_sentence("memory", "enough for a step", text.split("\n")[0], fix)
     if isinstance(error, (ValueError, TypeError)) and re.match(r"[^:\n]{1,120}: expected .+, got ", text):
-        return text  # a sentence of ours, e.g. a target of another shape than the network's output
+        return text  # made by `error_sentence`, e.g. a target of another shape than the network's output
     return None

@@ -1,4 +1,4 @@
-"""The keys of a config: which of a run are unknown, and which are referred to but missing."""
+"""Find keys of a run that nothing reads, and references to keys that are absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from monai_jdt.bundle_runtime.workflow import StartedRun, file_of
 from monai_jdt.validation import error_sentence
 
-# what MONAI itself reads of a config, beside the items that a run evaluates
+# keys that MONAI reads, besides the items that a run evaluates
 _READ_BY_MONAI = ("imports", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 
 # what people note in a file about the file itself; it looks like a misspelt key
@@ -24,19 +24,19 @@ _ABOUT_THE_FILE = ("author", "authors", "changelog", "comment", "copyright", "de
 def key_problems(run: StartedRun, declared: type[BaseModel] | None = None) -> list[str]:
     """Return one line for each unknown key of a run.
 
-    MONAI adds whatever key it is given to the config and says nothing: `--epoch 3`, or `label_sourse: staple` in an overlay file,
-    trains with the defaults. A key of the first level, or of a section (`train`, `validate`), stands for something if the settings
-    declare it, if another item refers to it, or if MONAI reads it. One that begins with `_` is a note and let through.
+    MONAI adds any key to the config without a message: `--epoch 3`, or `label_sourse: staple` in an overlay file, would train with
+    the defaults. A key of the first level, or of a section (`train`, `validate`), is known if the settings declare it, if another
+    item refers to it, or if MONAI reads it. A key that begins with `_` is a note.
 
     Args:
         run: the run.
-        declared: its settings; None: only references tell what is known.
+        declared: its settings; None: a key is known by references alone.
 
     Returns:
-        One line for each such key, with the one that was probably meant; then one for each reference to a key that is not there.
+        One line for each unknown key, with the key that was probably meant; then one for each reference to an absent key.
     """
     config = run.config
-    # a file's own use counts: what it computes from may be given as a value, and is then referred to by nothing that is left
+    # references in the files count: an override may have replaced the only expression that refers to a key
     used = set(_references(config)).union(*(_references(ConfigParser.load_config_file(path)) for path in run.files))
     unknown = list(_unknown_keys(run, used, declared))
     return [*unknown, *_dangling(run.parser, config, {line.partition(":")[0].lstrip("-") for line in unknown})]
@@ -58,7 +58,7 @@ def _unknown_keys(run: StartedRun, used: set[str], declared: type[BaseModel] | N
         if not isinstance(content, Mapping) or "_target_" in content or not any(name.startswith(f"{section}::") for name in used):
             continue
         if section in used:
-            continue  # a table that is referred to as a whole, too: any of its keys may be looked up
+            continue  # the section is also referred to as a whole, so that any of its keys may be read
         for key in content:
             name = f"{section}::{key}"
             if key.startswith("_") or any(other == name or other.startswith(f"{name}::") for other in (*used, *of_monai)):
@@ -83,7 +83,7 @@ def _unknown_key(run: StartedRun, name: str, key: str, known: Sequence[str], set
 
 
 def _meant(key: str, known: Sequence[str], settings: Mapping[str, Any]) -> str | None:
-    """The known key that was probably meant."""
+    """Return the known key that was probably meant, or None."""
     for name, entry in settings.items():
         if name in known and key.lower() in (entry.json_schema_extra or {}).get("also", ()):
             return name
@@ -101,7 +101,7 @@ def _dangling(parser: ConfigParser, config: Mapping[str, Any], reported: set[str
         close = difflib.get_close_matches(missing, known, n=1)
         shown = missing.replace("::", "#")
         if close and close[0].replace("::", "#") in reported:
-            continue  # a misspelt key in the place of the right one is told once
+            continue  # the misspelt key itself is reported
         fix = f"did you mean @{close[0].replace('::', '#')}?" if close else f"give {shown} a value"
         yield error_sentence(shown, "a key that is there, since another one refers to it", "none", fix)
 
@@ -113,7 +113,7 @@ def _keys_in(config: Mapping[str, Any], root: str) -> Iterator[str]:
 
 
 def _references(content: Any) -> Iterator[str]:
-    """The ids that a config refers to, the most frequent form `a::b` among them."""
+    """Yield the ids that a config refers to, in the form `a::b`."""
     if isinstance(content, str):
         yield from ReferenceResolver.match_refs_pattern(content)
         if content.startswith("%"):  # a macro: MONAI puts the content of that id, maybe of another file, in its place

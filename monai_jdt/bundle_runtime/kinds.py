@@ -1,7 +1,7 @@
-"""The kinds of values that a setting can have: how each is read from a command line or a file, and how it is named in a message.
+"""The types of settings: how a value is read from a command line or a file, and the words for it in a message.
 
-Fire turns `2021` into a number, `a,b` into a tuple and leaves `null` a text; YAML leaves `1e-3` a text. What can be meant in one way
-only is read so. Ranges and choices stand in the declaration (:mod:`monai_jdt.bundle_runtime.declarations`); here is what they share.
+Fire reads `2021` as a number, `a,b` as a tuple and `null` as text. YAML reads `1e-3` as text. A value with one possible meaning is
+converted. Ranges and choices stand in the declarations (:mod:`monai_jdt.bundle_runtime.declarations`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from monai_jdt.raters import named_regions
 
 @dataclass(frozen=True)
 class Expected:
-    """What stands behind "expected" in a message, and in the docs' table, where it does not follow from the type and its range."""
+    """The words after "expected" in a message and in the docs' table, where the type and its range do not give them."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class AmongNames:
-    """Accept one of a few names; a message tells the closest one."""
+    """One of a few names. The message for another one suggests the closest."""
 
     names: tuple[str, ...]
 
@@ -46,7 +46,7 @@ class AmongNames:
 
 @dataclass(frozen=True)
 class KeyOf:
-    """One of the keys of another item of the config: an overlay may add or remove some.
+    """One of the keys of another item of the config. An overlay may add or remove some.
 
     Args:
         item: that item.
@@ -59,12 +59,12 @@ class KeyOf:
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a truth value is no number")
+        raise ValueError("bool where a number is expected")
     return value
 
 
 def _as_name(value: Any) -> Any:
-    """A name as text: fire makes a number of a case that is called 3."""
+    """Return a name as text: fire reads the name `3` as a number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
@@ -73,7 +73,7 @@ def _as_name(value: Any) -> Any:
 
 
 def _as_path(value: Any) -> Any:
-    """A path as text; `~` is the home folder, as it is where a shell expands it."""
+    """Return a path as text, with `~` expanded."""
     if isinstance(value, tuple) and all(isinstance(part, (str, int)) for part in value):
         joined = ",".join(str(part) for part in value)  # fire splits a path at its commas
         if not os.path.exists(joined):
@@ -97,7 +97,7 @@ def _as_names(value: Any) -> Any:
 
 
 def _as_device(value: Any) -> Any:
-    """A device that this machine has; a number is that of a GPU, as for PyTorch."""
+    """Return a device that this machine has. A number is that of a GPU, as for PyTorch."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"cuda:{value}"
     device = torch.device(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The settings that the QUBIQ bundle has of its own."""
+"""The settings that only the QUBIQ bundle has."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, Pred
 from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Whole
 from monai_jdt.data.layouts.qubiq import QUBIQ_SETS
 
-#: What a network can be trained on: ways to make one label of several raters.
+#: Labels that a network can be trained on, each a way to make one label of several raters.
 LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
 
 Axis = Annotated[Whole, Field(ge=-4, le=3)]
 
 
 class QubiqStructure(RunSettings):
-    """What training and prediction of the QUBIQ bundle have in common."""
+    """Settings that training and prediction of the QUBIQ bundle share."""
 
     set: Annotated[str, AmongNames(tuple(QUBIQ_SETS))] = Field(
         description="The data set.", json_schema_extra=also("dataset", "data_set", "dataset_name")

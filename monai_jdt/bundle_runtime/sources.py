@@ -1,4 +1,4 @@
-"""What a run starts from: the folder of the data, the files that must be there, and a case for every process."""
+"""What a run needs at its start: the folder of the data, files that must exist, a case to draw, a case for each process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def data_folder(
     datalist_file: str | None = None,
     **phantom_settings: Any,
 ) -> str:
-    """The folder of the data: the user's, or phantoms that are made on first use. `~` is the user's home in each of the paths.
+    """Return the folder of the data: the user's, or phantoms that are made on first use. `~` is expanded in each path.
 
     Args:
-        dataset_dir: the user's folder; None takes phantoms. A named folder that is absent or empty is an error, never
-            replaced by phantoms.
+        dataset_dir: the user's folder; None takes phantoms. A named folder that is absent or empty is an error. Phantoms never
+            replace it.
         default_dir: where the phantoms lie or will lie.
         datalist_file: a data list in place of `dataset_dir`; the folder is the one that it lies in.
-        make_phantoms: makes them unless they are there, e.g. :func:`monai_jdt.data.ensure_brats_phantoms`.
+        make_phantoms: makes them unless they exist, e.g. :func:`monai_jdt.data.ensure_brats_phantoms`.
         phantom_settings: its keyword arguments.
 
     Returns:
@@ -62,15 +62,12 @@ def data_folder(
 
 
 def checked_file(path: str, expected: str, fix: str) -> str:
-    """A file that must be there.
+    """Return the path of a file that must exist.
 
     Args:
         path: the file.
         expected: what it should be, e.g. "a checkpoint".
-        fix: what the user can do if it is not there.
-
-    Returns:
-        The path.
+        fix: what the user can do if it does not.
 
     Raises:
         DataProblemError: if there is no file at the path.
@@ -81,7 +78,7 @@ def checked_file(path: str, expected: str, fix: str) -> str:
 
 
 def check_figure_case(name: str | None, training: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> None:
-    """The case that is to be drawn is one that is validated.
+    """Refuse to draw a case that is not validated.
 
     Args:
         name: its name; None: any case.
@@ -103,14 +100,14 @@ def check_figure_case(name: str | None, training: Sequence[Mapping[str, Any]], v
 
 
 def check_processes(processes: int, **cases: int) -> None:
-    """Every process of a distributed run needs a case of its own on each side.
+    """Refuse fewer cases than processes: a distributed sampler gives each process a case of its own.
 
     Args:
-        processes: how many there are.
-        cases: how many cases each side has, by its name.
+        processes: the number of processes.
+        cases: the number of cases of each side, by its name.
 
     Raises:
-        ValueError: for fewer cases than processes, which a distributed sampler cannot deal out.
+        ValueError: for fewer cases than processes.
 
     Example:
         >>> check_processes(2, training=16, validation=3)

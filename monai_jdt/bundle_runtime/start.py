@@ -1,4 +1,4 @@
-"""The check of a run before its first step: one line for whatever is wrong with its settings."""
+"""Check a run before its first step. Each problem with its settings is one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from monai_jdt.validation import error_sentence
 # What a launcher of several processes tells each of them; the place on a machine only where each takes a GPU of its own.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
 
-# Arguments of components that settings are held against.
+# Arguments of components that settings are compared with.
 _ARGUMENTS = (
     "network_def#blocks_down",
     "network_def#spatial_dims",
@@ -41,16 +41,16 @@ _ARGUMENTS = (
     "train#trainer#max_epochs",
 )
 
-# Items whose keys a setting names one of.
+# Items of which a setting names a key.
 _TABLES = ("normalizations", "fusions")
 
 
 def check_run(declared: type[RunSettings], *, several_processes: bool = False) -> None:
     """End a run whose settings are wrong, before anything is read or written; for the first item of a config's `initialize`.
 
-    Looked at are the keys of the command line and of every file, the classes and arguments of components, each declared setting, and
-    settings that contradict each other. Values are put into the config in the type that is declared, so that `--dataset_dir 2021`
-    is a path. What a config computes is looked at when it is computed, first what does not depend on the data.
+    The check covers the keys of the command line and of every file, the classes and arguments of components, each declared setting, and
+    settings that contradict each other. Values are put into the config in the declared type, so that `--dataset_dir 2021` is a path.
+    Settings that the config computes are computed and checked, first those that do not depend on the data.
 
     Args:
         declared: the settings of the run, e.g. :class:`BratsTraining`.
@@ -72,10 +72,10 @@ def check_run(declared: type[RunSettings], *, several_processes: bool = False) -
 
 
 def _withdraw_saved_config(run: StartedRun) -> None:
-    """Remove the file that MONAI writes of the config of a tracked run: it is written before a config has a say."""
+    """Remove the copy of the config that MONAI writes for a tracked run before it evaluates `initialize`."""
     if "save_execute_config" not in run.config:
         return
-    with suppress(Exception):  # the line that tells the user what to mend matters more
+    with suppress(Exception):  # the message about the settings matters more
         path = str(run.parser.get_parsed_content("save_execute_config"))
         if re.fullmatch(r"config_\d{8}_\d{6}\.json", os.path.basename(path)):
             os.remove(path)
@@ -83,7 +83,7 @@ def _withdraw_saved_config(run: StartedRun) -> None:
 
 
 def _stages(run: StartedRun, declared: type[RunSettings], several_processes: bool) -> Iterator[list[str]]:
-    """The problems of one stage after the other; a later one needs what an earlier one has found right."""
+    """Yield the problems of one stage after the other. Each stage relies on the ones before it."""
     yield list(_environment_problems(run, several_processes))
     yield key_problems(run, declared)
     yield list(component_problems(run.config, run.parser.locator))
@@ -101,7 +101,7 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
 
 
 def _tried(run: StartedRun, with_data: bool) -> list[str]:
-    """The components that are built for a trial: those that need the data when the data have been found."""
+    """Return the components to build for a trial: either those that need the data, or the others."""
     there = [name for name in ("network_def", "loss") if name in run.config]
     return [name for name in there if _needs(run, name, "data_dir", set()) == with_data]
 
@@ -124,18 +124,18 @@ def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[
 
 
 def _is_used(run: StartedRun, name: str, component: Mapping[str, Any]) -> bool:
-    """Whether a component is not disabled, by a value or by an expression that can be computed now."""
+    """Return whether a component is enabled, by a value or by an expression that can be computed now."""
     if not _is_computed(component.get("_disabled_")):
         return is_enabled(component)
     switch = f"{name}#_disabled_"
-    with suppress(Exception):  # what is wrong with it is told when the component is built
+    with suppress(Exception):  # an error in the expression is reported when the component is built
         if not _needs(run, switch, "data_dir", set()):
             return not ConfigParser(deepcopy(run.config)).get_parsed_content(switch)
     return False
 
 
 def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[str], dict[str, Any]]:
-    """Problems and values of the settings that are given as such; the config is updated with them."""
+    """Return problems and values of the settings that are no expressions, and put the values into the config."""
     config, problems, values = run.config, [], {}
     for name, value in run.overrides.items():
         if value is None:  # MONAI drops it
@@ -175,7 +175,7 @@ def _is_computed(value: Any) -> bool:
 
 
 def _computed(run: StartedRun, declared: type[RunSettings]) -> tuple[list[str], list[str]]:
-    """The settings that the config computes: first those that do not need the data, then the others."""
+    """Return the settings that are expressions: those that do not need the data, then the others."""
     names = [*declared.model_fields, *_ARGUMENTS]
     computed = [name for name in names if _is_computed(run.parser.get(name))]
     late = [name for name in computed if _needs(run, name, "data_dir", set())]

@@ -1,4 +1,4 @@
-"""The value of one setting: read as its declaration says, or one line that tells what was expected."""
+"""Read the value of one setting as its declaration says, or say in one line what was expected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_value(declared: type[BaseModel], name: str, value: Any) -> Any:
     try:
         declared.__pydantic_validator__.validate_assignment(holder, name, value)
     except ValidationError as error:
-        # an unknown key says more than the one that is missing for it
+        # an unknown key explains why another one is missing
         first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
         cause = (first.get("ctx") or {}).get("error")
         if isinstance(cause, DataProblemError):  # a file that the setting names
@@ -96,11 +96,11 @@ def _fix(name: str, entry: FieldInfo, value: Any) -> str:
 
 
 def closest(name: str, known: Sequence[str]) -> str:
-    """Return the known name that is nearest to a misspelt one; the first one where none is near.
+    """Return the known name that is nearest to a misspelt one, or the first if none is near.
 
     Args:
-        name: what was written.
-        known: what can be meant.
+        name: the misspelt name.
+        known: the known names.
 
     Example:
         >>> closest("STAPPLE", ("average", "staple"))
@@ -111,11 +111,11 @@ def closest(name: str, known: Sequence[str]) -> str:
 
 
 def shown(value: Any, most: int = 100) -> str:
-    """Return a value as a message shows it: on one line, shortened.
+    """Return a value as text for a message, on one line and shortened.
 
     Args:
         value: any value.
-        most: number of letters.
+        most: number of characters.
     """
     if value is None:
         return "null"
@@ -124,7 +124,7 @@ def shown(value: Any, most: int = 100) -> str:
 
 
 def expected_text(entry: FieldInfo) -> str:
-    """Return what may be given for a setting, in words: its type, its range, its choices.
+    """Return the words for the values that a setting takes: its type, its range, its choices.
 
     Args:
         entry: the declaration.

@@ -1,4 +1,4 @@
-"""The run that is about to start: its config as MONAI has read it, and what the user gave beside the files."""
+"""Find the run that is about to start: its config as MONAI has read it, and the overrides that the user gave."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class StartedRun:
     Args:
         parser: holds the merged config, and resolves its items.
         ids: the items that the run evaluates: those of `initialize`, `run` and `finalize`.
-        files: the config files, in the order in which they were laid over each other; where MONAI does not tell them, those of the
-            bundle.
+        files: the config files, in the order in which they were merged; if unknown, all of the bundle's.
         overrides: keys and values of the command line and of `--args_file`, None included; empty if unknown.
     """
 
@@ -31,7 +30,7 @@ class StartedRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The merged config, nothing resolved."""
+        """The merged config, unresolved."""
         content = self.parser.get()
         return content if isinstance(content, dict) else {}
 

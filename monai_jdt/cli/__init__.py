@@ -55,14 +55,14 @@ def _verbs(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb, and end the process: 0 if all went well, 1 with one last line on stderr if not.
+    """Run a verb and end the process, with exit code 1 and one last line on standard error if it failed.
 
     Args:
         arguments: the command line without the program's name; None: that of the process.
 
     Raises:
-        SystemExit: always. 0: done; 1: an error that the user can mend (`monai_jdt: error: ...`, no traceback); 2: a
-            command line that cannot be read. Any other exception is a fault of ours, and comes with its traceback.
+        SystemExit: always. 0: done; 1: an error that the user can fix (`monai_jdt: error: ...`, no traceback); 2: a
+            command line that cannot be read. Any other exception is a bug and keeps its traceback.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="monai_jdt")

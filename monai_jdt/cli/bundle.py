@@ -19,27 +19,23 @@ bundle_verbs = typer.Typer(help="List the bundles that come with the package, an
 
 
 def shipped_bundles() -> list[str]:
-    """Names of the bundles in the installed package.
-
-    Returns:
-        The names, sorted.
-    """
+    """Return the names of the bundles in the installed package, sorted."""
     return sorted(entry.name for entry in files("monai_jdt.bundles").iterdir() if entry.joinpath("configs").is_dir())
 
 
 def copy_bundle(name: str, dest: str | os.PathLike[str]) -> str:
-    """Copy a bundle out of the package. A bundle writes into its folder when it runs, so it should not run where it is installed.
+    """Copy a bundle out of the package. A bundle writes into its folder, so that it should not run where it is installed.
 
     Args:
         name: one of :func:`shipped_bundles`.
-        dest: the folder to make; it must be free or empty. It is there as a whole or not at all.
+        dest: the folder to make; it must be free or empty. A copy that fails leaves nothing.
 
     Returns:
         The folder of the copy.
 
     Raises:
         ValueError: for an unknown name, or a path with a `#`, which MONAI's bundles read as `::`.
-        FileExistsError: if there is something at `dest`.
+        FileExistsError: if `dest` is a file, or a folder that is not empty.
     """
     if name not in shipped_bundles():
         known = shipped_bundles()
@@ -47,10 +43,10 @@ def copy_bundle(name: str, dest: str | os.PathLike[str]) -> str:
         raise ValueError(error_sentence("NAME", f"a bundle among {', '.join(known)}", repr(name), f"name {close[0]}"))
     dest = os.path.abspath(user_path(dest))
     if "#" in dest:
-        raise ValueError(error_sentence(dest, "a path without #, which MONAI's bundles read as ::", "one with it", "name another"))
+        raise ValueError(error_sentence(dest, "a path without #, which MONAI's bundles read as ::", "one with #", "name another"))
     if os.path.lexists(dest) and (not os.path.isdir(dest) or os.listdir(dest)):
         raise FileExistsError(error_sentence(dest, "a free name or an empty folder", "something else", "name another"))
-    # what a run wrote into a development checkout stays there
+    # a development checkout may hold what a run wrote
     leftovers = shutil.ignore_patterns("data", "eval", "models", "__pycache__")
     with whole_folder(dest) as draft, as_file(files("monai_jdt.bundles").joinpath(name)) as source:
         shutil.copytree(source, draft, ignore=leftovers, dirs_exist_ok=True)
@@ -69,7 +65,7 @@ def _copy_verb(
     name: Annotated[str, typer.Argument(help="The bundle, as `bundle list` names it.")],
     dest: Annotated[str, typer.Argument(help="The folder to make: free or empty.")],
 ) -> None:
-    """Copy a bundle to a folder of yours, and tell how to run it."""
+    """Copy a bundle to a folder of yours, and print the command that runs it."""
     folder = copy_bundle(name, dest)
     typer.echo(f"{folder}: run it with")
     words = ["--config_file", os.path.join(folder, "configs", "train.yaml"), "--bundle_root", folder]

@@ -1,4 +1,4 @@
-"""The verb `check`: every file of a data list looked at, before hours of training end in one of them."""
+"""The verb `check`: read every file of a data list, before a training fails on one of them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from monai_jdt.validation import error_sentence
 def check_command(
     datalist: Annotated[str, typer.Argument(help="A datalist JSON, e.g. of `python -m monai_jdt datalist ... --write`.")],
     section: Annotated[str, typer.Option(help="One list of the JSON, e.g. training; or all.")] = "all",
-    headers_only: Annotated[bool, typer.Option(help="Headers only: quick, but blind for values and most truncation.")] = False,
-    channels: Annotated[int | None, typer.Option(help="How many channels an image has.", min=1)] = None,
-    label_values: Annotated[str | None, typer.Option(help="What a label may hold: '0,1,2', or a BraTS convention.")] = None,
-    raters: Annotated[int | None, typer.Option(help="How many raters a case should have; others are warned of.", min=1)] = None,
+    headers_only: Annotated[bool, typer.Option(help="Read headers only: wrong values and most truncation stay unseen.")] = False,
+    channels: Annotated[int | None, typer.Option(help="Number of channels of an image.", min=1)] = None,
+    label_values: Annotated[str | None, typer.Option(help="Values that a label may have: '0,1,2', or a BraTS convention.")] = None,
+    raters: Annotated[int | None, typer.Option(help="Number of raters of a case; another number is a warning.", min=1)] = None,
     labelled: Annotated[bool, typer.Option(help="Whether cases must have raters.")] = True,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Look at every file of a data list; each problem is a line. Exit code 1 if any is more than a warning.
+    """Read every file of a data list and print each problem on a line. Exit code 1 if any is more than a warning.
 
-    Cases to predict need no raters: those of a section "test" or "testing" in which no case has any.
+    Cases to predict need no raters: those of a section "test" or "testing" in which no case has raters.
     """
     values = None if label_values is None else _label_values(label_values)
     items = read_datalist(datalist, section)

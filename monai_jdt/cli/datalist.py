@@ -1,4 +1,4 @@
-"""The verb `datalist`: what a folder holds, printed, and written as a datalist JSON."""
+"""The verb `datalist`: print the cases of a folder, or write them as a datalist JSON."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from monai_jdt.data.names import one_line, user_path
 from monai_jdt.data.splits import folds, split_cases
 from monai_jdt.validation import error_sentence
 
-#: What LAYOUT may be.
+#: The values of the argument LAYOUT.
 LAYOUTS: tuple[str, ...] = ("brats", *LAYOUT_CONVENTIONS, "qubiq", "kits21", "curvas", "msseg", "pattern")
 
-# The layouts that an option is for.
+# The layouts that take an option.
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "dataset": ("qubiq",),
     "task": ("qubiq", "pattern"),
@@ -37,7 +37,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 def datalist_command(
     layout: Annotated[str, typer.Argument(help=f"One of {', '.join(LAYOUTS)}.")],
-    root: Annotated[str, typer.Argument(help="The folder to look in, at any depth.")],
+    root: Annotated[str, typer.Argument(help="The folder of the cases, which may lie at any depth.")],
     write: Annotated[str | None, typer.Option(help="The JSON to write; paths in it are relative to its folder.")] = None,
     absolute: Annotated[bool, typer.Option(help="Write absolute paths.")] = False,
     dataset: Annotated[str | None, typer.Option(help="qubiq: one data set, e.g. kidney.")] = None,
@@ -45,15 +45,15 @@ def datalist_command(
     subset: Annotated[str | None, typer.Option(help="qubiq: training, validation or testing.")] = None,
     labelled: Annotated[bool, typer.Option(help="qubiq: whether cases must have raters.")] = True,
     merge: Annotated[str | None, typer.Option(help="kits21: write each rater's instances as one map into this folder.")] = None,
-    image: Annotated[list[str] | None, typer.Option(help="pattern: of the image, '{case}/im.nii.gz'; once a channel.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="pattern: the image's path, '{case}/im.nii.gz'; one per channel.")] = None,
     raters: Annotated[
-        list[str] | None, typer.Option(help="pattern: of the rater files, '{case}/seg_{rater}.nii.gz'; repeat it for more patterns.")
+        list[str] | None, typer.Option(help="pattern: the raters' paths, '{case}/seg_{rater}.nii.gz'; repeat it for more patterns.")
     ] = None,
     validation: Annotated[float | None, typer.Option(help="Split off this share of patients as 'validation'.")] = None,
     cut: Annotated[int | None, typer.Option("--folds", help="Give each item its fold (0, 1, ...), by patient.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the split or the folds; folds without it are blocks of the list.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split or the folds. Folds without it are blocks of the list.")] = None,
 ) -> None:
-    """List the cases of a folder: how many, with how many raters, what was left out and why."""
+    """List the cases of a folder with their number of raters, and the files that were skipped, with the reason."""
     given = {"dataset": dataset, "task": task, "subset": subset, "merge": merge, "image": image, "raters": raters}
     _refuse_others(layout, {**given, "no-labelled": None if labelled else True})
     _check_ranges(validation, cut, seed)
@@ -91,7 +91,7 @@ def datalist_command(
 
 
 def _refuse_others(layout: str, given: Mapping[str, Any]) -> None:
-    """An option of another layout would be ignored in silence."""
+    """Refuse options of another layout, which would be ignored."""
     for name, value in given.items():
         takes = _OPTIONS[name]
         if value is not None and layout in LAYOUTS and layout not in takes:
@@ -115,7 +115,7 @@ def _sections(items: CaseList, validation: float | None, cut: int | None, seed: 
         train, held = split_cases(items, validation, 0 if seed is None else seed)
         return {"training": train, "validation": held}
     if cut is not None:
-        # MONAI's apps read one section whose items carry their fold
+        # MONAI's apps read one section whose items hold their fold
         for fold, (_, held) in enumerate(folds([{**item, "index": i} for i, item in enumerate(items)], cut, seed)):
             for item in held:
                 items[item["index"]]["fold"] = fold

@@ -1,4 +1,4 @@
-"""The verb `demo`: the main job from files to predictions, on phantoms, in a folder of its own."""
+"""The verb `demo`: train, evaluate and predict on phantoms, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUNDLE = "brats_multirater_segmentation"
 
 
 def _bundle_runs(folder: Path) -> list[tuple[str, list[str]]]:
-    """What is done, and the command line that does it."""
+    """Return each step of the demo and its command line."""
     configs = folder / "configs"
     evaluate = str([str(configs / "train.yaml"), str(configs / "evaluate.yaml")])
     images = ["--dataset_dir", str(folder / "data" / "phantoms")]
@@ -31,7 +31,7 @@ def _bundle_runs(folder: Path) -> list[tuple[str, list[str]]]:
 
 
 def _mean_dice(table: Path) -> str:
-    """The line of the metrics table that people look for first."""
+    """Return the validation Dice of a metrics table as a line."""
     with table.open() as lines:
         for row in csv.reader(lines):
             if row and row[0] == "val_mean_dice":
@@ -40,9 +40,7 @@ def _mean_dice(table: Path) -> str:
 
 
 def demo_command(
-    dest: Annotated[
-        str, typer.Argument(help="The folder to work in. A bundle that is there already is run again as it is.")
-    ] = "monai_jdt_demo",
+    dest: Annotated[str, typer.Argument(help="The folder to work in. A bundle that it already holds is run again.")] = "monai_jdt_demo",
 ) -> None:
     """Train, evaluate and predict with the BraTS multi-rater bundle on phantoms: about a minute on two cores."""
     folder = Path(user_path(dest)).absolute()  # a name such as -x would be read as an option

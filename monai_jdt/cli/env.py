@@ -1,4 +1,4 @@
-"""The verb `env`: what a bug report needs to say about the machine and its packages."""
+"""The verb `env`: what a bug report needs about the machine and its packages."""
 
 from __future__ import annotations
 

@@ -24,20 +24,20 @@ _NO_PNG = (".nii", ".gz", ".mha", ".mhd", ".nrrd", ".jpg", ".jpeg", ".bmp", ".ti
 
 def figure_command(
     dest: Annotated[str | None, typer.Argument(help="The PNG to write. Default: CASE_figure.png in this folder.")] = None,
-    image: Annotated[list[str] | None, typer.Option(help="The image; once for each channel's file, or one file with all.")] = None,
-    rater: Annotated[list[str] | None, typer.Option(help="A rater's label map; once for each rater.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="The image: one file, or one per channel.")] = None,
+    rater: Annotated[list[str] | None, typer.Option(help="A rater's label map; repeat it for each rater.")] = None,
     datalist: Annotated[str | None, typer.Option(help="A datalist JSON that has image and raters, in place of the files.")] = None,
     case: Annotated[str, typer.Option(help="With --datalist: which case (default: the first). Else: the title.")] = "",
     task: Annotated[str | None, typer.Option(help="With --datalist: the task, where a case has several.")] = None,
     dataset: Annotated[str | None, typer.Option(help="With --datalist: the data set, where the list has several.")] = None,
-    prediction: Annotated[str | None, typer.Option(help="Probabilities, one channel a region (last axis of the NIfTI file).")] = None,
-    truth: Annotated[str | None, typer.Option(help="True probabilities, laid out as the prediction.")] = None,
+    prediction: Annotated[str | None, typer.Option(help="Probabilities, one channel per region (last axis of the NIfTI file).")] = None,
+    truth: Annotated[str | None, typer.Option(help="True probabilities, in the layout of the prediction.")] = None,
     regions: Annotated[
         str | None, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]]. Default: each label value.")
     ] = None,
     channel: Annotated[int | None, typer.Option(help="The image channel to show. Default: 0; colours of a photograph.")] = None,
     axis: Annotated[int | None, typer.Option(help="The axis that is cut: 0, 1 or 2. Default: by voxel size.", min=0, max=2)] = None,
-    zoom: Annotated[bool, typer.Option(help="Show the surroundings of the labels, not whole slices.")] = True,
+    zoom: Annotated[bool, typer.Option(help="Crop to the surroundings of the labels.")] = True,
     window: Annotated[str | None, typer.Option(help="Grey range: lung, 'soft tissue', bone, brain, or LOW,HIGH.")] = None,
 ) -> None:
     """Draw a case: its image with each rater's contour, the raters' average and, if there is one, the prediction.
@@ -121,7 +121,7 @@ def _listed_case(
 
 
 def _choose(datalist: str, items: Sequence[Mapping[str, Any]], wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
-    """The item of a case; the first one if no case is named."""
+    """Return the item of a case, or the first one if no case is named."""
     left = list(items)
     for key, value in wanted.items():
         if value is None:

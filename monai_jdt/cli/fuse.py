@@ -1,4 +1,4 @@
-"""The verb `fuse`: one label file from several raters' files, for people who want files."""
+"""The verb `fuse`: write one label file from several raters' files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from monai_jdt.validation import error_sentence
 def fuse_command(
     dest: Annotated[str, typer.Argument(help="The NIfTI file to write, .nii or .nii.gz; it must be free.")],
     rater: Annotated[list[str], typer.Argument(help="The raters' label maps.")],
-    method: Annotated[str, typer.Option(help="As `FuseRaters` names them: average, majority, dice_weighted, staple, ...")] = "average",
+    method: Annotated[str, typer.Option(help="A method of `FuseRaters`: average, majority, dice_weighted, staple, ...")] = "average",
     regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "[[1]]",
-    weights: Annotated[str | None, typer.Option(help="A weight for each rater, such as 1,1,0.5; 0 leaves one out.")] = None,
-    paper_compatible: Annotated[bool, typer.Option(help="dice_weighted as published: a rater without overlap weighs 1.")] = False,
-    seed: Annotated[int, typer.Option(help="For the method random.")] = 0,
+    weights: Annotated[str | None, typer.Option(help="One weight per rater, such as 1,1,0.5; 0 leaves a rater out.")] = None,
+    paper_compatible: Annotated[bool, typer.Option(help="dice_weighted as published: a rater without overlap has weight 1.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the method random.")] = 0,
 ) -> None:
     """Fuse raters into one map for each region (on the last axis if there are several), float32, on the raters' grid.
 
-    A region that no rater's file has a value of is a warning on standard error.
+    A region without a value in any rater's file is a warning on standard error.
     """
     # MONAI's transforms and nibabel take seconds to import; `--help` should not
     import nibabel
@@ -62,7 +62,7 @@ def fuse_command(
 
 
 def _require_files(paths: Sequence[str]) -> None:
-    """Name all missing files at once; warn of a file that is given twice, which votes twice."""
+    """Report all missing files at once. Warn of a file that is given twice, since it votes twice."""
     problems = []
     for number, path in enumerate(paths):
         if not can_be_volume(path):

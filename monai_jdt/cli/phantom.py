@@ -1,4 +1,4 @@
-"""The verb `phantom`: a data set of phantoms to try things on."""
+"""The verb `phantom`: write a data set of phantoms."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from monai_jdt.validation import error_sentence
 def phantom_command(
     dest: Annotated[str, typer.Argument(help="The folder to make: free, empty, or with these same phantoms.")],
     layout: Annotated[str, typer.Option(help="brats2018, brats2021, brats2023, msd, qubiq2020 or qubiq2021.")] = "brats2021",
-    cases: Annotated[int, typer.Option(help="How many cases (of each data set).")] = 12,
+    cases: Annotated[int, typer.Option(help="Number of cases of each data set.")] = 12,
     size: Annotated[int | None, typer.Option(help="Voxels along each axis; by default 48, and 64 for QUBIQ's slices.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    dataset: Annotated[list[str] | None, typer.Option(help="QUBIQ's: brain-growth, kidney, ...; repeat it for more; or all.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="qubiq: brain-growth, kidney, ..., or all; repeat it for more.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Make phantoms: MR-like brains with tumours or QUBIQ-like slices, several raters, and each voxel's true probability.
 
-    The files lie as in the real data sets, with the raters beside the fused label: a bundle or a script can be tried
-    before the real data are there. What is in DEST already is never overwritten.
+    The files are named and nested as in the real data sets, with the raters beside the fused label, so that a bundle or a script can be
+    tried before the real data are at hand. Nothing in DEST is overwritten.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if layout.startswith("qubiq"):

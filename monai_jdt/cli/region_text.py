@@ -1,4 +1,4 @@
-"""Regions as they are typed on a command line."""
+"""Read regions from the text of a command line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
     """Read the option that says which label values make which regions.
 
     Args:
-        text: a convention's name, or a mapping or list in JSON or in Python's quoting, as bundles take it.
+        text: a convention's name, or a mapping or list in JSON or Python syntax, as bundles take it.
         option: the option's name, for the error.
 
     Returns:
         What :func:`monai_jdt.raters.named_regions` takes.
 
     Raises:
-        ValueError: for an unknown convention, and for a mapping or list that cannot be read or holds no label values.
+        ValueError: for an unknown convention, a mapping or list that cannot be read or has no label values, and a region named twice.
 
     Example:
         >>> regions_from_text("brats2021"), regions_from_text("{'cell': [1]}"), regions_from_text("[[1, 4], [4]]")
@@ -35,12 +35,13 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
     try:
         named_regions(regions)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{option}: {error}. Fix: {fix}.") from error
+        problem = str(error).removeprefix("regions: ").removesuffix(".")
+        raise ValueError(f"{option}: {problem}" + ("." if "Fix: " in problem else f". Fix: {fix}.")) from error
     return regions
 
 
 def _parsed_text(text: str, option: str) -> Any:
-    """The text of a convention, or the mapping or list that it writes; None for a text that cannot be read."""
+    """Return the name of a convention, or the mapping or list that a text holds; None if it cannot be read."""
     if not text.startswith(("{", "[")):
         return text
     try:

@@ -43,7 +43,7 @@ def test_home(tmp_path: Path, monkeypatch, capsys) -> None:
     ("name", "dest", "says"),
     [
         ("brats", "x", f"NAME: expected a bundle among {', '.join(shipped_bundles())}, got 'brats'. Fix: name brats_"),
-        (BUNDLE, "a#b", "a#b: expected a path without #, which MONAI's bundles read as ::, got one with it. Fix: name another."),
+        (BUNDLE, "a#b", "a#b: expected a path without #, which MONAI's bundles read as ::, got one with #. Fix: name another."),
         (BUNDLE, "mine", "mine: expected a free name or an empty folder, got something else. Fix: name another."),
         (BUNDLE, "mine/x/y", "y: expected a place in a folder, got one below a file ("),
     ],

@@ -83,7 +83,7 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
             ["fused.nii", "--regions", "[[]]"],
             "--regions: expected at least one region, each with at least one label value, got [[]].",
         ),
-        (["fused.nii", "--regions", "['x']"], "--regions: expected whole label values in a region, got 'x'. Fix: "),
+        (["fused.nii", "--regions", "['x']"], "--regions: expected whole label values, got 'x'. Fix: "),
         (["fused.png"], "Fix: name it fused.nii.gz."),
         (["n" * 256 + ".nii"], "expected a name that the file system takes, got 260 bytes. Fix: name it shorter."),
     ],
