@@ -29,7 +29,7 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
     if type(value) not in PLAIN_TYPES:
         value = _without_subclass(name, value)
     if value.is_complex():
-        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
+        raise TypeError(error_sentence(name, "real numbers", str(value.dtype)))
     return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -125,6 +125,27 @@ def check_sequence(name: str, value: Any, expected: str) -> tuple[Any, ...]:
     if hasattr(value, "tolist") and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0:
         return tuple(value.tolist())
     raise TypeError(error_sentence(name, expected, f"{type(value).__name__} {value!r}"))
+
+
+def check_name(name: str, value: object, names: Iterable[str]) -> str:
+    """Return one of several names.
+
+    Args:
+        name: the argument's, for the message.
+        value: what was given.
+        names: the legal ones, in the order of the message.
+
+    Raises:
+        ValueError: anything else.
+
+    Example:
+        >>> check_name("reduction", "mean", ("mean", "sum"))
+        'mean'
+    """
+    legal = list(names)
+    if isinstance(value, str) and value in legal:
+        return value
+    raise ValueError(error_sentence(name, f"one of {', '.join(map(repr, legal))}", repr(value)))
 
 
 def check_choice(name: str, value: object, kind: type[_Choice]) -> _Choice:

@@ -10,7 +10,7 @@ import torch
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch as pre_dispatch_modes
 
 from monai_jdt.plain_tensors import PLAIN_TYPES
-from monai_jdt.validation import error_sentence
+from monai_jdt.validation import check_name
 
 _MODES = ("auto", "on", "off")
 
@@ -49,9 +49,7 @@ class value_checks:
     """
 
     def __init__(self, mode: str) -> None:
-        if mode not in _MODES:
-            raise ValueError(f"value_checks: expected one of {_MODES}, got {mode!r}")
-        self._mode = mode
+        self._mode = check_name("value_checks", mode, _MODES)
         # `with value_checks(...)` calls this too, so its `__enter__` must know what was in force before.
         self._before = _setting.get()
         self._called = _Setting(mode, self._before.outer)

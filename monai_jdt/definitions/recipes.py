@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from monai_jdt.definitions.enums import Activation, ActiveClasses, LabelForm, PixelTerm
-from monai_jdt.validation import check_bool, check_int, check_number, error_sentence
+from monai_jdt.validation import check_bool, check_int, check_name, check_number, error_sentence
+
+#: What `reduction` may be.
+REDUCTIONS = ("mean", "sum", "none")
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class LabelReading:
     def __post_init__(self) -> None:
         check_number("label_smoothing", self.smoothing, 0, high=1)
         if self.regions is not None and self.form is LabelForm.DENSE:
-            raise ValueError("regions: expected class indices or votes, which regions are made of, got a dense label")
+            fix = "pass class indices or votes, of which regions are made"
+            raise ValueError(error_sentence("regions", "None with a dense label", f"{[list(r) for r in self.regions]}", fix))
         if self.ignore_index is not None:
             check_int("ignore_index", self.ignore_index)
             if self.form is LabelForm.DENSE and 0 <= self.ignore_index <= 1:
-                raise ValueError(
-                    f"ignore_index: {self.ignore_index} is a legal value of a dense label, so it cannot mark ignored voxels; use a "
-                    "value outside [0, 1] in all channels (such as -1 or 255), a mask, or to_onehot_y=True with class indices"
-                )
+                expected = "a value outside [0, 1] with a dense label, in which 0 and 1 are legal values"
+                fix = "write -1 or 255 into all channels of an ignored voxel, or pass a mask, or class indices with to_onehot_y=True"
+                raise ValueError(error_sentence("ignore_index", expected, str(self.ignore_index), fix))
             if any(self.ignore_index in region for region in self.regions or ()):
                 fix = "leave ignore_index out, or take that value out of the regions"
                 expected = "a value that is in no region, since a voxel cannot be ignored and belong to one"
@@ -91,21 +94,22 @@ class VoxelRecipe:
 
     def __post_init__(self) -> None:
         if (self.activation is Activation.OTHER) != (self.other_act is not None):
-            raise ValueError("other_act: expected a callable with Activation.OTHER, and only there")
+            got = f"{self.other_act!r} with {self.activation}"
+            raise ValueError(error_sentence("other_act", "a callable with Activation.OTHER, else None", got))
         check_bool("include_background", self.include_background)
         if self.norm not in (1, 2) or isinstance(self.norm, bool):
-            raise ValueError(f"norm: expected 1 or 2, got {self.norm!r}")
+            raise ValueError(error_sentence("norm", "1 or 2", repr(self.norm)))
         check_number("threshold", self.threshold, 0)
         if self.label.regions is not None and self.activation is Activation.SOFTMAX:
-            raise ValueError("regions: expected sigmoid=True, since regions may overlap, got softmax=True")
+            fix = "pass sigmoid=True: regions may overlap"
+            raise ValueError(error_sentence("regions", "None with softmax=True", f"{[list(r) for r in self.label.regions]}", fix))
         normalised = self.activation in (Activation.SIGMOID, Activation.SOFTMAX)
         if self.label.smoothing > 0 and not normalised:
-            raise ValueError("label_smoothing: expected sigmoid=True or softmax=True, which say where the mass goes, got neither")
+            fix = "pass sigmoid=True or softmax=True, which say where the mass goes"
+            raise ValueError(error_sentence("label_smoothing", "0 without sigmoid or softmax", f"{self.label.smoothing:g}", fix))
         if self.pixel is not None and not normalised:
-            raise ValueError(
-                "sigmoid, softmax: expected one of them True, since the pixel term is computed from logits (cross-entropy with "
-                "softmax, binary with sigmoid), got neither; pass logits and name the activation"
-            )
+            fix = "pass logits, with softmax=True for cross-entropy over the classes, or sigmoid=True for binary cross-entropy"
+            raise ValueError(error_sentence("sigmoid, softmax", "one of them True in a compound loss", "neither", fix))
 
     @property
     def first_channel(self) -> int:
@@ -141,15 +145,14 @@ class RatioRule:
         check_number("alpha", self.alpha, 0)
         check_number("beta", self.beta, 0)
         if self.alpha == 0 and self.beta == 0:
-            raise ValueError("alpha, beta: expected at least one > 0, got 0 and 0: nothing would cost anything")
+            raise ValueError(error_sentence("alpha, beta", "at least one > 0", "0 and 0, with which no error costs anything"))
         check_number("gamma", self.gamma, 0, strict=True)
         check_bool("log_loss", self.log_loss)
         check_number("smooth_nr", self.smooth_nr, 0)
         check_number("smooth_dr", self.smooth_dr, 0)
         if self.smooth_nr > self.smooth_dr:
-            raise ValueError(
-                f"smooth_nr: expected at most smooth_dr = {self.smooth_dr:g}, got {self.smooth_nr:g}: the loss would fall below 0"
-            )
+            got = f"{self.smooth_nr:g}, with which the loss falls below 0"
+            raise ValueError(error_sentence("smooth_nr", f"at most smooth_dr = {self.smooth_dr:g}", got))
 
 
 @dataclass(frozen=True)
@@ -175,21 +178,23 @@ class AveragingRule:
     group: str = ""
 
     def __post_init__(self) -> None:
-        if self.reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {self.reduction!r}")
+        check_name("reduction", self.reduction, REDUCTIONS)
         check_bool("batch", self.batch)
         check_bool("sync", self.sync)
         if self.group and not self.sync:
             raise ValueError(error_sentence("group", "sync=True, which sums over the group", "sync=False", "pass sync=True as well"))
         if self.average is not None:
             if self.batch:
-                raise ValueError("average: expected batch=False, since the average says what is summed first, got batch=True")
+                fix = "leave batch out: the average says what is summed first"
+                raise ValueError(error_sentence("average", "None with batch=True", f"{dict(self.average)}", fix))
             if self.reduction != "mean":
-                raise ValueError(f"average: expected reduction='mean', got reduction={self.reduction!r}")
+                raise ValueError(error_sentence("average", f"None with reduction={self.reduction!r}", f"{dict(self.average)}"))
             if self.classes is ActiveClasses.POOLED and any(name == "class" for name, _ in self.average):
-                raise ValueError("average: expected no 'class' part with classes='pooled', which leaves one class only")
+                expected = "no 'class' part with classes='pooled', which leaves one class only"
+                raise ValueError(error_sentence("average", expected, f"{dict(self.average)}"))
         if self.sync and self.reduction != "mean":
-            raise ValueError(f"sync: expected reduction='mean', got {self.reduction!r}, which has no one value over ranks")
+            expected = f"False with reduction={self.reduction!r}, which has no one value over ranks"
+            raise ValueError(error_sentence("sync", expected, "True"))
 
 
 @dataclass(frozen=True)
@@ -214,12 +219,12 @@ class LossRecipe:
 
     def __post_init__(self) -> None:
         if self.voxels.norm == 2 and self.ratio.alpha != self.ratio.beta:
-            raise ValueError(
-                f"norm: expected alpha = beta with norm=2, got alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}: squared sums of "
-                "false positives and negatives can be negative one by one"
-            )
+            got = f"alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}"
+            fix = "use norm=1: squared sums of false positives and of false negatives can each be negative"
+            raise ValueError(error_sentence("norm", "alpha = beta with norm=2", got, fix))
         check_number("lambda_jdt", self.lambda_jdt, 0)
         focal = self.voxels.pixel is not None and self.voxels.pixel.term is PixelTerm.FOCAL
         check_number("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0)
         if self.voxels.pixel is not None and self.averaging.reduction == "none":
-            raise ValueError("reduction: expected 'mean' or 'sum' in a compound loss, whose terms have different shapes, got 'none'")
+            expected = "'mean' or 'sum' in a compound loss, whose terms have different shapes"
+            raise ValueError(error_sentence("reduction", expected, "'none'"))

@@ -11,6 +11,7 @@ from monai_jdt.definitions import Activation, Backend, LabelReading, LossRecipe,
 from monai_jdt.functional.inputs import Inputs, prepare, voxel_sums
 from monai_jdt.functional.overlap import combine
 from monai_jdt.plain_tensors import plain_tensor
+from monai_jdt.validation import error_sentence
 
 
 def prepare_distillation(
@@ -44,7 +45,7 @@ def prepare_distillation(
         ValueError: likewise, and teacher logits of another shape.
     """
     if target is None and rater_weights is not None:
-        raise ValueError("rater_weights: expected None where target is None, since they weigh the target's raters, got weights")
+        raise ValueError(error_sentence("rater_weights", "None with target=None, which has no raters to weigh", "weights"))
     teacher_logits = plain_tensor("teacher_logits", teacher_logits)
     dense = replace(recipe.voxels, label=LabelReading())
     return prepare(

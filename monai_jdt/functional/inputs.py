@@ -132,7 +132,7 @@ def prepare(
         if not gathered:
             raise
         fix = "pass the target of all ranks, or input.to_local() with sync=True"
-        raise ValueError(f"{error}; input is a DTensor, which is gathered. Fix: {fix}.") from None
+        raise ValueError(f"{error} Here input is a DTensor, which is gathered. Fix: {fix}.") from None
     if mask is not None:
         mask = plain_tensor("mask", mask)
         check_mask(input, mask, voxels)

@@ -9,6 +9,28 @@ import torch
 from monai_jdt.definitions import ActiveClasses, AveragingRule, LossRecipe, RatioRule, VoxelSums
 from monai_jdt.functional.ranks import sum_over_ranks
 from monai_jdt.kernels.labels import any_of
+from monai_jdt.validation import error_sentence
+
+
+def overlap_sums(x: torch.Tensor, y: torch.Tensor, dim: int | tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return `tp = sum min(x, y)`, `fp = sum (x - min)` and `fn = sum (y - min)` of two non-negative tensors.
+
+    The definition for tensors that need neither activation nor mask; the kernels have sums of logits and labels.
+
+    Args:
+        x: any shape, floating point.
+        y: of the same shape.
+        dim: the dimension or dimensions to sum over.
+
+    Returns:
+        The three sums, without `dim`. The soft Dice score is `2 tp / (2 tp + fp + fn)`.
+
+    Example:
+        >>> overlap_sums(torch.tensor([1.0, 0.5]), torch.tensor([0.5, 1.0]), 0)
+        (tensor(1.), tensor(0.5000), tensor(0.5000))
+    """
+    both = torch.minimum(x, y)
+    return both.sum(dim), (x - both).sum(dim), (y - both).sum(dim)
 
 
 def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: RatioRule) -> torch.Tensor:
@@ -69,7 +91,7 @@ def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -
         last = first_channel + sums.tp.shape[1] - 1
         for number in rule.listed:
             if not first_channel <= number <= last:
-                raise ValueError(f"classes: expected channel numbers {first_channel} to {last}, got {number}")
+                raise ValueError(error_sentence("classes", f"channel numbers {first_channel} to {last}", str(number)))
         numbers = torch.arange(first_channel, last + 1, device=has_voxels.device)
         return has_voxels & any_of(numbers, rule.listed)
     return has_voxels

@@ -9,6 +9,8 @@ from typing import Any, TypedDict
 
 import torch
 
+from monai_jdt.validation import error_sentence
+
 
 class SharedOptions(TypedDict, total=False):
     """The keyword-only arguments of `JDTLoss` other than alpha and beta; it documents them."""
@@ -35,32 +37,32 @@ class SharedOptions(TypedDict, total=False):
     backend: str
 
 
-#: What to write here for arguments that MONAI's losses, or the other losses of this package, have.
-_HINTS = {
-    "jaccard": "JaccardMetricLoss is the Jaccard form, DiceSemimetricLoss the Dice form",
-    "alpha": "it is fixed in this loss; CompatibleTverskyLoss and JDTLoss have it",
-    "beta": "it is fixed in this loss; CompatibleTverskyLoss and JDTLoss have it",
-    "lambda_dice": "it is called lambda_jdt",
-    "lambda_jdt": "JDTCELoss and JDTFocalLoss have it",
-    "lambda_ce": "JDTCELoss has it",
-    "lambda_focal": "JDTFocalLoss has it",
-    "lambda_gdl": "it is called lambda_jdt",
-    "w_type": "leave 'uniform' out and write classes='pooled'; there are no weights by the volume of a class, but there is weight",
-    "dist_matrix": "there are no distances between classes",
+#: The fix for arguments that MONAI's losses, or other losses of this package, have.
+_FIXES = {
+    "jaccard": "use JaccardMetricLoss for the Jaccard form, DiceSemimetricLoss for the Dice form",
+    "alpha": "use CompatibleTverskyLoss or JDTLoss, which have it",
+    "beta": "use CompatibleTverskyLoss or JDTLoss, which have it",
+    "lambda_dice": "write lambda_jdt",
+    "lambda_jdt": "use JDTCELoss or JDTFocalLoss, which have it",
+    "lambda_ce": "use JDTCELoss, which has it",
+    "lambda_focal": "use JDTFocalLoss, which has it",
+    "lambda_gdl": "write lambda_jdt",
+    "w_type": "write classes='pooled' for 'uniform', and weight=... for weights of the classes; no weight follows a class's volume",
+    "dist_matrix": "leave it out: classes have no distances here",
     "delta": "write alpha=1 - delta, beta=delta",
-    "num_classes": "the channels of input say it",
+    "num_classes": "leave it out: input has as many channels",
     "use_softmax": "write sigmoid=True or softmax=True",
-    "ce_weight": "it is called weight",
+    "ce_weight": "write weight",
 }
 
 
 def with_full_signature(initialiser: Callable) -> Callable[[type], type]:
-    """A class decorator that shows help() the arguments behind `**options`, with the defaults of `initialiser`.
+    """Decorate a class: show the arguments behind `**options` in its signature, and refuse unknown ones by name.
 
-    It also refuses an unknown argument in the name of the class.
+    Without it `help()` shows `**options`, and the error of a misspelt argument names the base class.
 
     Args:
-        initialiser: the `__init__` that the options are handed on to.
+        initialiser: the `__init__` that takes the options, with their defaults.
     """
     shared = inspect.signature(initialiser).parameters
 
@@ -75,8 +77,8 @@ def with_full_signature(initialiser: Callable) -> Callable[[type], type]:
         def checked(self: object, *args: object, **kwargs: object) -> None:
             for name in kwargs:
                 if name not in known:
-                    hint = _HINTS.get(name, f"it takes {', '.join(sorted(known - {'self'}))}")
-                    raise TypeError(f"{name}: expected an argument of {cls.__name__}, got an unknown one; {hint}")
+                    fix = _FIXES.get(name, f"use one of {', '.join(sorted(known - {'self'}))}")
+                    raise TypeError(error_sentence(name, f"an argument of {type(self).__name__}", "an unknown one", fix))
             own_initialiser(self, *args, **kwargs)
 
         checked.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]

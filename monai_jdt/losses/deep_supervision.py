@@ -17,7 +17,7 @@ from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import JDTLoss
 from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
 from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
-from monai_jdt.validation import check_number, check_sequence, error_sentence
+from monai_jdt.validation import check_name, check_number, check_sequence, error_sentence
 
 _MODES = ("same", "exp", "two")
 
@@ -50,15 +50,13 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
     def __init__(self, loss: _Loss, weight_mode: str = "exp", weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if not isinstance(loss, torch.nn.Module):
-            raise TypeError(f"loss: expected a loss module, got {type(loss).__name__}")
+            raise TypeError(error_sentence("loss", "a loss module", type(loss).__name__))
         if isinstance(loss, LovaszSoftmaxLoss | DistillationLoss):
             why = "it is for hard labels, and area means are soft" if isinstance(loss, LovaszSoftmaxLoss) else "it needs a teacher"
-            raise TypeError(f"loss: expected a loss of (input, soft label), got {type(loss).__name__}: {why}")
-        if weight_mode not in _MODES:
-            raise ValueError(f"weight_mode: expected one of {_MODES}, got {weight_mode!r}")
+            raise TypeError(error_sentence("loss", "a loss of (input, soft label)", f"{type(loss).__name__}: {why}"))
         self.loss = loss
         self.backend_used: str | None = None
-        self.weight_mode = weight_mode
+        self.weight_mode = check_name("weight_mode", weight_mode, _MODES)
         if weights is not None:
             weights = check_sequence("weights", weights, "a sequence of numbers, one for each head")
         self.weights = None if weights is None else [check_number("weights", w, 0) for w in weights]
@@ -92,7 +90,8 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         weights = self._head_weights(len(heads))
         own = isinstance(self.loss, JDTLoss)
         if not own and (mask is not None or rater_weights is not None):
-            raise ValueError(f"mask, rater_weights: expected None, since {type(self.loss).__name__} does not take them, got one")
+            expected = f"None, since {type(self.loss).__name__} does not take them"
+            raise ValueError(error_sentence("mask, rater_weights", expected, "one"))
         space = tuple(target.shape[2:])
         extra = {"mask": mask, "rater_weights": rater_weights} if own else {}
         dense = None
@@ -102,9 +101,8 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
                 loss, kernel = self.loss(head, target, **extra), getattr(self.loss, "backend_used", None)
             else:
                 if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
-                    raise ValueError(
-                        f"input: expected heads of at most the target's spatial size {space}, got shape {tuple(head.shape)}"
-                    )
+                    expected = f"heads of at most the target's spatial size {space}"
+                    raise ValueError(error_sentence("input", expected, f"shape {tuple(head.shape)}"))
                 if dense is None:
                     dense = self._dense(head, target, mask, rater_weights)
                 loss, kernel = self._smaller(head, *area_means(dense[0], head.shape[2:], dense[1]))
@@ -135,13 +133,13 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         else:
             raise TypeError(error_sentence("input", "a tensor, or a list or tuple of tensors", type(input).__name__))
         if not heads:
-            raise ValueError("input: expected at least one head, got none")
+            raise ValueError(error_sentence("input", "at least one head", "none"))
         return [plain_tensor(f"input[{number}]", head) for number, head in enumerate(heads)]
 
     def _head_weights(self, heads: int) -> list[float]:
         if self.weights is not None:
             if len(self.weights) < heads:
-                raise ValueError(f"weights: expected one for each of the {heads} heads, got {len(self.weights)}")
+                raise ValueError(error_sentence("weights", f"one for each of the {heads} heads", str(len(self.weights))))
             return self.weights[:heads]
         if self.weight_mode == "same":
             return [1.0] * heads
@@ -155,10 +153,8 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         """The dense label at full resolution, and the voxels that count."""
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
-                raise ValueError(
-                    f"target: expected a dense label with {head.shape[1]} channels for {type(self.loss).__name__}, got shape "
-                    f"{tuple(target.shape)}"
-                )
+                expected = f"a dense label with {head.shape[1]} channels for {type(self.loss).__name__}"
+                raise ValueError(error_sentence("target", expected, f"shape {tuple(target.shape)}"))
             return target.detach().to(torch.promote_types(head.dtype, torch.float32)), None
         # The checks compare with an output at full resolution, which need not be among the heads.
         output = head.detach().new_zeros(()).expand(*head.shape[:2], *target.shape[2:])

@@ -11,10 +11,11 @@ from torch.nn.modules.loss import _Loss
 
 from monai_jdt.checks import check_non_negative, check_pair
 from monai_jdt.definitions import RatioRule
-from monai_jdt.functional.overlap import ratio_loss
+from monai_jdt.definitions.recipes import REDUCTIONS
+from monai_jdt.functional.overlap import overlap_sums, ratio_loss
 from monai_jdt.losses._script import NotScriptable
 from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
-from monai_jdt.validation import check_int, check_number, check_sequence
+from monai_jdt.validation import check_int, check_name, check_number, check_sequence, error_sentence
 
 _NEGATIVE = ("refuse", "softplus", "sigmoid")
 
@@ -55,16 +56,12 @@ class JaccardDistance(NotScriptable, _Loss):
         self, dim: int | Sequence[int] = -1, reduction: str = "mean", smooth: float = 0.0, *, negative: str = "refuse"
     ) -> None:
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
-        if negative not in _NEGATIVE:
-            raise ValueError(f"negative: expected one of {_NEGATIVE}, got {negative!r}")
         dims = [dim] if isinstance(dim, Integral | str) else check_sequence("dim", dim, "a dimension or a sequence of them")
         self.dim = tuple(check_int("dim", d) for d in dims)
         if not self.dim:
-            raise ValueError("dim: expected at least one dimension, got none")
-        self.reduction = reduction
-        self.negative = negative
+            raise ValueError(error_sentence("dim", "at least one dimension", "none"))
+        self.reduction = check_name("reduction", reduction, REDUCTIONS)
+        self.negative = check_name("negative", negative, _NEGATIVE)
         smooth = check_number("smooth", smooth, 0)
         self.rule = RatioRule(self._coefficient, self._coefficient, smooth_nr=smooth, smooth_dr=smooth, smooths_double=True)
 
@@ -86,9 +83,9 @@ class JaccardDistance(NotScriptable, _Loss):
         check_pair(x, y)
         for d in self.dim:
             if not -x.ndim <= d < x.ndim:
-                raise ValueError(f"dim: expected {-x.ndim} to {x.ndim - 1} for shape {tuple(x.shape)}, got {d}")
+                raise ValueError(error_sentence("dim", f"{-x.ndim} to {x.ndim - 1} for shape {tuple(x.shape)}", str(d)))
         if len({d % x.ndim for d in self.dim}) < len(self.dim):
-            raise ValueError(f"dim: expected different dimensions for shape {tuple(x.shape)}, got {self.dim}")
+            raise ValueError(error_sentence("dim", f"different dimensions for shape {tuple(x.shape)}", str(self.dim)))
         wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         x, y = x.to(wide), y.to(wide)
         if self.negative == "refuse":
@@ -97,8 +94,7 @@ class JaccardDistance(NotScriptable, _Loss):
         else:
             positive = F.softplus if self.negative == "softplus" else torch.sigmoid
             x, y = positive(x), positive(y)
-        both = torch.minimum(x, y)
-        distance = ratio_loss(both.sum(self.dim), (x - both).sum(self.dim), (y - both).sum(self.dim), self.rule)
+        distance = ratio_loss(*overlap_sums(x, y, self.dim), self.rule)
         if self.reduction == "none":
             return distance
         total = distance.sum()

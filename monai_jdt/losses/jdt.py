@@ -33,7 +33,7 @@ from monai_jdt.functional.ranks import group_name, group_of_name
 from monai_jdt.losses._class_weight import apply_to_weight, shown_weight, weight_buffer, weight_numbers
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses._script import NotScriptable
-from monai_jdt.validation import check_bool
+from monai_jdt.validation import check_bool, error_sentence
 
 
 class JDTLoss(NotScriptable, _Loss):
@@ -155,12 +155,10 @@ class JDTLoss(NotScriptable, _Loss):
         super().__init__()
         mode, listed = active_classes_of(classes)
         if mode is ActiveClasses.POOLED and weight is not None:
-            raise ValueError("weight: expected None with classes='pooled', which leaves one class only")
+            raise ValueError(error_sentence("weight", "None with classes='pooled', which leaves one class only", repr(weight)))
         if soft_label is not True:
-            raise ValueError(
-                f"soft_label: expected True, got {soft_label!r}: on hard labels these losses equal MONAI's anyway, and on soft labels "
-                "they are the right form only; leave it out"
-            )
+            fix = "leave it out: on hard labels these losses equal MONAI's anyway, and on soft labels they have no other form"
+            raise ValueError(error_sentence("soft_label", "True", repr(soft_label), fix))
         self.recipe = LossRecipe(
             voxels=VoxelRecipe(
                 activation=activation_of(sigmoid, softmax, other_act),
@@ -271,13 +269,28 @@ class JDTLoss(NotScriptable, _Loss):
             shown.append(f"backend={self.backend.value}")
         return ", ".join(shown)
 
-    def _as_dice_loss(self) -> None:
-        """Smooth `2 tp` and keep spatial ones in the unreduced shape, as MONAI's DiceLoss does."""
+
+@with_full_signature(JDTLoss.__init__)
+class _DicePreset(JDTLoss):
+    """Fixed and equal alpha and beta. As MONAI's DiceLoss, it smooths `2 tp` and keeps spatial ones in the unreduced shape."""
+
+    #: alpha and beta.
+    _cost: float
+
+    def __init__(
+        self,
+        include_background: bool = True,
+        to_onehot_y: bool = False,
+        sigmoid: bool = False,
+        softmax: bool = False,
+        other_act: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        super().__init__(include_background, to_onehot_y, sigmoid, softmax, other_act, alpha=self._cost, beta=self._cost, **options)
         self.recipe = replace(self.recipe, ratio=replace(self.recipe.ratio, smooths_double=True), spatial_ones=True)
 
 
-@with_full_signature(JDTLoss.__init__)
-class JaccardMetricLoss(JDTLoss):
+class JaccardMetricLoss(_DicePreset):
     r"""JML: 1 - soft Jaccard index, :math:`\frac{|p - t|}{\sum \max(p, t)}`; a metric between labels for equal smoothing.
 
     :class:`JDTLoss` with ``alpha = beta = 1``, smoothed like MONAI's ``DiceLoss(jaccard=True)``, whose values it has on hard
@@ -299,21 +312,10 @@ class JaccardMetricLoss(JDTLoss):
         0.6
     """
 
-    def __init__(
-        self,
-        include_background: bool = True,
-        to_onehot_y: bool = False,
-        sigmoid: bool = False,
-        softmax: bool = False,
-        other_act: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        **options: Unpack[SharedOptions],
-    ) -> None:
-        super().__init__(include_background, to_onehot_y, sigmoid, softmax, other_act, alpha=1.0, beta=1.0, **options)
-        self._as_dice_loss()
+    _cost = 1.0
 
 
-@with_full_signature(JDTLoss.__init__)
-class DiceSemimetricLoss(JDTLoss):
+class DiceSemimetricLoss(_DicePreset):
     r"""DML: 1 - soft Dice score, :math:`\frac{|p - t|}{|p| + |t|}`; a semimetric between labels for equal smoothing.
 
     :class:`JDTLoss` with ``alpha = beta = .5``, smoothed like MONAI's ``DiceLoss``, whose values it has on hard labels:
@@ -335,17 +337,7 @@ class DiceSemimetricLoss(JDTLoss):
         0.4286
     """
 
-    def __init__(
-        self,
-        include_background: bool = True,
-        to_onehot_y: bool = False,
-        sigmoid: bool = False,
-        softmax: bool = False,
-        other_act: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        **options: Unpack[SharedOptions],
-    ) -> None:
-        super().__init__(include_background, to_onehot_y, sigmoid, softmax, other_act, alpha=0.5, beta=0.5, **options)
-        self._as_dice_loss()
+    _cost = 0.5
 
 
 @with_full_signature(JDTLoss.__init__)

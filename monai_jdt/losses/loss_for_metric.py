@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from monai_jdt.definitions import average_of
+from monai_jdt.validation import check_name, error_sentence
 
 _JACCARD = ("miou", "iou", "mjaccard", "jaccard")
 _DICE = ("mdice", "dice")
@@ -40,12 +41,11 @@ def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset",
         >>> loss = JDTLoss(softmax=True, **loss_for_metric("mIoU", average="class", labels="hard"))
     """
     if not isinstance(metric, str):
-        raise TypeError(f"metric: expected a name such as 'mDice', got {type(metric).__name__} {metric!r}")
+        raise TypeError(error_sentence("metric", "a name such as 'mDice'", f"{type(metric).__name__} {metric!r}"))
     weights = average_of(average)
     if weights is None:
-        raise ValueError("average: expected 'dataset', 'image', 'class' or weights of them, got None")
-    if labels not in ("soft", "hard"):
-        raise ValueError(f"labels: expected 'soft' or 'hard', got {labels!r}")
+        raise ValueError(error_sentence("average", "'dataset', 'image', 'class' or weights of them", "None"))
+    check_name("labels", labels, ("soft", "hard"))
     name = metric.lower()
     f_measure = re.fullmatch(r"f(\d+(?:\.\d+)?)", name)
     if name in _JACCARD:
@@ -56,7 +56,8 @@ def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset",
         square = float(f_measure[1]) ** 2
         alpha, beta = 1 / (1 + square), square / (1 + square)
     else:
-        raise ValueError(f"metric: expected one of {[*_DICE, *_JACCARD]} or 'F' and a number > 0 such as 'F2', got {metric!r}")
+        expected = f"one of {[*_DICE, *_JACCARD]}, or 'F' and a number > 0 such as 'F2'"
+        raise ValueError(error_sentence("metric", expected, repr(metric)))
     return {
         "alpha": alpha,
         "beta": beta,

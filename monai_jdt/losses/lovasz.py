@@ -22,7 +22,7 @@ from monai_jdt.functional.inputs import Inputs, prepare
 from monai_jdt.functional.lovasz import lovasz_extension
 from monai_jdt.kernels.labels import any_of
 from monai_jdt.losses._script import NotScriptable
-from monai_jdt.validation import check_bool
+from monai_jdt.validation import check_bool, error_sentence
 
 
 class LovaszSoftmaxLoss(NotScriptable, _Loss):
@@ -70,7 +70,7 @@ class LovaszSoftmaxLoss(NotScriptable, _Loss):
         super().__init__()
         self.classes, self.listed = active_classes_of(classes)
         if self.classes not in (ActiveClasses.LABEL, ActiveClasses.ALL, ActiveClasses.LISTED):
-            raise ValueError(f"classes: expected 'present', 'all' or a list of channel numbers, got {classes!r}")
+            raise ValueError(error_sentence("classes", "'present', 'all' or a list of channel numbers", repr(classes)))
         self.per_image = check_bool("per_image", per_image)
         self.recipe = VoxelRecipe(
             activation=Activation.SOFTMAX,
@@ -102,7 +102,7 @@ class LovaszSoftmaxLoss(NotScriptable, _Loss):
             ValueError: shapes, devices or values that do not fit.
         """
         if rater_weights is not None:
-            raise ValueError("rater_weights: expected None, since this loss takes one hard label, got weights")
+            raise ValueError(error_sentence("rater_weights", "None, since this loss takes one hard label", "weights"))
         inputs = prepare(input, target, self.recipe, mask, backend=Backend.EAGER)
         check_hard_values(inputs.logits, inputs.label, inputs.mask, self.recipe)
         inputs.check_values()
@@ -133,7 +133,8 @@ class LovaszSoftmaxLoss(NotScriptable, _Loss):
         elif self.classes is ActiveClasses.LISTED:
             numbers = range(self.recipe.first_channel, channels)
             if not set(self.listed) <= set(numbers):
-                raise ValueError(f"classes: expected channel numbers {numbers.start} to {channels - 1}, got {list(self.listed)}")
+                expected = f"channel numbers {numbers.start} to {channels - 1}"
+                raise ValueError(error_sentence("classes", expected, f"{list(self.listed)}"))
             active = active & any_of(torch.arange(numbers.start, channels, device=active.device), self.listed)
         count = active.to(losses.dtype).sum(-1)
         of_row = torch.where(active, losses, 0.0).sum(-1) / count.clamp_min(1)
