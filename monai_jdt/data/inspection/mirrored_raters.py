@@ -1,4 +1,4 @@
-"""Raters whose voxels run another way than the others': a flip or a swap of axes that no header tells."""
+"""Raters whose axes run another way than the others': a flip or a swap of axes that no header tells."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 
 from monai_jdt.data.problems import DataProblem
 
-#: Marked voxels of a rater that are kept, at most; of more, those on a lattice through the volume.
+#: The number of marked voxels that are kept of one rater. Of more, only those on a lattice through the volume are.
 MOST_MARKS = 1 << 16
 
-# The search over all turns looks up about so many marks of a rater; the best turn is then measured with all of them.
+# The search over all turns looks up 512 to 1023 marks of a rater. The best turn is then measured with all marks.
 _SEARCHED = 512
 # Fewer marked voxels than these agree with anything by chance.
 _LEAST_MARKS = 20
-# A rater is told to be turned if the mean Dice with the others grows by so much (more where few voxels are marked, and where there
-# are only two raters, ...
+# The conditions for a warning, chosen on 205 nodules of LIDC-IDRI (docs/data.md). The mean Dice with the others grows by this much,
+# or by 1.5 / sqrt(marks) if that is more; the second number is for two raters, of whom either may be turned.
 _LEAST_GAIN, _LEAST_GAIN_OF_TWO = 0.1, 0.15
-# ... if what is missing to 1 shrinks to so much of itself, and if the raters then agree by at least this.
+# 1 - Dice shrinks to this share of itself, and Dice is then at least this.
 _ERROR_LEFT, _LEAST_AGREEMENT = 0.7, 0.5
-# Two raters who agree better by this after a turn are put into different groups, to be looked at as above.
+# Two raters whose Dice grows by this after a turn are in different groups, which are then judged as above.
 _GROUP_GAIN = 0.05
 
 
 class MarkedVoxels:
     """Where a rater marked something, and with which label, in bounded memory.
 
-    All marked voxels are kept up to :data:`MOST_MARKS`. Then only those on a lattice are, whose step along each axis is 3, 9, ...
-    voxels: odd, so that there is one that a flip of the axis maps onto itself. Small drawings stay whole, and of large ones there is
-    a sample that is the same for all raters.
+    Up to :data:`MOST_MARKS` marked voxels are kept. Of more, only those on a lattice are, whose step along each axis is 3, 9, ...
+    voxels: an odd step, for which there is a lattice that a flip of the axis maps onto itself. Small drawings stay whole, and of large
+    ones the sample is the same for all raters.
 
     Args:
         shape: voxels along each of two or three axes, the first axis being the fastest in memory.
@@ -45,15 +45,15 @@ class MarkedVoxels:
         self._count = 0
 
     def add(self, block: np.ndarray, start: int, label: int | None = None) -> None:
-        """Take some voxels.
+        """Add some voxels.
 
         Args:
             block: flat integers, in Fortran order.
-            start: the place of the first one in the flat volume.
+            start: the index of the first one in the flat volume.
             label: what is marked where the block is not 0; None: the block's own values.
         """
         if self.step == 1:
-            kept = np.flatnonzero(block)
+            kept = np.flatnonzero(block != 0)  # of bools, which numpy finds several times as fast
             at = kept + start
         else:
             at = self._on_lattice(start, block.size)
@@ -68,7 +68,7 @@ class MarkedVoxels:
             pass
 
     def _on_lattice(self, start: int, size: int) -> np.ndarray:
-        """The voxels of the lattice among `size` ones from `start` on, as places in the flat volume."""
+        """Return the voxels of the lattice among `size` ones from `start` on, as indices into the flat volume."""
         first, *others = self.shape
         rows = np.arange(start // first, (start + size - 1) // first + 1)
         rows = rows[_on_axes(rows, others, self.step)]
@@ -77,7 +77,7 @@ class MarkedVoxels:
         return flat[(flat >= start) & (flat < start + size)]
 
     def _thin(self) -> bool:
-        """Make the lattice three times as wide; False if no axis is long enough."""
+        """Make the lattice three times as wide, and return True; return False if no axis is long enough."""
         if all(_step_along(n, self.step * 3) == _step_along(n, self.step) for n in self.shape):
             return False
         self.step *= 3
@@ -90,7 +90,7 @@ class MarkedVoxels:
         self._at, self._labels, self._count = [at[on]], [labels[on]], int(np.count_nonzero(on))
 
     def at_step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The places `(M, axes)` of the marks on a wider lattice, and their labels `(M,)`.
+        """Return the voxels `(M, axes)` of the marks on a wider lattice, and their labels `(M,)`.
 
         Args:
             step: of the lattice, at least `self.step`.
@@ -105,14 +105,14 @@ class MarkedVoxels:
 
 
 def _step_along(n: int, step: int) -> int:
-    """The step of the lattice along an axis of n voxels: a short axis is not thinned further."""
+    """Return the step of the lattice along an axis of n voxels: a short axis is not thinned further."""
     while step > 1 and n < 4 * step:
         step //= 3
     return step
 
 
 def _on_axes(flat: np.ndarray, shape: Sequence[int], step: int) -> np.ndarray:
-    """Which places lie on the lattice: along each axis at o, o + step, ..., with 2 o = n - 1 modulo the step."""
+    """Return which voxels lie on the lattice: along each axis at o, o + step, ..., with 2 o = n - 1 modulo the step."""
     on = np.ones(flat.shape, bool)
     for n in shape:
         own = _step_along(n, step)
@@ -130,7 +130,7 @@ class AxisTurn:
     flipped: tuple[bool, ...]
 
     def moved(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Places `(M, axes)` after the turn.
+        """Return voxels `(M, axes)` after the turn.
 
         Args:
             places: in the original.
@@ -153,20 +153,20 @@ class AxisTurn:
 
     @property
     def code(self) -> str:
-        """The turn as numpy's code, of an array `voxels`."""
+        """Return the turn as numpy code for an array `voxels`."""
         turned = "voxels" if self.order == tuple(range(len(self.order))) else f"numpy.transpose(voxels, {self.order})"
         flips = tuple(axis for axis, flip in enumerate(self.flipped) if flip)
         return f"numpy.flip({turned}, {flips if len(flips) > 1 else flips[0]})" if flips else turned
 
 
 def _listed(numbers: Sequence[object]) -> str:
-    """`0`, `0 and 1`, `0, 1 and 2`."""
+    """Return numbers as text: `0`, `0 and 1`, `0, 1 and 2`."""
     names = [str(number) for number in numbers]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def axis_turns(shape: tuple[int, ...]) -> Iterator[AxisTurn]:
-    """Every flip and swap of axes, and all of them together, that keeps the shape; not the one that changes nothing.
+    """Walk through every combination of flips and swaps of axes that keeps the shape, but for the one that changes nothing.
 
     Args:
         shape: voxels along each axis.
@@ -180,7 +180,7 @@ def axis_turns(shape: tuple[int, ...]) -> Iterator[AxisTurn]:
         if tuple(shape[axis] for axis in order) != shape:
             continue
         for flipped in product((False, True), repeat=len(shape)):
-            # an axis of one voxel cannot be seen to be flipped
+            # A flip of an axis of one voxel changes nothing.
             if any(flip and shape[axis] == 1 for axis, flip in enumerate(flipped)):
                 continue
             if any(flipped) or order != tuple(axes):
@@ -190,11 +190,11 @@ def axis_turns(shape: tuple[int, ...]) -> Iterator[AxisTurn]:
 def turned_raters(raters: Sequence[tuple[str, MarkedVoxels]], case: str) -> Iterator[DataProblem]:
     """Compare the raters of one case, and warn of those who agree with the others only after a flip or a swap of axes.
 
-    The overlap is Dice over the marked voxels, a voxel counting where both gave it the same label. The raters who agree best as they
-    are stored are one group. If the group is the largest one, each rater outside of it is told by name; with two raters, or two
-    groups of one size, it cannot be known which is turned, and one line tells both. A rater is told only if a turn improves the
-    agreement with every rater of the group, and by far: by 0.1 in the mean (0.15 with two raters). Drawings that are
-    symmetric, or that nobody agrees with, are not told.
+    The overlap is Dice over the marked voxels, where a voxel counts if both raters gave it the same label. Raters who agree best as
+    they are stored form a group. If one group is the largest, a warning names each rater outside of it. With two raters, or two
+    largest groups of one size, it cannot be known which is turned, and one warning names both. A turn must improve the agreement with
+    every rater of the group, by 0.1 in the mean (0.15 with two raters). There is no warning of drawings that are symmetric, or that
+    nobody agrees with.
 
     Args:
         raters: each rater's file and marks, all of one shape.
@@ -239,7 +239,7 @@ def turned_raters(raters: Sequence[tuple[str, MarkedVoxels]], case: str) -> Iter
 
 
 class _Overlaps:
-    """The overlap of every pair of raters, as stored and after every turn."""
+    """The Dice of every pair of raters, as stored and after every turn."""
 
     def __init__(self, marks: Sequence[MarkedVoxels]) -> None:
         self.shape = marks[0].shape
@@ -251,38 +251,54 @@ class _Overlaps:
         self._turns = list(axis_turns(self.shape))
         self._keys = {index: np.sort(self._keyed(*kept[index])) for index in self.usable}
         self._estimates: dict[tuple[int, int], np.ndarray] = {}
+        self._samples: dict[int, np.ndarray] = {}
 
     def _keyed(self, places: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return np.ravel_multi_index(tuple(places.T), self.shape).astype(np.int64) << 16 | labels & 0xFFFF
 
     def stored(self, one: int, other: int) -> float:
-        """Dice of two raters as they are."""
+        """Return the Dice of two raters as they are."""
         return _dice_of_sets(self._keys[one], self._keys[other])
 
     def marked(self, raters: Sequence[int], group: Sequence[int]) -> float:
-        """Mean Dice of what some raters and the others marked, as they are, whatever the label values."""
+        """Return the mean Dice of what some raters and the others marked, as they are, whatever the label values."""
         pairs = [(self._keys[one] >> 16, self._keys[other] >> 16) for one in raters for other in group]
         return float(np.mean([_dice_of_sets(*pair) for pair in pairs]))
 
     def after(self, turn: AxisTurn, one: int, other: int) -> float:
-        """Dice of two raters once the first one is turned."""
+        """Return the Dice of two raters once the first one is turned."""
         places, labels = self._marks[one]
         return _dice_of_sets(self._keyed(turn.moved(places, self.shape), labels), self._keys[other])
 
     def estimates(self, one: int, other: int) -> np.ndarray:
-        """Dice of two raters for every turn of the first one, from a sample of its marks."""
+        """Return the Dice of two raters for every turn of the first one, estimated from a sample of its marks."""
         if (one, other) not in self._estimates:
-            places, labels = self._marks[one]
-            every = max(1, len(places) // _SEARCHED)
-            sample, names = places[::every], labels[::every]
-            wanted = np.stack([self._keyed(turn.moved(sample, self.shape), names) for turn in self._turns])
-            keys = self._keys[other]
+            places, keys = self._marks[one][0], self._keys[other]
+            wanted = self._turned_samples(one)
             there = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
             self._estimates[one, other] = 2 * len(places) * there.mean(axis=1) / (len(places) + len(keys))
         return self._estimates[one, other]
 
+    def _turned_samples(self, rater: int) -> np.ndarray:
+        """Return the keys of a sample of a rater's marks after every turn, `(turns, M)`: what `_keyed(turn.moved(...))` gives.
+
+        All turns at once, since a turn moves an index along an axis to its own or the flipped index along another one.
+        """
+        if rater not in self._samples:
+            places, labels = self._marks[rater]
+            every = max(1, len(places) // _SEARCHED)
+            sample, names = places[::every].T, labels[::every] & 0xFFFF
+            indices = np.stack([sample, np.array(self.shape)[:, None] - 1 - sample])  # (2, axes, M): as they are, flipped
+            flips = np.array([turn.flipped for turn in self._turns], np.intp)
+            orders = np.array([turn.order for turn in self._turns])
+            flat = np.zeros((len(self._turns), sample.shape[1]), np.int64)
+            for axis, size in enumerate(self.shape):
+                flat = flat * size + indices[flips[:, axis], orders[:, axis]]
+            self._samples[rater] = flat << 16 | names
+        return self._samples[rater]
+
     def groups(self) -> list[list[int]]:
-        """Raters who agree as they are stored: none of a group agrees better with most of it after a turn."""
+        """Return groups of raters who agree as they are stored: no rater agrees better with most of the group after a turn."""
         groups: list[list[int]] = []
         for rater in self.usable:
             home = next((group for group in groups if 2 * sum(self._apart(rater, one) for one in group) < len(group)), None)
@@ -297,7 +313,7 @@ class _Overlaps:
         return stored < 1 - _LEAST_GAIN and bool(self._turns) and float(self.estimates(one, other).max()) > stored + _GROUP_GAIN
 
     def turn_onto(self, raters: Sequence[int], group: Sequence[int], least_gain: float) -> tuple[AxisTurn, float, float] | None:
-        """The turn that brings some raters onto the others, and the mean Dice before and after; None if none does by far."""
+        """Return the turn that brings some raters onto the others, and the mean Dice before and after; None if no turn does."""
         pairs = [(one, other) for one in raters for other in group]
         best = self._turns[int(np.mean([self.estimates(*pair) for pair in pairs], axis=0).argmax())]
         stored = np.array([self.stored(*pair) for pair in pairs])
@@ -313,7 +329,7 @@ class _Overlaps:
 def _without_background(
     marks: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, ...], step: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The marks, or where the most frequent label is not 0 (black on white), every voxel of the lattice that has another label."""
+    """Return the marks, or if the most frequent label is not 0 (black on white), every voxel of the lattice with another label."""
     axes = [np.flatnonzero(_on_axes(np.arange(n), [n], step)) for n in shape]
     voxels = int(np.prod([len(axis) for axis in axes]))
     values, counts = np.unique(np.concatenate([labels for _, labels in marks]), return_counts=True)
@@ -332,7 +348,7 @@ def _without_background(
 
 
 def _dice_of_sets(one: np.ndarray, other: np.ndarray) -> float:
-    """Dice of two sets of numbers, none of which occurs twice in a set."""
+    """Return the Dice of two sets of numbers, in which no number occurs twice."""
     both = np.concatenate((one, other))
     both.sort()
     return 2 * float(np.count_nonzero(both[1:] == both[:-1])) / both.size

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from monai_jdt.data import distinct_values, find_problems, label_values, voxel_blocks
+from monai_jdt.data import distinct_values, find_problems
+from monai_jdt.data.files import label_values, voxel_blocks
 from monai_jdt.data.files.volumes import open_volume
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.transforms import LoadRaters

@@ -191,7 +191,7 @@ CALLS = {
         _checked({**GOOD, "image": ["ROOT/image.nii"]}, channels=4),
         "good: expected 4 image files, one a channel, got 1. Fix: list one file a channel",
     ),
-    "no such read": (lambda root: find_problems([], read="fast"), "read: expected full or headers, got 'fast'"),
+    "no such read": (lambda root: find_problems([], read="fast"), "read: expected full or headers, got 'fast'. Fix: name one of these"),
     "no such datalist": (
         lambda root: read_datalist(root / "x.json"),
         "{root}/x.json: expected a datalist JSON, got nothing at that path. Fix: name the file",
@@ -207,11 +207,11 @@ CALLS = {
     ),
     "nothing to write": (
         lambda root: write_datalist([], root / "list.json"),
-        "items: expected at least one item to write, got an empty list",
+        "items: expected at least one item to write, got an empty list. Fix: see what the lister left out",
     ),
     "no layout": (
         lambda root: brats_datalist(root, "brats"),
-        "layout: expected auto or one of ['brats2018', 'brats2021', 'brats2023', 'msd'], got 'brats'",
+        "layout: expected auto or one of ['brats2018', 'brats2021', 'brats2023', 'msd'], got 'brats'. Fix: name one of these",
     ),
     "no folder": (
         lambda root: qubiq_datalist(root / "none"),
@@ -225,10 +225,10 @@ CALLS = {
         lambda root: qubiq_datalist(root / "empty"),
         f"{{root}}/empty: expected {QUBIQ}, got no NIfTI file. Fix: name the folder that holds the cases, or use pattern_datalist",
     ),
-    "no task": (lambda root: qubiq_datalist(root, task="x"), "task: expected a number or a name as 'task01', got 'x'"),
+    "no task": (lambda root: qubiq_datalist(root, task="x"), "task: expected a number or a name as 'task01', got 'x'. Fix: pass 1"),
     "no subset": (
         lambda root: qubiq_datalist(root, subset="dev"),
-        "subset: expected training, validation, testing or None, got 'dev'",
+        "subset: expected training, validation, testing or None, got 'dev'. Fix: name one of these",
     ),
     "no KiTS21": (
         lambda root: kits21_datalist(root / "empty"),
@@ -242,7 +242,7 @@ CALLS = {
     ),
     "no modality": (
         lambda root: msseg_datalist(root, modalities=["PD"]),
-        "modalities: expected names among FLAIR, T1, GADO, DP, T2, got ['PD']",
+        "modalities: expected names among FLAIR, T1, GADO, DP, T2, got ['PD']. Fix: name at least one of these",
     ),
     "no case in a pattern": (
         lambda root: pattern_datalist(root, "image.nii", "{case}.nii"),
@@ -253,16 +253,20 @@ CALLS = {
         "pattern '{id}.nii': expected the fields {case} only, got '{id}'. "
         "Fix: write {case} for the part of the name that names the case, and * for what may be anything",
     ),
-    "no pattern": (lambda root: pattern_datalist(root, [], "{case}.nii"), "image: expected at least one pattern, got an empty list"),
+    "no pattern": (
+        lambda root: pattern_datalist(root, [], "{case}.nii"),
+        "image: expected at least one pattern, got an empty list. Fix: write one, with {case}",
+    ),
     "no convention": (
         lambda root: region_convention("brats"),
-        "expected a region convention among ['brats2018', 'brats2021', 'brats2023', 'brats2024', 'msd'], got 'brats'",
+        "regions: expected a region convention among ['brats2018', 'brats2021', 'brats2023', 'brats2024', 'msd'], got 'brats'. "
+        "Fix: name one of these, or give the regions themselves",
     ),
     "fraction": (
         lambda root: split_cases(CASES, 1.0),
-        "fraction: expected a number between 0 and 1, both excluded, got 1.0",
+        "fraction: expected a number between 0 and 1, both excluded, got 1.0. Fix: pass 0.2",
     ),
-    "key": (lambda root: split_cases(CASES, key="id"), "items[0]: expected the key 'id', got ['case']; name another key"),
+    "key": (lambda root: split_cases(CASES, key="id"), "items[0]: expected the key 'id', got ['case']. Fix: name another key"),
     "folds of one patient": (
         lambda root: folds([{"case": "case1-1"}, {"case": "case1-2"}], 5),
         "items: expected at least 2 patients for folds, got 1 (case1, 2 cases). "
@@ -282,15 +286,15 @@ CALLS = {
     "folds": (lambda root: folds(CASES, 5), "k: expected 2 folds, at most as many as patients, got 5. Fix: ask for 2"),
     "phantoms' layout": (
         lambda root: write_qubiq_phantoms(root / "p", layout="qubiq"),
-        "layout: expected one of ['qubiq2020', 'qubiq2021'], got 'qubiq'",
+        "layout: expected one of ['qubiq2020', 'qubiq2021'], got 'qubiq'. Fix: name one of these",
     ),
     "phantoms' shape": (
         lambda root: qubiq_phantom(shape=(8, 8)),
-        "shape: expected 2 whole numbers of at least 16 for brain-growth, got (8, 8)",
+        "shape: expected 2 whole numbers of at least 16 for brain-growth, got (8, 8). Fix: pass (64, 64)",
     ),
     "BraTS phantoms' shape": (
         lambda root: brats_phantom(shape=(8, 8, 8)),
-        "shape: expected three whole numbers of at least 12 voxels, got (8, 8, 8)",
+        "shape: expected three whole numbers of at least 12 voxels, got (8, 8, 8). Fix: pass (48, 48, 48)",
     ),
     "phantoms over files": (
         lambda root: write_brats_phantoms(root, cases=1, progress=False),

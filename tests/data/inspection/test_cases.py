@@ -206,6 +206,21 @@ def test_probability_is_looked_at(items):
     assert _only(items).where == items[0]["probability"]
 
 
+def test_one_image_in_two_cases_is_a_warning(items):
+    twin = {**items[0], "case": "twin"}
+    (problem,) = find_problems([items[0], twin], read="headers", progress=False)
+    image = items[0]["image"][0]
+    assert str(problem) == (
+        f"warning: twin: expected an image of its own, got the image of case {items[0]['case']}, {image}. "
+        "Fix: list all raters of an image under one case, or remove one of the cases."
+    )
+    # the tasks of a case share its image; so do the spellings of a path, and a link to it
+    assert list(find_problems([items[0], {**items[0], "task": "other"}], read="headers", progress=False)) == []
+    os.symlink(os.path.dirname(image), link := os.path.join(os.path.dirname(image), "..", "link"))
+    twin["image"] = [os.path.join(link, os.path.basename(path)) for path in twin["image"]]
+    assert [problem.where for problem in find_problems([items[0], twin], read="headers", progress=False)] == ["twin"]
+
+
 def test_a_case_twice(items):
     assert _only([*items, items[0]]).where == items[0]["case"]
     tasks = [{**items[0], "task": task} for task in ("a", "b")]

@@ -622,9 +622,11 @@ def test_memory_does_not_grow_with_the_cases(tmp_path: Path, read: Any) -> None:
     for number, vote in enumerate(votes):
         save(tmp_path / f"r{number}.nii.gz", vote)
     raters = [f"{tmp_path}/r{number}.nii.gz" for number in range(2)]
+    for number in range(9):  # one file under a name for each case, since two cases may not have one image
+        os.link(tmp_path / "image.nii.gz", tmp_path / f"image{number}.nii.gz")
 
     def peak(cases: int) -> int:
-        items = [{"case": f"c{n}", "image": f"{tmp_path}/image.nii.gz", "raters": raters} for n in range(cases)]
+        items = [{"case": f"c{n}", "image": f"{tmp_path}/image{n}.nii.gz", "raters": raters} for n in range(cases)]
         tracemalloc.start()
         try:
             assert list(find_problems(items, read=read, progress=False)) == []
