@@ -5,7 +5,7 @@
 First each kernel must agree with `eager`, in value and gradient, on a smaller sibling of every case; then, in a process of its
 own for every allocator setting, forward and backward are timed in rounds in which the contenders take turns; then each
 contender's extra peak memory is measured in a process of its own (Linux: the high-water mark of resident memory, set back before
-a step). OUT gets `kernels.csv` (one row a case and contender: p20, p50, p80 in ms, memory over the logits' bytes, machine,
+a step). OUT gets `kernels.csv` (one row per case and contender: p20, p50, p80 in ms, memory over the logits' bytes, machine,
 versions, commit) and pictures. Allocators: `default` is the C library's, which gives memory back to the system after each large
 temporary, so that much of the time is page faults; `huge` is torch's THP_MEM_ALLOC_ENABLE=1.
 

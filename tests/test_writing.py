@@ -32,6 +32,18 @@ BANNED = {
     r"\bnow and then\b": "a number",
     r"\bwhat a (method|loss|kernel) tells\b": "estimates, or reports",
     r"\bcosts no wait\b|\bcosts a wait\b": "no synchronisation",
+    r"\b(one|an?) (path|file|row|line|entry|test|byte|column|channel|dictionary)( of \w+)? an? "
+    r"(rater|channel|case|region|class|voxel|pixel|image|layout|verb|transform)\b": "per",
+    r"\bbytes an? (rater|voxel|pixel|region|class)\b": "per",
+    r"\bwhat came\b": "what was got",
+    r"\band told\b|\bit tells\b|\btells about\b": "reported",
+    r"\bto add nothing\b": "to add zeros",
+    r"\bextremes are kept\b": "tracked minima and maxima",
+    r"\bmore to say\b": "say what the caller does then",
+    r"\bwhat is left is\b": "name what remains",
+    r"\bmakes no choices\b|\bis left to the user\b": "say what is not done, or who chooses",
+    r"\bwhich measured\b|\bleaner\b": "needs less memory, with the number",
+    r"\ba call is sure\b|\bis worth nothing\b": "cannot be used",
 }
 
 

@@ -146,7 +146,8 @@ class ItemReader:
                 raise _problem(f"{where}: {key}", "text or a number", json.dumps(item[key])[:60], "write it as text")
         images = _flat_paths(item["image"])
         if not images:
-            raise _problem(f"{where}: image", "a path, or one path a channel", json.dumps(entry["image"]), "add it, or remove the case")
+            got = json.dumps(entry["image"])
+            raise _problem(f"{where}: image", "a path, or one path per channel", got, "add it, or remove the case")
         item["image"] = _channel_files(images[0]) if isinstance(entry["image"], str) else images
         for key in ("label", "probability", "consensus", "mask"):
             if key in item and not _flat_paths(item[key]):

@@ -57,7 +57,7 @@ class NonFiniteLossStop:
         )
 
     def _cases(self, batch: Any) -> str:
-        # the trainer may have decollated the batch into one dictionary a case
+        # the trainer may have decollated the batch into one dictionary per case
         items = batch if isinstance(batch, (list, tuple)) else [batch]
         names: list[str] = []
         for item in items:

@@ -74,7 +74,7 @@ def mean_loss(output: Any, loss_key: str = "loss") -> float:
 
     Args:
         output: what an iteration returned: the loss itself, a dictionary with it, or a list of such dictionaries (MONAI's
-            trainers decollate a batch into one dictionary a case; each holds the loss of the batch).
+            trainers decollate a batch into one dictionary per case; each holds the loss of the batch).
         loss_key: the key of the loss.
 
     Returns:

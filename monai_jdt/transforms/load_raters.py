@@ -104,7 +104,7 @@ class LoadRaters(Transform):
         """Return a label map in the narrowest dtype, its grid and metadata."""
         if not isinstance(path, (str, os.PathLike)):
             fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map for each rater"
-            raise one_problem("raters", "one file a rater", f"{type(path).__name__} {str(path)[:80]}", fix)
+            raise one_problem("raters", "one file per rater", f"{type(path).__name__} {str(path)[:80]}", fix)
         name = os.fspath(path)
         values, grid, meta = _read_label(name) if self._read is None else self._read_by_monai(name)
         if values.size == 0:

@@ -1,4 +1,4 @@
-"""What a user can set wrongly: one line that names the setting, what was expected, what came and the fix; and nothing is written."""
+"""What a user can set wrongly: one line that names the setting, what was expected, what was got and the fix; and nothing is written."""
 
 from __future__ import annotations
 

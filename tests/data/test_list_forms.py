@@ -199,7 +199,7 @@ LINE = "{root}/list.json: training[1] (case c2): "
     ("entry", "line"),
     [
         ({"img": "a.nii"}, LINE + "expected the key 'image', got case, img. Fix: rename 'img' to 'image'."),
-        ({"image": None}, LINE + "image: expected a path, or one path a channel, got null. Fix: add it, or remove the case."),
+        ({"image": None}, LINE + "image: expected a path, or one path per channel, got null. Fix: add it, or remove the case."),
         ({"image": 3}, LINE + "image: expected a path, or a list of paths, got 3. Fix: write the path as text."),
         (
             {"image": "a.nii", "raters": ["r.nii", {"x": 1}]},

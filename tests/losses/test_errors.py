@@ -1,4 +1,4 @@
-"""Promise 7: what is wrong raises a ValueError or TypeError that names the argument, what was expected and what came."""
+"""Promise 7: what is wrong raises a ValueError or TypeError that names the argument, what was expected and what was got."""
 
 from __future__ import annotations
 

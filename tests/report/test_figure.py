@@ -299,7 +299,7 @@ def test_a_large_image_costs_few_bytes_a_pixel():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # about 150 MB are what matplotlib makes of a million pixels; six raters as floats would add 24 bytes a pixel
+    # about 150 MB are what matplotlib makes of a million pixels; six raters as floats would add 24 bytes per pixel
     assert peak < 25 * side * side
 
 

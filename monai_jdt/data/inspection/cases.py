@@ -232,7 +232,7 @@ def _look_at_case(case: str, item: Mapping[str, Any], rules: _CheckRules) -> Ite
         if rules.full:
             yield from image_problems(volume)
     if images and not single and not many and rules.channels is not None and len(images) != rules.channels:
-        yield DataProblem(case, f"{rules.channels} image files, one a channel", str(len(images)), "list one file a channel")
+        yield DataProblem(case, f"{rules.channels} image files, one per channel", str(len(images)), "list one file per channel")
     yield from _look_at_raters(case, item, images, reference, rules)
     for key in ("consensus", "probability"):
         if item.get(key):

@@ -105,7 +105,7 @@ def _write_gradient(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch:
         into.copy_(slope if chunk.kept is None else scratch.keep("first", slope, chunk.kept))
 
 
-#: Whose extremes are kept: of the label, of its sum over channels, of the prediction.
+#: Indices of the tracked minima and maxima: of the label, of its sum over channels, of the prediction.
 _LABEL, _LABEL_SUM, _PREDICTION = range(3)
 
 

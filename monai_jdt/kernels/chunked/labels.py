@@ -44,7 +44,7 @@ def read_chunk_label(
 def _classes_of(
     label: torch.Tensor, channels: int, reading: LabelReading, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """None where not every value is a class: then there is more to say than is fast."""
+    """None if a value is not a valid class. The caller then falls back to `read_label`."""
     read = _one_answer(label, channels, reading, "label", scratch)
     if read is None:
         return None

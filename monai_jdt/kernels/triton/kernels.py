@@ -43,7 +43,7 @@ from monai_jdt.kernels.triton.block_math import (
 _GROUP = 16
 #: Programs that a launch should have before they grow: several for each place on the multiprocessors of a large GPU.
 _PROGRAMS = 2048
-#: Voxels of a program, if there are as many: its sums (36 bytes a channel) are then below 0.04 of its float16 logits.
+#: Voxels of a program, if there are as many: its sums (36 bytes per channel) are then below 0.04 of its float16 logits.
 _VOXELS = 512
 #: Columns and rows that the second kernel holds at once: there are few columns, so it is the rows that must be read side by side.
 _COLUMNS, _PARTS = 8, 256

@@ -189,7 +189,7 @@ CALLS = {
     ),
     "few channels": (
         _checked({**GOOD, "image": ["ROOT/image.nii"]}, channels=4),
-        "good: expected 4 image files, one a channel, got 1. Fix: list one file a channel",
+        "good: expected 4 image files, one per channel, got 1. Fix: list one file per channel",
     ),
     "no such read": (lambda root: find_problems([], read="fast"), "read: expected full or headers, got 'fast'. Fix: name one of these"),
     "no such datalist": (

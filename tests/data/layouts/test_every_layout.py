@@ -609,7 +609,7 @@ def test_pictures_of_every_kind(tmp_path: Path, mode: str) -> None:
 def test_instances_must_be_merged_before_they_are_loaded(tmp_path: Path) -> None:
     item = LAYOUTS["kits21"](tmp_path).list_items()[0]
     with pytest.raises(
-        DataProblemError, match=r"raters: expected one file a rater, got list .*. Fix: merge_kits21\(items, dest\), or "
+        DataProblemError, match=r"raters: expected one file per rater, got list .*. Fix: merge_kits21\(items, dest\), or "
     ):
         LoadRaters()(item["raters"])
 
