@@ -1,4 +1,4 @@
-"""The one way to write: a file or folder is there as a whole or not at all. It is made under a draft's name, then renamed."""
+"""The one way to write: a file or folder is there as a whole or not at all, since it is made under another name and then renamed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from contextlib import contextmanager
 
 from monai_jdt.validation import error_sentence
 
-# Writers choose the format by the ending, so a draft keeps it.
+# Writers choose the format by the ending, so a draft has that of its target.
 _ENDING = re.compile(r"(\.nii)?\.\w{1,8}\Z", re.IGNORECASE)
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield the name of a draft to write; at the end of the block the draft becomes `path`.
+    """Yield the name of a draft to write. At the end of the block the draft becomes `path`.
 
-    The draft lies in the same folder, with a short hidden name of the same ending: a name of 255 bytes, the most that a file
-    system takes, can be written. After an exception the draft is removed, and what was at `path` is as it was.
+    The draft lies in the same folder, under a short hidden name with the same ending, so that a name of 255 bytes, the limit of file
+    systems, can be written. After an exception the draft is removed, and a file at `path` is as it was.
 
     Args:
-        path: the file to write; its folder is made. A file that is there is replaced; a link stays, and its target is replaced.
+        path: the file to write. Its folder is made, and a file that is there is replaced. A link stays, and its target is replaced.
 
     Yields:
         The path of the draft.
@@ -53,13 +53,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
 
 @contextmanager
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a new folder to fill; at the end of the block it becomes `path`.
+    """Yield a new folder to fill. At the end of the block it becomes `path`.
 
     Args:
-        path: the folder to make: free, or an empty folder. A link stays, and its target is replaced.
+        path: the folder to make: a free name, or an empty folder. A link stays, and its target is replaced.
 
     Yields:
-        The path of the draft folder, made already, with the usual mode of new folders.
+        The path of the draft folder, which is made already, with the usual mode of new folders.
 
     Raises:
         OSError: if there is something at `path` at the end, its name is too long, or its parent cannot be written to.
@@ -69,7 +69,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[str]:
     draft = _draft_beside(target, path, "")
     try:
         with _errors_of(path, draft):
-            os.mkdir(draft)  # not tempfile's folder, whose mode (0700) would stay
+            os.mkdir(draft)  # tempfile would make it with mode 0700, which would stay
             yield draft
             os.rename(draft, target)
     finally:
@@ -81,7 +81,7 @@ def _target(path: str) -> str:
     try:
         os.lstat(target)
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # found now, not after the work
+        if error.errno == errno.ENAMETOOLONG:  # before the work, not when the draft is renamed
             got = f"{len(os.fsencode(os.path.basename(target)))} bytes"
             raise OSError(error_sentence(path, "a name that the file system takes", got, "name it shorter")) from error
     return target
@@ -98,7 +98,7 @@ def _draft_beside(target: str, path: str, ending: str) -> str:
 
 @contextmanager
 def _errors_of(path: str, place: str) -> Iterator[None]:
-    """Errors of the draft, whose name means nothing to the user, name the path that was asked for."""
+    """Make errors of the draft, whose name means nothing to the user, name the path that was asked for."""
     try:
         yield
     except OSError as error:

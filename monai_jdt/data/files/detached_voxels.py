@@ -1,4 +1,4 @@
-"""Where the voxels of a MetaImage or NRRD file lie: ITK would read them all at once, and names no file that is missing."""
+"""The place of the voxels of a MetaImage or NRRD file: ITK would read them all at once, and does not name a missing file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ _NRRD_TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
-_HEADER = 1 << 16  # bytes in which a header ends
+# Bytes that are read of a file to find its header.
+_HEADER = 1 << 16
 
 
 @dataclass(frozen=True)
 class VoxelPlace:
-    """Where the voxels of a header lie.
+    """The place of the voxels of a header.
 
     Args:
         file: the file that holds them.
@@ -52,20 +53,20 @@ class VoxelPlace:
 
 
 def voxel_place(path: str) -> VoxelPlace | None:
-    """Where the voxels of a `.mha`, `.mhd`, `.nrrd` or `.nhdr` file lie.
+    """Return the place of the voxels of a `.mha`, `.mhd`, `.nrrd` or `.nhdr` file.
 
     Args:
         path: the header.
 
     Returns:
-        The place; None where there is no single run of binary numbers (text, several files, other compressions).
+        The place; None if the voxels are no single run of binary numbers (text, several files, other compressions).
     """
     fields, end = _fields(path)
     return _meta_place(path, fields, end) if path.lower().endswith((".mha", ".mhd")) else _nrrd_place(path, fields, end)
 
 
 def lost_voxels(path: str) -> str | None:
-    """The file beside a header that should hold its voxels, if it is not there.
+    """Return the file beside a header that should hold its voxels, if it is not there, else None.
 
     Args:
         path: the header, `.mhd` or `.nhdr` (others hold their voxels themselves).
@@ -79,7 +80,7 @@ def lost_voxels(path: str) -> str | None:
 
 
 def _fields(path: str) -> tuple[dict[str, str], int]:
-    """The lines of the header with lower-case names, and how many bytes it has."""
+    """Return the fields of the header by their names in lower case, and how many bytes it has."""
     with open(path, "rb") as file:
         head = file.read(_HEADER)
     fields: dict[str, str] = {}

@@ -1,8 +1,9 @@
-"""What a file of voxels holds, read block by block or at once, and the one line about a file that cannot be read."""
+"""A file of voxels, read block by block or at once, and the one line about a file that cannot be read."""
 
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
-# The first bytes of formats that are often found under another name.
+# The first bytes of formats that are often found under the name of another one, with the endings of the format.
 _FIRST_BYTES = (
     (b"\x89PNG", (".png",)),
     (b"\xff\xd8\xff", (".jpg", ".jpeg")),
@@ -21,6 +22,7 @@ _FIRST_BYTES = (
     (b"\x93NUMPY", (".npy",)),
 )
 
+#: The fix for a damaged file.
 COPY_AGAIN = "copy it again from where it came"
 
 
@@ -30,14 +32,14 @@ class FileVolume:
 
     Args:
         path: the file.
-        shape: voxels along each axis; several components of a voxel stand on a last axis.
+        shape: voxels along each axis. The components of a voxel, if it has several, stand on the last axis.
         affine: `(4, 4)`, voxels to mm in NIfTI's orientation (RAS+); None where the format has none.
-        components: how many numbers a voxel has on a last axis of their own; 0: there is no such axis. NIfTI's fourth axis
-            is not told from space.
-        format: what it was read as, for messages.
+        components: how many numbers per voxel has on a last axis of their own; 0: there is no such axis. The fourth axis of
+            NIfTI does not count as one.
+        format: the name of the format, for messages.
         warnings: what is legal in the header, but worth a look.
         stream: yields the voxels, scaled as the header says, in flat blocks in Fortran order (components, if any, in any order).
-        load: returns all of them as one array of that shape.
+        load: returns all voxels as one array of that shape.
     """
 
     path: str
@@ -50,7 +52,7 @@ class FileVolume:
     warnings: tuple[DataProblem, ...] = ()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The voxels in flat blocks, in Fortran order of `shape`; a few blocks are in memory at a time.
+        """Read the voxels in flat blocks, in Fortran order of `shape`. A few blocks are in memory at a time.
 
         Raises:
             DataProblemError: if the file is truncated or damaged.
@@ -61,7 +63,7 @@ class FileVolume:
             raise unreadable(self.path, self.format, error) from error
 
     def read(self) -> np.ndarray:
-        """All voxels as one array.
+        """Read all voxels as one array.
 
         Raises:
             DataProblemError: if the file is truncated or damaged, or larger than memory.
@@ -72,17 +74,17 @@ class FileVolume:
             raise unreadable(self.path, self.format, error) from error
 
 
-#: What libraries raise for a file that is damaged, or is none of theirs.
+#: What libraries raise for a file that is damaged, or of another format.
 READ_ERRORS: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError, KeyError, zlib.error)
 
 
 def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
-    """The error for a file that cannot be read, with its library's reason in one line.
+    """Return the error for a file that cannot be read, with the library's reason in one line.
 
     Args:
         path: the file.
         what: the format that its name tells.
-        error: what the library raised; a DataProblemError is returned as it is.
+        error: what the library raised. A DataProblemError is returned as it is.
     """
     if isinstance(error, DataProblemError):
         return error
@@ -92,15 +94,16 @@ def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
         fix = "crop or resample it, or use a machine with more memory"
         return one_problem(path, "voxels that fit into memory", str(error) or "more", fix)
     text = str(error)
-    for mark in ("sitk::ERROR: ", "ITK ERROR: "):  # what stands before is a line of their source
+    for mark in ("sitk::ERROR: ", "ITK ERROR: "):  # before it stands a line of their source
         text = text.rpartition(mark)[2]
+    text = re.sub(r"\(0x[0-9a-f]+\)", "", text)  # addresses in memory, which differ from run to run
     reason = " ".join(text.split()) or type(error).__name__
     size = f"{os.path.getsize(path)} bytes" if os.path.isfile(path) else "a folder"
     return one_problem(path, f"a readable {what} file", f"{size} ({reason})", how_to_mend(path))
 
 
 def _own_ending(path: str) -> tuple[str, ...] | None:
-    """The endings of the format that a file's first bytes tell; None: they tell none."""
+    """Return the endings of the format that the first bytes of a file tell; None if they tell none."""
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
@@ -109,7 +112,7 @@ def _own_ending(path: str) -> tuple[str, ...] | None:
 
 
 def how_to_mend(path: str, otherwise: str = COPY_AGAIN) -> str:
-    """What to do about a file that cannot be read.
+    """Return what to do about a file that cannot be read.
 
     Args:
         path: the file.
@@ -125,5 +128,5 @@ def how_to_mend(path: str, otherwise: str = COPY_AGAIN) -> str:
 
 
 def one_problem(where: str, expected: str, got: str, fix: str) -> DataProblemError:
-    """An error with one problem, with the arguments of :class:`DataProblem`."""
+    """Return an error with one problem, from the arguments of :class:`DataProblem`."""
     return DataProblemError([DataProblem(where, expected, got, fix)])

@@ -1,4 +1,4 @@
-"""Whether two files lie on the same voxels: one rule, for the check of files and for their loading."""
+"""The rule for two files on the same voxels, for the check of files and for their loading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from monai_jdt.data.problems import DataProblem
 
-#: Two affines are taken for one when no corner of the volume moves by more than this share of the smallest voxel edge.
+#: Two affines are the same if no corner of the volume moves by more than this share of the smallest voxel edge.
 AFFINE_TOLERANCE = 0.05
 
 
@@ -18,9 +18,9 @@ class VoxelGrid:
     """The voxels of a file and their place.
 
     Args:
-        path: the file, or what else names the volume in an error.
-        shape: voxels along each axis of space; last axes of length 1 beyond two are no difference.
-        affine: `(4, 4)`, voxels to mm; None where the format knows none (pictures), which fits everywhere.
+        path: the file, or another name of the volume for an error.
+        shape: voxels along each axis of space. Last axes of length 1 beyond two are no difference.
+        affine: `(4, 4)`, voxels to mm; None if the format has none (pictures), which fits every affine.
     """
 
     path: str
@@ -29,7 +29,7 @@ class VoxelGrid:
 
 
 def without_last_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without the axes of length 1 at its end, but at least two axes.
+    """Return a shape without the axes of length 1 at its end, but with at least two axes.
 
     Args:
         shape: the shape.
@@ -44,11 +44,11 @@ def without_last_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
-    """What keeps a file from lying on the voxels of another one; None: it does.
+    """Return what keeps a file from lying on the voxels of another one; None if it lies there.
 
-    With A the affine of the file, B that of the reference, and v the corners of the volume in voxels, the affines are one if
-    `max_v |(A - B) v| <= AFFINE_TOLERANCE * (smallest edge of a voxel of B)`: rounding in a header is far below, a voxel's
-    shift far above.
+    With A the affine of the file, B that of the reference, and v the corners of the volume in voxels, the affines are the same if
+    `max_v |(A - B) v| <= AFFINE_TOLERANCE * (smallest edge of a voxel of B)`. Rounding in a header is far below this, a shift by one
+    voxel far above.
 
     Args:
         grid: of the file.
@@ -83,7 +83,7 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
 def _orientation_problem(
     grid: VoxelGrid, reference: VoxelGrid, shape: tuple[int, ...], wanted: tuple[int, ...], allowed: float
 ) -> DataProblem | None:
-    """For a file whose axes run another way, such as LPS and RAS; its header may be right, so nothing may be said against it.
+    """Return the problem of a file whose axes run another way, such as LPS and RAS. Its header may be right: the fix is to turn both.
 
     None if the axes run alike, or if turning them would not give the reference's shape and voxel sizes.
     """
@@ -98,7 +98,7 @@ def _orientation_problem(
         return None
     shift = worst_corner(lengths, turned - reference.affine)
     if not np.allclose(voxel_edges(turned), voxel_edges(reference.affine), rtol=0.01):
-        return None  # as a header that was lost, whose axes mean nothing
+        return None  # such as a lost header, whose axes mean nothing
     got, fix = f"{own}, on the same voxels", f"reorient it to {other}, voxels and header together, e.g. by MONAI's Orientation"
     if shift > allowed:
         got = f"{own}, which turned to {other} is {shift:.3g} mm off"
@@ -107,7 +107,7 @@ def _orientation_problem(
 
 
 def axis_codes(affine: np.ndarray) -> str | None:
-    """Where the voxel axes run to, such as "RAS"; None where two axes run to the same side.
+    """Return where the voxel axes run to, such as "RAS"; None if two axes run to the same side.
 
     Args:
         affine: `(4, 4)`, voxels to mm, RAS+.
@@ -123,7 +123,7 @@ def axis_codes(affine: np.ndarray) -> str | None:
 
 
 def _sides(affine: np.ndarray) -> list[int] | None:
-    """For each voxel axis the axis of space that it is nearest to."""
+    """Return for each voxel axis the axis of space that it is nearest to."""
     edges = voxel_edges(affine)
     if not np.isfinite(affine).all() or (edges == 0).any():
         return None
@@ -132,7 +132,7 @@ def _sides(affine: np.ndarray) -> list[int] | None:
 
 
 def _turn(affine: np.ndarray, wanted: np.ndarray, sizes: tuple[int, ...]) -> tuple[np.ndarray, list[int]]:
-    """The affine after the axes are turned to those of another one, and for each new axis the old one; both have axis codes."""
+    """Return the affine after its axes are turned to those of another one, and for each new axis the old one. Both have axis codes."""
     own, other = _sides(affine), _sides(wanted)
     assert own is not None
     assert other is not None
@@ -146,7 +146,7 @@ def _turn(affine: np.ndarray, wanted: np.ndarray, sizes: tuple[int, ...]) -> tup
 
 
 def _order_of_axes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """How to put the axes of a file into the image's order; its header tells nothing of it."""
+    """Return how to put the axes of a file into the image's order, which the file's header does not tell."""
     orders = [order for order in permutations(range(len(shape))) if tuple(shape[axis] for axis in order) == wanted]
     if len(orders) == 1:
         return f"put its axes in the image's order, by numpy.transpose(voxels, {orders[0]}), and give it the image's header"
@@ -154,7 +154,7 @@ def _order_of_axes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def worst_corner(shape: tuple[int, ...], difference: np.ndarray) -> float:
-    """How far apart two affines put the corner on which they differ most, in mm.
+    """Return how far apart two affines put the corner on which they differ most, in mm.
 
     Args:
         shape: voxels along each axis.
@@ -166,7 +166,7 @@ def worst_corner(shape: tuple[int, ...], difference: np.ndarray) -> float:
 
 
 def voxel_edges(affine: np.ndarray) -> np.ndarray:
-    """The edges of a voxel, `(3,)`.
+    """Return the edges of a voxel, `(3,)`.
 
     Args:
         affine: `(4, 4)`, voxels to mm.
@@ -175,7 +175,7 @@ def voxel_edges(affine: np.ndarray) -> np.ndarray:
 
 
 def in_mm(edges: np.ndarray) -> str:
-    """Lengths as text: `1 x 1 x 2 mm`.
+    """Return lengths as text: `1 x 1 x 2 mm`.
 
     Args:
         edges: in mm.

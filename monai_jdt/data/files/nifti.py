@@ -16,10 +16,10 @@ from monai_jdt.data.files.grids import AFFINE_TOLERANCE, in_mm, voxel_edges, wor
 from monai_jdt.data.files.voxel_blocks import GZIP_MAGIC, ByteStream, refuse_what_exceeds_memory, stream_blocks, whole_array
 from monai_jdt.data.problems import DataProblem
 
-_HEAD = 544  # bytes that hold any of the headers
-_MM = {"meter": 1000.0, "micron": 0.001}
+_HEAD = 544  # bytes that hold the header of NIfTI-1 (348), NIfTI-2 (540) or MGH
+_MM = {"meter": 1000.0, "micron": 0.001}  # mm per unit
 _QUIET = logging.getLogger("monai_jdt.nifti_header")
-_QUIET.setLevel(logging.CRITICAL + 1)  # what nibabel mends in a header is told as a problem, or is nothing to tell
+_QUIET.setLevel(logging.CRITICAL + 1)  # nibabel logs what it mends in a header; what matters of it is a DataProblem
 
 _PARTNER = {".hdr": ".img", ".img": ".hdr"}
 
@@ -33,13 +33,13 @@ def open_nifti(path: str) -> FileVolume:
     * else the qform, if its code is not 0;
     * else the voxel sizes `pixdim` about the centre of the volume, as nibabel does.
 
-    Where the sform is used and the qform, or without one `pixdim`, puts a corner of the volume elsewhere, a warning tells both.
+    If the sform is used, and the qform (or `pixdim`, if there is no qform) puts a corner of the volume elsewhere, a warning names both.
 
     Args:
         path: the file; either one of a pair.
 
     Raises:
-        DataProblemError: a name that does not fit the content (`.gz`), a pair that lacks one file, a place that is none.
+        DataProblemError: a name that does not fit the content (`.gz`), a pair that lacks one file, an affine that cannot be inverted.
         Exception: what nibabel raises for a damaged header.
     """
     name = path.lower()
@@ -57,7 +57,7 @@ def open_nifti(path: str) -> FileVolume:
 
 
 def _refuse_other_packing(path: str, packed: bool) -> None:
-    """A plain file with the name of a compressed one, or the reverse: nothing is wrong with it but its name."""
+    """Refuse a plain file with the name of a compressed one, or the reverse, with the right name as the fix."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if head.startswith(GZIP_MAGIC) == packed:
@@ -72,7 +72,7 @@ def _refuse_other_packing(path: str, packed: bool) -> None:
 
 
 def _header_size(head: bytes) -> int:
-    """348 for NIfTI-1 and Analyze, 540 for NIfTI-2, 0 for anything else."""
+    """Return 348 for NIfTI-1 and Analyze, 540 for NIfTI-2, 0 for anything else."""
     return next((size for size in (348, 540) for order in ("little", "big") if head[:4] == size.to_bytes(4, order)), 0)
 
 
@@ -113,10 +113,10 @@ def _volume(
     scale: tuple[float, float] | None,
     **more: Any,
 ) -> FileVolume:
-    """The volume whose voxels are read from a file of plain numbers in Fortran order."""
+    """Return the volume whose voxels are read from a file of plain numbers in Fortran order."""
     if dtype.kind not in "iufb":
         got = "colours" if dtype.kind == "V" else str(dtype)
-        raise one_problem(path, "one real number a voxel", got, "save each part as a channel of its own")
+        raise one_problem(path, "one real number per voxel", got, "save each part as a channel of its own")
     if not packed and os.path.getsize(voxels) < (need := offset + int(np.prod(shape)) * dtype.itemsize):
         raise EOFError(f"expected {need} bytes: truncated")
     scaled = partial(_scaled, scale=scale)
@@ -145,7 +145,7 @@ def _nifti_volume(path: str, voxels: str, packed: bool, head: bytes) -> FileVolu
         raise ValueError("no NIfTI header")
     kind = nibabel.nifti2.Nifti2PairHeader if two else nibabel.nifti1.Nifti1PairHeader
     header = kind.from_fileobj(io.BytesIO(head), check=False)
-    sizes = np.array(header["pixdim"][1:4], dtype=np.float64)  # as they are in the file: the check below mends them
+    sizes = np.array(header["pixdim"][1:4], dtype=np.float64)  # as they are in the file: check_fix changes them
     header.check_fix(logger=_QUIET, error_level=40)
     shape = tuple(int(n) for n in header.get_data_shape())
     if not shape:
@@ -162,7 +162,7 @@ def _nifti_volume(path: str, voxels: str, packed: bool, head: bytes) -> FileVolu
 
 
 def _nifti_place(path: str, header: Any, sizes: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[DataProblem, ...]]:
-    """The affine of a NIfTI header, by the rule of :func:`open_nifti`, and warnings."""
+    """Return the affine of a NIfTI header, by the rule of :func:`open_nifti`, and warnings."""
     warnings: list[DataProblem] = []
     unit = _unit(header)
     scale = np.diag([_MM.get(unit, 1.0)] * 3 + [1.0])
@@ -203,7 +203,7 @@ def _unit(header: Any) -> str:
 
 
 def _qform(header: Any) -> np.ndarray | None:
-    """The qform, whatever its code; None where its numbers are no rotation."""
+    """Return the qform, whatever its code; None if its numbers are no rotation."""
     try:
         return np.asarray(header.get_qform(coded=False))
     except ValueError:  # a quaternion that is longer than 1
@@ -213,7 +213,7 @@ def _qform(header: Any) -> np.ndarray | None:
 def _disagree(
     affine: np.ndarray, header: Any, qform: np.ndarray | None, scale: np.ndarray, sizes: np.ndarray, shape: tuple[int, ...]
 ) -> bool:
-    """Whether the qform, or without one the voxel sizes, moves a corner by more than the tolerance between files."""
+    """Return whether the qform (or `pixdim`, if there is no qform) moves a corner by more than the tolerance between files."""
     edges = voxel_edges(affine)
     allowed = AFFINE_TOLERANCE * float(edges[[axis for axis, n in enumerate(shape[:3]) if n > 1]].min(initial=np.inf))
     if int(header["qform_code"]):

@@ -1,4 +1,4 @@
-"""One file of voxels, whatever its format: for the check of files and for their loading, so that both see the same."""
+"""Open a file of voxels of any format. The check of files and their loading both do it here, and so see the same."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _TIFF = (".tif", ".tiff")
 _DICOM = (".dcm", ".dicom", ".ima")
 _ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".gipl", ".vtk", *_TIFF, *_DICOM)
 _HEADERS = (".mhd", ".mha", ".nrrd", ".nhdr")
-# As MONAI's PILReader reads them: ITK makes colours of a palette's label values, and 255 of a bit.
+# Read by Pillow, as MONAI's PILReader does: ITK makes colours of a palette's label values, and 255 of a bit.
 _PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
 _NUMPY = (".npy", ".npz")
 _EXIF_ORIENTATION = 0x0112
-# Pillow's limit is one number for all threads.
+# Pillow's limit of pixels is one number for all threads.
 _PILLOW_LIMIT = threading.Lock()
-# Distances of DICOM slices that differ by less, as a share of the smallest, are one.
+# Distances of DICOM slices are equal if they differ by no more than this share of the smallest.
 _SLICE_TOLERANCE = 0.05
-#: Pictures have no place in space: their headers tell pixels, not millimetres.
+#: The endings of pictures, which have no place in space: their headers tell pixels, not millimetres.
 PICTURES: tuple[str, ...] = (*_PILLOW, *_TIFF)
-#: Files that tell no place: one of these fits every other of its shape.
+#: The endings of files without a place in space. Such a file fits every other one of its shape.
 WITHOUT_PLACE: tuple[str, ...] = (*PICTURES, *_NUMPY)
 #: The endings of files that :func:`open_volume` opens; DICOM files also without one, and a folder with one DICOM series.
 FORMATS: tuple[str, ...] = (*_NIBABEL, *_ITK, *_PILLOW, *_NUMPY)
 
 
 def open_volume(path: str) -> FileVolume:
-    """Read a file's header, and know how to read its voxels.
+    """Read the header of a file, and return the volume, whose voxels are read when asked for.
 
     Args:
-        path: the file; or a folder that holds the files of one DICOM series.
+        path: the file, or a folder that holds the files of one DICOM series.
 
     Raises:
         DataProblemError: with one problem, if the file is missing, unreadable, of a format that is not read here, or truncated
@@ -68,7 +68,7 @@ def open_volume(path: str) -> FileVolume:
 
 
 def can_be_volume(path: str) -> bool:
-    """Whether there is a file at a path, or a folder with DICOM files.
+    """Return whether there is a file at a path, or a folder with DICOM files.
 
     Args:
         path: the path.
@@ -79,9 +79,9 @@ def can_be_volume(path: str) -> bool:
 
 
 def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> FileVolume:
-    """The volume of a label map: one value a voxel.
+    """Return the volume of a label map: one value per voxel.
 
-    Colours that are grey (red, green and blue alike, whatever the alpha) are one value.
+    Grey written as colours (red, green and blue alike, whatever the alpha) is one value.
 
     Args:
         volume: the file.
@@ -97,11 +97,11 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
             return FileVolume(path, grey.shape, None, 0, volume.format, lambda: blocks_of_array(grey), lambda: grey)
     expected = "a label map of one channel"
     if volume.components:
-        got = f"{volume.components} numbers a voxel (shape {own})"
+        got = f"{volume.components} numbers per voxel (shape {own})"
         fix = "export label values, not colours or one-hot channels"
         if path.lower().endswith(".seg.nrrd"):
             got = f"{volume.components} layers of segments that overlap (shape {own})"
-            fix = "export it from 3D Slicer as a label map, one value a voxel"
+            fix = "export it from 3D Slicer as a label map, one value per voxel"
         raise one_problem(path, expected, got, fix)
     channels = [axis for axis, n in enumerate(own) if axis >= 3 and n > 1]
     if shape is not None:
@@ -114,7 +114,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
 
 
 def _one_band(colours: np.ndarray) -> np.ndarray | None:
-    """The grey of a picture with an alpha or with red, green and blue alike; None for other colours, and for a drawing in the alpha."""
+    """Return the grey of a picture with an alpha, or with red, green and blue alike; None for colours, and a drawing in the alpha."""
     bands = colours.shape[-1]
     if bands in (2, 4) and np.ptp(colours[..., 0]) == 0 and np.ptp(colours[..., -1]) > 0:
         return None
@@ -126,7 +126,7 @@ def _one_band(colours: np.ndarray) -> np.ndarray | None:
 def _opened_as(path: str, what: str, opening: Callable[[str], FileVolume]) -> FileVolume:
     try:
         return opening(path)
-    except Exception as error:  # whatever the format's library raises for a header that is damaged
+    except Exception as error:  # a damaged header can make the format's library raise anything
         raise unreadable(path, what, error) from error
 
 
@@ -152,7 +152,7 @@ def _is_dicom(path: str) -> bool:
 
 
 def _dicom_series(folder: str) -> tuple[str, ...]:
-    """The files of the one series of a folder, in the order of its slices; none: no DICOM."""
+    """Return the files of the one series of a folder, in the order of its slices; none if there is no DICOM."""
     import SimpleITK
 
     if not can_be_volume(folder):
@@ -195,7 +195,7 @@ def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
         return SimpleITK.ReadImage(list(series) if series else path)
 
     def ordered(array: np.ndarray) -> np.ndarray:
-        # numpy has the slowest axis first, and components of a voxel last
+        # SimpleITK's arrays have the slowest axis first, and the components of a voxel last.
         axes = array.ndim - (components > 1)
         return array.transpose(*range(axes - 1, -1, -1), *range(axes, array.ndim))
 
@@ -206,7 +206,7 @@ def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
         for file in series or (path,):
             image = whole() if not series else SimpleITK.ReadImage(file)
             for block in blocks_of_array(ordered(SimpleITK.GetArrayViewFromImage(image))):
-                yield block.copy()  # the view's memory is gone with the image
+                yield block.copy()  # the memory of the view goes with the image
 
     affine = None if path.lower().endswith(PICTURES) else _ras_affine(spacing, origin, direction)
     kind = "DICOM" if series else _ending(path) or "DICOM"
@@ -215,7 +215,7 @@ def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
 
 
 def _slice_distances(series: tuple[str, ...]) -> np.ndarray:
-    """The distances of neighbouring slices, `(slices - 1,)`."""
+    """Return the distances of neighbouring slices, `(slices - 1,)`."""
     import SimpleITK
 
     origins = []
@@ -240,7 +240,7 @@ def _open_picture(path: str) -> FileVolume:
     with _picture(path) as image:
         bands = len(image.getbands())
         shape = (*image.size, bands) if bands > 1 else image.size
-        # a PNG would have to be read as a whole
+        # JPEG only: of a PNG the whole file would have to be read
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) if image.format == "JPEG" else 1
 
     def load() -> np.ndarray:
@@ -258,7 +258,7 @@ def _open_picture(path: str) -> FileVolume:
 
 
 def _picture(path: str) -> Any:
-    """A picture of any size: Pillow's own limit is lower than whole slides are, and memory is looked at before voxels are read."""
+    """Open a picture of any size. Pillow's limit is below whole slides; the free memory is checked before voxels are read."""
     from PIL import Image
 
     with _PILLOW_LIMIT:
@@ -270,7 +270,7 @@ def _picture(path: str) -> Any:
 
 
 def _open_numpy(path: str) -> FileVolume:
-    """An array alone: no place in space, and nothing that tells channels from space."""
+    """Open an array alone, without a place in space, and without a header that tells channels from space."""
     packed = path.lower().endswith(".npz")
     if packed:
         with zipfile.ZipFile(path) as archive:
@@ -284,7 +284,7 @@ def _open_numpy(path: str) -> FileVolume:
         with open(path, "rb") as file:
             shape, _, dtype = _numpy_header(file)
     if dtype.kind not in "iufb":
-        raise one_problem(path, "one real number a voxel", str(dtype), "save the voxels as numbers")
+        raise one_problem(path, "one real number per voxel", str(dtype), "save the voxels as numbers")
 
     def load() -> np.ndarray:
         refuse_what_exceeds_memory(f"shape {shape}", int(np.prod(shape)), dtype.itemsize)
@@ -300,14 +300,14 @@ def _open_numpy(path: str) -> FileVolume:
 
 
 def _numpy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of an array, without its voxels."""
+    """Return shape, order and type of an array without reading its voxels."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
 
 
 def _ras_affine(spacing: tuple[float, ...], origin: tuple[float, ...], direction: tuple[float, ...]) -> np.ndarray:
-    """ITK's geometry, in which x and y grow to the left and back, as NIfTI's."""
+    """Return ITK's geometry, in which x and y grow to the left and back, as an affine of NIfTI's."""
     axes = min(len(spacing), 3)
     affine = np.eye(4)
     turn = np.array(direction).reshape(len(spacing), len(spacing))[:axes, :axes]

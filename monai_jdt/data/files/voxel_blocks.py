@@ -1,4 +1,4 @@
-"""A file's voxels in blocks of bounded size, whatever the size of the file; compressed bytes are read through to their checksum."""
+"""The voxels of a file in blocks of bounded size. Compressed bytes are read to their end, where the checksum is."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from types import TracebackType
 
 import numpy as np
 
-#: Voxels in a block, at most. Some blocks are all that a check needs in memory.
+#: The largest number of voxels in a block. A check holds a few blocks in memory, whatever the size of the file.
 BLOCK_VOXELS = 1 << 20
 
 GZIP_MAGIC = b"\x1f\x8b"
-_EITHER = 47  # zlib's code for: a gzip or a zlib header, which tells
-_CHUNK = 1 << 17  # compressed bytes that are held at a time
+_EITHER = 47  # zlib's wbits for a header of gzip or of zlib, whichever is there
+_CHUNK = 1 << 17  # compressed bytes that are read at a time
 
 
 def block_length(shape: tuple[int, ...]) -> int:
-    """Voxels of each block but the last: whole planes of the first two axes, or whole rows where a plane is too large.
+    """Return the voxels of each block but the last: whole planes of the first two axes, or whole rows if a plane is too large.
 
-    It depends on nothing but the shape, so that two files of one shape are cut at the same voxels.
+    It depends on the shape alone, so that two files of one shape are cut at the same voxels.
 
     Args:
         shape: voxels along each axis, the first axis being the fastest in memory.
@@ -36,7 +36,7 @@ def block_length(shape: tuple[int, ...]) -> int:
 
 
 def blocks_of_array(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut an array into flat blocks in Fortran order; a block is a view where memory allows.
+    """Cut an array into flat blocks in Fortran order. A block is a view where the array's order allows one.
 
     Args:
         values: any array, also one that is mapped from a file.
@@ -84,7 +84,7 @@ class ByteStream:
         self._file.close()
 
     def read(self, most: int) -> bytes:
-        """Up to `most` bytes; none at the end of the file.
+        """Return up to `most` bytes, and none at the end of the file.
 
         Args:
             most: at least 1.
@@ -93,7 +93,7 @@ class ByteStream:
             return self._file.read(most)
         while True:
             if self._inflater.eof:
-                rest = self._inflater.unused_data.lstrip(b"\0")  # zeros may pad the end of a member
+                rest = self._inflater.unused_data.lstrip(b"\0")  # zeros may stand between the members of a gzip file
                 while not rest:
                     more = self._file.read(_CHUNK)
                     if not more:
@@ -109,7 +109,7 @@ class ByteStream:
                 raise EOFError
 
     def fill(self, view: memoryview) -> int:
-        """Fill a buffer; return how many bytes there were for it, fewer than its size only at the end of the file.
+        """Fill a buffer, and return how many bytes there were for it: fewer than its size only at the end of the file.
 
         Args:
             view: where the bytes go.
@@ -124,7 +124,7 @@ class ByteStream:
         return done
 
     def read_all(self, count: int) -> bytes:
-        """The next bytes; fewer than `count` only at the end of the file.
+        """Return the next bytes: fewer than `count` only at the end of the file.
 
         Args:
             count: how many.
@@ -133,7 +133,7 @@ class ByteStream:
         return bytes(head[: self.fill(memoryview(head))])
 
     def skip(self, count: int) -> None:
-        """Leave out some bytes.
+        """Skip some bytes.
 
         Args:
             count: how many.
@@ -149,7 +149,7 @@ def stream_blocks(
 
     Args:
         path: the file.
-        packed: whether it is a gzip file.
+        packed: whether its bytes are compressed.
         offset: bytes before the first voxel, after decompression.
         dtype: of the voxels in the file.
         shape: voxels along each axis, the first axis being the fastest in the file.
@@ -197,7 +197,7 @@ def whole_array(path: str, packed: bool, offset: int, dtype: np.dtype, shape: tu
 
 
 def refuse_what_exceeds_memory(what: str, voxels: int, itemsize: int) -> None:
-    """Raise MemoryError, before anything is read, for voxels that do not fit into the memory that is free.
+    """Raise MemoryError, before anything is read, for voxels that do not fit into the free memory.
 
     Args:
         what: what would need it.
@@ -210,7 +210,7 @@ def refuse_what_exceeds_memory(what: str, voxels: int, itemsize: int) -> None:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that a new array can take; None where the system does not tell."""
+    """Return the bytes of memory that a new array can take; None if the system does not tell."""
     try:
         with open("/proc/meminfo") as file:
             for line in file:

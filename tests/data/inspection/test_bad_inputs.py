@@ -110,11 +110,11 @@ IN_A_FILE = [
     ("rater", "half.nii", "expected whole label values, got 0.5 (multiples of 0.5). " + SCALED),
     ("rater", "blurred.nii", "expected whole label values, got 0.5. Fix: resample labels with nearest-neighbour only"),
     ("rater", "wide.nii", "expected label values up to 32767, got 40000. Fix: number the labels anew"),
-    ("rater", "colours.nii", "expected one real number a voxel, got colours. Fix: save each part as a channel of its own"),
+    ("rater", "colours.nii", "expected one real number per voxel, got colours. Fix: save each part as a channel of its own"),
     (
         "rater",
         "colours.png",
-        "expected a label map of one channel, got 3 numbers a voxel (shape (6, 5, 3)). "
+        "expected a label map of one channel, got 3 numbers per voxel (shape (6, 5, 3)). "
         "Fix: export label values, not colours or one-hot channels",
     ),
     (
