@@ -43,6 +43,7 @@ class KernelInfo:
         auto_from: the number of logits from which on `auto` takes it.
         dtypes: of the logits.
         label_dtypes: of the label; None: every real one.
+        checks_values: whether its row MAY_FAIL_CHECK tells; False: it is 1 wherever a voxel counts, and the caller runs every check.
         most_channels: the largest C; None: any.
         highest_region_value: the largest label value that regions may have; None: any.
         needs: the package that it is compiled with; None: torch alone.
@@ -57,6 +58,7 @@ class KernelInfo:
     auto_from: int
     dtypes: tuple[torch.dtype, ...]
     label_dtypes: tuple[torch.dtype, ...] | None = None
+    checks_values: bool = True
     most_channels: int | None = None
     highest_region_value: int | None = None
     needs: str | None = None
@@ -84,6 +86,8 @@ KERNELS: dict[Backend, KernelInfo] = {
             auto_on=("cuda",),
             auto_from=0,
             dtypes=_HALVES_AND_FLOAT32,
+            # A check would wait for the device.
+            checks_values=False,
             # All channels of a block of voxels lie in the registers of one program.
             most_channels=1024,
             needs="triton",

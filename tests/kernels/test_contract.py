@@ -1,4 +1,7 @@
-"""Every fast kernel that runs on a CPU gives the eager one's sums and gradients, whatever the recipe, the label and the layout."""
+"""The contract of a fast kernel: the definition's sums and gradients, whatever the recipe, the label and the layout.
+
+Every row of the table of kernels runs every test here that it can run on this machine: `triton` on a GPU, or under its interpreter.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ import pytest
 import torch
 
 from monai_jdt.checks import value_checks
-from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
+from monai_jdt.definitions import Activation, Backend, LabelForm, PixelRule, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.chunked import kernel as chunked
-from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.labels import ignore_index_as
-from monai_jdt.kernels.operators import fast_voxel_sums
+from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.losses import JDTCELoss
+from tests.kernels.comparison import REGIONS, assert_agrees, close, device_of, label_of, recipe_of, run
 
-KERNELS = [Backend.CHUNKED, Backend.NUMBA]
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
 ACTIVATIONS = [Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE]
 PIXELS = [
     None,
@@ -28,13 +32,14 @@ PIXELS = [
     PixelRule(PixelTerm.DIVERGENCE),
 ]
 FORMS = ["dense", "index", "votes", "votes of four, one silent", "regions", "votes of regions"]
-REGIONS = ((1,), (1, 2), (0, 4))
 
 
-@pytest.fixture(params=KERNELS, ids=lambda kernel: kernel.value)
+@pytest.fixture(params=list(KERNELS), ids=lambda kernel: kernel.value)
 def kernel(request, monkeypatch):
-    if request.param is Backend.NUMBA:
-        pytest.importorskip("numba")
+    sample = torch.zeros(1, 2, 3, device=device_of(request.param))
+    reason = refusal(request.param, sample, sample, VoxelRecipe())
+    if reason is not None:
+        pytest.skip(reason)
     # several chunks, the last one short, each in several slices
     monkeypatch.setattr(chunked, "_SMALLEST", 3000)
     monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
@@ -42,108 +47,8 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def _poisoned_memory():
-    """Fresh memory is NaN, or the largest integer."""
-    before = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    yield
-    torch.utils.deterministic.fill_uninitialized_memory = before
-    torch.use_deterministic_algorithms(False)
-
-
 def test_fresh_memory_is_poisoned():
     assert torch.empty(3).isnan().all()
-
-
-def label_of(form: str, n: int, c: int, space: tuple[int, ...], activation: Activation, ignore: int | None):
-    """A label, its reading, and the weights of its raters."""
-    regions, weights = None, None
-    if form == "dense":
-        label = torch.rand(n, c, *space)
-        label = torch.where(torch.rand(n, c, *space) < 0.3, label.round(), label)
-        if activation is Activation.SOFTMAX:
-            label = torch.softmax(torch.randn(n, c, *space) * 3, 1)
-        if ignore is not None:
-            label = torch.where(torch.rand(n, 1, *space) < 0.2, float(ignore), label)
-        return label, LabelForm.DENSE, None, None
-    raters = 1
-    if "votes" in form:
-        raters = 4 if "four" in form else 3
-        weights = torch.tensor([1.0, 0.25, 0.0, 0.7]).expand(n, 4) if "four" in form else None
-    if "regions" in form:
-        regions = REGIONS
-        label = torch.randint(0, 6, (n, raters, *space))
-    else:
-        label = torch.randint(0, max(c, 2), (n, raters, *space))
-    if ignore is not None:
-        label = torch.where(torch.rand(label.shape) < 0.3, ignore, label)
-    return label, LabelForm.VOTES if "votes" in form else LabelForm.INDEX, regions, weights
-
-
-def graded(sums: VoxelSums, seed: int = 0) -> torch.Tensor:
-    """A number in which every sum has a slope of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    total = 0
-    for part in (sums.tp, sums.fp, sums.fn, sums.pixel):
-        if part is not None:
-            total = total + (part * torch.rand(part.shape, generator=generator).to(part.dtype)).sum()
-    return total
-
-
-def run(kernel, logits, label, recipe, mask=None, weights=None, class_weight=None):
-    logits = logits.detach().requires_grad_()
-    if kernel is Backend.EAGER:
-        sums, suspect = eager_voxel_sums(logits, label, recipe, mask, weights, class_weight), None
-    else:
-        assert refusal(kernel, logits, label, recipe) is None
-        sums, suspect = fast_voxel_sums(kernel, logits, label, recipe, mask, weights, class_weight)
-    graded(sums).backward()
-    return sums, logits.grad, suspect
-
-
-def close(got: torch.Tensor, expected: torch.Tensor, relative: float, what: str) -> None:
-    assert got.shape == expected.shape, what
-    got, expected = got.double(), expected.double()
-    assert (got.isnan() == expected.isnan()).all(), what
-    infinite = expected.isinf()
-    assert (got[infinite] == expected[infinite]).all(), what
-    keep = torch.isfinite(expected)
-    if keep.any():
-        far = (got - expected)[keep].abs().max()
-        assert far <= relative * max(expected[keep].abs().max(), 1e-3), f"{what}: {far}"
-
-
-def assert_agrees(kernel, logits, label, recipe, mask=None, weights=None, class_weight=None, judge=torch.float64, tolerance=2e-6):
-    """The kernel's sums and gradient are the judge's; returns the suspicion."""
-    with torch.no_grad():
-        seen = logits.to(judge)
-    sums, gradient, suspect = run(kernel, logits, label, recipe, mask, weights, class_weight)
-    expected, expected_gradient, _ = run(Backend.EAGER, seen, label, recipe, mask, weights, class_weight)
-    for name in VoxelSums._fields:
-        got, wanted = getattr(sums, name), getattr(expected, name)
-        if wanted is None:
-            assert got is None
-        elif wanted.dtype is torch.bool:
-            assert (got == wanted).all(), name
-        else:
-            assert got.dtype is torch.float32
-            close(got, wanted, tolerance, name)
-    assert gradient.dtype is logits.dtype
-    coarse = {torch.float16: 1e-3, torch.bfloat16: 8e-3}.get(logits.dtype, 5 * tolerance)
-    close(gradient, expected_gradient, coarse, "gradient")
-    return suspect
-
-
-def recipe_of(activation, form, regions, pixel=None, norm=1, ignore=None, smoothing=0.0, include_background=True):
-    return VoxelRecipe(
-        activation=activation,
-        label=LabelReading(form=form, regions=regions, ignore_index=ignore, smoothing=smoothing),
-        include_background=include_background,
-        norm=norm,
-        pixel=pixel,
-    )
 
 
 def possible(activation: Activation, form: str, pixel: PixelRule | None, smoothing: float) -> bool:
@@ -158,7 +63,7 @@ def test_every_recipe(kernel, activation, form, examples):
     if "regions" in form and activation is Activation.SOFTMAX:
         return
     n, c, space = 2, 3, (7, 9, 5)
-    every = examples(5, 1)
+    every = examples(85 if kernel is Backend.TRITON else 5, 1)
     logits = torch.randn(n, c, *space) * 3 if activation is not Activation.NONE else torch.rand(n, c, *space)
     tried = []
     a_value = 3 if "regions" in form else 2  # a label value, of no region
@@ -169,14 +74,14 @@ def test_every_recipe(kernel, activation, form, examples):
         if weighted and pixel is None:
             continue
         tried.append((pixel, norm, ignore, smoothing, mask_rows, weighted))
-    # 5 is prime to the number of values of each setting, so a fifth of the settings has every pair of values
+    # 5 is prime to the number of values of each setting, so a fifth of the settings has every pair of values. Triton's interpreter is
+    # too slow for these.
     for pixel, norm, ignore, smoothing, mask_rows, weighted in tried[::every]:
         label, label_form, regions, weights = label_of(form, n, c, space, activation, ignore)
         recipe = recipe_of(activation, label_form, regions, pixel, norm, ignore, smoothing, include_background=not weighted)
         mask = None if mask_rows is None else torch.rand(n, mask_rows, *space) < 0.6
         class_weight = torch.tensor([0.5, 2.0, 1.5]) if weighted else None
-        suspect = assert_agrees(kernel, logits, label, recipe, mask, weights, class_weight)
-        assert not suspect.any()
+        assert not assert_agrees(kernel, logits, label, recipe, mask, weights, class_weight)
     assert len(tried) >= 6
 
 
@@ -186,8 +91,8 @@ def test_awkward_sizes(kernel, channels, voxels, monkeypatch):
     monkeypatch.setattr(chunked, "_LARGEST", 20000)
     monkeypatch.setattr(chunked, "_SMALLEST", 20000)
     monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
-    if channels * voxels > 2**16:
-        voxels = 1025
+    if channels * voxels > (2**13 if kernel is Backend.TRITON else 2**16):
+        voxels = 63 if kernel is Backend.TRITON else 1025
     for form in ("dense", "index", "votes"):
         for activation in ACTIVATIONS:
             if channels == 1 and (activation is Activation.SOFTMAX or form == "index"):
@@ -266,16 +171,16 @@ def test_indices_out_of_range_are_nan_and_suspect(kernel):
         label[1, 0, 5] = 3
         for form, activation in itertools.product((LabelForm.INDEX, LabelForm.VOTES), (Activation.SOFTMAX, Activation.SIGMOID)):
             recipe = recipe_of(activation, form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
-            sums, _, suspect = run(kernel, torch.randn(2, 3, 400), label, recipe)
+            sums, _, suspicious = run(kernel, torch.randn(2, 3, 400), label, recipe)
             assert torch.isfinite(sums.fn[0]).all()
             assert sums.fn[1].isnan().all()
-            assert suspect.any()
+            assert suspicious is not False
             mask = torch.ones(2, 1, 400, dtype=torch.bool)
             mask[1, 0, 5] = False
             assert_agrees(kernel, torch.randn(2, 3, 400), label, recipe, mask)
     fractional = torch.full((1, 1, 50), 0.5)
-    _, _, suspect = run(kernel, torch.randn(1, 3, 50), fractional, recipe_of(Activation.SOFTMAX, LabelForm.INDEX, None))
-    assert suspect.any()
+    _, _, suspicious = run(kernel, torch.randn(1, 3, 50), fractional, recipe_of(Activation.SOFTMAX, LabelForm.INDEX, None))
+    assert suspicious is not False
 
 
 CLASS_FORMS = {"index": (1, None), "votes": (3, None), "regions": (1, REGIONS), "votes of regions": (3, REGIONS)}
@@ -296,8 +201,7 @@ def test_floats_that_are_no_class(kernel, form, ignore, value):
         logits = torch.randn(2, 3, 300)
         # regions have no highest value: one above all of them belongs to none
         legal = regions is not None and value > 1
-        suspect = assert_agrees(kernel, logits, label, recipe)
-        assert suspect.any() == (not legal)
+        assert assert_agrees(kernel, logits, label, recipe) in (not legal, None)
         assert run(kernel, logits, label, recipe)[0].fn.isnan().any() == (not legal)
         loss = JDTCELoss(
             sigmoid=True,
@@ -307,6 +211,7 @@ def test_floats_that_are_no_class(kernel, form, ignore, value):
             to_onehot_y=raters == 1 and regions is None,
             ignore_index=ignore,
         )
+        logits, label = logits.to(device_of(kernel)), label.to(device_of(kernel))
         with value_checks("off"):
             assert loss(logits, label).isnan() == (not legal)
         with value_checks("on"):
@@ -317,6 +222,29 @@ def test_floats_that_are_no_class(kernel, form, ignore, value):
                     loss(logits, label)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda activation: activation.value)
+def test_nothing_ignored_reaches_value_or_gradient(kernel, activation):
+    clean, mask = torch.rand(2, 3, 21), torch.rand(2, 1, 21) < 0.5
+    label, label_form, _, _ = label_of("dense", 2, 3, (21,), activation, None)
+    recipe = recipe_of(activation, label_form, None, None if activation is Activation.NONE else PixelRule(PixelTerm.FOCAL, 1.5))
+    spoiled = torch.tensor([math.nan, math.inf, -math.inf]).reshape(1, 3, 1)
+    results = [
+        run(kernel, logits, target, recipe, mask)
+        for logits, target in ((clean, label), (torch.where(mask, clean, spoiled), torch.where(mask, label, spoiled)))
+    ]
+    for a, b in zip((*results[0][0], results[0][1]), (*results[1][0], results[1][1]), strict=True):
+        assert a is b is None or torch.equal(a, b)
+    assert torch.isfinite(results[1][1]).all()
+
+
+def test_costs_of_well_predicted_voxels_keep_their_digits(kernel):
+    """Cross-entropies of 1e-7 each: `log(1 + x)` that rounds `1 + x` would be off by half."""
+    recipe = recipe_of(Activation.SIGMOID, LabelForm.DENSE, None, PixelRule(PixelTerm.CROSS_ENTROPY))
+    for label, z in ((torch.ones(1, 1, 500), 16.0), (torch.zeros(1, 1, 500), -16.0)):
+        sums, _, _ = run(kernel, torch.full((1, 1, 500), z), label, recipe)
+        assert sums.pixel.item() == pytest.approx(500 * math.log1p(math.exp(-16)), rel=2e-6)
+
+
 def test_a_marker_may_be_any_whole_number(kernel):
     for marker, dtype in itertools.product((2**31, 2**40, -(2**31) - 1, -2), (torch.float32, torch.float64, torch.int64)):
         if dtype is torch.float32 and marker == -(2**31) - 1:
@@ -324,9 +252,9 @@ def test_a_marker_may_be_any_whole_number(kernel):
         label = torch.randint(0, 3, (2, 1, 300))
         label[:, :, ::7] = marker
         recipe = recipe_of(Activation.SIGMOID, LabelForm.INDEX, None, PIXELS[1], ignore=marker)
-        assert not assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
+        assert not assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe)
         label[1, 0, 40] = -1
-        assert assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe).any()
+        assert assert_agrees(kernel, torch.randn(2, 3, 300), label.to(dtype), recipe) is not False
 
 
 @pytest.mark.parametrize("form", CLASS_FORMS)
@@ -338,7 +266,7 @@ def test_a_marker_is_rounded_as_the_label_is(kernel, form, dtype, marker):
     assert not (label.float() == marker).any()
     recipe = recipe_of(Activation.SIGMOID, LabelForm.VOTES if raters > 1 else LabelForm.INDEX, regions, PIXELS[1], ignore=marker)
     logits = torch.randn(2, 3, 300)
-    assert not assert_agrees(kernel, logits, label, recipe).any()
+    assert not assert_agrees(kernel, logits, label, recipe)
     _, gradient, _ = run(kernel, logits, label, recipe)
     assert not gradient[:, :, ::7].any()
 
@@ -360,13 +288,14 @@ def test_large_class_values(kernel, form, value):
     label[1, 0, 40] = value
     recipe = recipe_of(Activation.SIGMOID, LabelForm.VOTES if raters > 1 else LabelForm.INDEX, regions, PIXELS[1])
     for each in (label, label.double()):
-        assert assert_agrees(kernel, torch.randn(2, 3, 300), each, recipe).any() == (regions is None)
+        assert assert_agrees(kernel, torch.randn(2, 3, 300), each, recipe) in (regions is None, None)
     # a region of that value, where the kernel has it, and never another one's
     recipe = recipe_of(Activation.SIGMOID, recipe.label.form, ((value,), (2,), (1, 2)), PIXELS[1])
-    if kernel is Backend.NUMBA and value > 2**31 - 1:
+    highest = KERNELS[kernel].highest_region_value
+    if highest is not None and value > highest:
         assert refusal(kernel, torch.randn(2, 3, 300), label, recipe) is not None
     else:
-        assert not assert_agrees(kernel, torch.randn(2, 3, 300), label, recipe).any()
+        assert not assert_agrees(kernel, torch.randn(2, 3, 300), label, recipe)
 
 
 def test_an_illegal_vote_is_found_in_every_channel_that_counts(kernel):
@@ -376,8 +305,7 @@ def test_an_illegal_vote_is_found_in_every_channel_that_counts(kernel):
         mask = torch.ones(2, 3, 400, dtype=torch.bool)
         mask[1, silent, 50] = False
         recipe = recipe_of(Activation.SIGMOID, form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
-        suspect = assert_agrees(kernel, torch.randn(2, 3, 400), label, recipe, mask)
-        assert suspect.any() == bool(mask[1, :, 50].any())
+        assert assert_agrees(kernel, torch.randn(2, 3, 400), label, recipe, mask) in (bool(mask[1, :, 50].any()), None)
 
 
 @pytest.mark.parametrize(
@@ -388,12 +316,12 @@ def test_labels_that_a_check_refuses_are_suspect(kernel, value, activation):
     label = torch.zeros(2, 2, 600)
     label[:, 0] = 1
     recipe = recipe_of(activation, LabelForm.DENSE, None)
-    assert not run(kernel, torch.randn(2, 2, 600), label, recipe)[2].any()
+    assert not run(kernel, torch.randn(2, 2, 600), label, recipe)[2]
     label[1, 0, 300] = value
-    assert run(kernel, torch.randn(2, 2, 600), label, recipe)[2].any()
+    assert run(kernel, torch.randn(2, 2, 600), label, recipe)[2] is not False
     mask = torch.ones(2, 1, 600, dtype=torch.bool)
     mask[1, 0, 300] = False
-    assert not run(kernel, torch.randn(2, 2, 600), label, recipe, mask)[2].any()
+    assert not run(kernel, torch.randn(2, 2, 600), label, recipe, mask)[2]
 
 
 def test_predictions_out_of_range_are_suspect(kernel):
@@ -401,7 +329,7 @@ def test_predictions_out_of_range_are_suspect(kernel):
     for value in (1.01, -0.01):
         prob = torch.rand(1, 2, 300)
         prob[0, 1, 299] = value
-        assert run(kernel, prob, torch.ones(1, 2, 300), recipe)[2].any()
+        assert run(kernel, prob, torch.ones(1, 2, 300), recipe)[2] is not False
 
 
 LABEL_DTYPES = {
@@ -428,7 +356,7 @@ def test_labels_of_any_dtype(kernel, form, dtype):
         # the largest number, which is no class and is a marker's neighbour
         spoiled = label.to(dtype)
         spoiled[0, 0, 5] = torch.iinfo(dtype).max
-        assert assert_agrees(kernel, torch.randn(2, 3, 350), spoiled, recipe).any()
+        assert assert_agrees(kernel, torch.randn(2, 3, 350), spoiled, recipe) is not False
 
 
 @pytest.mark.parametrize(
@@ -437,6 +365,9 @@ def test_labels_of_any_dtype(kernel, form, dtype):
     ids=str,
 )
 def test_more_classes_than_the_label_can_hold(kernel, dtype, channels):
+    most = KERNELS[kernel].most_channels
+    if most is not None and channels > most:
+        return
     voxels = 5 if channels > 1000 else 60
     largest = 1 if dtype is torch.bool else min(torch.iinfo(dtype).max, channels - 1)
     for form, raters in ((LabelForm.INDEX, 1), (LabelForm.VOTES, 3)):
@@ -444,7 +375,7 @@ def test_more_classes_than_the_label_can_hold(kernel, dtype, channels):
         label[0, 0, 0] = largest
         recipe = recipe_of(Activation.SOFTMAX, form, None, PixelRule(PixelTerm.CROSS_ENTROPY), ignore=channels + 1)
         logits = torch.randn(1, channels, voxels)
-        assert not assert_agrees(kernel, logits, label.to(dtype), recipe, tolerance=1e-5).any()
+        assert not assert_agrees(kernel, logits, label.to(dtype), recipe, tolerance=1e-5)
         narrow, wide = (run(kernel, logits, each, recipe) for each in (label.to(dtype), label))
         assert torch.equal(narrow[1], wide[1])
         assert torch.equal(narrow[0].tp, wide[0].tp)
@@ -487,8 +418,9 @@ def test_shapes(kernel, shape):
         label, label_form, _, _ = label_of(form, shape[0], shape[1], shape[2:], Activation.SOFTMAX, None)
         recipe = recipe_of(Activation.SOFTMAX, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY))
         if 0 in shape:
-            sums, gradient, suspect = run(kernel, torch.randn(shape), label, recipe)
-            assert all((part == 0).all() for part in (sums.tp, sums.fp, sums.fn, sums.counted, sums.pixel, suspect))
+            sums, gradient, suspicious = run(kernel, torch.randn(shape), label, recipe)
+            assert all((part == 0).all() for part in (sums.tp, sums.fp, sums.fn, sums.counted, sums.pixel))
+            assert not suspicious
             assert gradient.shape == shape
         else:
             assert_agrees(kernel, torch.randn(shape), label, recipe)
