@@ -14,7 +14,7 @@ import torch
 from monai.bundle import run
 
 from monai_jdt.data import write_brats_phantoms
-from tests.nifti_files import write_nifti
+from tests.nifti_files import save_nifti, write_nifti
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "brats_multirater_segmentation"
 TINY = {
@@ -102,7 +102,7 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
         volumes = {f"T{c}w": (rng.normal(size=label.shape) + label * c).astype(np.float32) for c in (1, 2, 3)}
         volumes |= {f"cord_rater{r}": np.roll(label, r, 0) for r in range(3)}
         for name, values in volumes.items():
-            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz")
+            save_nifti(folder / f"{name}.nii.gz", values, np.eye(4))
     overlay = tmp_path / "spine.yaml"
     overlay.write_text(
         "datalist: $bundle_start.exit_on_error(jdt_data.pattern_datalist, @data_dir, ['{case}/T1w.nii.gz', '{case}/T2w.nii.gz', "
@@ -124,7 +124,7 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
 def rewrite(path, change, affine=None):
     volume = nibabel.load(path)
     values = change(np.asanyarray(volume.dataobj))
-    nibabel.save(nibabel.Nifti1Image(values, volume.affine if affine is None else affine), path)
+    save_nifti(path, values, volume.affine if affine is None else affine)
 
 
 def with_nan(values):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+
+from tests.nifti_files import save_nifti
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 
@@ -21,7 +22,7 @@ def test_predictions_stay_in_the_output_folder(tmp_path: Path, bundle: str) -> N
     for place, case in (("lists/sub", "../../x"), ("far/away", f"{tmp_path}/absolute"), ("far", "..")):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         path = tmp_path / place / "image.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), path)
+        save_nifti(path, np.zeros((4, 4, 4), np.float32), np.eye(4))
         items.append({"case": case, "dataset": "../../y", "task": "/z", "image": str(path)})
     # a byte order mark, and one path as Windows writes it, as in lists from elsewhere
     listed = [{**items[0], "image": "sub\\image.nii.gz"}, *items[1:]]

@@ -17,6 +17,7 @@ from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from monai_jdt.handlers import TrainedSettingsWriter, check_trained_settings
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
+from tests.nifti_files import save_nifti
 
 CHOICES = ("mr", "zscore", "ct", "percentiles", "photo", "none")
 BUNDLES = pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
@@ -27,8 +28,8 @@ def write_ct(folder: Path, shape: tuple[int, ...]) -> tuple[Path, Path]:
     folder.mkdir(parents=True)
     values = (np.arange(np.prod(shape)) % 2001 - 1000).reshape(shape).astype(np.int16)
     affine = np.diag([2.0, 3, 4, 1])
-    nibabel.save(nibabel.Nifti1Image(values, affine), folder / "ct.nii.gz")
-    nibabel.save(nibabel.Nifti1Image((values > 900).astype(np.uint8), affine), folder / "reader1.nii.gz")
+    save_nifti(folder / "ct.nii.gz", values, affine)
+    save_nifti(folder / "reader1.nii.gz", (values > 900).astype(np.uint8), affine)
     return folder / "ct.nii.gz", folder / "reader1.nii.gz"
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from monai_jdt.data import write_datalist
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
+from tests.nifti_files import save_nifti
 
 # every character that a shell, a pattern, a path or a config gives a meaning
 ODD = 'O\'Brien [1-2] {a} *? "Ä~é" 50% $HOME @x & Co., Dr. Who'
@@ -34,11 +35,11 @@ def write_cases(folder: Path, image_shape: tuple[int, ...], mask_shape: tuple[in
     rng = np.random.default_rng(0)
     for case in ("a", "b", "c"):
         (folder / case).mkdir(parents=True)
-        nibabel.save(nibabel.Nifti1Image(rng.normal(size=image_shape).astype(np.float32), AFFINE), folder / case / "ct.nii.gz")
+        save_nifti(folder / case / "ct.nii.gz", rng.normal(size=image_shape).astype(np.float32), AFFINE)
         for reader in (1, 2):
             mask = np.zeros(mask_shape, np.uint8)
             mask[6 + reader : 12, 5:9] = 1
-            nibabel.save(nibabel.Nifti1Image(mask, AFFINE), folder / case / f"reader{reader}.nii.gz")
+            save_nifti(folder / case / f"reader{reader}.nii.gz", mask, AFFINE)
     return str(folder)
 
 

@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser, run
 
 from monai_jdt.data import QUBIQ_SETS, qubiq_datalist, write_qubiq_phantoms
+from tests.nifti_files import save_nifti
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "qubiq_multirater_segmentation"
 SMALL_NET = {"network_def#init_filters": 8, "network_def#blocks_down": [1, 1], "network_def#blocks_up": [1], "size": [16, 16]}
@@ -174,7 +175,7 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
         planes = {f"contrast{c}": (rng.normal(size=label.shape) + label * c).astype(np.float32) for c in (1, 2)}
         planes |= {f"disc_rater{r}": np.roll(label, r, 0) for r in range(2 + number % 2)}
         for name, values in planes.items():
-            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz")
+            save_nifti(folder / f"{name}.nii.gz", values, np.eye(4))
     overlay = tmp_path / "eyes.yaml"
     overlay.write_text(
         "datalist: $bundle_start.exit_on_error(jdt_data.pattern_datalist, @data_dir, ['{case}/contrast1.nii.gz', "
@@ -221,7 +222,7 @@ def test_files_with_and_without_a_last_axis_make_one_batch(tmp_path, phantoms):
 
 def rewritten(path, change):
     volume = nibabel.load(path)
-    nibabel.save(nibabel.Nifti1Image(change(np.asanyarray(volume.dataobj)).astype(np.float32), volume.affine), path)
+    save_nifti(path, change(np.asanyarray(volume.dataobj)).astype(np.float32), volume.affine)
 
 
 BREAKS = {
@@ -288,9 +289,7 @@ def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
 
 
 def test_without_monai_jdt_a_flat_image_gets_a_third_axis(tmp_path, trained, monkeypatch):
-    nibabel.save(
-        nibabel.Nifti1Image(np.random.default_rng(0).normal(size=(20, 18)).astype(np.float32), np.eye(4)), tmp_path / "a.nii.gz"
-    )
+    save_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(20, 18)).astype(np.float32), np.eye(4))
     for name in [name for name in sys.modules if name.split(".")[0] == "monai_jdt"]:
         monkeypatch.setitem(sys.modules, name, None)
     images = {

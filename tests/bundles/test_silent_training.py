@@ -14,6 +14,7 @@ import torch
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
 from tests.bundles.test_own_files import BRATS_OVERLAY, write_cases
+from tests.nifti_files import save_nifti
 
 BUNDLES = pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
 
@@ -24,7 +25,7 @@ def cases(bundle: ModuleType, root: Path, marked: int) -> str:
     for path in Path(data).rglob("reader*.nii.gz"):
         volume = nibabel.load(path)
         values = np.asanyarray(volume.dataobj) * np.uint8(marked)
-        nibabel.save(nibabel.Nifti1Image(values, volume.affine), path)
+        save_nifti(path, values, volume.affine)
     return data
 
 

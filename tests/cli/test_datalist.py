@@ -8,6 +8,7 @@ import pytest
 
 from monai_jdt.cli import main
 from monai_jdt.data import qubiq_datalist, read_datalist, write_brats_phantoms, write_qubiq_phantoms
+from tests.nifti_files import save_nifti
 
 
 def _run(capsys, *arguments):
@@ -48,7 +49,7 @@ def test_problems_are_lines_and_the_exit_code_is_1(root, tmp_path, capsys):
     file = tmp_path / "kidney.json"
     _run(capsys, "datalist", "qubiq", root, "--dataset", "kidney", "--write", file)
     first, second = (item["raters"] for item in qubiq_datalist(root, "kidney")[:2])
-    nibabel.save(nibabel.Nifti1Image(np.zeros((16, 16), np.uint8), nibabel.load(first[0]).affine), first[0])
+    save_nifti(first[0], np.zeros((16, 16), np.uint8), nibabel.load(first[0]).affine)
     code, out, _ = _run(capsys, "check", file, "--no-progress")
     assert (code, out[-1]) == (0, "looked at every voxel: 0 problems, 1 warning")
     assert out[0] == (

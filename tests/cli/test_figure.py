@@ -3,13 +3,13 @@
 import json
 import os
 
-import nibabel
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from PIL import Image
 
 from monai_jdt.cli import main
+from tests.nifti_files import save_nifti
 
 AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
 
@@ -24,7 +24,7 @@ def files(tmp_path, monkeypatch):
     arrays |= {"ct": (10 * distance).astype(np.float32), "prob": (1 / (1 + np.exp(distance - 5))).astype(np.float32)}
     (tmp_path / "data" / "case7").mkdir(parents=True)
     for name, values in arrays.items():
-        nibabel.save(nibabel.Nifti1Image(values, AFFINE), tmp_path / "data" / "case7" / f"{name}.nii.gz")
+        save_nifti(tmp_path / "data" / "case7" / f"{name}.nii.gz", values, AFFINE)
     item = {"case": "case7", "image": "data/case7/ct.nii.gz", "raters": [f"data/case7/reader{r}.nii.gz" for r in range(3)]}
     (tmp_path / "list.json").write_text(json.dumps({"training": [item], "validation": [{**item, "case": "other/../8"}]}))
     return tmp_path

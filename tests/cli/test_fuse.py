@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from monai_jdt.cli import main
+from tests.nifti_files import save_nifti
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1]])
 
@@ -20,7 +21,7 @@ def raters(tmp_path: Path) -> list[str]:
     paths = []
     for number, label in enumerate(maps):
         paths.append(str(tmp_path / f"rater{number}.nii.gz"))
-        nibabel.save(nibabel.Nifti1Image(label, AFFINE), paths[-1])
+        save_nifti(paths[-1], label, AFFINE)
     return paths
 
 
@@ -53,7 +54,7 @@ def test_multilabel_staple_at_ties(tmp_path: Path) -> None:
     # both say 2 in the last voxel; the two in the middle are ties, which have the value 0
     paths = [str(tmp_path / f"{name}.nii.gz") for name in "ab"]
     for path, label in zip(paths, ([1, 1, 0, 2], [1, 0, 1, 2]), strict=True):
-        nibabel.save(nibabel.Nifti1Image(np.array(label, np.uint8).reshape(4, 1, 1), AFFINE), path)
+        save_nifti(path, np.array(label, np.uint8).reshape(4, 1, 1), AFFINE)
     dest = str(tmp_path / "fused.nii")
     assert run(dest, *paths, "--method", "multilabel_staple", "--regions", "[[1], [2]]") == 0
     np.testing.assert_array_equal(nibabel.load(dest).get_fdata().reshape(4, 2), [[1, 0], [0, 0], [0, 0], [0, 1]])
@@ -99,7 +100,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, raters: list[str], caps
 
 def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
     for name, value in (("a.nii", 255), ("b.nii", 0)):
-        nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 2), value, np.uint8), AFFINE), tmp_path / name)
+        save_nifti(tmp_path / name, np.full((4, 4, 2), value, np.uint8), AFFINE)
     assert run(str(tmp_path / "black.nii"), str(tmp_path / "a.nii"), str(tmp_path / "b.nii")) == 0
     assert capsys.readouterr().err.splitlines() == [
         "warning: --regions: expected label values that the files hold (0, 255), got label_1 [1]: an empty region. "

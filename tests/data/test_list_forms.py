@@ -8,13 +8,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 
 from monai_jdt.cli import main
 from monai_jdt.data import DataProblemError, find_problems, read_datalist, split_cases, write_datalist
 from monai_jdt.data.datalist_file import cases_to_predict
+from tests.nifti_files import save_nifti
 
 
 def written(root: Path, content: Any, name: str = "list.json") -> Path:
@@ -46,7 +46,7 @@ def test_check_needs_no_raters_of_cases_to_predict(tmp_path: Path, capsys) -> No
     mark = np.zeros((4, 4, 4), np.uint8)
     mark[1] = 1
     for name in ("a", "b", "l"):
-        nibabel.save(nibabel.Nifti1Image(mark, np.eye(4)), tmp_path / f"{name}.nii")
+        save_nifti(tmp_path / f"{name}.nii", mark, np.eye(4))
     training = [{"image": "a.nii", "label": "l.nii"}]
 
     def check(**content: Any) -> tuple[int, list[str]]:

@@ -1,6 +1,5 @@
 """Every format that raters come in, written by one library and read through MONAI's reader of another."""
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -10,6 +9,7 @@ from PIL import Image
 
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.transforms import LoadRaters, LoadRatersd
+from tests.nifti_files import save_nifti
 
 #: voxels to mm in RAS: spacing 1.5, 2, 3 along axes of which ITK's LPS flips two; origin -10, 7, 4
 AFFINE = np.array([[-1.5, 0, 0, -10], [0, -2.0, 0, 7], [0, 0, 3.0, 4], [0, 0, 0, 1]])
@@ -117,9 +117,9 @@ def test_a_broken_file_of_any_format_is_named(tmp_path, suffix):
 def test_a_channel_axis_of_one_is_dropped(tmp_path):
     values = draw(1)[0]
     path = str(tmp_path / "four.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(values[..., None], AFFINE), path)
+    save_nifti(path, values[..., None], AFFINE)
     votes = LoadRaters()([path, write(tmp_path / "three.nii.gz", values)])
     np.testing.assert_array_equal(votes.numpy(), np.stack([values] * 2))
-    nibabel.save(nibabel.Nifti1Image(np.stack([values] * 2, -1), AFFINE), path)
+    save_nifti(path, np.stack([values] * 2, -1), AFFINE)
     with pytest.raises(DataProblemError, match=r"four\.nii\.gz: expected a label map of one channel"):
         LoadRaters()(path)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 
@@ -23,14 +22,13 @@ from monai_jdt.data import (
     write_qubiq_phantoms,
 )
 from monai_jdt.report import draw_case
+from tests.nifti_files import save_nifti
 
 LONG = "n" * 232
 
 
 def volume(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 2), np.uint8), np.eye(4)), path)
-    return str(path)
+    return save_nifti(path, np.ones((4, 4, 2), np.uint8), np.eye(4))
 
 
 def write_figure(place: Path) -> Path:

@@ -3,7 +3,6 @@
 import json
 import os
 
-import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +25,7 @@ from monai_jdt.data import (
     write_datalist,
     write_qubiq_phantoms,
 )
+from tests.nifti_files import save_nifti
 
 SHAPE = (6, 5, 4)
 SCALED = "Fix: divide by that number, round, and save the values as integers"
@@ -40,7 +40,7 @@ def root(tmp_path):
     """A folder with one good case, `good`, and files that are wrong in one way each."""
 
     def save(name, voxels, affine=None):
-        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 1, 2, 1]) if affine is None else affine), tmp_path / name)
+        save_nifti(tmp_path / name, voxels, np.diag([1.0, 1, 2, 1]) if affine is None else affine)
 
     mark = np.zeros(SHAPE, np.uint8)
     mark[1:3, 1:4, 1:3] = 1

@@ -19,6 +19,7 @@ from monai_jdt.data import (
     write_brats_phantoms,
     write_qubiq_phantoms,
 )
+from tests.nifti_files import save_nifti
 
 VALUES = region_convention("brats2021").values
 ROUND = "round the values, and save them as integers"
@@ -45,7 +46,7 @@ def _only(items, **settings):
 def _rewrite(path, change=lambda voxels: voxels, affine=None, dtype=None):
     image = nibabel.load(path)
     voxels = change(np.array(image.dataobj))
-    nibabel.save(nibabel.Nifti1Image(voxels.astype(dtype or voxels.dtype), image.affine if affine is None else affine), path)
+    save_nifti(path, voxels.astype(dtype or voxels.dtype), image.affine if affine is None else affine)
 
 
 def _put(value):
@@ -344,7 +345,7 @@ def test_formats_of_itk(tmp_path, suffix):
     affine = np.diag([-1.0, -1.0, 2.0, 1.0])
     affine[:3, 3] = (-5, -6, 7)
     third = (rng.random((7, 8, 9)) > 0.5).astype(np.uint8)
-    nibabel.save(nibabel.Nifti1Image(third.transpose(2, 1, 0).copy(), affine), nifti)
+    save_nifti(nifti, third.transpose(2, 1, 0).copy(), affine)
     item["raters"].append(nifti)
     for read in ("full", "headers"):
         assert _problems([item], channels=1, label_values=(0, 1), read=read) == []
@@ -391,7 +392,7 @@ def test_pictures(tmp_path):
     assert got == ["255", "255"]
     assert _only([{**item, "raters": [paths["wide"]]}], channels=1, label_values=None).got == "(18, 12)"
     nifti = str(tmp_path / "c.nii")
-    nibabel.save(nibabel.Nifti1Image(np.ones((16, 12), np.uint8), np.diag([3.0, 3, 3, 1])), nifti)
+    save_nifti(nifti, np.ones((16, 12), np.uint8), np.diag([3.0, 3, 3, 1]))
     assert _problems([{**item, "raters": [nifti]}], channels=1, label_values=(0, 1)) == []  # a picture has no affine
 
 
@@ -462,7 +463,7 @@ SHAPES = [
 
 @pytest.mark.parametrize(("shape", "dims", "good"), SHAPES)
 def test_images_have_the_axes_of_the_network(tmp_path, shape, dims, good):
-    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), tmp_path / "image.nii")
+    save_nifti(tmp_path / "image.nii", np.zeros(shape, np.float32), np.eye(4))
     found = _problems([{"case": "a", "image": str(tmp_path / "image.nii")}], labelled=False, spatial_dims=dims, channels=1)
     assert [str(problem).split(": expected ")[1].split(", got")[0] for problem in found] == (
         [] if good else [{2: "an image of two axes", 3: "a volume of three axes"}[dims]]

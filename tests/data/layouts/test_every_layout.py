@@ -37,6 +37,7 @@ from monai_jdt.data import (
     write_datalist,
 )
 from monai_jdt.transforms import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
+from tests.nifti_files import save_nifti
 
 SLICE, VOLUME = (11, 9), (8, 7, 6)
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -7], [0, 0, 3, 4], [0, 0, 0, 1.0]])
@@ -49,7 +50,7 @@ def save(path: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.name.lower()
     if kind.endswith((".nii", ".nii.gz")):
-        nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+        save_nifti(path, voxels, affine)
     elif kind.endswith(".png"):
         Image.fromarray(np.ascontiguousarray(voxels.T)).save(path)
     else:
