@@ -5,7 +5,7 @@ from monai_jdt.bundle_runtime.building import build_or_exit
 from monai_jdt.bundle_runtime.caching import fill_cache
 from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error, run_or_exit
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
-from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, checked_file, data_folder
+from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, trained_settings
 from monai_jdt.bundle_runtime.start import check_run
 
 #: The former name of :func:`exit_on_error`, which overlay files of users may still call.
@@ -22,11 +22,11 @@ __all__ = [
     "check_figure_case",
     "check_processes",
     "check_run",
-    "checked_file",
     "data_folder",
     "exit_on_error",
     "exit_with_error",
     "fill_cache",
     "or_exit",
     "run_or_exit",
+    "trained_settings",
 ]

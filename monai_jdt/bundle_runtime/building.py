@@ -16,6 +16,7 @@ from monai.bundle.config_item import ConfigComponent
 from torch.nn.parameter import is_lazy
 
 from monai_jdt.bundle_runtime.exits import chain_of, exit_with_error, innermost
+from monai_jdt.bundle_runtime.values import shown
 from monai_jdt.bundle_runtime.workflow import started_run
 from monai_jdt.validation import error_sentence
 
@@ -67,7 +68,7 @@ def trial_problems(parser: ConfigParser, values: Mapping[str, Any], names: Seque
                 yield _not_built(config, name, error)
                 continue
             if not callable(built):
-                yield error_sentence(name, "a component", repr(built), "give its _target_ and its arguments")
+                yield error_sentence(name, "a component", shown(built), "give its _target_ and its arguments")
             elif name == "network_def" and isinstance(built, torch.nn.Module):
                 yield from _network_problems(built.train(training), values)
 
@@ -91,13 +92,19 @@ def _network_problems(network: torch.nn.Module, values: Mapping[str, Any]) -> It
         return
     shape = (2, values["channels"], *size)
     try:
-        network.to("meta")(torch.empty(shape, device="meta"))
+        output = network.to("meta")(torch.empty(shape, device="meta"))
     except Exception as error:
         got = f"{type(error).__name__}: {error}"
         if _is_about_shapes(error):
             yield error_sentence("network_def", f"a network that takes an input of shape {shape}", got, "correct its arguments")
         else:
             logger.info("network_def is not tried on shapes: %s", " ".join(got.split()))
+        return
+    expected = values.get("out_channels", values.get("trained_settings#out_channels"))
+    first = output[0] if isinstance(output, (list, tuple)) and output else output  # the finest head of a deep supervision
+    if isinstance(first, torch.Tensor) and isinstance(expected, int) and first.ndim > 1 and first.shape[1] != expected:
+        fix = "correct its out_channels; they follow from regions"
+        yield error_sentence("network_def", f"{expected} output channels", str(first.shape[1]), fix)
 
 
 def _needed_arguments(network: torch.nn.Module) -> int:

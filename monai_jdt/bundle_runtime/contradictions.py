@@ -72,7 +72,9 @@ def _lower_before_higher(name: str) -> Rule:
 
 def _key_of(name: str, item: str) -> Rule:
     def rule(values: Mapping[str, Any]) -> Iterator[str]:
-        if values[name] not in values[item]:
+        if not values[item]:
+            yield error_sentence(item, "at least one entry", "none", f"leave {item} out, or give it entries")
+        elif values[name] not in values[item]:
             expected = "one of " + ", ".join(values[item])
             yield error_sentence(name, expected, repr(values[name]), f"--{name} {closest(values[name], values[item])}")
 
@@ -213,6 +215,10 @@ def _checkpoint_is_there(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
     name = values["prediction_name"]
+    if os.path.basename(name) != name:
+        expected = "a name without folders: a prediction lies in the folder of its case"
+        yield error_sentence("prediction_name", expected, name, "name the folder by --output_dir")
+        return
     is_flat_and_single = values["spatial_dims"] == 2 and values["out_channels"] == 2  # the background and one structure
     if not name.endswith(".nii.gz") and not (name.endswith(".png") and is_flat_and_single):
         expected = "a name that ends in .nii.gz, or in .png for one structure of a flat image"

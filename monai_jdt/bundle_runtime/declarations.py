@@ -130,7 +130,7 @@ class TrainingSettings(RunSettings):
     label_values: LabelValues | None = Field(
         min_length=1, description="Values that a label file may hold. null: any whole number.", examples=['"[0,1]"']
     )
-    datalist: Cases = Field(description="One dictionary for each case: {case, image, raters}.", examples=["given in an overlay file"])
+    datalist: Cases = Field(description="One dictionary for each case: {case, image, raters}.")
     seed: Whole = Field(ge=0, le=2**32 - 1, description="Of every random draw.", examples=[0], json_schema_extra=also("random_seed"))
     epochs: Whole = Field(
         ge=1,
@@ -182,5 +182,5 @@ class PredictionSettings(CheckpointSettings):
     """Settings of the prediction of every bundle."""
 
     out_channels: Whole = Field(ge=1, le=1024, description="Channels that the network predicts, as in training.", examples=[3])
-    datalist: Cases = Field(description="One dictionary for each case: {case, image}.", examples=["given in an overlay file"])
+    datalist: Cases = Field(description="One dictionary for each case: {case, image}.")
     datalist_section: NameText = Field(description="Which list of `datalist_file` is predicted.", examples=["training"])

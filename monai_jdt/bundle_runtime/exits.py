@@ -11,9 +11,11 @@ import re
 import sys
 from collections.abc import Callable
 from pickle import UnpicklingError
+from traceback import walk_tb
 from typing import Any, NoReturn, TypeVar
 
 import torch
+from monai.handlers import CheckpointLoader
 
 from monai_jdt.data.problems import DataProblemError, error_line
 from monai_jdt.handlers.non_finite import NonFiniteLossError
@@ -121,17 +123,29 @@ def exit_if_known(error: BaseException) -> None:
         line = _line_for(cause)
         if line is not None:
             exit_with_error(line)
+    if any(
+        frame.f_code is CheckpointLoader.__call__.__code__ for cause in chain_of(error) for frame, _ in walk_tb(cause.__traceback__)
+    ):
+        exit_with_error(_unreadable_checkpoint(innermost(error)))
+
+
+def _unreadable_checkpoint(error: BaseException) -> str:
+    got = f"a file that cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+    return error_sentence("the checkpoint", "weights that PyTorch has saved", got, "name another file with --ckpt_path")
 
 
 def _line_for(error: BaseException) -> str | None:
     text = str(error)
     if "loading state_dict" in text:
-        misfit = text.split("\n")[1] if "\n" in text else text
+        misfit = " ".join((text.split("\n")[1] if "\n" in text else text).split())
         fix = "give channels, regions or out_channels, and network_def as in training"
-        return error_sentence("the checkpoint", "weights that fit the network", f"others ({misfit})", fix)
+        got = f"others ({misfit if len(misfit) <= 200 else misfit[:197] + '...'})"
+        return error_sentence("the checkpoint", "weights that fit the network", got, fix)
     if isinstance(error, (UnpicklingError, EOFError)) or "PytorchStreamReader" in text:
-        got = "a file that torch.load refuses"
-        return error_sentence("the checkpoint", "weights that PyTorch has saved", got, "name another file with --ckpt_path")
+        return _unreadable_checkpoint(error)
+    in_worker = re.search(r"^\S*DataProblemError: (.+)$", text, re.MULTILINE)  # a loader's process hands on the text of a traceback
+    if in_worker is not None:
+        return in_worker[1]
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
         fix = "smaller crops or images, a smaller batch_size, or fewer init_filters"
         return error_sentence("memory", "enough for a step", text.split("\n")[0], fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -61,20 +62,26 @@ def data_folder(
     return exit_on_error(make_phantoms, folder, **phantom_settings)
 
 
-def checked_file(path: str, expected: str, fix: str) -> str:
-    """Return the path of a file that must exist.
+def trained_settings(path: str) -> dict[str, Any]:
+    """Return the settings that a training has written beside its weights.
 
     Args:
-        path: the file.
-        expected: what it should be, e.g. "a checkpoint".
-        fix: what the user can do if it does not.
+        path: the JSON file, which :class:`monai_jdt.handlers.TrainedSettingsWriter` writes.
 
     Raises:
-        DataProblemError: if there is no file at the path.
+        DataProblemError: if the file does not hold a JSON object.
     """
-    if not os.path.isfile(path):
-        raise DataProblemError([DataProblem(path, expected, "no file at that path", fix)])
-    return path
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+    except ValueError as error:
+        got, settings = f"no JSON ({error})", None
+    else:
+        got = type(settings).__name__
+    if not isinstance(settings, dict):
+        fix = "copy it again from the folder of the training, or remove it and give its settings"
+        raise DataProblemError([DataProblem(path, "the settings of a training, a JSON object", got, fix)])
+    return settings
 
 
 def check_figure_case(name: str | None, training: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> None:

@@ -39,6 +39,7 @@ _ARGUMENTS = (
     "loss#votes",
     "lr_scheduler#T_max",
     "train#trainer#max_epochs",
+    "trained_settings#out_channels",
 )
 
 # Items of which a setting names a key.
@@ -143,6 +144,10 @@ def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[st
     for name, word in as_typed(run.overrides, sys.argv[1:]).items():
         if name in declared.model_fields and is_text(declared.model_fields[name]):
             run.parser[name] = word
+    if _trains(declared) and "validate#key_metric" in run.parser and run.parser.get("validate#key_metric") is None:
+        problems.append(
+            error_sentence("validate#key_metric", "a metric, since it chooses the weights to keep", "null", "give a metric")
+        )
     for name in declared.model_fields:
         if name not in config or _is_computed(config[name]):
             continue

@@ -69,8 +69,21 @@ def test_components_that_count_epochs_need_one(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "dims", "channels", "refused"),
-    [("a.nii.gz", 3, 5, False), ("a.png", 2, 2, False), ("a.png", 3, 2, True), ("a.png", 2, 3, True), ("a.nii", 2, 2, True)],
+    [
+        ("a.nii.gz", 3, 5, False),
+        ("a.png", 2, 2, False),
+        ("a.png", 3, 2, True),
+        ("a.png", 2, 3, True),
+        ("a.nii", 2, 2, True),
+        ("../a.nii.gz", 2, 2, True),
+        ("/a.nii.gz", 3, 2, True),
+    ],
 )
 def test_a_prediction_has_a_format_that_can_hold_it(name: str, dims: int, channels: int, refused: bool) -> None:
     lines = contradictions({"prediction_name": name, "spatial_dims": dims, "out_channels": channels})
     assert [line.partition(":")[0] for line in lines] == ["prediction_name"] * refused
+
+
+def test_a_table_without_entries_is_told() -> None:
+    (line,) = contradictions({"normalize": "mr", "normalizations": ()})
+    assert line == "normalizations: expected at least one entry, got none. Fix: leave normalizations out, or give it entries."

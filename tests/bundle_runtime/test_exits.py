@@ -1,7 +1,10 @@
 import os
 from pickle import UnpicklingError
+from types import SimpleNamespace
 
 import pytest
+import torch
+from monai.handlers import CheckpointLoader
 
 import monai_jdt.bundle_runtime as bundle_start
 from monai_jdt.cli.bundle import copy_bundle, shipped_bundles
@@ -107,3 +110,51 @@ def test_a_bundle_is_copied_once(tmp_path):
         copy_bundle("brats_multirater_segmentation", copy)
     with pytest.raises(ValueError, match="among"):
         copy_bundle("brats", tmp_path / "x")
+
+
+CHECKPOINTS = {
+    "text": lambda path: path.write_text("hello"),
+    "empty": lambda path: path.touch(),
+    "truncated": lambda path: (torch.save({"weight": torch.zeros(1000)}, path), path.write_bytes(path.read_bytes()[:900])),
+    "list": lambda path: torch.save([1], path),
+    "tensor": lambda path: torch.save(torch.zeros(3), path),
+    "module": lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path),
+    "other weights": lambda path: torch.save({"bias": torch.zeros(3)}, path),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_of_any_other_kind_is_one_line(kind, tmp_path, capsys):
+    CHECKPOINTS[kind](tmp_path / "model.pt")
+    loader = CheckpointLoader(load_path=str(tmp_path / "model.pt"), load_dict={"model": torch.nn.Linear(1, 1)})
+
+    class Engine:
+        def run(self):
+            loader(SimpleNamespace(logger=None, state=SimpleNamespace(max_epochs=1, epoch=0)))
+
+    with pytest.raises(SystemExit) as caught:
+        bundle_start.run_or_exit(Engine())
+    assert caught.value.code == 1
+    line = last_line(capsys)
+    assert line.startswith("monai_jdt: error: the checkpoint: expected weights that ")
+    assert len(line) < 500
+
+
+def test_a_data_problem_in_a_process_of_the_loader_is_one_line(capsys):
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, number):
+            try:
+                raise DataProblemError([DataProblem("scan.nii.gz", "a whole file", "half of one", "copy it again")])
+            except DataProblemError as error:
+                raise RuntimeError("applying transform") from error
+
+    class Engine:
+        def run(self):
+            list(torch.utils.data.DataLoader(Broken(), num_workers=1))
+
+    with pytest.raises(SystemExit):
+        bundle_start.run_or_exit(Engine())
+    assert last_line(capsys) == "monai_jdt: error: scan.nii.gz: expected a whole file, got half of one. Fix: copy it again."

@@ -303,6 +303,16 @@ def test_an_overlay_file_is_checked_as_the_command_line(
     assert refused(capsys, tmp_path, [*bundle.configs("train.yaml"), str(tmp_path / "mine.yaml")]).startswith(line)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+def test_settings_of_a_training_that_cannot_be_read_are_told(bundle: ModuleType, text: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt").touch()
+    (tmp_path / "models" / "model.json").write_text(text)
+    line = refused(capsys, tmp_path, bundle.configs("inference.yaml"))
+    assert line.startswith(f"{tmp_path}/models/model.json: expected the settings of a training, a JSON object, got ")
+
+
 def test_an_args_file_is_checked_as_the_command_line(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "args.yaml").write_text(f"config_file: {brats.configs('train.yaml')}\nbundle_root: {tmp_path}\nepochz: 3\n")
     with pytest.raises(SystemExit):
@@ -320,6 +330,9 @@ def test_an_args_file_is_checked_as_the_command_line(tmp_path: Path, capsys: Any
         ),
         ({"train#trainer#max_epochs": 0}, "train#trainer#max_epochs: expected a whole number >= 1, got 0"),
         ({"lr_scheduler#T_max": 0}, "lr_scheduler#T_max: expected a whole number >= 1, got 0"),
+        ({"validate#key_metric": None}, "validate#key_metric: expected a metric, since it chooses the weights to keep, got null"),
+        ({"network_def#out_channels": 7}, "network_def: expected 3 output channels, got 7. Fix: correct its out_channels"),
+        ({"loss": 3}, "loss: expected a component, got 3"),
     ],
     ids=str,
 )
