@@ -19,7 +19,7 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_jdt.data.files.file_volume import how_to_mend, one_problem
 from monai_jdt.data.files.grids import VoxelGrid, grid_problem
-from monai_jdt.data.files.label_values import LARGEST_LABEL, blurred_values, distinct_values, named, whole_labels
+from monai_jdt.data.files.label_values import LARGEST_LABEL, blurred_values, distinct_values, first_as_text, whole_labels
 from monai_jdt.data.files.volumes import WITHOUT_PLACE, label_volume, open_volume
 from monai_jdt.data.problems import DataProblemError
 
@@ -114,7 +114,7 @@ class LoadRaters(Transform):
         if wrong is None and values.dtype.kind == "f" and not np.isfinite(values).all():
             wrong = f"the value {values[~np.isfinite(values)][0].item()!r}", "write the label as whole numbers"
         if wrong is None and (wide := np.abs(present) > LARGEST_LABEL).any():
-            wrong = named(present[wide]), "number the labels anew"
+            wrong = first_as_text(present[wide]), "number the labels anew"
         if wrong is not None:
             raise one_problem(name, "whole label values within int16", *wrong)
         if self.label_values is not None:

@@ -143,15 +143,15 @@ def whole_labels(found: np.ndarray) -> tuple[np.ndarray, tuple[str, str] | None]
         broken = found[found != 0]
     kept = np.unique(whole[~np.isin(found, broken)])
     if np.all(np.abs(found - whole) < 0.02) and not (whole == 0).all():
-        return kept, (f"{named(broken, digits=9)} (an inexact scale factor)", "round the values, and save them as integers")
+        return kept, (f"{first_as_text(broken, digits=9)} (an inexact scale factor)", "round the values, and save them as integers")
     marks = found[found != 0]
     step = np.abs(marks).min()
     ratio = marks / step
     # On another scale most values but 0 are off. Interpolation leaves a few between labels.
     if marks.size <= 16 and 2 * broken.size > marks.size and np.all(np.abs(ratio - np.round(ratio)) < 0.05):
         fix = "divide by that number, round, and save the values as integers"
-        return kept, (f"{named(broken)} (multiples of {step:.6g})", fix)
-    return kept, (named(broken), "resample labels with nearest-neighbour only")
+        return kept, (f"{first_as_text(broken)} (multiples of {step:.6g})", fix)
+    return kept, (first_as_text(broken), "resample labels with nearest-neighbour only")
 
 
 def blurred_values(path: str, found: np.ndarray) -> tuple[str, str] | None:
@@ -170,10 +170,10 @@ def blurred_values(path: str, found: np.ndarray) -> tuple[str, str] | None:
     """
     if not path.lower().endswith((".jpg", ".jpeg")) or found.size <= 2:
         return None
-    return f"{named(found)}, which the compression of JPEG has changed", "export the label again, as PNG"
+    return f"{first_as_text(found)}, which the compression of JPEG has changed", "export the label again, as PNG"
 
 
-def named(values: np.ndarray, most: int = 5, digits: int = 6) -> str:
+def first_as_text(values: np.ndarray, most: int = 5, digits: int = 6) -> str:
     """Return the first values as text, and how many more there are.
 
     Args:
@@ -182,7 +182,7 @@ def named(values: np.ndarray, most: int = 5, digits: int = 6) -> str:
         digits: how many significant digits each has.
 
     Example:
-        >>> named(np.arange(7))
+        >>> first_as_text(np.arange(7))
         '0, 1, 2, 3, 4 and 2 more'
     """
     names = ", ".join(f"{value:.{digits}g}" for value in values[:most].tolist())

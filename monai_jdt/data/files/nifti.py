@@ -182,14 +182,14 @@ def _nifti_place(path: str, header: Any, sizes: np.ndarray, shape: tuple[int, ..
     columns = affine[:3, axes]
     edges = np.linalg.norm(columns, axis=0)
     if not np.isfinite(affine).all() or (edges == 0).any() or np.linalg.matrix_rank(columns / edges, tol=1e-6) < len(axes):
-        got = f"{affine[:3].round(4).tolist()}; {_said(header, qform, scale, sizes)}"
+        got = f"{affine[:3].round(4).tolist()}; {_other_place(header, qform, scale, sizes)}"
         raise one_problem(path, "a sform that can be inverted", got, "set the sform of its header to the place of the voxels")
     if unit in _MM:
         got = f"{'metres' if unit == 'meter' else 'microns'}, which are taken as {in_mm(voxel_edges(affine))}"
         fix = "nothing if the voxels are of that size, else correct the unit"
         warnings.append(DataProblem(path, "a header in mm", got, fix, fatal=False))
     if name == "sform" and _disagree(affine, header, qform, scale, sizes, shape):
-        used = f"the sform (code {int(header['sform_code'])}) says {_as_text(affine)}, but {_said(header, qform, scale, sizes)}"
+        used = f"the sform (code {int(header['sform_code'])}) says {_as_text(affine)}, but {_other_place(header, qform, scale, sizes)}"
         fix = "nothing if the sform is right, which is used here and in every result; else set both transforms to the right one"
         warnings.append(DataProblem(path, "one place in its header", used, fix, fatal=False))
     return affine, tuple(warnings)
@@ -222,7 +222,8 @@ def _disagree(
     return not bool(np.all(np.abs(scale[0, 0] * np.abs(sizes) - edges) * steps <= allowed))
 
 
-def _said(header: Any, qform: np.ndarray | None, scale: np.ndarray, sizes: np.ndarray) -> str:
+def _other_place(header: Any, qform: np.ndarray | None, scale: np.ndarray, sizes: np.ndarray) -> str:
+    """Return as text what the qform says, or `pixdim` if there is no qform, beside the sform."""
     code = int(header["qform_code"])
     if code and qform is not None:
         return f"the qform (code {code}) says {_as_text(scale @ qform)}"

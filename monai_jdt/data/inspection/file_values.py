@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from monai_jdt.data.files.file_volume import FileVolume
-from monai_jdt.data.files.label_values import LARGEST_LABEL, LabelTally, blurred_values, named, whole_labels
+from monai_jdt.data.files.label_values import LARGEST_LABEL, LabelTally, blurred_values, first_as_text, whole_labels
 from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels
 from monai_jdt.data.problems import DataProblem, DataProblemError
 
@@ -97,13 +97,13 @@ def label_problems(
         seen.update(int(label) for label in found)
     wide = np.abs(found) > LARGEST_LABEL
     if wide.any():
-        yield DataProblem(path, f"label values up to {LARGEST_LABEL}", named(found[wide]), "number the labels anew")
+        yield DataProblem(path, f"label values up to {LARGEST_LABEL}", first_as_text(found[wide]), "number the labels anew")
     if label_values is not None and blurred is None:
         unknown = found[~np.isin(found, np.asarray(label_values)) & ~wide]
         if unknown.size:
             known = ", ".join(str(value) for value in label_values)
             fix = "set `label_values` and `regions` to those of the files, or correct the labels"
-            yield DataProblem(path, f"label values among {known}", named(unknown), fix)
+            yield DataProblem(path, f"label values among {known}", first_as_text(unknown), fix)
     marked = bool(np.any(found != 0)) or wrong is not None
     if not marked:
         fix = "nothing, if the rater saw nothing there"
