@@ -16,7 +16,7 @@ from monai_jdt.data import (
     write_brats_phantoms,
     write_qubiq_phantoms,
 )
-from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels, axis_turns
+from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels, _Overlaps, axis_turns
 from tests.nifti_files import write_nifti
 
 
@@ -211,3 +211,13 @@ def test_real_nodules(tmp_path):
         assert [problem.where for problem in found] in ([], ["4"])
         told, tried = told + len(found), tried + 1
     assert told > 0.6 * tried
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 9), (9, 9, 5), (8, 8), (7, 5)])
+def test_all_turns_at_once_are_the_turns_one_by_one(shape):
+    marks = MarkedVoxels(shape)
+    marks.add((np.random.default_rng(0).random(int(np.prod(shape))) < 0.6).astype(np.uint8) * 3, 0)
+    overlaps = _Overlaps([marks, marks])
+    places, labels = overlaps._marks[0]
+    one_by_one = [overlaps._keyed(turn.moved(places, shape), labels) for turn in axis_turns(shape)]
+    np.testing.assert_array_equal(overlaps._turned_samples(0), one_by_one)
