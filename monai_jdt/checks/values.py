@@ -119,19 +119,24 @@ def _check_dense_values(label: torch.Tensor, mask: torch.Tensor | None, recipe: 
     if label.dtype is not torch.bool:
         _check_range(label, counted, recipe)
     if recipe.activation is Activation.SOFTMAX:
-        total = label.sum(1, keepdim=True, dtype=torch.float32)
-        wrong = (total - 1).abs() > SUM_TOLERANCE
-        if counted is not None:
-            wrong = wrong & counted
-        if bool(wrong.any()):
-            expected = f"softmax labels that sum to 1 over the channels (within {SUM_TOLERANCE:g})"
-            got = f"a sum of {_first_wrong(total, wrong):g} at {int(wrong.sum())} voxels"
-            raise ValueError(error_sentence("target", expected, got, "add the background channel, or use sigmoid=True"))
+        _check_total(label.sum(1, keepdim=True, dtype=torch.float32), counted)
+
+
+def _check_total(total: torch.Tensor, counted: torch.Tensor | None) -> None:
+    low, high = _extremes(total)
+    if abs(low - 1) <= SUM_TOLERANCE and abs(high - 1) <= SUM_TOLERANCE:
+        return
+    wrong = (total - 1).abs() > SUM_TOLERANCE
+    if counted is not None:
+        wrong = wrong & counted
+    if bool(wrong.any()):
+        expected = f"softmax labels that sum to 1 over the channels (within {SUM_TOLERANCE:g})"
+        got = f"a sum of {_first_wrong(total, wrong):g} at {int(wrong.sum())} voxels"
+        raise ValueError(error_sentence("target", expected, got, "add the background channel, or use sigmoid=True"))
 
 
 def _check_range(label: torch.Tensor, counted: torch.Tensor | None, recipe: VoxelRecipe) -> None:
-    # The extremes take one pass without a copy. Only if they are out of range is it worth asking which voxels count.
-    low, high = (float(bound) for bound in torch.aminmax(label))
+    low, high = _extremes(label)
     if low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE:
         return
     wrong = ~((label >= -RANGE_TOLERANCE) & (label <= 1 + RANGE_TOLERANCE))
@@ -146,6 +151,12 @@ def _check_range(label: torch.Tensor, counted: torch.Tensor | None, recipe: Voxe
             fix += ", or name the marker of unlabelled voxels by ignore_index or a mask"
         got = f"{worst:g} (and {values.numel() - 1} more values outside)"
         raise ValueError(error_sentence("target", "labels in [0, 1]", got, fix))
+
+
+def _extremes(values: torch.Tensor) -> tuple[float, float]:
+    """The smallest and the largest value, NaN if there is one: one pass without a copy, which most often answers a check."""
+    low, high = torch.aminmax(values)
+    return float(low), float(high)
 
 
 def _equals(label: torch.Tensor, value: int) -> torch.Tensor:

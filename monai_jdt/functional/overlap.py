@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 
@@ -54,11 +55,15 @@ def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: Ratio
     """
     scale = 0.5 if rule.smooths_double else 1.0
     nr, dr = scale * rule.smooth_nr, scale * rule.smooth_dr
-    cost = rule.alpha * fp + rule.beta * fn
+    cost = _times(rule.alpha, fp) + _times(rule.beta, fn)
     everything = tp + cost + dr
-    empty = everything == 0
-    everything = torch.where(empty, 1.0, everything)
-    loss = torch.where(empty, 0.0, (cost + (dr - nr)) / everything)
+    loss = cost if dr == nr else cost + (dr - nr)
+    if dr > torch.finfo(everything.dtype).tiny:
+        loss = loss / everything
+    else:  # without smoothing, a pair without prediction and label has the denominator 0
+        empty = everything == 0
+        everything = torch.where(empty, 1.0, everything)
+        loss = torch.where(empty, 0.0, loss / everything)
     if rule.log_loss:
         # 1 - l loses digits near l = 1, and log(score) near l = 0; each half is computed where it is exact, and an overlap of
         # nothing at all costs -log(smallest float) rather than infinity.
@@ -97,9 +102,14 @@ def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -
     return has_voxels
 
 
+def _times(factor: float, values: torch.Tensor) -> torch.Tensor:
+    """`factor * values`. Most factors are 1, and on (N, C) a call costs more than its arithmetic."""
+    return values if factor == 1 else factor * values
+
+
 def _mean(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """`total / count`, and 0 where there is nothing to count."""
-    return total / torch.where(count > 0, count, 1.0)
+    """`total / count` for a whole number of summands; 0 where there is none."""
+    return total / count.clamp_min(1)
 
 
 def combine(terms: Sequence[tuple[float, VoxelSums, LossRecipe]], class_weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -118,8 +128,12 @@ def combine(terms: Sequence[tuple[float, VoxelSums, LossRecipe]], class_weight: 
     parts = [_parts(sums, recipe, class_weight) for _, sums, recipe in terms]
     if rule.sync:
         parts = _added_over_ranks(parts, rule.group)
-    losses = [factor * _finish(part, recipe, class_weight) for part, (factor, _, recipe) in zip(parts, terms, strict=True)]
-    return torch.stack(losses).sum()
+    losses = [_times(factor, _finish(part, recipe, class_weight)) for part, (factor, _, recipe) in zip(parts, terms, strict=True)]
+    return _sum(losses)
+
+
+def _sum(terms: list[torch.Tensor]) -> torch.Tensor:
+    return reduce(torch.add, terms)
 
 
 def _pair_loss(
@@ -153,33 +167,32 @@ def _averages(rule: AveragingRule) -> tuple[tuple[str, float], ...]:
     return rule.average or ((("dataset" if rule.batch else "pair"), 1.0),)
 
 
-def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | None) -> dict[str, torch.Tensor]:
+def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | None) -> dict[str, tuple[torch.Tensor, ...]]:
     """Everything that is added over images before the averages can be taken, and so what `sync` adds over ranks."""
     rule = recipe.averaging
+    parts: dict[str, tuple[torch.Tensor, ...]] = {}
+    if sums.pixel is not None and sums.pixel_norm is not None:
+        parts["pixel"] = (sums.pixel.sum(), sums.pixel_norm.sum())
+        if recipe.lambda_jdt == 0:
+            return parts
     tp, fp, fn = _pooled(sums, rule)
     active = active_pairs(sums, rule, recipe.voxels.first_channel)
     names = {name for name, _ in _averages(rule)}
-    parts: dict[str, torch.Tensor] = {}
-    if sums.pixel is not None and sums.pixel_norm is not None:
-        parts["pixel"] = torch.stack([sums.pixel.sum(), sums.pixel_norm.sum()])
-        if recipe.lambda_jdt == 0:
-            return parts
     if "dataset" in names:
-        parts["dataset"] = torch.stack([tp.sum(0), fp.sum(0), fn.sum(0), active.to(tp.dtype).sum(0)])
+        parts["dataset"] = (tp.sum(0), fp.sum(0), fn.sum(0), active.sum(0, dtype=tp.dtype))
     if names != {"dataset"}:
         loss = _pair_loss(tp, fp, fn, active, recipe.ratio, class_weight)
-        count = active.to(loss.dtype)
         if "pair" in names:
-            parts["pair"] = torch.stack([loss.sum(), count.sum()])
+            parts["pair"] = (loss.sum(), active.sum(dtype=loss.dtype))
         if "class" in names:
-            parts["class"] = torch.stack([loss.sum(0), count.sum(0)])
+            parts["class"] = (loss.sum(0), active.sum(0, dtype=loss.dtype))
         if "image" in names:
-            of_image = count.sum(1)
-            parts["image"] = torch.stack([_mean(loss.sum(1), of_image).sum(), (of_image > 0).to(loss.dtype).sum()])
+            of_image = active.sum(1, dtype=loss.dtype)
+            parts["image"] = (_mean(loss.sum(1), of_image).sum(), (of_image > 0).sum(dtype=loss.dtype))
     return parts
 
 
-def _finish(parts: dict[str, torch.Tensor], recipe: LossRecipe, class_weight: torch.Tensor | None) -> torch.Tensor:
+def _finish(parts: dict[str, tuple[torch.Tensor, ...]], recipe: LossRecipe, class_weight: torch.Tensor | None) -> torch.Tensor:
     terms = []
     for name, weight in _averages(recipe.averaging):
         if name not in parts:
@@ -187,21 +200,23 @@ def _finish(parts: dict[str, torch.Tensor], recipe: LossRecipe, class_weight: to
         if name == "dataset":
             tp, fp, fn, found = parts[name]
             loss = _pair_loss(tp, fp, fn, found > 0, recipe.ratio, class_weight)
-            term = _mean(loss.sum(), (found > 0).to(loss.dtype).sum())
+            term = _mean(loss.sum(), (found > 0).sum(dtype=loss.dtype))
         elif name == "class":
             total, found = parts[name]
-            term = _mean(_mean(total, found).sum(), (found > 0).to(total.dtype).sum())
+            term = _mean(_mean(total, found).sum(), (found > 0).sum(dtype=total.dtype))
         else:
             term = _mean(*parts[name])
-        terms.append(recipe.lambda_jdt * weight * term)
+        terms.append(_times(recipe.lambda_jdt * weight, term))
     if "pixel" in parts:
-        terms.append(recipe.lambda_pixel * _mean(*parts["pixel"]))
-    return torch.stack(terms).sum()
+        total, norm = parts["pixel"]
+        # class weights make norm a number that may be less than 1
+        terms.append(_times(recipe.lambda_pixel, total / torch.where(norm > 0, norm, 1.0)))
+    return _sum(terms)
 
 
-def _added_over_ranks(parts: list[dict[str, torch.Tensor]], group: str) -> list[dict[str, torch.Tensor]]:
+def _added_over_ranks(parts: list[dict[str, tuple[torch.Tensor, ...]]], group: str) -> list[dict[str, tuple[torch.Tensor, ...]]]:
     """All parts in one vector, and so in one all_reduce."""
-    flat = [values for part in parts for values in part.values()]
+    flat = [values for part in parts for tensors in part.values() for values in tensors]
     total = sum_over_ranks(torch.cat([values.flatten() for values in flat]), group)
     pieces = iter(total.split([values.numel() for values in flat]))
-    return [{name: next(pieces).reshape(values.shape) for name, values in part.items()} for part in parts]
+    return [{name: tuple(next(pieces).reshape(values.shape) for values in tensors) for name, tensors in part.items()} for part in parts]
