@@ -196,6 +196,11 @@ class AveragingRule:
             expected = f"False with reduction={self.reduction!r}, which has no one value over ranks"
             raise ValueError(error_sentence("sync", expected, "True"))
 
+    @property
+    def sync_group(self) -> str | None:
+        """The name of the group whose sums are added; None without `sync`."""
+        return self.group if self.sync else None
+
 
 @dataclass(frozen=True)
 class LossRecipe:

@@ -10,6 +10,7 @@ from monai_jdt.checks import check_teacher_values
 from monai_jdt.definitions import Activation, Backend, LabelReading, LossRecipe, PixelRule, PixelTerm
 from monai_jdt.functional.inputs import Inputs, prepare, voxel_sums
 from monai_jdt.functional.overlap import combine
+from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import error_sentence
 
@@ -46,6 +47,7 @@ def prepare_distillation(
     """
     if target is None and rater_weights is not None:
         raise ValueError(error_sentence("rater_weights", "None with target=None, which has no raters to weigh", "weights"))
+    check_own_parts(recipe.averaging.sync_group, input=input, target=target, teacher_logits=teacher_logits)
     teacher_logits = plain_tensor("teacher_logits", teacher_logits)
     dense = replace(recipe.voxels, label=LabelReading())
     return prepare(
@@ -57,6 +59,7 @@ def prepare_distillation(
         weight=weight,
         teacher_logits=teacher_logits,
         backend=backend,
+        sync_group=recipe.averaging.sync_group,
     )
 
 

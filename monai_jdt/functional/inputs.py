@@ -20,6 +20,7 @@ from monai_jdt.checks import (
     check_teacher,
 )
 from monai_jdt.definitions import Backend, VoxelRecipe, VoxelSums
+from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.kernels.choice import choose_kernel
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.labels import read_label, spoken_voxels
@@ -98,6 +99,7 @@ def prepare(
     weight: torch.Tensor | None = None,
     teacher_logits: torch.Tensor | None = None,
     backend: Backend = Backend.AUTO,
+    sync_group: str | None = None,
 ) -> Inputs:
     """Check the tensors of a call, make them plain, and choose the kernel. Every loss starts here.
 
@@ -110,15 +112,17 @@ def prepare(
         weight: `()` or one for each class: of the channels in the overlap, or of all channels with a pixel term.
         teacher_logits: as `input`, for distillation. They get no gradient.
         backend: which kernel sums; see :func:`monai_jdt.kernels.choice.choose_kernel`.
+        sync_group: the group over which the sums will be added; None for none.
 
     Returns:
         The checked tensors. The label's values are not checked yet: :func:`voxel_sums` does that, since some kernels check in passing.
 
     Raises:
         TypeError: an argument that is no tensor, or of the wrong kind of dtype.
-        ValueError: shapes or devices that do not fit, a mask or rater weights with wrong values (where values are checked), or a
-            `backend` that cannot run.
+        ValueError: shapes or devices that do not fit, a mask or rater weights with wrong values (where values are checked), a
+            DTensor over ranks that are added, or a `backend` that cannot run.
     """
+    check_own_parts(sync_group, input=input, target=target, mask=mask, rater_weights=rater_weights, teacher_logits=teacher_logits)
     gathered = hasattr(input, "full_tensor") and not hasattr(target, "full_tensor")
     input = plain_tensor("input", input)
     check_input(input, voxels)

@@ -44,9 +44,17 @@ def jdt_loss(
         >>> round(float(jdt_loss(p, t, LossRecipe())), 4)  # Jaccard: 0.5 / 2
         0.25
     """
-    return loss_of_inputs(
-        prepare(input, target, recipe.voxels, mask, rater_weights=rater_weights, weight=weight, backend=backend), recipe
+    inputs = prepare(
+        input,
+        target,
+        recipe.voxels,
+        mask,
+        rater_weights=rater_weights,
+        weight=weight,
+        backend=backend,
+        sync_group=recipe.averaging.sync_group,
     )
+    return loss_of_inputs(inputs, recipe)
 
 
 def loss_of_inputs(inputs: Inputs, recipe: LossRecipe) -> torch.Tensor:

@@ -57,6 +57,32 @@ def group_of_name(name: str) -> Any:
         raise ValueError(error_sentence("group", "a process group of this process", f"the name {name!r}", fix)) from error
 
 
+def check_own_parts(group: str | None, **tensors: Any) -> None:
+    """Refuse a distributed tensor over ranks whose sums are added.
+
+    A loss gathers a DTensor, so that every rank has the whole of it. Added over the same ranks, the whole would count once per rank,
+    with a fraction of the smoothing. A DTensor over other ranks, such as those of tensor parallelism, is welcome.
+
+    Args:
+        group: the group that `sync` adds, by :func:`group_name`; None without `sync`.
+        **tensors: by argument name; whatever is not distributed passes.
+
+    Raises:
+        ValueError: a tensor that is distributed over two or more ranks of the group.
+    """
+    if group is None:
+        return
+    for name, tensor in tensors.items():
+        mesh = getattr(tensor, "device_mesh", None)
+        if mesh is None:
+            continue
+        added = dist.get_process_group_ranks(group_of_name(group) or dist.group.WORLD)
+        if len(set(added) & set(mesh.mesh.flatten().tolist())) > 1:
+            got = "a DTensor over the ranks that sync adds, which is gathered whole on each of them"
+            fix = f"pass {name}.to_local() on every rank, or sync=False"
+            raise ValueError(error_sentence(name, "this rank's own part with sync=True", got, fix))
+
+
 @torch.library.custom_op("monai_jdt::sum_over_ranks", mutates_args=())
 def _sum_over_ranks(values: torch.Tensor, group: str) -> torch.Tensor:
     total = values.clone(memory_format=torch.contiguous_format)

@@ -12,6 +12,7 @@ from monai_jdt.definitions import LabelReading
 from monai_jdt.functional.area_means import area_means
 from monai_jdt.functional.inputs import prepare
 from monai_jdt.functional.jdt import loss_of_inputs
+from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.losses._script import NotScriptable
 from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import JDTLoss
@@ -85,10 +86,12 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
             TypeError: an argument that is no tensor.
             ValueError: no head, fewer weights than heads, or tensors that do not fit.
         """
-        target = kept_for_backward(plain_tensor("target", target))
-        heads = self._heads(input, target)
-        weights = self._head_weights(len(heads))
         own = isinstance(self.loss, JDTLoss)
+        group = self.loss.recipe.averaging.sync_group if isinstance(self.loss, JDTLoss) else None
+        check_own_parts(group, target=target)
+        target = kept_for_backward(plain_tensor("target", target))
+        heads = self._heads(input, target, group)
+        weights = self._head_weights(len(heads))
         if not own and (mask is not None or rater_weights is not None):
             expected = f"None, since {type(self.loss).__name__} does not take them"
             raise ValueError(error_sentence("mask, rater_weights", expected, "one"))
@@ -121,7 +124,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         inputs = prepare(head, label, voxels, counted, weight=self.loss.class_weight, backend=self.loss.backend)
         return loss_of_inputs(inputs, replace(recipe, voxels=voxels)), inputs.kernel.value
 
-    def _heads(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> list[torch.Tensor]:
+    def _heads(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor, group: str | None) -> list[torch.Tensor]:
         if isinstance(input, torch.Tensor):
             heads = list(input.unbind(1)) if input.ndim == target.ndim + 1 else [input]
         elif isinstance(input, Mapping):
@@ -134,7 +137,9 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
             raise TypeError(error_sentence("input", "a tensor, or a list or tuple of tensors", type(input).__name__))
         if not heads:
             raise ValueError(error_sentence("input", "at least one head", "none"))
-        return [plain_tensor(f"input[{number}]", head) for number, head in enumerate(heads)]
+        named = {f"input[{number}]": head for number, head in enumerate(heads)}
+        check_own_parts(group, **named)
+        return [plain_tensor(name, head) for name, head in named.items()]
 
     def _head_weights(self, heads: int) -> list[float]:
         if self.weights is not None:

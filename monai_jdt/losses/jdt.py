@@ -214,6 +214,7 @@ class JDTLoss(NotScriptable, _Loss):
             rater_weights=rater_weights,
             weight=self.class_weight,
             backend=self.backend,
+            sync_group=self.recipe.averaging.sync_group,
         )
         self._remember(inputs.kernel)
         return loss_of_inputs(inputs, self.recipe)

@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import pickle
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from monai_jdt.kernels.registry import is_installed
@@ -234,6 +235,23 @@ def _compare_distributed_tensors(logits: torch.Tensor, label: torch.Tensor, grad
             torch.testing.assert_close(spread.grad.full_tensor(), gradient)
     with pytest.raises(ValueError, match=r"target: .*DTensor.* Fix: .*to_local"):
         loss(distribute_tensor(logits, mesh, [Shard(0)]), label[:2])
+    _refuse_to_add_the_whole(logits, label, mesh)
+
+
+def _refuse_to_add_the_whole(logits: torch.Tensor, label: torch.Tensor, mesh: DeviceMesh) -> None:
+    """Every rank has all of a gathered tensor: with sync it would count three times, and the smoothing once."""
+    options = {"softmax": True, "to_onehot_y": True, "sync": True}
+    whole, index = distribute_tensor(logits, mesh, [Shard(0)]), distribute_tensor(label, mesh, [Replicate()])
+    calls = {
+        "input": lambda: JDTCELoss(**options)(whole, label),
+        "target": lambda: JDTCELoss(**options)(logits, index),
+        "mask": lambda: JDTLoss(**options)(logits, label, index == index),
+        "teacher_logits": lambda: DistillationLoss(**options)(logits, label, whole),
+        "input[0]": lambda: SoftDeepSupervisionLoss(JDTLoss(**options))([whole], label),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}: .*DTensor over the ranks that sync adds.* Fix: .*to_local"):
+            call()
 
 
 def test_a_group_of_ranks_and_distributed_tensors(tmp_path: Path) -> None:
@@ -293,6 +311,15 @@ def test_one_rank_is_no_group_bit_for_bit(name: str, one_rank: None) -> None:
         results.append(_value_and_gradients(network, LOSSES[name](sync)(network(images), labels)))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
+
+
+def test_distributed_tensors_of_one_rank_are_added_once(one_rank: None) -> None:
+    images, labels = _data()
+    logits = _network()(images).detach()
+    mesh = init_device_mesh("cpu", (1,))
+    for make in LOSSES.values():
+        got = make(True)(distribute_tensor(logits, mesh, [Shard(0)]), distribute_tensor(labels, mesh, [Shard(0)]))
+        assert torch.equal(got, make(True)(logits, labels))
 
 
 def test_distillation_and_deep_supervision_in_one_rank(one_rank: None) -> None:
