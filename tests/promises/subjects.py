@@ -262,7 +262,7 @@ OURS = (
     Subject("DiceSemimetricLoss", build=_of(losses.DiceSemimetricLoss), axioms="semimetric", **_JDT),
     Subject("CompatibleTverskyLoss", build=_of(losses.CompatibleTverskyLoss), **_JDT),
     Subject("JDTCELoss", build=_of(losses.JDTCELoss), **_COMPOUND),
-    Subject("JDTFocalLoss", build=_of(losses.JDTFocalLoss), **_COMPOUND),
+    Subject("JDTFocalLoss", build=_of(losses.JDTFocalLoss, focal_gamma=2.0), **_COMPOUND),
     Subject("DistillationLoss", build=_of(losses.DistillationLoss), teacher=True, **_COMPOUND),
     Subject(
         "SoftDeepSupervisionLoss(JDTCELoss)",

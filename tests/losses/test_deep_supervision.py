@@ -1,0 +1,129 @@
+"""SoftDeepSupervisionLoss against area means in numpy."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import monai_jdt.losses as losses
+from tests.losses.generated import generator, some
+from tests.losses.strategies import COMPOUND, OVERLAP, as_array
+from tests.oracles import companions, norm_form
+
+ALL = OVERLAP + COMPOUND
+seeds = st.integers(0, 10**6)
+FEW = settings(max_examples=max(settings.default.max_examples // 6, 8))  # the oracles' loops are slow
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("key", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("per_channel", [False, True])
+@FEW
+@given(seed=seeds)
+def test_deep_supervision_by_area_means_over_counted_voxels(name, key, per_channel, seed):
+    g = generator(seed)
+    _, label, _, mask = some(seed, 2, 3, 4, 6, softmax=key == "softmax")
+    if per_channel and key == "sigmoid":
+        mask = torch.rand(2, 3, 4, 6, generator=g) < 0.6
+    sizes = [(4, 6), (2, 3), (2, 2), (1, 1)]
+    heads = [torch.randn(2, 3, *size, generator=g, dtype=torch.float64) for size in sizes]
+    loss = getattr(losses, name)(**{key: True})
+    got = losses.SoftDeepSupervisionLoss(loss)(heads, label, mask)
+    expected = 0.0
+    for weight, head, size in zip((1.0, 0.5, 0.25, 0.125), heads, sizes, strict=True):
+        small, counted = companions.area_mean(as_array(label), as_array(mask), size)
+        expected += weight * norm_form.value(name, as_array(head), small, counted, **{key: True})
+    assert got.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["exp", "two", "same"])
+def test_deep_supervision_weights(mode):
+    """MONAI's: exp max(.5^l, .0625), two 1 and .5, same 1."""
+    t = torch.rand(1, 1, 8, dtype=torch.float64)
+    heads = [torch.rand(1, 1, 8, dtype=torch.float64) for _ in range(6)]
+    single = [losses.JaccardMetricLoss()(head, t).item() for head in heads]
+    weights = {"exp": [1, 0.5, 0.25, 0.125, 0.0625, 0.0625], "two": [1] + [0.5] * 5, "same": [1] * 6}[mode]
+    got = losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss(), mode)(heads, t)
+    assert got.item() == pytest.approx(sum(w * v for w, v in zip(weights, single, strict=True)))
+    own = losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss(), weights=[0.0, 2.0, 0.0, 0.0, 0.0, 1.0])(heads, t)
+    assert own.item() == pytest.approx(2 * single[1] + single[5])
+
+
+def test_deep_supervision_sentinels_never_enter_a_mean():
+    """Index maps with 255, votes with silent raters, dense markers: like the dense label with a mask."""
+    g = generator(5)
+    index = torch.randint(0, 3, (2, 1, 4, 4), generator=g)
+    nowhere = torch.rand(2, 1, 4, 4, generator=g) < 0.3
+    nowhere[0, 0, :2, :2] = True  # a block without a counted voxel
+    dense = torch.nn.functional.one_hot(index[:, 0], 3).movedim(-1, 1).double()
+    heads = [torch.randn(2, 3, 4, 4, generator=g, dtype=torch.float64), torch.randn(2, 3, 2, 2, generator=g, dtype=torch.float64)]
+    expected = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True))(heads, dense, ~nowhere)
+    for options, target, mask in (
+        ({"to_onehot_y": True, "ignore_index": 255}, index.masked_fill(nowhere, 255), None),
+        ({"votes": True, "ignore_index": 255}, index.masked_fill(nowhere, 255).expand(2, 4, 4, 4), None),
+        ({"ignore_index": 255}, dense.masked_fill(nowhere, 255), None),
+        ({}, dense.masked_fill(nowhere, math.nan), ~nowhere),
+    ):
+        got = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True, **options))(heads, target, mask)
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
+    # What a head says in the block that nobody counts does not matter.
+    dirty = [heads[0], heads[1].clone()]
+    dirty[1][0, :, 0, 0] = math.nan
+    torch.testing.assert_close(losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True))(dirty, dense, ~nowhere), expected)
+
+
+@pytest.mark.parametrize("name", OVERLAP)
+def test_deep_supervision_is_zero_at_the_area_means(name):
+    t = torch.rand(2, 2, 4, 4, dtype=torch.float64)
+    means = torch.nn.functional.avg_pool2d(t, 2)
+    loss = losses.SoftDeepSupervisionLoss(getattr(losses, name)())
+    assert loss([t, means], t).item() == pytest.approx(0, abs=1e-15)
+    assert loss([t, means + 0.01], t).item() > 1e-4
+
+
+def test_deep_supervision_takes_odd_sizes_and_stacked_heads():
+    """PyTorch's adaptive blocks [floor(i s / o), ceil((i + 1) s / o)) where sizes do not divide; DynUNet's stacked heads."""
+    t = torch.rand(1, 1, 5, dtype=torch.float64)
+    head = torch.rand(1, 1, 3, dtype=torch.float64)
+    label = torch.stack([t[0, 0, 0:2].mean(), t[0, 0, 1:4].mean(), t[0, 0, 3:5].mean()]).reshape(1, 1, 3)
+    got = losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss(), weights=[1.0])([head], t)
+    torch.testing.assert_close(got, losses.JaccardMetricLoss()(head, label))
+    heads = torch.rand(2, 3, 1, 4, 4)
+    target = torch.rand(2, 1, 4, 4)
+    stacked, listed = (losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss())(h, target) for h in (heads, list(heads.unbind(1))))
+    assert torch.equal(stacked, listed)
+
+
+def test_deep_supervision_errors():
+    make = losses.SoftDeepSupervisionLoss
+    with pytest.raises(TypeError, match="loss"):
+        make("JDTLoss")
+    with pytest.raises(TypeError, match="loss"):
+        make(losses.LovaszSoftmaxLoss())
+    with pytest.raises(ValueError, match="weight_mode"):
+        make(losses.JDTLoss(), "linear")
+    with pytest.raises(ValueError, match="weights"):
+        make(losses.JDTLoss(), weights=[1.0])([torch.rand(1, 1, 4), torch.rand(1, 1, 2)], torch.rand(1, 1, 4))
+    with pytest.raises(ValueError, match="input"):
+        make(losses.JDTLoss())([], torch.rand(1, 1, 4))
+    with pytest.raises(ValueError, match="input"):
+        make(losses.JDTLoss())([torch.rand(1, 1, 8)], torch.rand(1, 1, 4))
+    with pytest.raises(ValueError, match="target"):
+        make(losses.JDTLoss())([torch.rand(1, 2, 2)], torch.rand(1, 3, 4))
+    with pytest.raises(ValueError, match="target"):
+        make(losses.JDTLoss(sigmoid=True))([torch.rand(1, 1, 2)], torch.full((1, 1, 4), 255.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_deep_supervision_in_half_precision(dtype):
+    x = torch.randn(2, 2, 8, 8).to(dtype)
+    small = torch.randn(2, 2, 4, 4).to(dtype)
+    label = torch.softmax(torch.randn(2, 2, 8, 8), 1).to(dtype)
+    loss = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True))
+    got = loss([x, small], label)
+    assert got.dtype is torch.float32
+    assert got.item() == pytest.approx(loss([x.double(), small.double()], label.double()).item(), rel=2e-6)
