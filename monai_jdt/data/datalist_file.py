@@ -35,8 +35,8 @@ def write_datalist(
 
     Args:
         items: the items of the section "training", or a mapping from sections ("training", "validation", ...) to items.
-        path: the file to write; its folder is made.
-        relative: whether paths are written relative to the file's folder; False: absolute.
+        path: the file to write. Its folder is made.
+        relative: whether paths are written relative to the file's folder. False: absolute.
         path_keys: which keys of an item hold paths.
 
     Returns:
@@ -91,14 +91,14 @@ def read_datalist(
     may begin with a byte order mark.
 
     * A path is relative to the file's folder, absolute, begins with `~` or `file://`, or has the backslashes of Windows.
-    * "label" is the one rater of an item without "raters"; it stays under "label" too.
+    * "label" is the one rater of an item without "raters". It stays under "label" too.
     * A rater that is null is missing: it is left out, and the list's `found` names it. Raters may be an object, by their names.
     * An item without "case" is named after its image, or after the image's folder where all images have one name.
     * The sections "train", "val" and "test" are "training", "validation" and "testing".
 
     Args:
         path: the file.
-        section: the key of the list in it; "all": the lists of every section, one after the other.
+        section: the key of the list in it, or "all" for the lists of every section, one after the other.
         path_keys: which keys of an item hold paths.
         rater_names: whether an item whose raters are an object keeps their names, under "rater_names", in the order of "raters". A
             collation of items with different numbers of raters has to drop that key.

@@ -19,7 +19,7 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 
 _FIX = "write it again by `python -m monai_jdt datalist`"
 
-# The names that tools give to the sections; the first of each is ours.
+# The names that tools give to the sections. The first of each is ours.
 _SECTION_NAMES = (("training", "train"), ("validation", "valid", "val"), ("testing", "test"))
 
 _EVERY_SECTION = {name for names in _SECTION_NAMES for name in names}
@@ -39,7 +39,7 @@ class _PathError(ValueError):
 def list_sections(path: str) -> dict[str, list[Any]]:
     """Read a file's lists of cases.
 
-    The file holds a mapping from section to list, or a list alone, or one item per line (JSON lines); the latter two are the section
+    The file holds a mapping from section to list, or a list alone, or one item per line (JSON lines). The latter two are the section
     "training". A section may be a mapping from a case's name to its item.
 
     Args:

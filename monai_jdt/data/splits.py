@@ -18,12 +18,12 @@ def split_cases(
 
     All time points of a patient go to one side: names such as BraTS-GLI-00001-001 (time point 001 of patient
     BraTS-GLI-00001), case1-2 (scan 2 of patient case1, QUBIQ's pancreas sets), 01_ses-2 (BIDS) and LIDC-IDRI-0001_3 or
-    LNDb-0001_3 (a crop of one patient) are taken apart; the tasks of a case stay together too. Any other name is a
-    patient of its own; equal names in two data sets ("dataset") are two.
+    LNDb-0001_3 (a crop of one patient) are split into patient and part. The tasks of a case stay together too. Any other name is a
+    patient of its own. Equal names in two data sets ("dataset") are two patients.
 
     Args:
         items: dictionaries as those of :func:`brats_datalist`.
-        fraction: the share of patients for validation, in (0, 1); rounded, at least one patient on each side.
+        fraction: the share of patients for validation, in (0, 1). Rounded, with at least one patient on each side.
         seed: of the draw. The draw depends on the set of patients, not on the order of the items.
         key: the item's key that names the case (or the patient).
 
@@ -66,12 +66,12 @@ def folds(
     Args:
         items: dictionaries as those of :func:`brats_datalist`.
         k: how many folds, from 2 to the number of patients.
-        seed: None: by the order of the list. A number: by a draw that depends on the set of patients; the folds differ by
+        seed: None: by the order of the list. A number: by a draw that depends on the set of patients. The folds differ by
             at most one patient.
         key: the item's key that names the case (or the patient).
 
     Returns:
-        k pairs `(train, validation)` of new lists in the order of `items`, of shallow copies; each item is in one
+        k pairs `(train, validation)` of new lists in the order of `items`, of shallow copies. Each item is in one
         validation list.
 
     Raises:

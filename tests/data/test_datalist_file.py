@@ -1,3 +1,5 @@
+"""Data lists as JSON: written, moved with their data, read back, read by MONAI."""
+
 import json
 import os
 

@@ -1,4 +1,4 @@
-"""Lists from elsewhere: understood, or one line that names file, item, case and fix."""
+"""Lists of other tools: read, or refused by one line that names file, item, case and fix."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def test_a_case_with_an_empty_name_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["seg", "Raters", "mask", "annotations"])
-def test_raters_under_another_key_are_told(tmp_path: Path, key: str) -> None:
+def test_raters_under_another_key_are_reported(tmp_path: Path, key: str) -> None:
     value = {"A": "r.nii", "B": None} if key == "annotations" else ["r.nii"] if key == "Raters" else "r.nii"
     items = [{"case": "c", "image": "a.nii", key: value, "site": "x.org"}]
     (problem,) = [p for p in find_problems(items, progress=False) if p.expected == "at least one rater"]

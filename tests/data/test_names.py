@@ -1,4 +1,4 @@
-"""Names as people and lists give them: where they may lead, and how they are printed."""
+"""Names of cases and files as people write them: the paths that they become, and how they are printed."""
 
 from __future__ import annotations
 

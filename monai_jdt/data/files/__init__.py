@@ -1,1 +1,1 @@
-"""Files of voxels: how they are opened and read, where their voxels lie, which values they hold; and how files are written."""
+"""Files of voxels: opening, reading, the place of voxels, the values of labels. Files of any kind: the one way to write."""

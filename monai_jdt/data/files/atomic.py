@@ -30,7 +30,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
         The path of the draft.
 
     Raises:
-        OSError: if `path` is a folder, its name is too long, or its folder cannot be written to; the message names `path`.
+        OSError: if `path` is a folder, its name is too long, or its folder cannot be written to. The message names `path`.
 
     Example:
         >>> with whole_file("labels/fused.txt") as draft:  # doctest: +SKIP

@@ -33,8 +33,8 @@ class FileVolume:
     Args:
         path: the file.
         shape: voxels along each axis. The components of a voxel, if it has several, stand on the last axis.
-        affine: `(4, 4)`, voxels to mm in NIfTI's orientation (RAS+); None where the format has none.
-        components: how many numbers per voxel has on a last axis of their own; 0: there is no such axis. The fourth axis of
+        affine: `(4, 4)`, voxels to mm in NIfTI's orientation (RAS+). None if the format has none.
+        components: how many numbers each voxel has, on a last axis of their own. 0: there is no such axis. The fourth axis of
             NIfTI does not count as one.
         format: the name of the format, for messages.
         warnings: what is legal in the header, but worth a look.
@@ -103,7 +103,7 @@ def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
 
 
 def _own_ending(path: str) -> tuple[str, ...] | None:
-    """Return the endings of the format that the first bytes of a file tell; None if they tell none."""
+    """Return the endings of the format that the first bytes of a file belong to; None for unknown bytes."""
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
@@ -116,7 +116,7 @@ def how_to_mend(path: str, otherwise: str = COPY_AGAIN) -> str:
 
     Args:
         path: the file.
-        otherwise: the advice where the name does not tell.
+        otherwise: the fix if the name is right.
     """
     ending = os.path.splitext(path)[1]
     own = _own_ending(path)

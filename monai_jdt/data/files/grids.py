@@ -146,7 +146,7 @@ def _turn(affine: np.ndarray, wanted: np.ndarray, sizes: tuple[int, ...]) -> tup
 
 
 def _order_of_axes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """Return how to put the axes of a file into the image's order, which the file's header does not tell."""
+    """Return how to put the axes of a file into the image's order, which the file's header does not say."""
     orders = [order for order in permutations(range(len(shape))) if tuple(shape[axis] for axis in order) == wanted]
     if len(orders) == 1:
         return f"put its axes in the image's order, by numpy.transpose(voxels, {orders[0]}), and give it the image's header"

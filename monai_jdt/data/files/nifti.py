@@ -19,7 +19,7 @@ from monai_jdt.data.problems import DataProblem
 _HEAD = 544  # bytes that hold the header of NIfTI-1 (348), NIfTI-2 (540) or MGH
 _MM = {"meter": 1000.0, "micron": 0.001}  # mm per unit
 _QUIET = logging.getLogger("monai_jdt.nifti_header")
-_QUIET.setLevel(logging.CRITICAL + 1)  # nibabel logs what it mends in a header; what matters of it is a DataProblem
+_QUIET.setLevel(logging.CRITICAL + 1)  # nibabel logs what it mends in a header. What matters of it is a DataProblem
 
 _PARTNER = {".hdr": ".img", ".img": ".hdr"}
 
@@ -27,7 +27,7 @@ _PARTNER = {".hdr": ".img", ".img": ".hdr"}
 def open_nifti(path: str) -> FileVolume:
     """Read the header of a NIfTI-1 or NIfTI-2 file (`.nii`, `.nii.gz`), a pair (`.hdr`, `.img`) or FreeSurfer's `.mgh`, `.mgz`.
 
-    The affine is, with the header's lengths taken to mm if they are metres or microns,
+    The affine is, with the header's lengths converted to mm if they are metres or microns,
 
     * the sform, if its code is not 0;
     * else the qform, if its code is not 0;
@@ -36,7 +36,7 @@ def open_nifti(path: str) -> FileVolume:
     If the sform is used, and the qform (or `pixdim`, if there is no qform) puts a corner of the volume elsewhere, a warning names both.
 
     Args:
-        path: the file; either one of a pair.
+        path: the file, or either file of a pair.
 
     Raises:
         DataProblemError: a name that does not fit the content (`.gz`), a pair that lacks one file, an affine that cannot be inverted.

@@ -29,11 +29,11 @@ _EXIF_ORIENTATION = 0x0112
 _PILLOW_LIMIT = threading.Lock()
 # Distances of DICOM slices are equal if they differ by no more than this share of the smallest.
 _SLICE_TOLERANCE = 0.05
-#: The endings of pictures, which have no place in space: their headers tell pixels, not millimetres.
+#: The endings of pictures, which have no place in space: their headers count pixels, not millimetres.
 PICTURES: tuple[str, ...] = (*_PILLOW, *_TIFF)
 #: The endings of files without a place in space. Such a file fits every other one of its shape.
 WITHOUT_PLACE: tuple[str, ...] = (*PICTURES, *_NUMPY)
-#: The endings of files that :func:`open_volume` opens; DICOM files also without one, and a folder with one DICOM series.
+#: The endings of files that :func:`open_volume` opens. It also opens DICOM files without one, and a folder with one DICOM series.
 FORMATS: tuple[str, ...] = (*_NIBABEL, *_ITK, *_PILLOW, *_NUMPY)
 
 
@@ -45,7 +45,7 @@ def open_volume(path: str) -> FileVolume:
 
     Raises:
         DataProblemError: with one problem, if the file is missing, unreadable, of a format that is not read here, or truncated
-            where its size tells.
+            if its size shows it.
     """
     if os.path.isdir(path):
         if not (series := _dicom_series(path)):
@@ -85,7 +85,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
 
     Args:
         volume: the file.
-        shape: of the image's space, to tell channels from space.
+        shape: of the image's space, to distinguish channels from space.
 
     Raises:
         DataProblemError: several channels: one-hot channels, colours, layers of a segmentation of 3D Slicer.
@@ -258,7 +258,7 @@ def _open_picture(path: str) -> FileVolume:
 
 
 def _picture(path: str) -> Any:
-    """Open a picture of any size. Pillow's limit is below whole slides; the free memory is checked before voxels are read."""
+    """Open a picture of any size. Pillow's limit is below whole slides. The free memory is checked before voxels are read."""
     from PIL import Image
 
     with _PILLOW_LIMIT:
@@ -270,7 +270,7 @@ def _picture(path: str) -> Any:
 
 
 def _open_numpy(path: str) -> FileVolume:
-    """Open an array alone, without a place in space, and without a header that tells channels from space."""
+    """Open an array alone, without a place in space, and without a header that distinguishes channels from space."""
     packed = path.lower().endswith(".npz")
     if packed:
         with zipfile.ZipFile(path) as archive:

@@ -156,7 +156,7 @@ def stream_blocks(
         start: bytes of the file before the compressed ones.
 
     Raises:
-        EOFError: if there are fewer bytes than the shape needs; with a message unless a gzip file ends early.
+        EOFError: if there are fewer bytes than the shape needs. It has a message, unless a gzip file ends early.
         OSError: if the file cannot be read.
         zlib.error: if the compressed bytes are damaged.
     """
@@ -210,7 +210,7 @@ def refuse_what_exceeds_memory(what: str, voxels: int, itemsize: int) -> None:
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that a new array can take; None if the system does not tell."""
+    """Return the bytes of memory that a new array can take; None if the system does not report them."""
     try:
         with open("/proc/meminfo") as file:
             for line in file:

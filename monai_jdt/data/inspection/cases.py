@@ -64,10 +64,10 @@ def find_problems(
         label_values: the values that a label file may hold, e.g. `region_convention("brats2021").values`; None: any
             whole numbers.
         read: "full" reads every voxel; "headers" is quick, but finds neither truncation nor wrong values.
-        labelled: whether a case must have raters. False: raters are neither needed nor looked at, as for cases to predict.
+        labelled: whether a case must have raters. False: raters are neither needed nor opened, as for cases to predict.
         raters: how many raters a case should have; None: any number of at least one.
         regions: region name to its label values, as :func:`monai_jdt.raters.named_regions` gives them. A region without a label value
-            in any file of the list is a problem: nothing could be learnt of it. Not looked at with None or `read="headers"`.
+            in any file of the list is a problem: nothing could be learnt of it. Not checked with None or `read="headers"`.
         ignored: a value that says "nothing is known here" in training, which no label file may hold.
         spatial_dims: how many axes of space an image has, axes of length 1 at the end aside; None: any number.
         progress: whether to show a progress bar.
@@ -100,7 +100,7 @@ def check_items(
     spatial_dims: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Raise one error with every problem of a data list; log the warnings.
+    """Raise one error with every problem of a data list, and log the warnings.
 
     Args:
         items: as in :func:`find_problems`.
@@ -381,7 +381,7 @@ def _grid_of_file(volume: FileVolume, shape: tuple[int, ...]) -> VoxelGrid:
 
 
 def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid | None) -> Generator[DataProblem, None, VoxelGrid]:
-    """Yield the problem of a file's grid; the generator's value is the grid to compare the next file with."""
+    """Yield the problem of a file's grid. The generator's value is the grid to compare the next file with."""
     grid = _grid_of_file(volume, shape)
     if reference is None:
         return grid
@@ -392,7 +392,7 @@ def _compared(volume: FileVolume, shape: tuple[int, ...], reference: VoxelGrid |
 
 
 def _opened(path: str) -> Generator[DataProblem, None, FileVolume | None]:
-    """Yield the problems of opening a file; the generator's value is the volume, or None if there is nothing to look at."""
+    """Yield the problems of opening a file. The generator's value is the volume, or None if there are no voxels to check."""
     try:
         volume = open_volume(path)
     except DataProblemError as error:

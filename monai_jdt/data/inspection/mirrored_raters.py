@@ -1,4 +1,4 @@
-"""Raters whose axes run another way than the others': a flip or a swap of axes that no header tells."""
+"""Raters whose axes run another way than the others': a flip or a swap of axes that no header shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEARCHED = 512
 # Fewer marked voxels than these agree with anything by chance.
 _LEAST_MARKS = 20
 # The conditions for a warning, chosen on 205 nodules of LIDC-IDRI (docs/data.md). The mean Dice with the others grows by this much,
-# or by 1.5 / sqrt(marks) if that is more; the second number is for two raters, of whom either may be turned.
+# or by 1.5 / sqrt(marks) if that is more. The second number is for two raters, of whom either may be turned.
 _LEAST_GAIN, _LEAST_GAIN_OF_TWO = 0.1, 0.15
 # 1 - Dice shrinks to this share of itself, and Dice is then at least this.
 _ERROR_LEFT, _LEAST_AGREEMENT = 0.7, 0.5
@@ -50,7 +50,7 @@ class MarkedVoxels:
         Args:
             block: flat integers, in Fortran order.
             start: the index of the first one in the flat volume.
-            label: what is marked where the block is not 0; None: the block's own values.
+            label: the label of every voxel that is not 0 in the block. None: the block's own values.
         """
         if self.step == 1:
             kept = np.flatnonzero(block != 0)  # of bools, which numpy finds several times as fast
@@ -77,7 +77,7 @@ class MarkedVoxels:
         return flat[(flat >= start) & (flat < start + size)]
 
     def _thin(self) -> bool:
-        """Make the lattice three times as wide, and return True; return False if no axis is long enough."""
+        """Make the lattice three times as wide, and return whether an axis is long enough for that."""
         if all(_step_along(n, self.step * 3) == _step_along(n, self.step) for n in self.shape):
             return False
         self.step *= 3

@@ -16,7 +16,7 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence
 
 #: Layout name to the region convention (see `regions.py`) of its label files. A BraTS 2024 set has the file names of the 2023 layout
-#: and one label value more, so the name of its convention, "brats2024", cannot be told from the files.
+#: and one label value more, so the name of its convention, "brats2024", cannot be read from the files.
 LAYOUT_CONVENTIONS: Mapping[str, str] = MappingProxyType(
     {"brats2018": "brats2018", "brats2021": "brats2021", "brats2023": "brats2023", "msd": "msd"}
 )
@@ -42,7 +42,7 @@ class BratsFileNames:
     modalities: tuple[str, ...]
 
 
-#: Layout name to its file names; the MSD names files by folders instead. BraTS 2019 and 2020 have the names of 2018 and 2021.
+#: Layout name to its file names. The MSD names files by folders instead. BraTS 2019 and 2020 have the names of 2018 and 2021.
 BRATS_FILE_NAMES: Mapping[str, BratsFileNames] = MappingProxyType(
     {
         "brats2018": BratsFileNames("_", ("t1ce", "t1", "t2", "flair")),
@@ -58,19 +58,19 @@ def brats_datalist(root: str | os.PathLike[str], layout: str = "auto") -> CaseLi
     """List the cases of a BraTS or MSD Task01 folder, with every rater's file.
 
     Files are found at any depth below `root` (hidden ones are skipped), `.nii` or `.nii.gz`, in upper or lower case.
-    The raters of a case are its `<case>_seg_rater*` files in the order of their numbers, or, where there are none, the
+    The raters of a case are its `<case>_seg_rater*` files in the order of their numbers, or, if there are none, the
     one `<case>_seg` file.
 
     Args:
         root: the folder. The paths in the answer are this folder joined with what lies below it: relative if it is.
-        layout: a key of :data:`LAYOUT_CONVENTIONS`, or "auto" to tell it from the file names.
+        layout: a key of :data:`LAYOUT_CONVENTIONS`, or "auto" to read it from the file names.
 
     Returns:
         One dictionary per case, in the natural order of the case names:
         `{"case": name, "task": layout, "image": [T1c, T1, T2, FLAIR paths], "raters": [paths]}`, with the layout as a key
         of :data:`LAYOUT_CONVENTIONS`. For the MSD, "image" is the path of one 4D file, and "channels" is its permutation
         to T1c, T1, T2, FLAIR (:data:`MSD_CHANNELS`). The true probability of a phantom stands under "probability". The
-        list's `found` tells what was found.
+        list's `found` counts them, and names what was left out.
 
     Raises:
         ValueError: if `layout` is unknown.

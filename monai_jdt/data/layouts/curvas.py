@@ -19,12 +19,12 @@ def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
     """List the cases of CURVAS 2024 (3 annotations; 1 pancreas, 2 kidney, 3 liver) or CURVAS-PDACVI 2025 (5).
 
     Args:
-        root: the folder; cases are found at any depth, `.nii` or `.nii.gz`, in upper or lower case. The paths in the
+        root: the folder. Cases are found at any depth, `.nii` or `.nii.gz`, in upper or lower case. The paths in the
             answer begin with it.
 
     Returns:
         One dictionary per case: `{"case": "UKCHLL001", "task": "curvas", "image": path, "raters": [paths]}`. The
-        list's `found` tells what was left out: images without annotations, and annotations without an image.
+        list's `found` names what was left out: images without annotations, and annotations without an image.
 
     Raises:
         DataProblemError: if the folder is missing, holds no such case, a case twice, or two files for one thing.

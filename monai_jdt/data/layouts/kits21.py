@@ -41,11 +41,11 @@ def kits21_datalist(root: str | os.PathLike[str]) -> CaseList:
     transforms that read one file per rater. :func:`find_problems` looks at the single masks.
 
     Args:
-        root: the folder; cases are found at any depth. The paths in the answer begin with it.
+        root: the folder. Cases are found at any depth. The paths in the answer begin with it.
 
     Returns:
         One dictionary per case: `{"case": "case_00000", "task": "kits21", "image": path, "raters": [...]}`, and the
-        aggregated majority, where it is, under "consensus". The list's `found` tells what was left out: cases without
+        aggregated majority, where it is, under "consensus". The list's `found` names what was left out: cases without
         masks, and annotation numbers that some instance of the case lacks.
 
     Raises:
@@ -119,7 +119,7 @@ def _by_folder(files: Sequence[str]) -> tuple[dict[str, dict[str, list[str]]], l
 def _case_item(
     folder: str, content: Mapping[str, Sequence[str]], problems: list[DataProblem], skipped: list[SkippedPath]
 ) -> dict[str, Any] | None:
-    """Return the item of a case's folder, or None if it has none; problems and what is left out are added to the lists."""
+    """Return the item of a case's folder, or None if it has none. Problems and what is left out are added to the lists."""
     problems += [two_files(folder, key, *paths[:2]) for key, paths in content.items() if key in _SINGLE and len(paths) > 1]
     if _IMAGE not in content:
         if "masks" in content:

@@ -42,7 +42,7 @@ class ListingRecord:
 
     Args:
         root: where it looked.
-        items: how many items the list has; a case with two tasks is two items.
+        items: how many items the list has. A case with two tasks is two items.
         cases: how many different names of cases, counted in each data set.
         raters: pairs (raters of an item, items with so many), in rising order.
         tasks: the tasks' names, sorted.
@@ -161,7 +161,7 @@ def _first(names: Sequence[str], most: int = 3) -> str:
 
 
 def one_of_each_case(items: Iterable[dict[str, Any]], skipped: list[SkippedPath]) -> tuple[list[dict[str, Any]], list[DataProblem]]:
-    """Take each case once. Twice the same files, through a link, are left out; other files under a known name are a problem.
+    """Take each case once. The same files again, through a link, are left out. Other files under a known name are a problem.
 
     Args:
         items: the dictionaries. A case may stand once for each task of each data set.

@@ -42,7 +42,7 @@ def msseg_datalist(
 
     Returns:
         One dictionary per patient: `{"case": name, "task": "msseg2016", "image": [paths], "raters": [paths]}`, and the
-        experts' consensus under "consensus". The list's `found` tells what was left out and why.
+        experts' consensus under "consensus". The list's `found` says what was left out and why.
 
     Raises:
         ValueError: if `images` or a modality is unknown.
@@ -81,7 +81,7 @@ def msseg_datalist(
 
 
 def _by_patient(files: Iterable[str], images: str, skipped: list[SkippedPath]) -> dict[str, dict[str, list[str]]]:
-    """Return patient to kind to files; links to a file that is there, and files of unknown names, are added to `skipped`."""
+    """Return patient to kind to files. Links to a file that is there, and files of unknown names, are added to `skipped`."""
     others: list[str] = []
     patients: dict[str, dict[str, list[str]]] = {}
     for file in files:

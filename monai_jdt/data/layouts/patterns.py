@@ -45,12 +45,12 @@ def pattern_datalist(
         image: one pattern for each channel, or a single string for one file that holds all channels.
         raters: the pattern of the label files, or several patterns. One without `{rater}` is one rater of each case.
         probability: the pattern of the true probability, where there is one.
-        task: a name that every item carries under "task"; None: "segmentation".
+        task: the value of "task" in every item. None: "segmentation".
 
     Returns:
         Items as those of :func:`brats_datalist`. "image" is a list if `image` is one. Raters are in the order of their
-        patterns, and those of one pattern in natural order ("2" before "10"). The list's `found` tells what was found, and
-        which files were left out.
+        patterns, and those of one pattern in natural order ("2" before "10"). The list's `found` counts them, and names
+        the files that were left out.
 
     Raises:
         ValueError: if a pattern lacks `{case}`, has another field, or is given twice.

@@ -26,7 +26,7 @@ class QubiqSet:
         raters: how many raters a case has at most.
         spatial_dims: 2 or 3.
         channels: how many modalities stand on the last axis of the image file; 0: it has no such axis.
-        is_ct: whether intensities are Hounsfield units; else they have no unit (MR).
+        is_ct: whether intensities are Hounsfield units. Those of MR have no unit.
     """
 
     name: str
@@ -75,22 +75,22 @@ def qubiq_datalist(
 ) -> CaseList:
     """List the cases of QUBIQ below any folder: the whole download, one data set, one of its parts, or one case.
 
-    A case is a folder with an `image.nii` or `image.nii.gz`; its folder names tell the data set and the part (training,
+    A case is a folder with an `image.nii` or `image.nii.gz`. Its folder names are those of the data set and the part (training,
     validation, testing), whether or not there is a level for the part. Nothing is opened.
 
     Args:
         root: the folder. The paths in the answer are this folder joined with what lies below it.
         dataset: a data set's name, e.g. "brain-growth" (underscores are hyphens); None: all that are there.
         task: a task's number, or its name as "task01"; None: all tasks.
-        subset: "training", "validation" or "testing", where the folders tell; None: all.
+        subset: "training", "validation" or "testing", if folders have such names. None: all.
         labelled: True: cases without raters are left out; False: every image is an item, without "raters", and with
             a task only if one is named, as for cases to predict.
 
     Returns:
         One dictionary per case and task, sorted by data set, case and task:
         `{"case": "case01", "dataset": "prostate", "task": "task01", "image": path, "raters": [paths]}`, and "subset"
-        where the folders tell. An image with its modalities on the last axis has "channels", their numbers. The true
-        probability of a phantom stands under "probability". The list's `found` tells what was found, and what was left out.
+        if folders have such names. An image with its modalities on the last axis has "channels", their numbers. The true
+        probability of a phantom stands under "probability". The list's `found` counts them, and names what was left out.
 
     Raises:
         ValueError: if `task` or `subset` has no such form.
@@ -166,7 +166,7 @@ class _QubiqFolder:
         return bool(self.images or self.masks)
 
     def why_skipped(self, task: int | None, labelled: bool) -> str | None:
-        """Return why the folder gives no item; None if it gives one."""
+        """Return why the folder has no item; None if it has one."""
         if not self.images:
             return "masks without an image.nii.gz"
         if labelled and not self.masks:

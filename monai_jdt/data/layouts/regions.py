@@ -54,7 +54,7 @@ def region_convention(name: str) -> RegionConvention:
         name: a key of :data:`REGION_CONVENTIONS`.
 
     Raises:
-        ValueError: for an unknown name; the message lists the known ones.
+        ValueError: for an unknown name. The message lists the known ones.
 
     Example:
         >>> region_convention("brats2023").regions["TC"]

@@ -63,13 +63,13 @@ def brats_phantom(
     """Make one case in memory.
 
     Args:
-        index: which case; a case depends on `seed` and `index` only, not on how many others are made.
-        shape: voxels, three numbers of at least 12. The head fills the field of view, whatever its size; the raters'
+        index: which case. A case depends on `seed` and `index` only, not on how many others are made.
+        shape: voxels, three numbers of at least 12. The head fills the field of view, whatever its size. The raters'
             numbers are in mm, so that they disagree less, relatively, on a larger grid.
         spacing: voxel size in mm.
         seed: of the data set.
         convention: a key of `REGION_CONVENTIONS`, which says how regions become label values.
-        styles: the rater population; at least one has presence 1, so that every case has a rater.
+        styles: the rater population. At least one has presence 1, so that every case has a rater.
         small_lesion: whether there is a second, small lesion; None: in every third case.
 
     Returns:
@@ -122,7 +122,7 @@ def write_brats_phantoms(
     true probability (`..._probability.nii.gz`, float32, TC, WT, ET on the last axis).
 
     Args:
-        root: the folder to make; it may exist if it is empty.
+        root: the folder to make. It may exist if it is empty.
         cases: how many, at least 1.
         shape: as in :func:`brats_phantom`.
         spacing: as in :func:`brats_phantom`.
@@ -269,7 +269,7 @@ def _lump(
     roughness: float,
     length: float,
 ) -> np.ndarray:
-    """A bumpy ellipsoid as a signed distance in mm (nearly), positive inside; roughness and length in radii."""
+    """Return a bumpy ellipsoid as a signed distance in mm (nearly), positive inside. Roughness and length are in radii."""
     axes = radius * rng.uniform(0.82, 1.22, size=3)
     away = np.sqrt((((grid - centre[:, None, None, None]) / axes[:, None, None, None]) ** 2).sum(0))
     bumps = gaussian_field(rng, shape, spacing, length * radius)
@@ -288,7 +288,7 @@ def _nest(wt: np.ndarray, tc: np.ndarray, rim: np.ndarray, depth: np.ndarray, am
     return np.stack([tc, wt, et]).astype(np.float32)
 
 
-# Signal of each tissue in T1c, T1, T2, FLAIR; white matter in T1 is about 0.8.
+# Signals of each tissue in T1c, T1, T2, FLAIR, relative to each other: white matter in T1 has 0.8.
 _TISSUES: Mapping[str, tuple[float, float, float, float]] = {
     "csf": (0.20, 0.20, 1.05, 0.14),
     "grey": (0.58, 0.55, 0.62, 0.56),
@@ -305,7 +305,7 @@ def _render_image(rng: np.random.Generator, latent: PhantomLatent, depth: np.nda
     size = float(extent.min())
     unit = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")).astype(np.float32)
 
-    # Sulci: the sheets where a smooth field changes sign wind as sulci do; they reach from the surface to a fixed
+    # Sulci: the sheets where a smooth field changes sign wind as sulci do. They reach from the surface to a fixed
     # depth.
     winding = np.abs(gaussian_field(rng, shape, spacing, 0.05 * size)) * 0.075 * size
     to_csf = np.minimum(depth, winding + np.maximum(depth - 0.075 * size, 0))
@@ -377,7 +377,7 @@ def _write_case(root: str, layout: str, index: int, case: PhantomCase) -> str:
         image = np.moveaxis(case.image[np.argsort(MSD_CHANNELS)], 0, -1)
         files, mark = {os.path.join("imagesTr", name): image, label: case.fused}, "_"
     else:
-        # HGG and LGG are folders of the 2018 layout only; the phantoms in them are of one kind.
+        # HGG and LGG are folders of the 2018 layout only. The phantoms in them are of one kind.
         above = ("LGG" if index % 4 == 3 else "HGG") if layout == "brats2018" else ""
         label, mark = os.path.join(above, name, name), BRATS_FILE_NAMES[layout].mark
         images = case.image.astype(np.float32 if layout == "brats2023" else np.int16)

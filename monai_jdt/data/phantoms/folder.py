@@ -1,4 +1,4 @@
-"""A folder of phantoms: there as a whole or not at all, with the same bytes for the same settings; other files are never replaced."""
+"""A folder of phantoms: there as a whole or not at all, with the same bytes for the same settings. Other files are never replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
-#: The name of the file that tells how a folder of phantoms was made.
+#: The name of the file with the settings of a folder of phantoms.
 MANIFEST = "phantom.json"
 
 
@@ -27,7 +27,7 @@ def make_phantom_folder(root: str, settings: Mapping[str, Any], readme: str, fil
     and both use its files.
 
     Args:
-        root: the folder to make; it may exist if it is empty.
+        root: the folder to make. It may exist if it is empty.
         settings: everything that the content depends on, JSON-plain, with "layout", "cases" and "seed".
         readme: the text of its README.txt.
         fill: a function that writes the cases into the folder that it is given.
@@ -97,7 +97,7 @@ def _manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_made(root: str, settings: Mapping[str, Any]) -> bool:
-    """Return whether these phantoms are there; False: nothing is. Raise FileExistsError for anything else."""
+    """Return whether these phantoms are there. False: nothing is. Raise FileExistsError for anything else."""
     if not os.path.lexists(root):
         return False
 

@@ -27,7 +27,7 @@ QUBIQ_PHANTOM_VERSION = 1
 #: Layout name to the folder above the data sets.
 QUBIQ_LAYOUTS: Mapping[str, str] = MappingProxyType({"qubiq2020": "training_data_v2", "qubiq2021": "training_data_v3_QC"})
 
-# Styles by rater number; a data set takes as many as it has raters. Rater 6 marks three cases of four, as in the prostate set, the
+# Styles by rater number. A data set takes as many as it has raters. Rater 6 marks three cases of four, as in the prostate set, the
 # only one with six raters, where some cases have five.
 _STYLES: tuple[RaterStyle, ...] = (
     RaterStyle("over-segmenting", bias_mm=1.0, sd_mm=0.7, length_mm=4.0),
@@ -167,12 +167,12 @@ def write_qubiq_phantoms(
     `taskTT_probability.nii.gz` (float32).
 
     Args:
-        root: the folder to make; it may exist if it is empty.
+        root: the folder to make. It may exist if it is empty.
         datasets: which data sets: keys of :data:`QUBIQ_SETS`, one such key, or "all" for those of the layout's year.
         cases: how many of each data set, at least 1.
         shape: as in :func:`qubiq_phantom`. For 3D sets `(H, W)` means 24 slices of that size.
         spacing: as in :func:`qubiq_phantom`.
-        layout: "qubiq2020" or "qubiq2021"; 2020 has no pancreas.
+        layout: "qubiq2020", which has no pancreas, or "qubiq2021".
         seed: of the data set.
         progress: whether to show a progress bar.
 

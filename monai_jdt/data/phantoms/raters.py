@@ -28,7 +28,7 @@ class RaterStyle:
     Args:
         name: one word for people.
         bias_mm: how far out (positive) or in (negative) the rater puts every boundary, in mm.
-        sd_mm: standard deviation of the rater's boundary around that, in mm; positive.
+        sd_mm: standard deviation of the rater's boundary around that, in mm, positive.
         length_mm: correlation length of the deviations (the sd of the Gaussian that smooths white noise), in mm: small is jagged,
             large is smooth, 0 is white noise.
         miss_small: probability that the rater does not see a case's small lesion, in [0, 1].
@@ -72,8 +72,8 @@ class PhantomLatent:
     """The fields behind a case, from which raters are drawn.
 
     Args:
-        phi: `(3, H, W, D)` float32, evidence in mm, channels TC, WT, ET, with every lesion; for other phantoms `(T, *S)`.
-        phi_main: the same without the small lesion; the same array where there is none.
+        phi: `(3, H, W, D)` float32, evidence in mm, channels TC, WT, ET, with every lesion. For other phantoms `(T, *S)`.
+        phi_main: the same without the small lesion. The same array if there is none.
         spacing: voxel size in mm.
     """
 
@@ -87,7 +87,7 @@ def draw_rater(latent: PhantomLatent, style: RaterStyle, rng: np.random.Generato
 
     Args:
         latent: the case's fields.
-        style: the rater's style; `presence` is not looked at.
+        style: the rater's style. `presence` is not used.
         rng: source of randomness. The number of draws does not depend on the style.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Whole or not at all, for every writer of the package, under names as long as the file system takes."""
+"""Every writer of the package writes whole files or none, under names of up to 255 bytes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_ending_stays_and_a_link_is_followed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "real2") == ["x"]
 
 
-def test_what_cannot_be_written_is_told_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()

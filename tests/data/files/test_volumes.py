@@ -1,4 +1,4 @@
-"""What the check opens, what it says of a file that it does not open, and the advice for a file that is right but elsewhere."""
+"""The formats that are opened, the line about a file that is not, and the fix for a file on other voxels."""
 
 import gzip
 import json
@@ -124,7 +124,7 @@ UNREAD = {
 
 @pytest.mark.parametrize("read", ["full", "headers"])
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_is_not_opened_is_told_and_no_clean_exit(tmp_path, image, name, read):
+def test_what_is_not_opened_is_reported_and_no_clean_exit(tmp_path, image, name, read):
     path = tmp_path / name
     path.write_bytes(b"something")
     (problem,) = problems(image, str(path), read=read)
@@ -345,7 +345,7 @@ def test_a_picture_may_be_larger_than_pillows_limit(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 20
 
 
-def test_a_photograph_that_viewers_turn_is_told(tmp_path):
+def test_a_photograph_that_viewers_turn_is_reported(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3
     path = str(tmp_path / "photo.jpg")
@@ -357,7 +357,7 @@ def test_a_photograph_that_viewers_turn_is_told(tmp_path):
     assert problems(path, save(tmp_path, "a.npy", MARK[:, :, 1])) == []
 
 
-def test_a_series_that_lacks_a_slice_is_told(tmp_path):
+def test_a_series_that_lacks_a_slice_is_reported(tmp_path):
     folder = dicom(tmp_path / "series", slices=5)
     os.remove(os.path.join(folder, "1.2.3_03.dcm"))
     (warning,) = open_volume(folder).warnings
@@ -374,7 +374,7 @@ def test_verbs_take_a_folder_of_dicom_files(tmp_path):
     assert str(told).endswith("empty: expected an image file, got a folder. Fix: correct the path.")
 
 
-def test_channels_on_the_first_axis_are_told_of_the_image(tmp_path):
+def test_channels_on_the_first_axis_are_reported_for_the_image(tmp_path):
     """The raters, which are right, are not held against a space of which the channels are an axis."""
     image = write_nifti(tmp_path / "image.nii", np.zeros((3, 9, 10, 8), np.int16))
     (problem,) = problems(image, write_nifti(tmp_path / "rater.nii", np.ones((9, 10, 8), np.uint8)))

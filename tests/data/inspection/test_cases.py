@@ -1,3 +1,5 @@
+"""The check of a data list: one line for each fault, none for good data."""
+
 import gzip
 import os
 import pickle
@@ -202,7 +204,7 @@ def test_channels(items, tmp_path):
     assert _only(msd, channels=None, **labels).expected == "channels [2, 1, 3, 0] on the last axis"
 
 
-def test_probability_is_looked_at(items):
+def test_probability_is_checked(items):
     _rewrite(items[0]["probability"], lambda voxels: voxels + 0.5)
     assert _only(items).where == items[0]["probability"]
 
@@ -229,7 +231,7 @@ def test_a_case_twice(items):
     assert _only([*tasks, tasks[1]]).got == "it is there again"
 
 
-def test_warnings_are_told_and_do_not_fail(items, caplog):
+def test_warnings_are_yielded_and_do_not_fail(items, caplog):
     _rewrite(items[0]["raters"][1], lambda voxels: voxels * 0)
     _rewrite(items[0]["raters"][2], lambda _: np.array(nibabel.load(items[0]["raters"][0]).dataobj), dtype=np.int16)
     empty, copy = _problems(items)
@@ -435,7 +437,7 @@ def test_wrong_read_is_named_at_once(items):
         find_problems(items, read="fast")
 
 
-def test_a_region_that_no_file_has_is_told_once_and_last(items):
+def test_a_region_that_no_file_has_is_reported_once_and_last(items):
     assert _problems(items, regions={"ET": [4], "WT": [1, 2, 4]}) == []
     (problem,) = _problems(items, regions={"nodule": [7], "WT": [1, 2, 4]})
     assert problem.fatal

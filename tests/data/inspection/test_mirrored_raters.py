@@ -1,4 +1,4 @@
-"""A rater whose voxels run another way than the others', which no header tells."""
+"""A rater whose axes run another way than the others', which no header shows."""
 
 import os
 
@@ -50,7 +50,7 @@ TURNS = {
 
 
 @pytest.mark.parametrize("says", TURNS)
-def test_one_of_three_is_told_with_the_turn_that_mends_it(tmp_path, says):
+def test_one_of_three_is_reported_with_the_turn_that_mends_it(tmp_path, says):
     drawn = drawings()
     assert turned(case(tmp_path, drawn)) == []
     item = case(tmp_path, [drawn[0], TURNS[says](drawn[1]), drawn[2]])
@@ -65,7 +65,7 @@ def test_one_of_three_is_told_with_the_turn_that_mends_it(tmp_path, says):
     assert list(find_problems([item], read="headers", progress=False)) == []
 
 
-def test_of_two_it_is_not_told_which(tmp_path):
+def test_of_two_raters_both_are_named(tmp_path):
     drawn = drawings(2)
     assert turned(case(tmp_path, drawn)) == []
     item = case(tmp_path, [drawn[0], np.flip(drawn[1], (0, 1))])
@@ -87,7 +87,7 @@ def test_groups(tmp_path):
     assert [problem.got.rsplit(" flipped", 1)[1] for problem in turned(item)] == [" along axis 1", " along axis 0"]
 
 
-def test_labels_that_are_symmetric_together_are_told_by_their_values(tmp_path):
+def test_labels_that_are_symmetric_together_are_reported_by_their_values(tmp_path):
     """Kidneys: 1 on the one side, 2 on the other; the marks alone look the same from both sides."""
     left = np.zeros((40, 40, 24), np.uint8)
     left[4:12, 10:25, 6:18] = 1

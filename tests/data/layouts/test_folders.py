@@ -1,4 +1,4 @@
-"""Folders and files of odd names, links, and files that lie beside: listed as they are, or told."""
+"""Folders and files of odd names, links, and other files beside the cases: listed, or reported as left out."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_lies_beside_is_told(tmp_path: Path, layout: str) -> None:
+def test_what_lies_beside_is_reported(tmp_path: Path, layout: str) -> None:
     lister, names = LAYOUTS[layout]
     touch_files(tmp_path, *(name.replace("{}", "c1") for name in names))
     folder = os.path.dirname(names[-1].replace("{}", "c1"))
@@ -200,7 +200,7 @@ def test_a_wrong_pattern_is_one_line(tmp_path: Path, image: str, raters: str, sa
     assert says in line
 
 
-def test_a_pattern_that_two_things_share_is_told(tmp_path: Path) -> None:
+def test_a_pattern_that_two_things_share_is_reported(tmp_path: Path) -> None:
     touch_files(tmp_path, "a/1.png", "b/1.png")
     with pytest.raises(DataProblemError, match=r"1.png: expected one pattern that matches it best, got \?/{case}.png and "):
         pattern_datalist(tmp_path, "?/{case}.png", "{rater}/{case}.png")

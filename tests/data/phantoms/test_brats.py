@@ -1,3 +1,5 @@
+"""BraTS phantoms: seeded, in the files of the layouts, with the exact probability of every voxel."""
+
 import gzip
 import hashlib
 import json

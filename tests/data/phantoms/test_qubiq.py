@@ -1,3 +1,5 @@
+"""QUBIQ phantoms: tasks, raters and axes of the real sets, seeded, with the exact probability of every voxel."""
+
 import hashlib
 import json
 import os
