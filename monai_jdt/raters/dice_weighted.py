@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from monai_jdt.raters.votes import VOXEL_BLOCK, array_members, checked_votes, rater_shares
+from monai_jdt.functional.region_members import array_members
+from monai_jdt.raters.votes import VOXEL_BLOCK, checked_votes, rater_shares
 from monai_jdt.raters.weighted import fuse_weighted
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from monai_jdt.functional.region_members import region_members
 from monai_jdt.raters.estimates import RaterEstimates
 from monai_jdt.raters.expectation_maximisation import (
     MAX_ITERATIONS,
@@ -29,7 +30,6 @@ from monai_jdt.raters.expectation_maximisation import (
     log_prior_of,
     present_patterns,
 )
-from monai_jdt.raters.votes import region_members
 
 logger = logging.getLogger(__name__)
 

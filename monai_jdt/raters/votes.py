@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
+from monai_jdt.functional.region_members import region_members
 from monai_jdt.raters.named_regions import region_group
 from monai_jdt.validation import error_sentence
 
@@ -67,30 +67,6 @@ def checked_votes(votes: torch.Tensor, regions: Sequence[int | Sequence[int]]) -
     if not groups:
         raise ValueError(error_sentence("regions", "at least one region", "none"))
     return votes.to(torch.uint8) if votes.dtype == torch.bool else votes, groups
-
-
-def region_members(labels: torch.Tensor, group: Sequence[int]) -> torch.Tensor:
-    """Return where the value is one of the group's: bool, of the shape of `labels`, on its device."""
-    if labels.device.type == "cpu" and type(labels) is torch.Tensor:
-        return torch.from_numpy(array_members(labels.numpy(), group))
-    member = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
-    span = None if labels.dtype == torch.bool else torch.iinfo(labels.dtype)
-    for value in group:
-        if span is None or span.min <= value <= span.max:  # torch compares bytes with 300 as with 44
-            member |= labels == value
-    return member
-
-
-def array_members(labels: np.ndarray, group: Sequence[int]) -> np.ndarray:
-    """Return where the value is one of the group's: bool, of the shape of `labels`.
-
-    numpy compares small integers several times as fast as torch (`benchmarks/fusion.py`).
-    """
-    # one comparison at a time: numpy's isin would make copies of eight bytes for each voxel
-    marked = np.asarray(labels == group[0])
-    for value in group[1:]:
-        marked |= labels == value
-    return marked
 
 
 def rater_shares(rater_weights: torch.Tensor | Sequence[float] | None, raters: int) -> torch.Tensor:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from monai_jdt.functional.region_members import region_members
 from monai_jdt.raters.average import fuse_average
-from monai_jdt.raters.votes import VOXEL_BLOCK, checked_votes, present_votes, rater_shares, region_members
+from monai_jdt.raters.votes import VOXEL_BLOCK, checked_votes, present_votes, rater_shares
 
 
 def fuse_weighted(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monai_jdt.raters.votes import array_members
+from monai_jdt.functional.region_members import array_members
 from monai_jdt.report.planes import SlicePlane
 
 #: Pixels of a panel's longer side; more would only cost memory, since a panel has about 400 dots.
