@@ -9,7 +9,8 @@ from enum import Enum
 
 import torch
 
-from monai_jdt.checks import RANGE_TOLERANCE, can_read_values
+from monai_jdt.checks import can_read_values
+from monai_jdt.functional.metric_labels import as_rows, check_unit_range, read_prediction, wide_dtype
 from monai_jdt.functional.undefined import mean_of_defined
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import check_bool, check_choice, check_number, check_sequence, error_sentence
@@ -149,18 +150,14 @@ def thresholded_dice(
         >>> thresholded_dice(p, m, threshold_rule([0.1, 0.5, 0.8]))
         tensor([[0.8889]], dtype=torch.float64)
     """
-    y_pred, y = plain_tensor("y_pred", y_pred).detach(), plain_tensor("y", y).detach()
-    _check_maps(y_pred, y, include_background)
-    first = 0 if check_bool("include_background", include_background) else 1
-    both, size = _count_marked(_as_rows(y_pred[:, first:]), _as_rows(y[:, first:]), rule)
-    wide = _score_dtype(size.device)
+    y_pred = read_prediction(y_pred, check_bool("include_background", include_background))
+    y = plain_tensor("y", y).detach()
+    _check_label(y_pred, y)
+    first = 0 if include_background else 1
+    both, size = _count_marked(as_rows(y_pred[:, first:]), as_rows(y[:, first:]), rule)
+    wide = wide_dtype(size.device)
     dice = (2 * both).to(wide) / size.to(wide)
     return mean_of_defined(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]), 0)
-
-
-def _score_dtype(device: torch.device) -> torch.dtype:
-    """float64, except on Apple's MPS, which has none."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 #: Voxels compared at once.
@@ -169,10 +166,7 @@ _BLOCK = 1 << 16
 _EMPTY_SCORE = {BothEmpty.ONE: 1.0, BothEmpty.ZERO: 0.0, BothEmpty.UNDEFINED: math.nan}
 
 
-def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool) -> None:
-    if y_pred.ndim < 2:
-        fix = "add the dimensions that are missing"
-        raise ValueError(error_sentence("y_pred", "shape (N, C, *spatial)", str(tuple(y_pred.shape)), fix))
+def _check_label(y_pred: torch.Tensor, y: torch.Tensor) -> None:
     if y.shape != y_pred.shape:
         channels_fix = None
         if y.ndim == y_pred.ndim and y.shape[1] == 1 and y.shape[0] == y_pred.shape[0] and y.shape[2:] == y_pred.shape[2:]:
@@ -181,24 +175,8 @@ def _check_maps(y_pred: torch.Tensor, y: torch.Tensor, include_background: bool)
     if y.device != y_pred.device:
         expected = f"a tensor on {y_pred.device}, where y_pred is"
         raise ValueError(error_sentence("y", expected, str(y.device), "move it there with .to(y_pred.device)"))
-    if not include_background and y_pred.shape[1] == 1:
-        fix = "leave it out, since the one channel is the foreground"
-        raise ValueError(error_sentence("include_background=False", "at least 2 channels", "1", fix))
-    for name, values, fix in (
-        ("y_pred", y_pred, "apply sigmoid or softmax to logits"),
-        ("y", y, "divide votes by the number of raters"),
-    ):
-        if values.numel() == 0 or values.dtype is torch.bool or not can_read_values(values):
-            continue
-        low, high = (float(bound) for bound in torch.aminmax(values))
-        # `not in range` rather than `out of range`: NaN is in none
-        if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-            raise ValueError(error_sentence(name, "values in [0, 1]", f"{low:g} to {high:g}", fix))
-
-
-def _as_rows(values: torch.Tensor) -> torch.Tensor:
-    values = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
-    return values if values.is_floating_point() else values.to(torch.float32)
+    if can_read_values(y):
+        check_unit_range("y", y, "divide votes by the number of raters")
 
 
 def _count_marked(prob: torch.Tensor, label: torch.Tensor, rule: ThresholdRule) -> tuple[torch.Tensor, torch.Tensor]:
