@@ -34,6 +34,10 @@ class LabelRule:
     ignore_index: int | None = None
 
 
+#: A dense label, and votes of classes: the rules without further settings.
+DENSE, VOTES = LabelRule(), LabelRule(votes=True)
+
+
 def label_rule(votes: bool = False, regions: Any = None, ignore_index: int | None = None) -> LabelRule:
     """Return the rule that a metric's arguments describe.
 
@@ -141,7 +145,7 @@ class RaterStack:
                 raise ValueError(error_sentence("rater_weights", expected, str(list(weights)), "leave them out, or pass 0 and 1"))
 
 
-def read_label(prob: torch.Tensor, label: Any, rule: LabelRule, rater_weights: Any = None) -> DenseLabel | RaterStack:
+def read_metric_label(prob: torch.Tensor, label: Any, rule: LabelRule, rater_weights: Any = None) -> DenseLabel | RaterStack:
     """Check a label against a prediction, and make it readable by class.
 
     Args:
@@ -183,7 +187,7 @@ def read_votes(
         votes: `(N, R, *S)`, whole numbers of any real dtype.
         rule: regions and the ignored value.
         channels: C, of the prediction.
-        rater_weights: as in :func:`read_label`.
+        rater_weights: as in :func:`read_metric_label`.
         like: a prediction `(N, C, *S)` whose images and space the stack must have; None: nothing to compare.
         name: the argument's, for messages.
 
@@ -226,7 +230,7 @@ def _check_votes(
     groups: Sequence[tuple[int, ...]] | None,
     ignore_index: int | None,
 ) -> None:
-    """Refuse fractions, and with classes (not regions) a value that is none of them."""
+    """Refuse fractions, and with classes (not regions) a value that is not a class."""
     for image, of_image in enumerate(weights):
         for rater, weight in enumerate(of_image):
             values = rows[image, rater]

@@ -9,6 +9,9 @@ import torch
 
 from monai_jdt.validation import check_choice
 
+#: The score that means nothing: of two empty masks, or of no case.
+UNDEFINED = float("nan")
+
 
 class UndefinedPolicy(Enum):
     """What a mean does with undefined scores: leave them out, or be undefined itself."""

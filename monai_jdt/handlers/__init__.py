@@ -1,16 +1,36 @@
 """Ignite handlers. Importing them needs no ignite, attaching them does."""
 
 from monai_jdt.handlers.case_figure import CaseFigureWriter
+from monai_jdt.handlers.mean_scores import (
+    MeanDisagreementCorrelation,
+    MeanGeneralizedEnergyDistance,
+    MeanRaterAgreement,
+    MeanRaterBrierScore,
+    MeanRaterDice,
+    MeanRaterNLL,
+    MeanSoftDice,
+    MeanSoftJaccard,
+    MeanThresholdedDice,
+    MeanVolumeCRPS,
+)
 from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
-from monai_jdt.handlers.thresholded_dice import MeanThresholdedDice
 from monai_jdt.handlers.trained_settings import TrainedSettingsWriter, check_trained_settings
 
 __all__ = [
     "CaseFigureWriter",
     "EpochLoss",
     "LossProgressBar",
+    "MeanDisagreementCorrelation",
+    "MeanGeneralizedEnergyDistance",
+    "MeanRaterAgreement",
+    "MeanRaterBrierScore",
+    "MeanRaterDice",
+    "MeanRaterNLL",
+    "MeanSoftDice",
+    "MeanSoftJaccard",
     "MeanThresholdedDice",
+    "MeanVolumeCRPS",
     "NonFiniteLossError",
     "NonFiniteLossStop",
     "TrainedSettingsWriter",

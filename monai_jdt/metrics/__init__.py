@@ -1,5 +1,24 @@
 """Metrics of soft labels and several raters, in MONAI's calling conventions."""
 
+from monai_jdt.metrics.disagreement_correlation import DisagreementCorrelation
+from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
+from monai_jdt.metrics.rater_agreement import RaterAgreement
+from monai_jdt.metrics.rater_brier_score import RaterBrierScore
+from monai_jdt.metrics.rater_dice import RaterDice
+from monai_jdt.metrics.rater_nll import RaterNLL
+from monai_jdt.metrics.soft_overlap import SoftDice, SoftJaccard
 from monai_jdt.metrics.thresholded_dice import ThresholdedDice
+from monai_jdt.metrics.volume_crps import VolumeCRPS
 
-__all__ = ["ThresholdedDice"]
+__all__ = [
+    "DisagreementCorrelation",
+    "GeneralizedEnergyDistance",
+    "RaterAgreement",
+    "RaterBrierScore",
+    "RaterDice",
+    "RaterNLL",
+    "SoftDice",
+    "SoftJaccard",
+    "ThresholdedDice",
+    "VolumeCRPS",
+]

@@ -6,17 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction
 
 from monai_jdt.functional.thresholded_dice import BothEmpty, ThresholdComparison, threshold_rule, thresholded_dice
-from monai_jdt.functional.undefined import UndefinedPolicy, undefined_policy_of
-from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
-from monai_jdt.plain_tensors import plain_tensor
-from monai_jdt.validation import check_bool, error_sentence
+from monai_jdt.functional.undefined import UndefinedPolicy
+from monai_jdt.metrics.image_scores import ImageScores
+from monai_jdt.validation import error_sentence
 
 
-class ThresholdedDice(CumulativeIterationMetric):
+class ThresholdedDice(ImageScores):
     r"""The Dice score of a probability map and a soft label, averaged over the thresholds at which both are cut.
 
     The metric of the QUBIQ challenge: :math:`\frac1T \sum_t \mathrm{Dice}(p > t,\ m > t)` for each image and class, p the predicted
@@ -77,49 +75,14 @@ class ThresholdedDice(CumulativeIterationMetric):
         both_empty: str | BothEmpty | None = None,
         undefined: str | UndefinedPolicy = "leave_out",
     ) -> None:
-        super().__init__()
-        self.include_background = check_bool("include_background", include_background)
-        self.reduction = metric_reduction_of(reduction)
-        self.get_not_nans = check_bool("get_not_nans", get_not_nans)
+        super().__init__(include_background, reduction, get_not_nans, undefined=undefined)
         self.rule = threshold_rule(thresholds, comparison, both_empty)
-        self.undefined = undefined_policy_of(undefined)
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+    def score(self, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any = None) -> torch.Tensor:
+        """Score a batch as :func:`~monai_jdt.functional.thresholded_dice.thresholded_dice`; it takes no rater weights."""
         if y is None:
-            # MONAI hands a label that is no tensor on as None
-            raise TypeError(error_sentence("y", "a torch.Tensor", "none", "pass the soft label, such as the mean of the raters"))
+            raise TypeError(error_sentence("y", "a torch.Tensor", "None", "pass the soft label, such as the mean of the raters"))
+        if rater_weights is not None:
+            fix = "average the raters with their weights before, by FuseRatersd"
+            raise ValueError(error_sentence("rater_weights", "None for dense labels", "weights", fix))
         return thresholded_dice(y_pred, y, self.rule, include_background=self.include_background)
-
-    def _compute_list(self, y_pred: Any, y: Any = None, **kwargs: Any) -> torch.Tensor:
-        # MONAI pairs the items up to the shorter list's end, and drops the rest without a word
-        if y is None or len(y_pred) != len(y):
-            got = "None" if y is None else f"{len(y)} items"
-            raise ValueError(error_sentence("y", f"a label for each of the {len(y_pred)} predictions", got))
-        rows = [
-            self._compute_tensor(plain_tensor("y_pred", p)[None], plain_tensor("y", m)[None]) for p, m in zip(y_pred, y, strict=True)
-        ]
-        return torch.cat(rows) if rows else torch.empty(0, 0, dtype=torch.float64)
-
-    def extend(self, *data: Any) -> None:
-        """Keep scores for `aggregate`; a batch without an image, which MONAI's buffer cannot hold, adds nothing."""
-        if len(data[0]) > 0:
-            super().extend(*data)
-
-    def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Reduce the scores of all calls since the last `reset`, those of other processes included.
-
-        Each process needs at least one case: as with MONAI's own metrics, one without leaves the others waiting.
-
-        Args:
-            reduction: instead of the constructor's.
-
-        Returns:
-            The result, float64; with `get_not_nans` also the number of defined scores. NaN, and 0, where there was no image.
-        """
-        scores = self.get_buffer()
-        if scores is None:
-            # the number of classes is not known, so neither is the shape
-            result, number = torch.tensor(float("nan"), dtype=torch.float64), torch.tensor(0.0)
-        else:
-            result, number = reduce_scores(scores, metric_reduction_of(reduction or self.reduction), self.undefined)
-        return (result, number) if self.get_not_nans else result

@@ -87,8 +87,8 @@ def test_lists_of_images_of_different_sizes():
         ([P[0], P[0]], [M[0]], ValueError, "expected a label for each of the 2 predictions, got 1 items"),
         ([P[0]], None, ValueError, "expected a label for each of the 1 predictions, got None"),
         ([P[0]], [M[0].numpy()], TypeError, "y: expected a torch.Tensor, got ndarray"),
-        (P, None, TypeError, "y: expected a torch.Tensor, got none"),
-        (P, M.numpy(), TypeError, "y: expected a torch.Tensor, got none"),
+        (P, None, TypeError, "y: expected a torch.Tensor, got (None|ndarray)"),
+        (P, M.numpy(), TypeError, "y: expected a torch.Tensor, got (None|ndarray)"),
         (P, M[:, :1], ValueError, "y: expected shape"),
         (P + 2, M, ValueError, "apply sigmoid or softmax"),
     ],
@@ -172,7 +172,7 @@ def _score_part(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     try:
         metric = ThresholdedDice(reduction="mean_batch")
-        for number in ((0, 1, 2), (3,))[rank]:
+        for number in ((0, 1, 2, 3), ())[rank]:  # the second has no case
             metric(*case(number))
         torch.save(metric.aggregate(), f"{folder}/{rank}.pt")
         dist.barrier()

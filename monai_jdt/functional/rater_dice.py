@@ -1,0 +1,130 @@
+"""The Dice scores of predictions or samples with each rater, and what is made of them."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any
+
+import torch
+from monai.utils import optional_import
+
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, read_votes, wide_dtype
+from monai_jdt.functional.set_overlap import SetOverlap, read_samples, set_overlap
+from monai_jdt.validation import error_sentence
+
+_assignment, _ = optional_import("scipy.optimize", name="linear_sum_assignment")
+
+
+class RaterDiceKind(Enum):
+    """What is made of the matrix of Dice scores: see :func:`rater_dice`."""
+
+    MEAN = "mean"
+    MAX = "max"
+    MAX_REVERSE = "max_reverse"
+    MATCH = "match"
+    EACH = "each"
+
+
+class EmptyPair(Enum):
+    """The Dice score of two empty sets: undefined and left out, or 1."""
+
+    UNDEFINED = "undefined"
+    ONE = "one"
+
+
+def rater_dice(
+    y_pred: Any,
+    y: Any,
+    kind: RaterDiceKind = RaterDiceKind.MEAN,
+    empty: EmptyPair = EmptyPair.UNDEFINED,
+    rule: LabelRule = VOTES,
+    *,
+    rater_weights: Any = None,
+    include_background: bool = True,
+) -> torch.Tensor:
+    r"""Score samples :math:`s_i` by the Dice scores :math:`D_{ri} = \mathrm{Dice}(y_r, s_i)` with each rater, in each image and class.
+
+    ===============  =========================================================================================
+    kind             score
+    ===============  =========================================================================================
+    "mean"           mean over raters, by their weights, and samples
+    "max"            mean over samples of the best rater's
+    "max_reverse"    mean over raters of the best sample's
+    "match"          mean over the min(M, R) pairs of the assignment with the largest sum (Hungarian algorithm)
+    "each"           mean of :math:`D_{rr}`: sample r belongs to rater r, for named raters only
+    ===============  =========================================================================================
+
+    A rater is compared at the voxels where the rater says something. Two empty sets are undefined and left out of every mean and
+    maximum (the assignment counts them as 1, so that empty sets are paired), or count as 1.
+
+    Args:
+        y_pred: binary samples `(N, M, C, *S)`, or one prediction `(N, C, *S)`.
+        y: votes `(N, R, *S)`.
+        kind: a row of the table.
+        empty: the score of two empty sets.
+        rule: regions and the ignored value; `rule.votes` is True.
+        rater_weights: `(N, R)` or `(R,)`, 0 = missing; other unequal weights for "mean" only. None: 1 each.
+        include_background: False leaves channel 0 out.
+
+    Returns:
+        `(N, C)`, or `(N, C - 1)`; float64 (Apple's MPS: float32); NaN where nothing is defined.
+
+    Raises:
+        TypeError: no tensors.
+        ValueError: shapes that do not fit, samples that are not binary, votes that are no class, unequal weights, or "each" with
+            another number of samples than raters or with a missing rater.
+
+    Example:
+        >>> samples = torch.tensor([[[[1, 1, 0]], [[0, 1, 0]]]])  # two samples, one class, three voxels
+        >>> votes = torch.tensor([[[1, 1, 0], [0, 0, 1]]])  # two raters: Dice 1 and 2/3, 0 and 0
+        >>> rater_dice(samples, votes), rater_dice(samples, votes, RaterDiceKind.MAX)
+        (tensor([[0.4167]], dtype=torch.float64), tensor([[0.8333]], dtype=torch.float64))
+    """
+    samples = read_samples(y_pred, y, include_background)
+    stack = read_votes(y, rule, samples.shape[2], rater_weights)
+    if kind is not RaterDiceKind.MEAN:
+        stack.check_equal_weights(f"kind {kind.value!r}")
+    first = 0 if include_background else 1
+    rows = [
+        [
+            _image_score(_dice_matrix(samples, stack, image, channel, empty), stack, image, kind)
+            for channel in range(first, samples.shape[2])
+        ]
+        for image in range(samples.shape[0])
+    ]
+    shape = (samples.shape[0], samples.shape[2] - first)
+    return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(shape)
+
+
+def _dice_matrix(samples: torch.Tensor, stack: RaterStack, image: int, channel: int, empty: EmptyPair) -> list[list[float]]:
+    """Return a row for each rater that is there, and a column for each sample; NaN for two empty sets."""
+    value = 1.0 if empty is EmptyPair.ONE else math.nan
+    return [
+        [
+            set_overlap(stack.marks(image, rater, channel), sample[channel], SetOverlap.DICE, value, stack.speaks(image, rater))
+            for sample in samples[image]
+        ]
+        for rater in stack.raters(image)
+    ]
+
+
+def _image_score(matrix: list[list[float]], stack: RaterStack, image: int, kind: RaterDiceKind) -> float:
+    if kind is RaterDiceKind.EACH and (len(matrix) != len(stack.weights[image]) or len(matrix) != len(matrix[0])):
+        expected = "as many samples as raters for kind 'each', and no missing rater"
+        got = f"{len(matrix[0]) if matrix else 0} samples and {len(matrix)} of {len(stack.weights[image])} raters"
+        raise ValueError(error_sentence("y_pred", expected, got, "use kind 'match'"))
+    if not matrix:
+        return math.nan
+    scores = torch.tensor(matrix, dtype=torch.float64)
+    if kind is RaterDiceKind.MEAN:
+        weights = torch.tensor([stack.weights[image][rater] for rater in stack.raters(image)], dtype=torch.float64)
+        weights = weights[:, None] * ~scores.isnan()
+        return float((weights * scores.nan_to_num()).sum() / weights.sum())
+    if kind is RaterDiceKind.EACH:
+        return float(scores.diagonal().nanmean())
+    if kind is RaterDiceKind.MATCH:
+        rows, columns = _assignment(scores.nan_to_num(1.0).numpy(), maximize=True)
+        return float(scores[torch.as_tensor(rows), torch.as_tensor(columns)].nanmean())
+    best = scores.nan_to_num(-1.0).amax(0 if kind is RaterDiceKind.MAX else 1)
+    return float(best[best >= 0].mean())

@@ -1,0 +1,199 @@
+"""Metrics against several raters as plain loops over voxels: one image, numpy arrays, no code of the package.
+
+`p` is `(C, V)`, `votes` `(R, V)`, `weights` has R numbers, `groups` the label values of each channel. A vote of `ignored` is silence.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise, permutations
+
+import numpy as np
+
+NAN = float("nan")
+
+
+def there(votes, weights, ignored):
+    return [r for r in range(len(votes)) if weights[r] > 0 and any(value != ignored for value in votes[r])]
+
+
+def mean_label(votes, weights, group, ignored):
+    """The weighted share at each voxel; None where nobody speaks."""
+    label = []
+    for v in range(votes.shape[1]):
+        mass = total = 0.0
+        for r in there(votes, weights, ignored):
+            if votes[r, v] != ignored:
+                mass += weights[r]
+                total += weights[r] * (votes[r, v] in group)
+        label.append(total / mass if mass > 0 else None)
+    return label
+
+
+def soft_overlap(p, m, jaccard):
+    pairs = [(a, b) for a, b in zip(p, m, strict=True) if b is not None]
+    distance = sum(abs(a - b) for a, b in pairs)
+    below = sum(max(a, b) for a, b in pairs) if jaccard else sum(a + b for a, b in pairs)
+    return 1 - distance / below if below else NAN
+
+
+def brier(p, votes, weights, group, ignored, part):
+    """Each part by its own sum: the total from the raters one by one, the spread as their variance."""
+    terms = []
+    for v in range(votes.shape[1]):
+        speaking = [(weights[r], float(votes[r, v] in group)) for r in there(votes, weights, ignored) if votes[r, v] != ignored]
+        mass = sum(w for w, _ in speaking)
+        if mass == 0:
+            continue
+        mean = sum(w * y for w, y in speaking) / mass
+        terms.append(
+            {
+                "total": sum(w * (p[v] - y) ** 2 for w, y in speaking) / mass,
+                "distance": (p[v] - mean) ** 2,
+                "spread": sum(w * (y - mean) ** 2 for w, y in speaking) / mass,
+            }[part]
+        )
+    return sum(terms) / len(terms) if terms else NAN
+
+
+def nll(p, votes, weights, groups, ignored, classwise, eps=1e-7):
+    """Minus log of the probability of each rater's vote, rater by rater."""
+    scores = []
+    for own, group in enumerate(groups):
+        terms = []
+        for v in range(votes.shape[1]):
+            speaking = [r for r in there(votes, weights, ignored) if votes[r, v] != ignored]
+            if not speaking:
+                continue
+            total = 0.0
+            for r in speaking:
+                if classwise:
+                    q = min(max(p[own, v], eps), 1 - eps)
+                    total -= weights[r] * math.log(q if votes[r, v] in group else 1 - q)
+                elif votes[r, v] in group:
+                    total -= weights[r] * math.log(max(p[own, v], eps))
+            terms.append(total / sum(weights[r] for r in speaking))
+        scores.append(sum(terms) / len(terms) if terms else NAN)
+    return scores if classwise else [sum(scores)]
+
+
+def overlap(a, b, dice, empty):
+    both, first, second = len(a & b), len(a), len(b)
+    if not first and not second:
+        return empty
+    return 2 * both / (first + second) if dice else both / len(a | b)
+
+
+def marked(values, group, voxels):
+    return {v for v in voxels if values[v] in group}
+
+
+def dice_matrix(samples, votes, weights, group, ignored, empty):
+    matrix = []
+    for r in there(votes, weights, ignored):
+        voxels = [v for v in range(votes.shape[1]) if votes[r, v] != ignored]
+        y = marked(votes[r], group, voxels)
+        matrix.append([overlap(y, {v for v in voxels if s[v]}, True, empty) for s in samples])
+    return np.array(matrix)
+
+
+def nanmean(values):
+    found = [value for value in values if not math.isnan(value)]
+    return sum(found) / len(found) if found else NAN
+
+
+def rater_dice(matrix, weights, kind):
+    """`weights` of the raters that are there."""
+    if matrix.size == 0:
+        return NAN
+    if kind == "mean":
+        pairs = [(w, d) for w, row in zip(weights, matrix, strict=True) for d in row if not math.isnan(d)]
+        return sum(w * d for w, d in pairs) / sum(w for w, _ in pairs) if pairs else NAN
+    if kind in ("max", "max_reverse"):
+        lines = matrix.T if kind == "max" else matrix
+        best = [max((d for d in line if not math.isnan(d)), default=NAN) for line in lines]
+        return nanmean(best)
+    if kind == "each":
+        return nanmean(np.diag(matrix))
+    # every assignment, one by one
+    table = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    filled = np.where(np.isnan(table), 1.0, table)
+    chosen = max(permutations(range(table.shape[1]), table.shape[0]), key=lambda c: sum(filled[i, j] for i, j in enumerate(c)))
+    return nanmean([table[i, j] for i, j in enumerate(chosen)])
+
+
+def energy_distance(samples, votes, weights, group, ignored, dice, diagonal, empty):
+    """`empty` is the distance of two empty sets."""
+    raters = there(votes, weights, ignored)
+
+    def mean(items, others, distance, same):
+        total = mass = 0.0
+        for i, (w, a) in enumerate(items):
+            for j, (u, b) in enumerate(others):
+                if same and not diagonal and i == j:
+                    continue
+                d = distance(a, b)
+                if not math.isnan(d):
+                    total, mass = total + w * u * d, mass + w * u
+        return total / mass if mass else NAN
+
+    def of_sets(a, b):
+        return 1 - overlap(a, b, dice, 1 - empty)
+
+    def speaks(r):
+        return {v for v in range(votes.shape[1]) if votes[r, v] != ignored}
+
+    def across(r, s):
+        return of_sets(marked(votes[r], group, speaks(r)), {v for v in speaks(r) if s[v]})
+
+    def of_raters(r, q):
+        voxels = speaks(r) & speaks(q)
+        return of_sets(marked(votes[r], group, voxels), marked(votes[q], group, voxels))
+
+    anybody = set().union(*(speaks(r) for r in raters)) if raters else set()
+
+    def of_samples(s, t):
+        return of_sets({v for v in anybody if s[v]}, {v for v in anybody if t[v]})
+
+    given, drawn = [(weights[r], r) for r in raters], [(1.0, s) for s in samples]
+    return 2 * mean(given, drawn, across, False) - mean(drawn, drawn, of_samples, True) - mean(given, given, of_raters, True)
+
+
+def pair_overlap(votes, weights, group, ignored, dice):
+    raters, scores = there(votes, weights, ignored), []
+    for i, r in enumerate(raters):
+        for q in raters[i + 1 :]:
+            voxels = [v for v in range(votes.shape[1]) if votes[r, v] != ignored and votes[q, v] != ignored]
+            scores.append(overlap(marked(votes[r], group, voxels), marked(votes[q], group, voxels), dice, NAN))
+    return nanmean(scores)
+
+
+def fleiss_kappa(votes, weights, groups, ignored):
+    """Pairs of raters counted one by one; a single group is a category against the rest."""
+    raters, agreeing, counts = there(votes, weights, ignored), [], {}
+
+    def category(value):
+        return next((j for j, group in enumerate(groups) if value in group), -1)
+
+    for v in range(votes.shape[1]):
+        given = [category(votes[r, v]) for r in raters if votes[r, v] != ignored]
+        if len(given) < 2:
+            continue
+        same = [given[i] == given[j] for i in range(len(given)) for j in range(len(given)) if i != j]
+        agreeing.append(sum(same) / len(same))
+        for one in given:
+            counts[one] = counts.get(one, 0) + 1
+    if len(counts) < 2:
+        return NAN
+    observed = sum(agreeing) / len(agreeing)
+    expected = sum((count / sum(counts.values())) ** 2 for count in counts.values())
+    return (observed - expected) / (1 - expected)
+
+
+def crps_by_steps(volume, points, shares):
+    """The integral of (F(x) - 1[x >= v])^2 of a step function F, interval by interval."""
+    ends = sorted({volume, *points})
+    return sum(
+        (high - low) * (sum(w for x, w in zip(points, shares, strict=True) if x <= low) - (low >= volume)) ** 2
+        for low, high in pairwise(ends)
+    )
