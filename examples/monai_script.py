@@ -8,7 +8,7 @@ import tempfile
 
 import torch
 from monai.data import CacheDataset, DataLoader
-from monai.inferers import sliding_window_inference
+from monai.inferers import SlidingWindowInferer
 from monai.metrics import DiceMetric
 from monai.networks.nets import SegResNet
 from monai.transforms import Compose, NormalizeIntensityd, RandFlipd, RandSpatialCropd, SelectItemsd
@@ -63,10 +63,12 @@ for epoch in range(25):
 
 # 4. Metrics: the thresholded Dice against the raters' average, and Dice against their majority.
 network.eval()
+inferer = SlidingWindowInferer(roi_size=(24, 24, 24), sw_batch_size=2)
 soft_dice, hard_dice = ThresholdedDice(thresholds="qubiq"), DiceMetric(reduction="mean_batch")
 with torch.no_grad():
     for batch in DataLoader(val_data, batch_size=1):
-        probability = sliding_window_inference(batch["image"], (24, 24, 24), 2, network).sigmoid()
+        logits = torch.as_tensor(inferer(batch["image"], network))
+        probability = logits.sigmoid()
         soft_dice(y_pred=probability, y=batch["label"])
         hard_dice(y_pred=(probability > 0.5).float(), y=batch["majority"])
 for name, soft, hard in zip(convention.regions, soft_dice.aggregate("mean_batch"), hard_dice.aggregate(), strict=True):

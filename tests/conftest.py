@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import hypothesis
 import pytest
@@ -29,14 +30,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def examples(request: pytest.FixtureRequest):
+def examples(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """`examples(short, long)`: a number of examples for this tier."""
     is_long = request.config.getoption("--long")
     return lambda short, long: long if is_long else short
 
 
 @pytest.fixture(autouse=True)
-def _same_start():
+def _same_start() -> Iterator[None]:
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     yield
@@ -56,7 +57,7 @@ class OwnSequence(Sequence):
     def __init__(self, *items: object) -> None:
         self._items = items
 
-    def __getitem__(self, number: int) -> object:
+    def __getitem__(self, number: Any) -> Any:
         return self._items[number]
 
     def __len__(self) -> int:

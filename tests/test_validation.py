@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import monai_jdt.losses as losses
 from monai_jdt.functional.thresholded_dice import threshold_rule
 from monai_jdt.losses import JaccardDistance, JDTLoss, LovaszSoftmaxLoss, SoftDeepSupervisionLoss, loss_for_metric
 from monai_jdt.validation import error_sentence
+from tests.conftest import OwnSequence
 
 #: argument -> (how it is used, a value as a list)
 ARGUMENTS = {
@@ -25,21 +27,21 @@ ARGUMENTS = {
 
 
 class OwnMapping(Mapping):
-    def __init__(self, **items):
+    def __init__(self, **items: Any) -> None:
         self.items_ = items
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         return self.items_[key]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.items_)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items_)
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_any_sequence_is_a_sequence(name, own_sequence):
+def test_any_sequence_is_a_sequence(name: str, own_sequence: type[OwnSequence]) -> None:
     use, numbers = ARGUMENTS[name]
     expected = use(numbers)
     forms = [tuple(numbers), np.array(numbers), torch.tensor(numbers), own_sequence(*numbers), [np.int64(n) for n in numbers]]
@@ -50,21 +52,23 @@ def test_any_sequence_is_a_sequence(name, own_sequence):
             use(wrong)
 
 
-def test_regions_are_sequences_of_sequences(own_sequence):
+def test_regions_are_sequences_of_sequences(own_sequence: type[OwnSequence]) -> None:
     expected = JDTLoss(sigmoid=True, regions=[[1, 2], [2, 4]]).recipe
-    for regions in (
+    forms: tuple[Any, ...] = (
         own_sequence(own_sequence(1, 2), [2, 4]),
         (np.array([1, 2]), torch.tensor([2, 4])),
         np.array([[1, 2], [2, 4]]),
         (range(1, 3), (2, 4)),
-    ):
+    )
+    for regions in forms:
         assert JDTLoss(sigmoid=True, regions=regions).recipe == expected
-    for wrong in ([], [[]], [[1, 1]], [[-1]]):
+    refused: tuple[list[list[int]], ...] = ([], [[]], [[1, 1]], [[-1]])
+    for wrong in refused:
         with pytest.raises(ValueError, match="regions"):
             JDTLoss(sigmoid=True, regions=wrong)
 
 
-def test_averages_are_any_mapping():
+def test_averages_are_any_mapping() -> None:
     average = {"image": 0.5, "class": 0.5}
     assert JDTLoss(average=OwnMapping(**average)).recipe == JDTLoss(average=average).recipe
     arguments = loss_for_metric("mIoU", average=OwnMapping(**average))
@@ -75,7 +79,7 @@ def test_averages_are_any_mapping():
 @pytest.mark.parametrize(
     ("text", "written"), [("1e-6", "1.0e-6"), ("1E-10", "1.0e-10"), ("2.5e-7", "2.5e-7"), ("1e3", "1000.0"), ("0.5", "0.5 without")]
 )
-def test_a_number_as_text_is_told_how_to_write_it(text, written):
+def test_a_number_as_text_is_told_how_to_write_it(text: Any, written: str) -> None:
     """YAML 1.1 reads 1e-6 as text."""
     uses = (
         ("smooth_nr", lambda: JDTLoss(smooth_nr=text)),
@@ -89,14 +93,17 @@ def test_a_number_as_text_is_told_how_to_write_it(text, written):
             use()
 
 
-def test_other_text_is_told_as_well():
+def test_other_text_is_told_as_well() -> None:
+    number: Any = "255"
+    flag: Any = "True"
+    word: Any = "two"
     with pytest.raises(TypeError, match=r"ignore_index: .*write 255 without quotes"):
-        JDTLoss(to_onehot_y=True, sigmoid=True, ignore_index="255")
+        JDTLoss(to_onehot_y=True, sigmoid=True, ignore_index=number)
     with pytest.raises(TypeError, match=r"batch: .*write true without quotes"):
-        JDTLoss(batch="True")
+        JDTLoss(batch=flag)
     with pytest.raises(TypeError, match=r"gamma: expected a number > 0, got str 'two'\.$"):
-        JDTLoss(gamma="two")
+        JDTLoss(gamma=word)
 
 
-def test_the_sentence_is_one_line_and_keeps_the_spaces_of_a_path():
+def test_the_sentence_is_one_line_and_keeps_the_spaces_of_a_path() -> None:
     assert error_sentence("a  b.nii", "x", "two\n  lines") == "a  b.nii: expected x, got two lines."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,12 +36,12 @@ def looks() -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _as_before():
+def _as_before() -> Iterator[None]:
     with value_checks("auto"):
         yield
 
 
-def test_one_object_serves_several_blocks():
+def test_one_object_serves_several_blocks() -> None:
     off = value_checks("off")
     assert not looks()  # a plain call holds until a block that it opens ends
     with off:
@@ -56,26 +57,26 @@ def test_one_object_serves_several_blocks():
     assert looks()
 
 
-def test_a_plain_call_holds_to_the_end_of_the_block_it_is_in():
+def test_a_plain_call_holds_to_the_end_of_the_block_it_is_in() -> None:
     with value_checks("auto"):
         value_checks("off")
         assert not looks()
     assert looks()
 
 
-def test_an_error_ends_a_block():
+def test_an_error_ends_a_block() -> None:
     with pytest.raises(RuntimeError, match="stop"), value_checks("off"):
         raise RuntimeError("stop")
     assert looks()
 
 
-def test_a_thread_has_its_own_mode():
+def test_a_thread_has_its_own_mode() -> None:
     with value_checks("off"), ThreadPoolExecutor(1) as pool:
         assert pool.submit(looks).result()
         assert not looks()
 
 
-def test_threads_that_leave_in_the_other_order():
+def test_threads_that_leave_in_the_other_order() -> None:
     shared, entered, left, seen = value_checks("on"), threading.Event(), threading.Event(), []
     shared.__enter__()
     shared.__exit__(None, None, None)
@@ -127,7 +128,7 @@ TRANSFORMS = {
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_value_checks_trip_no_transform(transform, name):
+def test_value_checks_trip_no_transform(transform: str, name: str) -> None:
     if name == "lovasz" and transform == "vmap":
         pytest.skip("sorts the batch as a whole")
     torch.testing.assert_close(TRANSFORMS[transform](LOSSES[name]), LOSSES[name](X))
