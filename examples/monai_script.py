@@ -24,7 +24,7 @@ convention = region_convention("brats2021")
 folder = tempfile.TemporaryDirectory()
 
 # 1. The list of cases: one image and one file per rater. Every file is read once before training.
-write_brats_phantoms(folder.name, cases=8, shape=(32, 32, 32), progress=False)
+write_brats_phantoms(folder.name, cases=8, shape=(24, 24, 24), progress=False)
 items = brats_datalist(folder.name)
 check_items(items, channels=4, label_values=convention.values)
 train_items, val_items = split_cases(items, fraction=0.25, seed=0)
@@ -40,7 +40,7 @@ read_case = [
 # The stack "raters" does not go into a batch: cases have different numbers of raters.
 augment = [
     SelectItemsd(["image", "label"]),
-    RandSpatialCropd(["image", "label"], roi_size=(24, 24, 24), random_size=False),
+    RandSpatialCropd(["image", "label"], roi_size=(16, 16, 16), random_size=False),
     RandFlipd(["image", "label"], prob=0.5),
 ]
 train_data = CacheDataset(train_items, Compose(read_case + augment), progress=False)
@@ -52,18 +52,18 @@ val_data = CacheDataset(
 network = SegResNet(in_channels=4, out_channels=3, init_filters=8, blocks_down=(1, 1, 1), blocks_up=(1, 1))
 loss_function = JDTCELoss(sigmoid=True, batch=True)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.02)
-for epoch in range(25):
+for epoch in range(30):
     for batch in DataLoader(train_data, batch_size=3, shuffle=True):
         optimizer.zero_grad()
         loss = loss_function(network(batch["image"]), batch["label"])
         loss.backward()
         optimizer.step()
-    if epoch % 5 == 4:
+    if epoch % 10 == 9:
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}")
 
 # 4. Metrics: the thresholded Dice against the raters' average, and Dice against their majority.
 network.eval()
-inferer = SlidingWindowInferer(roi_size=(24, 24, 24), sw_batch_size=2)
+inferer = SlidingWindowInferer(roi_size=(16, 16, 16), sw_batch_size=8)
 soft_dice, hard_dice = ThresholdedDice(thresholds="qubiq"), DiceMetric(reduction="mean_batch")
 with torch.no_grad():
     for batch in DataLoader(val_data, batch_size=1):

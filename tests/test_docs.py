@@ -6,8 +6,10 @@ import ast
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from monai.utils import set_determinism
 
@@ -25,8 +27,19 @@ PAGES = sorted(
 )
 
 
-def fenced(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+def fenced(page: Path, language: str) -> list[tuple[int, str]]:
+    """Return the blocks of a page in a language, each with the number of its first line, counted from 0."""
+    text = page.read_text()
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in found]
+
+
+def all_blocks(language: str) -> list[Any]:
+    return [
+        pytest.param(page, line, block, id=f"{page.relative_to(ROOT)}:{line + 1}")
+        for page in PAGES
+        for line, block in fenced(page, language)
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -36,21 +49,25 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_code_runs(page: Path) -> None:
+@pytest.mark.parametrize(("page", "line", "block"), all_blocks("python"))
+def test_a_block_of_python_runs(page: Path, line: int, block: str) -> None:
+    torch.set_num_threads(1)  # the examples train small networks: more threads than free cores wait for each other
     try:
-        for block in fenced(page, "python"):
-            exec(compile(block, str(page), "exec"), {})
+        # the lines before it are empty, so that a traceback names the line of the page
+        exec(compile("\n" * line + block, str(page), "exec"), {})
     finally:
         set_determinism(None)  # a script may have set it, and the next test's transforms would draw the same numbers
-    for block in fenced(page, "yaml"):
-        assert yaml.safe_load(block)
+
+
+@pytest.mark.parametrize(("page", "line", "block"), all_blocks("yaml"))
+def test_a_block_of_yaml_can_be_read(page: Path, line: int, block: str) -> None:
+    assert yaml.safe_load(block), f"{page}, line {line + 1}"
 
 
 def test_the_examples_on_the_page_are_the_files() -> None:
-    """`test_code_runs` runs the page, and so the files."""
+    """The test of blocks runs the page, and so the files."""
     files = [ROOT / "examples" / f"{name}.py" for name in ("plain_loop", "monai_script")]
-    assert fenced(ROOT / "examples" / "README.md", "python") == [file.read_text() for file in files]
+    assert [block for _, block in fenced(ROOT / "examples" / "README.md", "python")] == [file.read_text() for file in files]
     assert sorted(files) == sorted((ROOT / "examples").glob("*.py"))
 
 
