@@ -1,15 +1,23 @@
-"""Files and folders: layouts to lists of cases, phantoms, label conventions, and what is wrong with data."""
+"""Lists of cases from folders and from JSON, the check of their files, region conventions, splits, and phantoms.
+
+* `files`: volumes of any format are opened and read; files are written whole or not at all.
+* `layouts`: a data set's folder becomes a list of cases, one file per layout.
+* `inspection`: the check of a list, which opens every file.
+* `phantoms`: synthetic data sets whose true probability is known.
+* `datalist_file`, `list_forms`: lists as JSON, our own and those of other tools. `splits`: training, validation and folds.
+* `problems`: the one line about a fault. `names`: names and paths as people write them.
+"""
 
 import sys
 
 from monai_jdt.data.datalist_file import read_datalist, write_datalist
-from monai_jdt.data.files import atomic, file_volume, grids, label_values, nifti, volumes
+from monai_jdt.data.files import grids, label_values, nifti, volumes
 from monai_jdt.data.files.atomic import whole_file, whole_folder
 from monai_jdt.data.files.grids import AFFINE_TOLERANCE, VoxelGrid, grid_problem
 from monai_jdt.data.files.label_values import WHOLE_TOLERANCE, distinct_values, whole_labels
 from monai_jdt.data.inspection import mirrored_raters
 from monai_jdt.data.inspection.cases import check_items, find_problems
-from monai_jdt.data.layouts import brats, curvas, kits21, listing, msseg, patterns, qubiq, regions
+from monai_jdt.data.layouts import regions
 from monai_jdt.data.layouts.brats import (
     LAYOUT_CONVENTIONS,
     MODALITIES,
@@ -102,21 +110,12 @@ __all__ = [
     "write_qubiq_phantoms",
 ]
 
-# The paths that modules had before the rooms: `monai_jdt.data.volumes.open_volume` still imports.
+# Module paths that docstrings named before the rooms: `from monai_jdt.data.volumes import open_volume` still works.
 _FORMER_PATHS = {
-    "atomic": atomic,
-    "brats": brats,
-    "curvas": curvas,
-    "file_volume": file_volume,
     "grids": grids,
-    "kits": kits21,
     "label_values": label_values,
-    "listing": listing,
     "mirrored": mirrored_raters,
-    "msseg": msseg,
     "nifti": nifti,
-    "patterns": patterns,
-    "qubiq": qubiq,
     "regions": regions,
     "volumes": volumes,
 }
