@@ -45,7 +45,7 @@ def key_table(bundle: str) -> str:
 
 
 def _default(config: dict[str, Any], name: str) -> str:
-    """What a key is without an override; one that is computed is told as a path, or not at all."""
+    """Return the default of a key: its value, a path for an expression that joins one, or "computed"."""
     if name not in config:
         return ""
     value = config[name]
@@ -57,7 +57,7 @@ def _default(config: dict[str, Any], name: str) -> str:
 
 
 def with_table(text: str, bundle: str) -> str:
-    """Return a page with its table of keys made anew.
+    """Return a page with a new table of keys.
 
     Args:
         text: the page.

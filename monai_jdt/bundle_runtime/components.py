@@ -73,7 +73,7 @@ def _unknown_arguments(name: str, config: Mapping[str, Any], target: str, compon
     known = [key for key, entry in parameters.items() if entry.kind is not inspect.Parameter.VAR_POSITIONAL]
     for key in config:
         if key not in known and key not in ConfigComponent.non_arg_keys and key != "_debug_":  # read by monai.utils.instantiate
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
             expected = f"an argument of {target.rpartition('.')[2]}"
             fix = f"did you mean {close[0]}?" if close else "remove it; the arguments are " + ", ".join(known)
             yield error_sentence(f"{name}#{key}", expected, "an unknown one", fix)

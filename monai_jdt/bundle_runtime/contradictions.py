@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from monai_jdt.bundle_runtime.values import closest
+from monai_jdt.bundle_runtime.values import closest, shown
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
 from monai_jdt.raters.named_regions import region_group
@@ -45,7 +45,8 @@ def _edges_fit_the_network(name: str) -> Rule:
         multiple = 2 ** (len(blocks) - 1)
         if any(edge % multiple for edge in edges):
             near = [max(round(edge / multiple), 1) * multiple for edge in edges]
-            expected = f"multiples of {multiple}, since the network halves them {len(blocks) - 1} times"
+            halvings = "once" if len(blocks) == 2 else f"{len(blocks) - 1} times"
+            expected = f"multiples of {multiple}, since the network halves them {halvings}"
             yield error_sentence(name, expected, str(list(edges)), f'--{name} "{_as_typed(near)}"')
 
     return rule
@@ -59,6 +60,18 @@ def _fold_of_folds(values: Mapping[str, Any]) -> Iterator[str]:
     fold, folds = values["fold"], values["folds"]
     if not fold < folds:
         yield error_sentence("fold", f"a whole number from 0 to {folds - 1}, since folds is {folds}", str(fold), f"--fold {folds - 1}")
+
+
+def _split_has_two_sides(values: Mapping[str, Any]) -> Iterator[str]:
+    split = values["split"]
+    if not isinstance(split, (list, tuple)) or not all(isinstance(side, (list, tuple)) for side in split) or len(split) != 2:
+        yield error_sentence("split", "two lists of cases, for training and for validation", shown(split), "give both lists")
+        return
+    needed = {"validation": split[1]} if "ckpt_path" in values else {"training": split[0], "validation": split[1]}
+    empty = [side for side, cases in needed.items() if not cases]
+    if empty:
+        expected = "at least one case for " + " and ".join(needed)
+        yield error_sentence("split", expected, f"none for {' and '.join(empty)}", "add cases, or split them otherwise")
 
 
 def _lower_before_higher(name: str) -> Rule:
@@ -229,6 +242,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),
     (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),
     (_fold_of_folds, ("fold", "folds")),
+    (_split_has_two_sides, ("split",)),
     (_lower_before_higher("window"), ("window",)),
     (_lower_before_higher("percentiles"), ("percentiles",)),
     (_key_of("normalize", "normalizations"), ("normalize", "normalizations")),

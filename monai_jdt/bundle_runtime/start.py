@@ -28,7 +28,7 @@ from monai_jdt.validation import error_sentence
 # What a launcher of several processes tells each of them; the place on a machine only where each takes a GPU of its own.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
 
-# Arguments of components that settings are compared with.
+# Other items of the config that settings are compared with, most of them arguments of components.
 _ARGUMENTS = (
     "network_def#blocks_down",
     "network_def#spatial_dims",
@@ -38,6 +38,7 @@ _ARGUMENTS = (
     "loss#to_onehot_y",
     "loss#votes",
     "lr_scheduler#T_max",
+    "split",
     "train#trainer#max_epochs",
     "trained_settings#out_channels",
 )

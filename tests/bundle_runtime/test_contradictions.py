@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,3 +88,22 @@ def test_a_prediction_has_a_format_that_can_hold_it(name: str, dims: int, channe
 def test_a_table_without_entries_is_told() -> None:
     (line,) = contradictions({"normalize": "mr", "normalizations": ()})
     assert line == "normalizations: expected at least one entry, got none. Fix: leave normalizations out, or give it entries."
+
+
+@pytest.mark.parametrize(
+    ("split", "got"),
+    [(3, "3"), ([[1]], "[[1]]"), ([[1], 2], "[[1], 2]"), ([[], [1]], "none for training"), ([[1], []], "none for validation")],
+)
+def test_a_split_has_cases_on_both_sides(split: Any, got: str) -> None:
+    (line,) = contradictions({"split": split})
+    assert line.startswith("split: expected ")
+    assert f", got {got}. Fix: " in line
+    assert contradictions({"split": ([1], [2])}) == []
+
+
+def test_an_evaluation_needs_no_case_to_train_on(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    weights = {"ckpt_path": str(tmp_path / "model.pt")}
+    assert contradictions({"split": [[], [1]], **weights}) == []
+    (line,) = contradictions({"split": [[1], []], **weights})
+    assert line.startswith("split: expected at least one case for validation, got none for validation.")
