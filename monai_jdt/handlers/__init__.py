@@ -2,6 +2,7 @@
 
 from monai_jdt.handlers.case_figure import CaseFigureWriter
 from monai_jdt.handlers.mean_scores import (
+    FineGrainedOverlapHandler,
     MeanDisagreementCorrelation,
     MeanGeneralizedEnergyDistance,
     MeanRaterAgreement,
@@ -20,6 +21,7 @@ from monai_jdt.handlers.trained_settings import TrainedSettingsWriter, check_tra
 __all__ = [
     "CaseFigureWriter",
     "EpochLoss",
+    "FineGrainedOverlapHandler",
     "LossProgressBar",
     "MeanDisagreementCorrelation",
     "MeanGeneralizedEnergyDistance",

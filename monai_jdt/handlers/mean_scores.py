@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from monai.handlers import IgniteMetricHandler
 
 from monai_jdt.metrics.disagreement_correlation import DisagreementCorrelation
+from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
 from monai_jdt.metrics.image_scores import ImageScores
 from monai_jdt.metrics.rater_agreement import RaterAgreement
@@ -118,3 +119,9 @@ class MeanDisagreementCorrelation(MeanScore):
     """:class:`~monai_jdt.metrics.DisagreementCorrelation` over an evaluator's run. Arguments as :class:`MeanScore`."""
 
     metric = DisagreementCorrelation
+
+
+class FineGrainedOverlapHandler(MeanScore):
+    """:class:`~monai_jdt.metrics.FineGrainedOverlap` over an evaluator's run. Arguments as :class:`MeanScore`."""
+
+    metric = FineGrainedOverlap

@@ -1,6 +1,7 @@
 """Metrics of soft labels and several raters, in MONAI's calling conventions."""
 
 from monai_jdt.metrics.disagreement_correlation import DisagreementCorrelation
+from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
 from monai_jdt.metrics.rater_agreement import RaterAgreement
 from monai_jdt.metrics.rater_brier_score import RaterBrierScore
@@ -12,6 +13,7 @@ from monai_jdt.metrics.volume_crps import VolumeCRPS
 
 __all__ = [
     "DisagreementCorrelation",
+    "FineGrainedOverlap",
     "GeneralizedEnergyDistance",
     "RaterAgreement",
     "RaterBrierScore",

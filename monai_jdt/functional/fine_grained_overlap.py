@@ -1,0 +1,155 @@
+"""Fine-grained overlap: counts of each image and class, and the averages over data set, images or classes, worst cases among them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import torch
+
+from monai_jdt.checks import can_read_values
+from monai_jdt.functional.metric_labels import as_rows, read_prediction, wide_dtype
+from monai_jdt.functional.undefined import UNDEFINED, mean_of_defined
+from monai_jdt.plain_tensors import plain_tensor
+from monai_jdt.validation import error_sentence
+
+
+class FineGrainedKind(Enum):
+    """IoU, Dice, or the accuracy of a class: the share of its voxels that are found."""
+
+    IOU = "iou"
+    DICE = "dice"
+    ACCURACY = "accuracy"
+
+
+class FineGrainedAverage(Enum):
+    """Over what is averaged: see :func:`fine_grained_average`."""
+
+    DATASET = "dataset"
+    IMAGE = "image"
+    CLASS = "class"
+
+
+class Discretization(Enum):
+    """How probabilities become a mask: the largest channel, or what is above .5."""
+
+    ARGMAX = "argmax"
+    THRESHOLD = "threshold"
+
+
+class BothEmptyScore(Enum):
+    """The score of one channel where neither prediction nor label has a voxel: undefined, or 1."""
+
+    UNDEFINED = "undefined"
+    ONE = "one"
+
+
+def overlap_counts(
+    y_pred: Any,
+    y: Any,
+    discretize: Discretization | None = None,
+    *,
+    ignore_index: int | None = None,
+    include_background: bool = True,
+) -> torch.Tensor:
+    """Count, in each image and class, the voxels of prediction and label, of the prediction, and of the label.
+
+    Args:
+        y_pred: 0 and 1, `(N, C, *S)`; probabilities with `discretize` only.
+        y: a hard label of the same shape, 0 and 1. Fuse raters before.
+        discretize: how probabilities become 0 and 1; None: they are.
+        ignore_index: voxels whose label channels all have the value do not count; None: every voxel does.
+        include_background: False leaves channel 0 out, after `discretize`.
+
+    Returns:
+        `(N, C, 3)`, or `(N, C - 1, 3)`; int64, exact.
+
+    Raises:
+        TypeError: no tensors.
+        ValueError: shapes or devices that differ, other values than 0 and 1, or "argmax" of one channel.
+
+    Example:
+        >>> overlap_counts(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[1, 0, 0]]])).tolist()
+        [[[1, 2, 1]]]
+    """
+    prob, label = read_prediction(y_pred, include_background), plain_tensor("y", y).detach()
+    if label.shape != prob.shape:
+        expected, fix = f"shape {tuple(prob.shape)}, the shape of y_pred", "make one channel for each class"
+        raise ValueError(error_sentence("y", expected, str(tuple(label.shape)), fix))
+    if label.device != prob.device:
+        expected = f"a tensor on {prob.device}, where y_pred is"
+        raise ValueError(error_sentence("y", expected, str(label.device), "move it there with .to(y_pred.device)"))
+    if discretize is Discretization.ARGMAX and prob.shape[1] == 1:
+        raise ValueError(error_sentence("discretize", "'threshold' for one channel", "'argmax'", "pass discretize='threshold'"))
+    rows, truth = as_rows(prob), as_rows(label)
+    counted = None if ignore_index is None else ~(truth == ignore_index).all(1, keepdim=True)
+    for name, values in (("y", truth), *((("y_pred", rows),) if discretize is None else ())):
+        hard = (values == 0) | (values == 1)
+        hard = hard if counted is None else hard | ~counted
+        if can_read_values(values) and not bool(hard.all()):
+            fix = "fuse the raters to a hard label" if name == "y" else "pass discretize='argmax' or 'threshold'"
+            raise ValueError(error_sentence(name, "0 and 1", f"{values[~hard][0].item():g}", fix))
+    if discretize is Discretization.ARGMAX:
+        winner = rows.argmax(1, keepdim=True)
+    first = 0 if include_background else 1
+    counts = torch.empty(prob.shape[0], prob.shape[1] - first, 3, dtype=torch.int64, device=prob.device)
+    for channel in range(first, prob.shape[1]):
+        found = (winner[:, 0] == channel) if discretize is Discretization.ARGMAX else rows[:, channel] > 0.5
+        true = truth[:, channel] == 1
+        if counted is not None:
+            found, true = found & counted[:, 0], true & counted[:, 0]
+        for place, marked in enumerate((found & true, found, true)):
+            counts[:, channel - first, place] = torch.count_nonzero(marked, -1)
+    return counts
+
+
+def overlap_of_counts(counts: torch.Tensor, kind: FineGrainedKind, one_channel: bool, empty: BothEmptyScore) -> torch.Tensor:
+    """Return the scores of counts.
+
+    A class that the label does not have is undefined, whatever the prediction: an image's classes are those of its label
+    (arXiv:2310.19252). A single channel is judged in every image: a prediction where the label is empty scores 0.
+
+    Args:
+        counts: `(..., 3)` of :func:`overlap_counts`.
+        kind: which ratio.
+        one_channel: the prediction has one channel.
+        empty: the score of a single channel where prediction and label are empty.
+
+    Returns:
+        `(...)`, float64 (Apple's MPS: float32), NaN where undefined.
+    """
+    both, predicted, labelled = counts.to(wide_dtype(counts.device)).unbind(-1)
+    if kind is FineGrainedKind.IOU:
+        score = both / (predicted + labelled - both)
+    elif kind is FineGrainedKind.DICE:
+        score = 2 * both / (predicted + labelled)
+    else:
+        score = both / labelled
+    if not one_channel:
+        return torch.where(labelled > 0, score, UNDEFINED)
+    nothing = (predicted == 0) & (labelled == 0)
+    return torch.where(nothing, 1.0 if empty is BothEmptyScore.ONE else UNDEFINED, score)
+
+
+def fine_grained_average(scores: torch.Tensor, average: FineGrainedAverage, percents: tuple[int, ...] = (100,)) -> torch.Tensor:
+    """Return the mean over an image's classes, for each image, or over a class's images, for each class, and over worst cases.
+
+    Args:
+        scores: `(N, C)`; NaN is undefined.
+        average: `IMAGE`: the images' means over their classes. `CLASS`: each class's images.
+        percents: q of the worst q %: of n defined cases, the `max(1, n * q // 100)` with the lowest scores. Several are averaged.
+
+    Returns:
+        The scalar of the data set, NaN where nothing is defined.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.0], [0.5, float("nan")]])
+        >>> float(fine_grained_average(scores, FineGrainedAverage.IMAGE)), float(fine_grained_average(scores, FineGrainedAverage.CLASS))
+        (0.5, 0.375)
+    """
+    cases = mean_of_defined(scores, 1)[:, None] if average is FineGrainedAverage.IMAGE else scores
+    columns = [column[~column.isnan()].sort().values for column in cases.unbind(1)]
+    means = [
+        torch.stack([column[: max(1, len(column) * q // 100)].mean() for q in percents]).mean() for column in columns if len(column) > 0
+    ]
+    return torch.stack(means).mean() if means else torch.tensor(UNDEFINED, dtype=scores.dtype, device=scores.device)

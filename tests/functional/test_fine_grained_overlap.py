@@ -1,0 +1,157 @@
+"""Fine-grained overlap against loops over images, classes and voxels, through the metric and its handler."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.handlers import from_engine
+
+from monai_jdt.functional.fine_grained_overlap import overlap_counts
+from monai_jdt.handlers import FineGrainedOverlapHandler
+from monai_jdt.metrics import FineGrainedOverlap
+
+NAN = float("nan")
+
+
+def case(channels, images=7, seed=0):
+    """Labels in which some images lack some classes, and the last class is nowhere."""
+    rng = np.random.default_rng(seed)
+    present = [rng.permutation(max(channels - 1, 1))[: rng.integers(1, max(channels, 2))] for _ in range(images)]
+    if channels == 1:
+        label = (rng.random((images, 1, 6, 5)) < 0.3) * (np.arange(images) % 3 > 0)[:, None, None, None]
+        return torch.from_numpy((rng.random(label.shape) < 0.3) * (np.arange(images) > 1)[:, None, None, None]).int(), torch.from_numpy(
+            label
+        ).int()
+    index = np.stack([rng.choice(classes, size=(6, 5)) for classes in present])
+    other = rng.integers(0, channels, size=index.shape)
+    predicted = np.where(rng.random(index.shape) < 0.4, other, index)
+    return tuple(torch.from_numpy(np.moveaxis(np.eye(channels, dtype=np.int32)[i], -1, 1)) for i in (predicted, index))
+
+
+def ratio(sets, kind):
+    both, found, true = len(sets[0] & sets[1]), len(sets[0]), len(sets[1])
+    below = {"iou": len(sets[0] | sets[1]), "dice": found + true, "accuracy": true}[kind]
+    return (2 if kind == "dice" else 1) * both / below if below else NAN
+
+
+def mean(values):
+    found = [value for value in values if not math.isnan(value)]
+    return sum(found) / len(found) if found else NAN
+
+
+def worst_mean(values, percent):
+    found = sorted(value for value in values if not math.isnan(value))
+    return mean(found[: max(1, len(found) * percent // 100)]) if found else NAN
+
+
+def oracle(predicted, label, kind, average, percents, empty):
+    predicted, label = predicted.flatten(2).numpy(), label.flatten(2).numpy()
+    images, channels = label.shape[:2]
+    sets = [
+        [({v for v in range(30) if p[v]}, {v for v in range(30) if t[v]}) for p, t in zip(predicted[n], label[n], strict=True)]
+        for n in range(images)
+    ]
+
+    def score(pair):
+        if not pair[1] and channels > 1:
+            return NAN
+        return empty if not pair[0] and not pair[1] else ratio(pair, kind)
+
+    if average == "dataset":
+        pooled = [tuple({(n, v) for n in range(images) for v in sets[n][c][side]} for side in (0, 1)) for c in range(channels)]
+        return mean([score(pair) for pair in pooled])
+    table = [[score(pair) for pair in row] for row in sets]
+    columns = [[mean(row) for row in table]] if average == "image" else list(zip(*table, strict=True))
+    return mean([mean([worst_mean(column, q) for q in percents]) for column in columns])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["iou", "dice", "accuracy"])
+@pytest.mark.parametrize("average", ["dataset", "image", "class"])
+def test_every_average_is_the_loops(channels, kind, average):
+    predicted, label = case(channels)
+    for empty, value in (("undefined", NAN), ("one", 1.0)):
+        for worst, percents in ((None, [100]), (30, [30]), (1, [1]), ("averaged", range(10, 101, 10))):
+            if average == "dataset" and worst is not None:
+                continue
+            metric = FineGrainedOverlap(kind=kind, average=average, worst=worst, empty=empty)
+            metric(predicted[:3], label[:3])
+            metric(list(predicted[3:]), list(label[3:]))
+            expected = oracle(predicted, label, kind, average, percents, value)
+            assert metric.aggregate().item() == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
+def test_a_class_in_no_label_is_undefined_and_reductions():
+    predicted, label = case(4)
+    metric = FineGrainedOverlap(reduction="none", get_not_nans=True)
+    metric(predicted, label)
+    classes, known = metric.aggregate()
+    assert classes.isnan().tolist() == [False, False, False, True]
+    assert known.tolist() == [1, 1, 1, 0]
+    total, number = metric.aggregate("sum")
+    assert total.item() == pytest.approx(3 * metric.aggregate("mean")[0].item())
+    assert number == 3
+    with pytest.raises(ValueError, match="reduction: expected 'mean', 'sum' or 'none' with average='dataset'"):
+        metric.aggregate("mean_batch")
+    by_image = FineGrainedOverlap(average="image", reduction="mean_channel")
+    by_image(predicted, label)
+    assert by_image.aggregate().shape == (7,)
+    assert by_image.aggregate("mean").item() == pytest.approx(by_image.aggregate().mean().item())
+
+
+def test_without_the_background_one_of_two_channels_is_still_a_class():
+    predicted, label = torch.tensor([[[1, 0], [0, 1]]]), torch.tensor([[[1, 1], [0, 0]]])
+    whole, part = FineGrainedOverlap(reduction="none"), FineGrainedOverlap(False, reduction="none")
+    whole(predicted, label)
+    part(predicted, label)
+    assert whole.aggregate().tolist() == pytest.approx([0.5, NAN], nan_ok=True)
+    assert math.isnan(part.aggregate().item())
+
+
+def test_probabilities_are_cut_and_ignored_voxels_do_not_count():
+    prob = torch.tensor([[[0.2, 0.6, 0.4], [0.5, 0.3, 0.4], [0.3, 0.1, 0.2]]])
+    label = torch.tensor([[[0, 1, -1], [1, 0, -1], [0, 0, -1]]])
+    assert overlap_counts(prob, label, FineGrainedOverlap(discretize="argmax").discretize, ignore_index=-1).tolist() == [
+        [[1, 1, 1], [1, 1, 1], [0, 0, 0]]
+    ]
+    assert overlap_counts(prob, label, FineGrainedOverlap(discretize="threshold").discretize, ignore_index=-1).tolist() == [
+        [[1, 1, 1], [0, 0, 1], [0, 0, 0]]
+    ]
+    for arguments, words in (
+        ((prob, label.clamp(0)), "y_pred: expected 0 and 1, got 0.2. Fix: pass discretize="),
+        (((prob > 0.5), prob), "y: expected 0 and 1, got 0.2. Fix: fuse the raters"),
+        (((prob > 0.5), label[:, :1]), r"y: expected shape \(1, 3, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            FineGrainedOverlap()(*arguments)
+    with pytest.raises(ValueError, match="discretize: expected 'threshold' for one channel"):
+        FineGrainedOverlap(discretize="argmax")(prob[:, :1], label[:, :1].clamp(0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"worst": 10}, "worst: expected None with average='dataset'"),
+        ({"worst": 0, "average": "image"}, "worst: expected percent from 1 to 100, got 0"),
+        ({"worst": "all", "average": "image"}, "worst: expected None, 'averaged', or a whole number"),
+        ({"worst": 5, "average": "class", "reduction": "none"}, "reduction: expected 'mean' with `worst`"),
+        ({"reduction": "mean_batch"}, "reduction: expected 'mean', 'sum' or 'none'"),
+        ({"kind": "jaccard"}, "kind: expected one of 'iou'"),
+    ],
+)
+def test_arguments_that_contradict(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        FineGrainedOverlap(**arguments)
+
+
+def test_an_empty_run_and_the_handler():
+    assert math.isnan(FineGrainedOverlap().aggregate())
+    predicted, label = case(4)
+    handler = FineGrainedOverlapHandler(average="class", output_transform=from_engine(["pred", "label"]))
+    engine = Engine(lambda _, batch: batch)
+    handler.attach(engine, "miou_c")
+    engine.run([[{"pred": p, "label": t}] for p, t in zip(predicted, label, strict=True)])
+    assert engine.state.metrics["miou_c"] == pytest.approx(oracle(predicted, label, "iou", "class", [100], NAN))
+    assert engine.state.metric_details["miou_c"].shape == (7, 4, 3)
