@@ -137,6 +137,7 @@ def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         DataProblemError: as in :func:`read_datalist`.
     """
+    # All sections are read as one: names of cases come from what differs in all of them.
     items = iter(read_datalist(path, "all"))
     found: list[dict[str, Any]] = []
     for name, entries in list_sections(user_path(path)).items():

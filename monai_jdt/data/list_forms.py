@@ -254,6 +254,7 @@ def _local_path(folder: str, file: str) -> str:
         file = unquote(url.path)
     file = os.path.expanduser(file)
     here = os.path.normpath(os.path.join(folder, file))
+    # A backslash is a legal character of a name here: it is a separator only if no such file is there.
     if os.sep == "\\" or ("\\" not in file and not _DRIVE.match(file)) or os.path.lexists(here):
         return here
     if _DRIVE.match(file):
@@ -274,6 +275,7 @@ def _with_cases(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Name the cases without a name by what differs in their images' paths."""
     nameless = [item for item in items if item.get("case") in (None, "")]
     images = [_flat_paths(item["image"])[0] for item in nameless]
+    # nnU-Net's number of the first channel is no part of the name.
     stems = [re.sub(r"_0000\Z", "", VOLUME_SUFFIX.sub("", os.path.basename(image))) for image in images]
     names = stems
     if len(set(stems)) < len(stems):

@@ -47,6 +47,7 @@ def split_cases(
         raise ValueError(error_sentence("items", "at least 2 patients to split", _patients_there(names, items), fix))
     _check_seed(seed)
     size = min(max(round(fraction * len(names)), 1), len(names) - 1)
+    # Sorted names: the draw is the same for a list in another order.
     drawn = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:size]}
     sides: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
     for patient, item in zip(patients, items, strict=True):
@@ -126,6 +127,7 @@ def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     names = []
     for item in items:
         name = str(item[key])
+        # BraTS-GLI-00001-001, case1-2, 01_ses-2, LIDC-IDRI-0001_3: the group that matched is the patient.
         match = re.fullmatch(r"(.*-\d{5})-\d{3}|(case\d+)-\d+|(.+?)_ses-.+|((?:LIDC-IDRI|LNDb)-\d{4})\D.*", name)
         patient = name if match is None else str(match[match.lastindex or 0])
         names.append(f"{item['dataset']}/{patient}" if item.get("dataset") else patient)

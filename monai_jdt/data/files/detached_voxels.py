@@ -96,7 +96,7 @@ def _fields(path: str) -> tuple[dict[str, str], int]:
         name, _, value = line.partition("=" if meta else ":")
         fields.setdefault(name.strip().lower(), value.strip())
         if meta and name.strip().lower() == "elementdatafile":
-            break
+            break  # the last field of a MetaImage header: voxels may follow
     return fields, at
 
 
@@ -106,7 +106,7 @@ def _meta_place(path: str, fields: dict[str, str], end: int) -> VoxelPlace | Non
     if kind is None or fields.get("binarydata", "").lower() != "true" or not name or name.split()[0].upper() == "LIST" or "%" in name:
         return None
     if fields.get("headersize", "0") != "0":
-        return None
+        return None  # bytes to skip, or -1 for "count from the end": ITK reads these
     big = (fields.get("binarydatabyteordermsb") or fields.get("elementbyteordermsb") or "false").lower() == "true"
     file = path if local else os.path.join(os.path.dirname(path), name)
     packed = fields.get("compresseddata", "false").lower() == "true"

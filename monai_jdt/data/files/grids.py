@@ -55,11 +55,13 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
         reference: of the file that it must fit, e.g. the image.
     """
     shape, wanted = without_last_ones(grid.shape), without_last_ones(reference.shape)
+    # An affine is linear, so that no voxel moves further than the corner that moves furthest.
     edges = voxel_edges(reference.affine) if reference.affine is not None else np.ones(3)
     allowed = AFFINE_TOLERANCE * float(edges.min())
     shift = worst_corner(wanted, grid.affine - reference.affine) if grid.affine is not None and reference.affine is not None else 0.0
     if shape == wanted and shift <= allowed:
         return None
+    # First the orientation: a flipped file also differs in shape or origin, and resampling would be the wrong advice.
     turned = _orientation_problem(grid, reference, shape, wanted, allowed)
     if turned is not None:
         return turned

@@ -50,6 +50,7 @@ class LabelTally:
             count = int(np.count_nonzero(finite))
             self.not_finite += flat.size - count
             given, flat = flat, flat if count == flat.size else flat[finite]
+            # A cast and a comparison find whole numbers in one pass. Values beyond int32 become others, and so count as not whole.
             with np.errstate(invalid="ignore"):
                 whole = flat.astype(np.int32)
             if not np.array_equal(whole, flat):

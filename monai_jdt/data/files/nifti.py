@@ -68,6 +68,7 @@ def _refuse_other_packing(path: str, packed: bool) -> None:
     if _header_size(head) or path.lower().endswith(".mgz"):
         better = path[:-1] + "h" if path.lower().endswith(".mgz") else path[:-3]
         raise one_problem(path, "a gzip file, as its name says", "a plain file", f"rename it to {better}")
+    # Renaming would not help: the file is damaged, and the line about damaged files gives the reason.
     raise ValueError("neither a gzip file nor NIfTI")
 
 
@@ -80,7 +81,7 @@ def _open_pair(path: str) -> FileVolume:
     stem, ending = os.path.splitext(path)
     zipped = ending if ending.lower() == ".gz" else ""
     stem, ending = os.path.splitext(stem) if zipped else (stem, ending)
-    other = _PARTNER[ending.lower()]
+    other = _PARTNER[ending.lower()]  # compressed if this file is: the two are packed alike
     partner = next((p for p in (stem + e + zipped for e in (other, other.upper())) if os.path.isfile(p)), None)
     if partner is None:
         fix = "put it there, or list the other file of the pair" if zipped else "copy it there"
@@ -90,6 +91,7 @@ def _open_pair(path: str) -> FileVolume:
         _refuse_other_packing_of_pair(file)
     with ByteStream(header, bool(zipped)) as stream:
         head = stream.read_all(_HEAD)
+    # The magic of NIfTI-1 is at byte 344, where Analyze has a number. NIfTI-2 has a header of its own length.
     if head[344:348] in (b"ni1\0", b"n+1\0") or _header_size(head) == 540:
         return _nifti_volume(path, voxels, bool(zipped), head)
     return _analyze_volume(path, voxels, bool(zipped))
@@ -117,6 +119,7 @@ def _volume(
     if dtype.kind not in "iufb":
         got = "colours" if dtype.kind == "V" else str(dtype)
         raise one_problem(path, "one real number per voxel", got, "save each part as a channel of its own")
+    # Of a compressed file the size on disk tells nothing: it is found truncated when its voxels are read.
     if not packed and os.path.getsize(voxels) < (need := offset + int(np.prod(shape)) * dtype.itemsize):
         raise EOFError(f"expected {need} bytes: truncated")
     scaled = partial(_scaled, scale=scale)
@@ -152,10 +155,12 @@ def _nifti_volume(path: str, voxels: str, packed: bool, head: bytes) -> FileVolu
         raise ValueError("no axis in its header")
     affine, warnings = _nifti_place(path, header, sizes, shape)
     slope, inter = header.get_slope_inter()
+    # A slope of 0 or NaN means "not scaled" in NIfTI, which nibabel gives as None.
     plain = slope is None or (slope == 1 and not inter)
     scale = None if plain else (float(slope), float(inter or 0))
     offset = int(header["vox_offset"])
-    if bytes(header["magic"].item())[:2] == b"n+":  # header and voxels in one file
+    if bytes(header["magic"].item())[:2] == b"n+":
+        # Header and voxels in one file. Some writers leave vox_offset at 0, which would read the header as voxels.
         offset = max(offset, 544 if two else 352)
     more = {"affine": affine, "warnings": warnings, "format": "NIfTI"}
     return _volume(path, voxels, packed, offset, header.get_data_dtype(), shape, scale, **more)
@@ -167,6 +172,7 @@ def _nifti_place(path: str, header: Any, sizes: np.ndarray, shape: tuple[int, ..
     unit = _unit(header)
     scale = np.diag([_MM.get(unit, 1.0)] * 3 + [1.0])
     sform, qform = header.get_sform(coded=True)[0], _qform(header)
+    # Along an axis of one voxel no size is needed: 2D files may have 0 there.
     axes = [axis for axis, n in enumerate(shape[:3]) if n > 1]
     if sform is not None:
         name, affine = "sform", scale @ sform
@@ -179,6 +185,7 @@ def _nifti_place(path: str, header: Any, sizes: np.ndarray, shape: tuple[int, ..
     if name != "sform" and not (np.isfinite(sizes).all() and (sizes[axes] != 0).all()):
         got = f"pixdim {sizes.round(6).tolist()}, and no sform"
         raise one_problem(path, "voxels with a size", got, "set the voxel sizes of its header")
+    # Columns of length 1, so that one tolerance fits voxels of any size.
     columns = affine[:3, axes]
     edges = np.linalg.norm(columns, axis=0)
     if not np.isfinite(affine).all() or (edges == 0).any() or np.linalg.matrix_rank(columns / edges, tol=1e-6) < len(axes):

@@ -103,6 +103,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
             got = f"{volume.components} layers of segments that overlap (shape {own})"
             fix = "export it from 3D Slicer as a label map, one value per voxel"
         raise one_problem(path, expected, got, fix)
+    # Without an image, axes beyond the third are channels. With one, an axis is of channels if the rest is the shape of its space.
     channels = [axis for axis, n in enumerate(own) if axis >= 3 and n > 1]
     if shape is not None:
         beside = [axis for axis in (len(own) - 1, 0) if own[axis] > 1 and own[:axis] + own[axis + 1 :] == shape]
@@ -116,6 +117,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
 def _one_band(colours: np.ndarray) -> np.ndarray | None:
     """Return the grey of a picture with an alpha, or with red, green and blue alike; None for colours, and a drawing in the alpha."""
     bands = colours.shape[-1]
+    # One colour under an alpha that varies: the drawing is in the alpha, and the grey would be empty.
     if bands in (2, 4) and np.ptp(colours[..., 0]) == 0 and np.ptp(colours[..., -1]) > 0:
         return None
     if bands > 2 and not (np.array_equal(colours[..., 0], colours[..., 1]) and np.array_equal(colours[..., 0], colours[..., 2])):
@@ -186,7 +188,7 @@ def _open_itk(path: str, series: tuple[str, ...] = ()) -> FileVolume:
         spacing = (*spacing[:2], float(np.mean(distances)))
         warnings = _uneven_slices(path, series, distances)
     shape = (*size, components) if components > 1 else size
-    itemsize = place.dtype.itemsize if place is not None else 2
+    itemsize = place.dtype.itemsize if place is not None else 2  # bytes; int16, as of DICOM, where the type is not read
     if place is not None and not place.packed and os.path.getsize(place.file) < place.start + int(np.prod(shape)) * itemsize:
         raise EOFError(f"expected {place.start + int(np.prod(shape)) * itemsize} bytes in {place.file}: truncated")
 

@@ -42,6 +42,7 @@ def blocks_of_array(values: np.ndarray) -> Iterator[np.ndarray]:
         values: any array, also one that is mapped from a file.
     """
     length = block_length(values.shape)
+    # The order of voxels is the same whatever the order in memory: drawings are compared by a digest of it.
     if values.flags.f_contiguous:
         flat = values.reshape(-1, order="F")
         for start in range(0, flat.size, length):
@@ -165,7 +166,7 @@ def stream_blocks(
     with ByteStream(path, packed, start) as stream:
         stream.skip(offset)
         while left:
-            block = np.empty(min(left, length), dtype)
+            block = np.empty(min(left, length), dtype)  # filled in place: bytes would be copied once more
             got = stream.fill(block.view(np.uint8).data)
             if got < block.nbytes:
                 raise EOFError(f"expected {need} bytes, got {need - left * dtype.itemsize + got}: truncated")

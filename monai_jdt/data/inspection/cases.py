@@ -174,7 +174,7 @@ class _CheckRules:
 def _stream(items: Sequence[Mapping[str, Any]], rules: _CheckRules, progress: bool) -> Iterator[DataProblem]:
     if not items:
         yield DataProblem("the data list", "at least one case", "an empty list", "name a list or a folder with cases")
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()  # data set, case, task
     for number, item in enumerate(with_progress(items, "checking the data", wanted=progress)):
         case = str(item.get("case", f"items[{number}]"))
         key = (str(item.get("dataset")), case, str(item.get("task")))
@@ -287,7 +287,7 @@ def _look_at_raters(
         fix = "add the missing files, if they should be there" if len(raters) < rules.raters else "see which files are too many"
         yield DataProblem(case, f"{rules.raters} raters", str(len(raters)), fix, fatal=False)
     known = _CaseRaters(set(images), {}, [])
-    grid = reference
+    grid = reference  # without an image, the first rater's: the others are compared with it
     for rater in raters:
         marks: MarkedVoxels | None = None
         first = ""
@@ -311,6 +311,7 @@ def _look_at_raters(
             grid = grid or _grid_of_file(volume, volume.shape)
             if not rules.full:
                 continue
+            # Marks of a rater on another grid have no common voxels with those of the others.
             if marks is None and problem is None:
                 marks, first = MarkedVoxels(without_last_ones(volume.shape)), path
             yield from _look_at_drawing(volume, value, rules, known, marks if problem is None else None)
@@ -364,6 +365,7 @@ def _without_channels(volume: FileVolume, order: Sequence[int] | None, channels:
         return shape[1:], shape[0]
     if len(shape) > 3:
         return shape[:3], int(np.prod(shape[3:]))
+    # Three axes are a volume, unless the last one is as long as the channels that are expected.
     expected = len(order) if order is not None else channels
     if len(shape) == 3 and expected is not None and expected > 1 and shape[2] == expected:
         return shape[:2], shape[2]  # a slice with its modalities on the third axis

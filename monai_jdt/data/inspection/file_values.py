@@ -76,6 +76,7 @@ def label_problems(
     try:
         for block in volume.blocks():
             whole = tally.add(block)
+            # One block that is not whole ends the digest, which would then be of a part of the drawing only.
             comparable = comparable and whole is not None
             if comparable and whole is not None:
                 digest.update(_digestible(whole))
@@ -104,6 +105,7 @@ def label_problems(
             known = ", ".join(str(value) for value in label_values)
             fix = "set `label_values` and `regions` to those of the files, or correct the labels"
             yield DataProblem(path, f"label values among {known}", first_as_text(unknown), fix)
+    # A file of scaled labels is wrong, but not empty.
     marked = bool(np.any(found != 0)) or wrong is not None
     if not marked:
         fix = "nothing, if the rater saw nothing there"

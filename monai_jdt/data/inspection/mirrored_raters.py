@@ -254,6 +254,7 @@ class _Overlaps:
         self._samples: dict[int, np.ndarray] = {}
 
     def _keyed(self, places: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        # Voxel and label in one number, so that a voxel counts only if both raters gave it the same label. Labels are int16.
         return np.ravel_multi_index(tuple(places.T), self.shape).astype(np.int64) << 16 | labels & 0xFFFF
 
     def stored(self, one: int, other: int) -> float:
@@ -275,6 +276,7 @@ class _Overlaps:
         if (one, other) not in self._estimates:
             places, keys = self._marks[one][0], self._keys[other]
             wanted = self._turned_samples(one)
+            # The index of a number above all keys is len(keys): the last key stands in, which differs from it.
             there = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
             self._estimates[one, other] = 2 * len(places) * there.mean(axis=1) / (len(places) + len(keys))
         return self._estimates[one, other]
@@ -301,6 +303,7 @@ class _Overlaps:
         """Return groups of raters who agree as they are stored: no rater agrees better with most of the group after a turn."""
         groups: list[list[int]] = []
         for rater in self.usable:
+            # A majority of the group decides, so that one rater with a drawing of its own does not split it.
             home = next((group for group in groups if 2 * sum(self._apart(rater, one) for one in group) < len(group)), None)
             if home is None:
                 groups.append([rater])

@@ -121,5 +121,5 @@ def _patient_of(file: str) -> str:
     parts = os.path.abspath(file).split(os.sep)[:-1]
     if parts and parts[-1].lower() in _INNER:
         parts.pop()
-    patient = parts.pop()
+    patient = parts.pop()  # of the older release: the same name below the raw, the preprocessed and the masks' folder
     return f"{parts[-1]}_{patient}" if parts and parts[-1].lower().startswith("center") else patient

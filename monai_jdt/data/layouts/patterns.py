@@ -126,6 +126,7 @@ def _matched(root: str, files: Sequence[str], rules: Sequence[_Rule], skipped: l
     for file in files:
         below = unicodedata.normalize("NFC", os.path.relpath(file, root).replace(os.sep, "/"))
         hits = [(rule, match) for rule in rules if (match := rule.regex.fullmatch(below))]
+        # LNDb-{case}.mhd matches LNDb-0001_rad1.mhd too, with the case 0001_rad1: the more literal pattern is the one meant.
         most = max((rule.literal for rule, _ in hits), default=0)
         hits = [(rule, match) for rule, match in hits if rule.literal == most]
         if len({rule.kind for rule, _ in hits}) > 1 or (len(hits) > 1 and hits[0][0].kind == "image"):
@@ -255,6 +256,7 @@ def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
                 known = " and ".join("{" + f + "}" for f in fields)
                 fix = "write {case} for the part of the name that names the case, and * for what may be anything"
                 raise ValueError(error_sentence(f"pattern {pattern!r}", f"the fields {known} only", repr(token), fix))
+            # Not greedy: the text after a field is literal, and a field would swallow it.
             regex += f"(?P={field})" if field in seen else rf"(?P<{field}>[^/]+?)"
             seen.add(field)
         else:

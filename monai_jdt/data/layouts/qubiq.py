@@ -156,6 +156,7 @@ class _QubiqFolder:
         parts = os.path.abspath(folder).split(os.sep)
         self.case = parts.pop()
         above = parts.pop().lower() if parts else ""
+        # .../kidney/Training/case01, or .../kidney/case1-1 without a part
         self.subset = _SUBSETS.get(above)
         if self.subset is not None and parts:
             above = parts.pop()
