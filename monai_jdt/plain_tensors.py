@@ -13,23 +13,36 @@ from monai_jdt.validation import error_sentence
 PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
-def plain_tensor(name: str, value: Any) -> torch.Tensor:
-    """The tensor itself, without a subclass such as MONAI's MetaTensor, sharing memory and graph.
+#: The dtypes of one byte that have operators for a loss; float8 has not.
+_BYTES = (torch.bool, torch.uint8, torch.int8)
 
-    A distributed tensor is gathered: the result is the whole tensor, on every rank. The wide unsigned integers come as int64, since
-    torch has hardly any operators for them.
+
+def plain_tensor(name: str, value: Any) -> torch.Tensor:
+    """Return the tensor without its subclass, such as MONAI's MetaTensor. Memory and graph are shared.
+
+    A distributed tensor is gathered: the result is the whole tensor, on every rank. Wide unsigned integers become int64, since torch
+    has hardly any operators for them.
 
     Args:
         name: the argument's, for the message.
         value: what was given.
 
     Raises:
-        TypeError: not a tensor, or a subclass that `torch.compile` cannot trace.
+        TypeError: not a tensor; a subclass that `torch.compile` cannot trace; complex, quantised or float8 values; or a layout such as
+            sparse or nested, for which torch lacks the operators of a loss.
     """
     if type(value) not in PLAIN_TYPES:
         value = _without_subclass(name, value)
     if value.is_complex():
         raise TypeError(error_sentence(name, "real numbers", str(value.dtype)))
+    if value.layout is not torch.strided or value.is_nested:
+        kind, fix = (
+            ("a nested tensor", f"torch.stack({name}.unbind())") if value.is_nested else (str(value.layout), f"{name}.to_dense()")
+        )
+        raise TypeError(error_sentence(name, "a dense tensor", kind, f"pass {fix}"))
+    if value.is_quantized or (value.dtype.itemsize == 1 and value.dtype not in _BYTES):
+        fix = f"pass {name}.dequantize()" if value.is_quantized else f"pass {name}.float()"
+        raise TypeError(error_sentence(name, "float16 or wider, or whole numbers", str(value.dtype), fix))
     return value.to(torch.int64) if value.dtype in (torch.uint16, torch.uint32, torch.uint64) else value
 
 

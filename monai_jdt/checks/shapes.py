@@ -221,11 +221,13 @@ def check_pair(x: torch.Tensor, y: torch.Tensor) -> None:
 
     Raises:
         TypeError: not floating point.
-        ValueError: shapes or devices that differ.
+        ValueError: no dimension, or shapes or devices that differ.
     """
     for name, values in (("x", x), ("y", y)):
         if not values.is_floating_point():
             raise TypeError(error_sentence(name, "a floating point dtype", str(values.dtype)))
+    if x.ndim == 0:
+        raise ValueError(error_sentence("x", "a vector or several", "a number", "pass x.reshape(1)"))
     if x.shape != y.shape:
         raise ValueError(error_sentence("y", f"shape {shape_text(x)}, the shape of x", f"shape {shape_text(y)}"))
     if x.device != y.device:

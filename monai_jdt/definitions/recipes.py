@@ -17,6 +17,12 @@ from monai_jdt.validation import check_bool, check_int, check_name, check_number
 REDUCTIONS = ("mean", "sum", "none")
 
 
+def _store(record: object, **values: object) -> None:
+    """Replace fields of a frozen record by what the checks returned: Python's numbers, where numpy's or fractions were given."""
+    for name, value in values.items():
+        object.__setattr__(record, name, value)
+
+
 @dataclass(frozen=True)
 class LabelReading:
     """How a kernel reads a label.
@@ -34,12 +40,14 @@ class LabelReading:
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("label_smoothing", self.smoothing, 0, high=1)
+        _store(self, smoothing=check_number("label_smoothing", self.smoothing, 0, high=1))
         if self.regions is not None and self.form is LabelForm.DENSE:
             fix = "pass class indices or votes, of which regions are made"
             raise ValueError(error_sentence("regions", "None with a dense label", f"{[list(r) for r in self.regions]}", fix))
         if self.ignore_index is not None:
-            check_int("ignore_index", self.ignore_index)
+            _store(self, ignore_index=check_int("ignore_index", self.ignore_index))
+            if not -(2**63) <= self.ignore_index < 2**63:
+                raise ValueError(error_sentence("ignore_index", "a value of int64", str(self.ignore_index)))
             if self.form is LabelForm.DENSE and 0 <= self.ignore_index <= 1:
                 expected = "a value outside [0, 1] with a dense label, in which 0 and 1 are legal values"
                 fix = "write -1 or 255 into all channels of an ignored voxel, or pass a mask, or class indices with to_onehot_y=True"
@@ -65,9 +73,9 @@ class PixelRule:
     focal_alpha: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("focal_gamma", self.focal_gamma, 1)
+        _store(self, focal_gamma=check_number("focal_gamma", self.focal_gamma, 1))
         if self.focal_alpha is not None:
-            check_number("focal_alpha", self.focal_alpha, 0, high=1)
+            _store(self, focal_alpha=check_number("focal_alpha", self.focal_alpha, 0, high=1))
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class VoxelRecipe:
         check_bool("include_background", self.include_background)
         if self.norm not in (1, 2) or isinstance(self.norm, bool):
             raise ValueError(error_sentence("norm", "1 or 2", repr(self.norm)))
-        check_number("threshold", self.threshold, 0)
+        _store(self, norm=int(self.norm), threshold=check_number("threshold", self.threshold, 0))
         if self.label.regions is not None and self.activation is Activation.SOFTMAX:
             fix = "pass sigmoid=True: regions may overlap"
             raise ValueError(error_sentence("regions", "None with softmax=True", f"{[list(r) for r in self.label.regions]}", fix))
@@ -142,14 +150,12 @@ class RatioRule:
     smooths_double: bool = False
 
     def __post_init__(self) -> None:
-        check_number("alpha", self.alpha, 0)
-        check_number("beta", self.beta, 0)
+        _store(self, alpha=check_number("alpha", self.alpha, 0), beta=check_number("beta", self.beta, 0))
         if self.alpha == 0 and self.beta == 0:
             raise ValueError(error_sentence("alpha, beta", "at least one > 0", "0 and 0, with which no error costs anything"))
-        check_number("gamma", self.gamma, 0, strict=True)
+        _store(self, gamma=check_number("gamma", self.gamma, 0, strict=True))
         check_bool("log_loss", self.log_loss)
-        check_number("smooth_nr", self.smooth_nr, 0)
-        check_number("smooth_dr", self.smooth_dr, 0)
+        _store(self, smooth_nr=check_number("smooth_nr", self.smooth_nr, 0), smooth_dr=check_number("smooth_dr", self.smooth_dr, 0))
         if self.smooth_nr > self.smooth_dr:
             got = f"{self.smooth_nr:g}, with which the loss falls below 0"
             raise ValueError(error_sentence("smooth_nr", f"at most smooth_dr = {self.smooth_dr:g}", got))
@@ -227,9 +233,9 @@ class LossRecipe:
             got = f"alpha={self.ratio.alpha:g}, beta={self.ratio.beta:g}"
             fix = "use norm=1: squared sums of false positives and of false negatives can each be negative"
             raise ValueError(error_sentence("norm", "alpha = beta with norm=2", got, fix))
-        check_number("lambda_jdt", self.lambda_jdt, 0)
+        _store(self, lambda_jdt=check_number("lambda_jdt", self.lambda_jdt, 0))
         focal = self.voxels.pixel is not None and self.voxels.pixel.term is PixelTerm.FOCAL
-        check_number("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0)
+        _store(self, lambda_pixel=check_number("lambda_focal" if focal else "lambda_ce", self.lambda_pixel, 0))
         if self.voxels.pixel is not None and self.averaging.reduction == "none":
             expected = "'mean' or 'sum' in a compound loss, whose terms have different shapes"
             raise ValueError(error_sentence("reduction", expected, "'none'"))

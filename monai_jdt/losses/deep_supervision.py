@@ -106,6 +106,9 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
                 if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
                     expected = f"heads of at most the target's spatial size {space}"
                     raise ValueError(error_sentence("input", expected, f"shape {tuple(head.shape)}"))
+                if head.shape[0] != target.shape[0]:
+                    got = f"{head.shape[0]} in a head of shape {tuple(head.shape)}"
+                    raise ValueError(error_sentence("input", f"the target's {target.shape[0]} images in every head", got))
                 if dense is None:
                     dense = self._dense(head, target, mask, rater_weights)
                 loss, kernel = self._smaller(head, *area_means(dense[0], head.shape[2:], dense[1]))

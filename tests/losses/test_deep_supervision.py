@@ -114,6 +114,8 @@ def test_deep_supervision_errors():
         make(losses.JDTLoss())([torch.rand(1, 1, 8)], torch.rand(1, 1, 4))
     with pytest.raises(ValueError, match="target"):
         make(losses.JDTLoss())([torch.rand(1, 2, 2)], torch.rand(1, 3, 4))
+    with pytest.raises(ValueError, match=r"input: expected the target's 2 images in every head, got 1 .*\(1, 3, 2\)"):
+        make(losses.JDTLoss())([torch.rand(2, 3, 4), torch.rand(1, 3, 2)], torch.rand(2, 3, 4))
     with pytest.raises(ValueError, match="target"):
         make(losses.JDTLoss(sigmoid=True))([torch.rand(1, 1, 2)], torch.full((1, 1, 4), 255.0))
 

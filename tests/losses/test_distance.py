@@ -77,6 +77,8 @@ def test_distances_refuse_negative_numbers_or_map_them():
             make()(torch.tensor([1, 2]), y)
         with pytest.raises(ValueError, match="dim"):
             make(dim=2)(y, y)
+        with pytest.raises(ValueError, match="x: expected a vector"):
+            make()(torch.tensor(1.0), torch.tensor(1.0))
 
 
 def test_distances_are_the_quantity_of_the_losses():

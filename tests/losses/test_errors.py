@@ -82,6 +82,7 @@ CONSTRUCTORS = [
     (TWO, {"sigmoid": True, "ignore_index": 0}, ValueError, ["ignore_index", "0"]),
     (TWO, {"sigmoid": True, "ignore_index": 1}, ValueError, ["ignore_index", "1"]),
     (TWO, {"sigmoid": True, "ignore_index": True, "to_onehot_y": True}, TypeError, ["ignore_index", "True"]),
+    (TWO, {**SOFTMAX, "ignore_index": 2**63, "to_onehot_y": True}, ValueError, ["ignore_index", "int64", str(2**63)]),
     (TWO, {**SOFTMAX, "ignore_index": "x"}, TypeError, ["ignore_index", "x"]),
     (TWO, {**SOFTMAX, "include_background": "no"}, TypeError, ["include_background", "no"]),
     (TWO, {"softmax": "True"}, TypeError, ["softmax", "True"]),
@@ -149,6 +150,13 @@ CALLS = [
     (SOFTMAX, (X, None), TypeError, ["target", "None"]),
     (SOFTMAX, (X + 0j, SOFT), TypeError, ["input", "complex"]),
     (SOFTMAX, (X, SOFT + 0j), TypeError, ["target", "complex"]),
+    # layouts and dtypes without the operators of a loss
+    (SOFTMAX, (X.to_sparse(), SOFT), TypeError, ["input", "dense", "sparse", r"input\.to_dense\(\)"]),
+    (SOFTMAX, (X, SOFT.to_mkldnn()), TypeError, ["target", "dense", "mkldnn"]),
+    (SOFTMAX, (X, SOFT, torch.ones(2, 1, 4, 5).to_sparse()), TypeError, ["mask", "dense", "sparse"]),
+    (SOFTMAX, (torch.nested.nested_tensor(list(X), layout=torch.jagged), SOFT), TypeError, ["input", "nested", r"torch\.stack\(input\.unbind\(\)\)"]),
+    (SOFTMAX, (X.to(torch.float8_e4m3fn), SOFT), TypeError, ["input", "float8_e4m3fn", r"input\.float\(\)"]),
+    (SOFTMAX, (X, SOFT.to(torch.float8_e5m2)), TypeError, ["target", "float8_e5m2"]),
     # rater weights
     ({**SOFTMAX, "votes": True}, (X, VOTES, None, torch.ones(3)), ValueError, ["rater_weights", r"\(3,\)", r"\(2, 4\)"]),
     ({**SOFTMAX, "votes": True}, (X, VOTES, None, -torch.ones(4)), ValueError, ["rater_weights", "-1"]),
@@ -202,6 +210,12 @@ def test_calls(name, number):
     given = (*given, None, None)[:4]
     extra = {} if given[3] is None else {"rater_weights": given[3]}
     raises(error, words, lambda: loss(*given[:3], **extra))
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_quantised_labels():
+    label = torch.quantize_per_tensor(SOFT, 0.01, 0, torch.quint8)
+    raises(TypeError, ["target", "quint8", r"target\.dequantize\(\)"], lambda: losses.JDTLoss(softmax=True)(X, label))
 
 
 @pytest.mark.parametrize("name", OVERLAP)

@@ -6,8 +6,10 @@ import copy
 import io
 import json
 import pickle
+from fractions import Fraction
 
 import monai.bundle
+import numpy as np
 import pytest
 import torch
 
@@ -146,3 +148,13 @@ def test_reduction_enum_of_monai():
     assert torch.equal(
         losses.JDTLoss(sigmoid=True, reduction=LossReduction.SUM)(X, SOFT), losses.JDTLoss(sigmoid=True, reduction="sum")(X, SOFT)
     )
+
+
+def test_numbers_of_any_library_are_stored_as_pythons():
+    """A fraction times a tensor is a TypeError, and the operators' settings are text."""
+    plain = losses.JDTFocalLoss(softmax=True, alpha=0.25, beta=0.5, gamma=1.5, focal_gamma=2.0, threshold=0.5, norm=1, lambda_jdt=0.5)
+    for kind in (Fraction, np.float32, np.float64):
+        options = {"alpha": kind(0.25), "beta": kind(0.5), "gamma": kind(1.5), "focal_gamma": kind(2), "threshold": kind(0.5)}
+        other = losses.JDTFocalLoss(softmax=True, **options, norm=np.int64(1), lambda_jdt=kind(0.5))
+        assert repr(other) == repr(plain)
+        assert torch.equal(other(X, SOFT), plain(X, SOFT))
