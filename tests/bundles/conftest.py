@@ -16,13 +16,13 @@ _parsed: dict[tuple[str, int, int], Any] = {}
 def _files_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     load = ConfigParser.load_config_file
 
-    def load_once(path: Any, **options: Any) -> Any:
-        if not os.path.isfile(path) or options:
-            return load(path, **options)
-        state = os.stat(path)
-        key = (os.path.abspath(path), state.st_mtime_ns, state.st_size)
+    def load_once(filepath: Any, **options: Any) -> Any:
+        if not os.path.isfile(filepath) or options:
+            return load(filepath, **options)
+        state = os.stat(filepath)
+        key = (os.path.abspath(filepath), state.st_mtime_ns, state.st_size)
         if key not in _parsed:
-            _parsed[key] = load(path)
+            _parsed[key] = load(filepath)
         return copy.deepcopy(_parsed[key])
 
     monkeypatch.setattr(ConfigParser, "load_config_file", staticmethod(load_once))

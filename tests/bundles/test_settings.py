@@ -102,7 +102,7 @@ EVERYWHERE = [
         {"network_def#blocks_down": 5},
         "network_def (monai.networks.nets.SegResNet): expected arguments that it can be built with, got TypeError",
     ),
-    ({"network_def": None}, "network_def: expected a component, got None"),
+    ({"network_def": None}, "network_def: expected a component, got null"),
     ({"loss": "dice"}, "loss: expected a component, got 'dice'"),
     ({"run_id": "32]"}, "run_id: expected an item of the config, got '32]'"),
 ]
