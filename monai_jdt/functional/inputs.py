@@ -23,7 +23,7 @@ from monai_jdt.definitions import Backend, VoxelRecipe, VoxelSums
 from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.kernels.choice import choose_kernel
 from monai_jdt.kernels.eager import eager_voxel_sums
-from monai_jdt.kernels.labels import read_label, spoken_voxels
+from monai_jdt.kernels.labels import labelled_voxels, read_label
 from monai_jdt.kernels.operators import fast_voxel_sums
 from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
 
@@ -54,7 +54,7 @@ class Inputs(NamedTuple):
     @property
     def counted(self) -> torch.Tensor | None:
         """The voxels that count, by mask and label together: bool, `(N, 1, *S)` or `(N, C, *S)`; None for all."""
-        return _both(self.mask, spoken_voxels(self.label, self.voxels, self.rater_weights))
+        return _both(self.mask, labelled_voxels(self.label, self.voxels, self.rater_weights))
 
     @property
     def overlap_weight(self) -> torch.Tensor | None:
@@ -71,8 +71,8 @@ class Inputs(NamedTuple):
     def dense_label(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The label as values `(N, C, *S)` in the dtype of the sums, and the voxels that count, as `counted`."""
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
-        label, spoken = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
-        return label, _both(self.mask, spoken)
+        label, labelled = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
+        return label, _both(self.mask, labelled)
 
     def check_values(self) -> None:
         """Value checks of the label; nothing where values may not be read.
@@ -83,10 +83,10 @@ class Inputs(NamedTuple):
         check_label_values(self.logits, self.label, self.mask, self.rater_weights, self.voxels)
 
 
-def _both(mask: torch.Tensor | None, spoken: torch.Tensor | None) -> torch.Tensor | None:
-    if mask is None or spoken is None:
-        return spoken if mask is None else mask
-    return mask & spoken
+def _both(mask: torch.Tensor | None, labelled: torch.Tensor | None) -> torch.Tensor | None:
+    if mask is None or labelled is None:
+        return labelled if mask is None else mask
+    return mask & labelled
 
 
 def prepare(

@@ -30,19 +30,19 @@ def read_label(
     """
     reading = recipe.label
     if reading.form is LabelForm.DENSE:
-        return label.to(dtype), spoken_voxels(label, recipe)
+        return label.to(dtype), labelled_voxels(label, recipe)
     if reading.form is LabelForm.INDEX:
         label = _comparable(label)
-        spoken = spoken_voxels(label, recipe)
+        labelled = labelled_voxels(label, recipe)
         member, legal = _membership(label, channels, reading), _is_legal(label, channels, reading)
-        if spoken is not None:
-            legal = legal | ~spoken
+        if labelled is not None:
+            legal = legal | ~labelled
         # a choice for each voxel, not for each class: on a CPU, torch makes choices one by one
-        return member.to(dtype) + torch.where(legal, 0.0, float("nan")).to(dtype), spoken
+        return member.to(dtype) + torch.where(legal, 0.0, float("nan")).to(dtype), labelled
     return _read_votes(label, channels, recipe, rater_weights, dtype)
 
 
-def spoken_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch.Tensor | None = None) -> torch.Tensor | None:
+def labelled_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch.Tensor | None = None) -> torch.Tensor | None:
     """Bool `(N, 1, *S)`, where a label says anything, without reading what; None for everywhere.
 
     Args:
@@ -52,10 +52,10 @@ def spoken_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch
     """
     marker = recipe.label.ignore_index
     if recipe.label.form is LabelForm.VOTES:
-        spoken = torch.ones_like(label, dtype=torch.bool) if marker is None else _comparable(label) != marker
+        labelled = torch.ones_like(label, dtype=torch.bool) if marker is None else _comparable(label) != marker
         if rater_weights is not None:
-            spoken = spoken & (_spread(relative_weights(rater_weights, label, torch.float32), label) > 0)
-        return spoken.any(1, keepdim=True)
+            labelled = labelled & (_spread(relative_weights(rater_weights, label, torch.float32), label) > 0)
+        return labelled.any(1, keepdim=True)
     return None if marker is None else (_comparable(label) != marker).any(1, keepdim=True)
 
 
@@ -76,11 +76,11 @@ def _read_votes(
     weights = torch.where(speaks, weights, 0.0).contiguous()
     total = weights.sum(1, keepdim=True)
     shares = [torch.where(_in_channel(votes, c, channels, recipe.label), weights, 0.0).sum(1, keepdim=True) for c in range(channels)]
-    spoken = total > 0
+    labelled = total > 0
     # a vote that is no class makes every channel NaN
     wrong = (speaks & ~_is_legal(votes, channels, recipe.label)).any(1, keepdim=True)
-    share = torch.cat(shares, 1) / torch.where(spoken, total, 1.0)
-    return share + torch.where(wrong, float("nan"), 0.0).to(dtype), spoken
+    share = torch.cat(shares, 1) / torch.where(labelled, total, 1.0)
+    return share + torch.where(wrong, float("nan"), 0.0).to(dtype), labelled
 
 
 def relative_weights(rater_weights: torch.Tensor | None, votes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -130,7 +130,7 @@ def test_raters_who_agree_have_exactly_one(raters: int, layout: str) -> None:
     if layout == "every second":
         votes = torch.stack([votes, votes], -1).flatten(2)[..., ::2]
     recipe = VoxelRecipe(Activation.SOFTMAX, None, LabelReading(LabelForm.VOTES), pixel=PixelRule(PixelTerm.CROSS_ENTROPY))
-    shares, spoken = read_label(votes, 3, recipe, torch.rand(2, raters) + 0.01)
-    assert spoken is not None
-    assert spoken.all()
+    shares, labelled = read_label(votes, 3, recipe, torch.rand(2, raters) + 0.01)
+    assert labelled is not None
+    assert labelled.all()
     assert torch.equal(shares, (votes[:, :1] == torch.arange(3).reshape(1, 3, 1)).float())

@@ -115,6 +115,7 @@ def test_constructors(name, arguments, error, words):
 # --- calls: (arguments, (input, target, mask, rater_weights), error, words) ---
 
 C1 = {"x": torch.randn(2, 1, 4, 5), "t": torch.rand(2, 1, 4, 5)}
+JAGGED = torch.nested.nested_tensor(list(X), layout=torch.jagged)
 CALLS = [
     # one channel
     (SOFTMAX, (C1["x"], C1["t"]), ValueError, ["softmax", "1", "sigmoid"]),
@@ -154,7 +155,7 @@ CALLS = [
     (SOFTMAX, (X.to_sparse(), SOFT), TypeError, ["input", "dense", "sparse", r"input\.to_dense\(\)"]),
     (SOFTMAX, (X, SOFT.to_mkldnn()), TypeError, ["target", "dense", "mkldnn"]),
     (SOFTMAX, (X, SOFT, torch.ones(2, 1, 4, 5).to_sparse()), TypeError, ["mask", "dense", "sparse"]),
-    (SOFTMAX, (torch.nested.nested_tensor(list(X), layout=torch.jagged), SOFT), TypeError, ["input", "nested", r"torch\.stack\(input\.unbind\(\)\)"]),
+    (SOFTMAX, (JAGGED, SOFT), TypeError, ["input", "nested", r"torch\.stack\(input\.unbind\(\)\)"]),
     (SOFTMAX, (X.to(torch.float8_e4m3fn), SOFT), TypeError, ["input", "float8_e4m3fn", r"input\.float\(\)"]),
     (SOFTMAX, (X, SOFT.to(torch.float8_e5m2)), TypeError, ["target", "float8_e5m2"]),
     # rater weights

@@ -9,7 +9,7 @@ import torch
 
 from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
 from monai_jdt.kernels.chunked.scratch import Scratch
-from monai_jdt.kernels.labels import read_label, spoken_voxels
+from monai_jdt.kernels.labels import labelled_voxels, read_label
 
 #: Whole numbers below it are exact in float32; no class is as large.
 _EXACT = 2**24
@@ -32,7 +32,7 @@ def read_chunk_label(
     """
     if recipe.label.form is LabelForm.DENSE:
         values = label if label.dtype == scratch.dtype else scratch.take("label", label.shape).copy_(label)
-        return values, spoken_voxels(label, recipe)
+        return values, labelled_voxels(label, recipe)
     if recipe.label.form is LabelForm.INDEX:
         read = _classes_of(label, channels, recipe.label, scratch)
     else:
@@ -79,9 +79,9 @@ def _shares_of(
         total = torch.zeros_like(weights[:, :1]).unsqueeze(2)
     if reading.ignore_index is None and bool(total.all()):
         return share.div_(total), None
-    spoken = (total > 0).expand(-1, -1, votes.shape[2])
+    labelled = (total > 0).expand(-1, -1, votes.shape[2])
     # nobody's share is 0 already
-    return share.div_(total.add_(torch.eq(total, 0, out=scratch.take("label_value", total.shape)))), spoken
+    return share.div_(total.add_(torch.eq(total, 0, out=scratch.take("label_value", total.shape)))), labelled
 
 
 def _one_answer(

@@ -74,11 +74,11 @@ def test_labels_are_what_the_definition_reads(
     scratch = Scratch(torch.float32, 3)
     values, counted = read_chunk_label(label, 3, recipe, weights, scratch)
     assert values.data_ptr() == scratch.take("label", values.shape).data_ptr()
-    expected, spoken = read_label(label, 3, recipe, weights)
+    expected, labelled = read_label(label, 3, recipe, weights)
     assert (counted is None) == (marker is None)
     everywhere = torch.ones(2, 1, 64, dtype=torch.bool)
     counted = everywhere if counted is None else counted
-    assert torch.equal(counted, everywhere if spoken is None else spoken)
+    assert torch.equal(counted, everywhere if labelled is None else labelled)
     assert torch.equal(torch.where(counted, values, 0.0), torch.where(counted, expected, 0.0))
 
 
