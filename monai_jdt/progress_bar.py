@@ -23,13 +23,14 @@ def shows_progress(wanted: bool = True) -> bool:
     return wanted and (_is_terminal(sys.stderr) or "ipykernel" in sys.modules)
 
 
-def with_progress(items: Iterable[_Item], what: str, *, wanted: bool = True) -> Iterable[_Item]:
+def with_progress(items: Iterable[_Item], what: str, *, wanted: bool = True, total: int | None = None) -> Iterable[_Item]:
     """Iterate over cases with a progress bar on standard error.
 
     Args:
         items: what is iterated over.
         what: the text before the bar.
         wanted: False shows no bar, as :func:`shows_progress` says.
+        total: how many there are; None: as many as `len` says, or unknown.
 
     Returns:
         An iterable of the same items.
@@ -39,7 +40,7 @@ def with_progress(items: Iterable[_Item], what: str, *, wanted: bool = True) -> 
     # imported late: `import monai_jdt` needs torch and monai only
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, unit="case")
+    return tqdm(items, desc=what, unit="case", total=total)
 
 
 def print_above_bar(line: str, file: TextIO | None = None) -> None:

@@ -38,7 +38,7 @@ ROOMS = {
         {"files"},
         {"layouts"},
         {"list_forms"},
-        {"datalist_file", "splits"},
+        {"datalist_file", "splits", "case_runner"},
         {"inspection", "phantoms"},
     ],
 }

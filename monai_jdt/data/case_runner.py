@@ -1,0 +1,247 @@
+"""One function over many cases: in this process, in several, or on a Dask cluster; the same outcomes in the same order.
+
+One bad case is an outcome, not the end of a run. So is a case whose process dies, of too little memory for example.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.progress_bar import with_progress
+from monai_jdt.validation import error_sentence
+
+_Case = TypeVar("_Case")
+_Result = TypeVar("_Result")
+
+#: How long a scheduler may take to answer.
+_SECONDS_TO_CONNECT = 10
+
+
+@dataclass(frozen=True)
+class CaseOutcome(Generic[_Result]):
+    """What became of a case.
+
+    Args:
+        name: the case's.
+        result: what the function returned; None if it failed.
+        failure: what went wrong, a line; None if nothing did.
+    """
+
+    name: str
+    result: _Result | None
+    failure: str | None = None
+
+
+def run_cases(
+    work: Callable[[_Case], _Result],
+    cases: Sequence[_Case],
+    names: Sequence[str],
+    *,
+    what: str,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> Iterator[CaseOutcome[_Result]]:
+    """Call a function for each case.
+
+    With several workers, joblib runs them in processes of this machine. Each process has its share of the cores, so that torch's
+    threads do not crowd each other. With a scheduler, joblib runs them on the workers of a Dask cluster, which need this package and
+    the cases' files under the same paths.
+
+    Args:
+        work: called with a case; it must be a function of a module, so that another process can import it.
+        cases: what it is called with.
+        names: a name for each case.
+        what: the text before the progress bar.
+        workers: processes; 1: this one.
+        scheduler: the address of a Dask scheduler, such as "tcp://host:8786"; `workers` is then not used.
+        progress: whether to show a progress bar.
+
+    Yields:
+        An outcome for each case, in the order of the cases, as soon as those before it are there.
+
+    Raises:
+        ValueError: fewer than one worker.
+        ConnectionError: no scheduler answers at that address.
+        ImportError: `scheduler` without the extra `dask`.
+    """
+    if workers < 1:
+        raise ValueError(error_sentence("workers", "a whole number of at least 1", str(workers), "--workers 1"))
+    outcomes = _in_order(work, cases, names, workers, scheduler)
+    yield from with_progress(outcomes, what, wanted=progress, total=len(cases))
+
+
+def write_case_rows(
+    work: Callable[[_Case], list[dict[str, Any]]],
+    cases: Sequence[_Case],
+    names: Sequence[str],
+    dest: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any],
+    what: str,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> list[CaseOutcome[list[dict[str, Any]]]]:
+    """Write the rows that a function returns for each case into one CSV file.
+
+    Finished cases are kept in `<dest>.unfinished` until all are there. The same call then goes on after the last of them, after a
+    kill too. Cases that failed are tried again.
+
+    Args:
+        work: returns the rows of a case, with the same keys in every row of the run.
+        cases: see :func:`run_cases`.
+        names: a name for each case, each once.
+        dest: the CSV file, written as a whole.
+        settings: what the rows depend on, JSON-plain; an unfinished run is continued with the same settings only.
+        what: see :func:`run_cases`.
+        workers: see :func:`run_cases`.
+        scheduler: see :func:`run_cases`.
+        progress: see :func:`run_cases`.
+
+    Returns:
+        The outcomes of all cases, in their order. The rows of failed cases are not in the file.
+
+    Raises:
+        ValueError: a name twice, an unfinished run with other settings, or rows whose keys differ.
+        OSError: `dest` cannot be written.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise ValueError(error_sentence("names", "each case once", f"{twice!r} again", "rename a case in the list"))
+    unfinished = f"{os.fspath(dest)}.unfinished"
+    done = _finished_cases(unfinished, settings)
+    missing = [number for number, name in enumerate(names) if name not in done]
+    left, left_names = [cases[number] for number in missing], [names[number] for number in missing]
+    failed: dict[str, str] = {}
+    os.makedirs(os.path.dirname(unfinished) or ".", exist_ok=True)
+    with open(unfinished, "a", encoding="utf-8") as file:
+        if file.tell() == 0:
+            _add_line(file, {"settings": settings})
+        for outcome in run_cases(work, left, left_names, what=what, workers=workers, scheduler=scheduler, progress=progress):
+            if outcome.failure is not None:
+                failed[outcome.name] = outcome.failure
+                continue
+            assert outcome.result is not None
+            done[outcome.name] = outcome.result
+            _add_line(file, {"case": outcome.name, "rows": outcome.result})
+    _write_table([row for name in names for row in done.get(name, [])], dest)
+    if not failed:
+        os.remove(unfinished)
+    return [CaseOutcome(name, done.get(name), failed.get(name)) for name in names]
+
+
+def _in_order(
+    work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str], workers: int, scheduler: str | None
+) -> Iterator[CaseOutcome[_Result]]:
+    if scheduler is None and workers == 1:
+        for case, name in zip(cases, names, strict=True):
+            yield CaseOutcome(name, *_result_or_failure(work, case))
+        return
+    # imported late: both take time, and most calls need neither
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    with ExitStack() as stack:
+        if scheduler is not None:
+            stack.enter_context(_client_of(scheduler))
+            stack.enter_context(parallel_config(backend="dask"))
+        finished = 0
+        while finished < len(cases):
+            # a number of jobs of None leaves it to the cluster
+            pool = Parallel(n_jobs=workers if scheduler is None else None, return_as="generator")
+            try:
+                for result in pool(delayed(_result_or_failure)(work, case) for case in cases[finished:]):
+                    yield CaseOutcome(names[finished], *result)
+                    finished += 1
+            except BrokenProcessPool:
+                # joblib hands out two cases for each worker ahead of time: the guilty one is among these
+                suspects = range(finished, min(finished + 2 * workers, len(cases)))
+                for outcome in _one_at_a_time(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
+                    yield outcome
+                    finished += 1
+
+
+def _one_at_a_time(work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str]) -> Iterator[CaseOutcome[_Result]]:
+    """Outcomes by one process at a time, whose death belongs to the one case that it had."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    executor = None
+    for case, name in zip(cases, names, strict=True):
+        executor = executor or ProcessPoolExecutor(max_workers=1)
+        try:
+            yield CaseOutcome(name, *executor.submit(_result_or_failure, work, case).result())
+        except BrokenProcessPool:
+            yield CaseOutcome(name, None, "its process died, perhaps of too little memory")
+            executor.shutdown()
+            executor = None
+    if executor is not None:
+        executor.shutdown()
+
+
+def _client_of(scheduler: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        fix = "pip install 'monai-jdt[dask]'"
+        raise ImportError(error_sentence("scheduler", "the packages dask and distributed", "they are not installed", fix)) from None
+    try:
+        return Client(scheduler, timeout=_SECONDS_TO_CONNECT)
+    except (OSError, ValueError) as error:
+        fix = "start one by `dask scheduler`, and workers by `dask worker ADDRESS`"
+        raise ConnectionError(error_sentence("scheduler", "a Dask scheduler at that address", f"{scheduler}: {error}", fix)) from None
+
+
+def _result_or_failure(work: Callable[[_Case], _Result], case: _Case) -> tuple[_Result | None, str | None]:
+    try:
+        return work(case), None
+    except Exception as error:  # whatever a bad file does to a reader
+        text = str(error)
+        return None, text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
+
+
+def _finished_cases(unfinished: str, settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of finished cases; a last line that a kill has cut off is dropped from the file."""
+    if not os.path.exists(unfinished):
+        return {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    whole = 0
+    with open(unfinished, "rb") as file:
+        for number, line in enumerate(file):
+            if not line.endswith(b"\n"):
+                break
+            entry = json.loads(line)
+            if number:
+                found[entry["case"]] = entry["rows"]
+            elif entry["settings"] != json.loads(json.dumps(settings)):
+                fix = "call it with the same settings, or remove the file to begin anew"
+                raise ValueError(error_sentence(unfinished, f"a run with the settings {settings}", str(entry["settings"]), fix))
+            whole += len(line)
+    os.truncate(unfinished, whole)
+    return found
+
+
+def _add_line(file: Any, entry: Mapping[str, Any]) -> None:
+    """A case counts as finished when its line is on the disk."""
+    file.write(json.dumps(entry) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_table(rows: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str]) -> None:
+    columns = list(rows[0]) if rows else []
+    for row in rows:
+        if list(row) != columns:
+            raise ValueError(error_sentence("rows", f"the columns {columns}", str(list(row)), "return the same keys for every case"))
+    with whole_file(dest) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
