@@ -13,9 +13,11 @@ from monai_jdt.cli.check import check_command
 from monai_jdt.cli.datalist import datalist_command
 from monai_jdt.cli.demo import demo_command
 from monai_jdt.cli.env import env_command
+from monai_jdt.cli.evaluate import evaluate_command
 from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.cli.phantom import phantom_command
+from monai_jdt.cli.raters import raters_command
 from monai_jdt.data.problems import DataProblemError, error_line
 
 app = typer.Typer(
@@ -32,9 +34,11 @@ app.command("check")(check_command)
 app.command("datalist")(datalist_command)
 app.command("demo")(demo_command)
 app.command("env")(env_command)
+app.command("evaluate")(evaluate_command)
 app.command("figure")(figure_command)
 app.command("fuse")(fuse_command)
 app.command("phantom")(phantom_command)
+app.command("raters")(raters_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -40,7 +40,7 @@ def split_cases(
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(error_sentence("fraction", "a number between 0 and 1, both excluded", repr(fraction), "pass 0.2"))
-    patients = _patients(items, key)
+    patients = patients_of(items, key)
     names = sorted(set(patients))
     if len(names) < 2:
         fix = "add cases, or use the same list on both sides on purpose"
@@ -83,7 +83,7 @@ def folds(
         >>> [len(validation) for _, validation in cut]
         [7, 7, 7, 7, 11]
     """
-    patients = _patients(items, key)
+    patients = patients_of(items, key)
     names = list(dict.fromkeys(patients))
     if len(names) < 2:
         fix = "add cases, or use the same list on both sides on purpose"
@@ -119,7 +119,7 @@ def _patients_there(names: Sequence[str], items: Sequence[Mapping[str, Any]]) ->
     return f"{len(names)} ({names[0]}, {len(items)} case{'s' if len(items) != 1 else ''})"
 
 
-def _patients(items: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+def patients_of(items: Sequence[Mapping[str, Any]], key: str = "case") -> list[str]:
     """Return each item's patient, by name."""
     for number, item in enumerate(items):
         if key not in item:

@@ -1,0 +1,119 @@
+"""The verb `evaluate`: predictions that anyone made, against the raters of a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from monai_jdt.cli.rated_cases import RatedCase, rated_cases
+from monai_jdt.cli.region_text import regions_from_text
+from monai_jdt.data.case_runner import write_case_rows
+from monai_jdt.data.names import user_path
+from monai_jdt.validation import error_sentence
+
+_DECISIONS = ("threshold", "expected_dice", "expected_jaccard")
+
+
+def evaluate_command(
+    predictions: Annotated[list[str], typer.Argument(help="One or more folders of predictions; others are compared with the first.")],
+    datalist: Annotated[str, typer.Argument(help="A datalist JSON with the raters' files.")],
+    dest: Annotated[str, typer.Option(help="The folder to write evaluation.csv and evaluation.html to.")] = "evaluation",
+    section: Annotated[str, typer.Option(help="One list of the JSON, e.g. validation; or all.")] = "all",
+    regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "[[1]]",
+    pattern: Annotated[str | None, typer.Option(help="A prediction's path in its folder: '{case}/{task}.nii.gz'.")] = None,
+    kind: Annotated[str, typer.Option(help="What the numbers are: auto, labels or probabilities.")] = "auto",
+    decision: Annotated[str, typer.Option(help="Masks by: threshold (.5), expected_dice or expected_jaccard.")] = "threshold",
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Score predictions against each rater and their mean, and write a table and a page.
+
+    Volumes and pictures of probabilities or labels, and nnU-Net's .npz files. With several folders the page has paired differences
+    to the first. An interrupted run goes on by the same command. Exit code 1 if a case has no score.
+    """
+    # torch takes seconds to import; `--help` should not
+    from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.report.evaluation_page import evaluation_summary, write_evaluation_page
+    from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows
+    from monai_jdt.report.prediction_files import PredictionKind
+
+    if decision not in _DECISIONS:
+        raise ValueError(error_sentence("--decision", f"one of {list(_DECISIONS)}", repr(decision), "name one of them"))
+    if kind not in {member.value for member in PredictionKind}:
+        raise ValueError(error_sentence("--kind", "auto, labels or probabilities", repr(kind), "name one of them"))
+    dest = user_path(dest)
+    models = _models(predictions)
+    groups = named_regions(regions_from_text(regions))
+    listed = rated_cases(datalist, section)
+    cases, names, failures = [], [], {}
+    for model, folder in models.items():
+        for case in listed:
+            name = case.name if len(models) == 1 else f"{model}: {case.name}"
+            try:
+                path = _prediction_of(folder, case, pattern)
+            except ValueError as error:
+                failures[name] = str(error)
+                continue
+            names.append(name)
+            cases.append(
+                EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, groups, PredictionKind(kind), decision)
+            )
+    if not cases:
+        raise ValueError(next(iter(failures.values())))
+    settings: dict[str, Any] = {
+        "datalist": os.path.abspath(datalist),
+        "section": section,
+        "regions": groups,
+        "predictions": list(models.values()),
+    }
+    settings |= {"pattern": pattern, "kind": kind, "decision": decision}
+    table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
+    outcomes = write_case_rows(
+        evaluation_rows,
+        cases,
+        names,
+        table,
+        settings=settings,
+        what="evaluate",
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
+    rows = [row for outcome in outcomes for row in outcome.result or ()]
+    failures |= {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
+    write_evaluation_page(rows, page, title=os.path.basename(datalist), failures=failures, note=note)
+    for region, scores in evaluation_summary(rows).items():
+        for by_model in scores.values():
+            for model, estimate in by_model.items():
+                typer.echo(f"{region}: {model}: {estimate.label}: {estimate.text()}, {estimate.cases} cases")
+    typer.echo(f"{table}\n{page}")
+    for failure in failures.values():
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _models(predictions: Sequence[str]) -> dict[str, str]:
+    """Return each folder under its name; folders of one name under the names that tell them apart."""
+    folders = [os.path.abspath(user_path(folder)) for folder in predictions]
+    for given, folder in zip(predictions, folders, strict=True):
+        if not os.path.isdir(folder):
+            got = "a file" if os.path.exists(folder) else "nothing at that path"
+            raise NotADirectoryError(error_sentence(given, "a folder of predictions", got, "name the folder"))
+    names = [os.path.basename(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [os.path.relpath(folder, os.path.commonpath(folders)) for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(error_sentence("predictions", "each folder once", "a folder twice", "name it once"))
+    return dict(zip(names, folders, strict=True))
+
+
+def _prediction_of(folder: str, case: RatedCase, pattern: str | None) -> str:
+    from monai_jdt.report.prediction_files import prediction_path
+
+    return prediction_path(folder, case.plain, pattern, case.others)

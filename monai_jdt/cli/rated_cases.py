@@ -1,0 +1,75 @@
+"""The cases of a list that have raters, as the verbs over cases take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from monai_jdt.data.datalist_file import read_datalist
+from monai_jdt.data.splits import patients_of
+from monai_jdt.validation import error_sentence
+
+
+@dataclass(frozen=True)
+class RatedCase:
+    """One case.
+
+    Args:
+        name: differs from the names of all other cases.
+        plain: the case's name in the list. Tasks of a case share it.
+        patient: the item's "patient", or what the name says.
+        files: each rater's label map.
+        raters: each rater's name, or "rater 1", ...
+        named: whether the list names its raters.
+        others: the item's "dataset" and "task", where it has them.
+    """
+
+    name: str
+    plain: str
+    patient: str
+    files: tuple[str, ...]
+    raters: tuple[str, ...]
+    named: bool
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+def rated_cases(datalist: str, section: str) -> list[RatedCase]:
+    """Read the cases that have raters.
+
+    Args:
+        datalist: the JSON file.
+        section: one list of it, or "all".
+
+    Raises:
+        DataProblemError: a list that cannot be read.
+        ValueError: no case has raters.
+    """
+    items = [item for item in read_datalist(datalist, section, rater_names=True) if item.get("raters")]
+    if not items:
+        raise ValueError(error_sentence(datalist, "cases with raters", "none", "list the raters' files under 'raters'"))
+    return [
+        RatedCase(
+            name=name,
+            plain=str(item["case"]),
+            patient=str(item.get("patient", patient)),
+            files=tuple(item["raters"]),
+            raters=_names_of_raters(item),
+            named=isinstance(item.get("rater_names"), list),
+            others={key: str(item[key]) for key in ("dataset", "task") if item.get(key)},
+        )
+        for item, name, patient in zip(items, _names(items), patients_of(items), strict=True)
+    ]
+
+
+def _names_of_raters(item: Mapping[str, Any]) -> tuple[str, ...]:
+    names = item.get("rater_names")
+    return tuple(map(str, names)) if isinstance(names, list) else tuple(f"rater {n + 1}" for n in range(len(item["raters"])))
+
+
+def _names(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each item; tasks and data sets of one case are told apart."""
+    plain = [str(item["case"]) for item in items]
+    if len(set(plain)) == len(plain):
+        return plain
+    return [" ".join(str(item[key]) for key in ("dataset", "case", "task") if item.get(key)) for item in items]

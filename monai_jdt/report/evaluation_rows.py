@@ -1,0 +1,137 @@
+"""Every score of one case's prediction against its raters, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from monai_jdt.data.files.grids import VoxelGrid, voxel_edges
+from monai_jdt.data.files.volumes import WITHOUT_PLACE
+from monai_jdt.functional.expected_overlap import best_expected_mask, expected_overlap
+from monai_jdt.functional.generalized_energy_distance import generalized_energy_distance
+from monai_jdt.functional.metric_labels import LabelRule
+from monai_jdt.functional.rater_brier_score import BrierPart, rater_brier_score
+from monai_jdt.functional.rater_dice import EmptyPair, RaterDiceKind, rater_dice
+from monai_jdt.functional.rater_nll import rater_nll
+from monai_jdt.functional.region_members import region_members
+from monai_jdt.functional.set_overlap import SetOverlap, set_overlap
+from monai_jdt.functional.soft_overlap import OverlapKind, soft_overlap
+from monai_jdt.functional.thresholded_dice import THRESHOLD_PRESETS, thresholded_dice
+from monai_jdt.functional.volume_crps import volume_crps
+from monai_jdt.report.prediction_files import PredictionKind, read_region_prediction
+from monai_jdt.transforms.load_raters import LoadRaters
+
+#: The columns of a row.
+EVALUATION_COLUMNS = ("model", "case", "patient", "region", "rater", "score", "value")
+#: Scores, what they are, and whether more is better.
+EVALUATION_SCORES: dict[str, tuple[str, bool]] = {
+    "dice_raters": ("Dice with each rater, mean", True),
+    "dice_majority": ("Dice with the majority", True),
+    "qubiq_dice": ("thresholded Dice (QUBIQ)", True),
+    "soft_dice": ("soft Dice with the mean rater", True),
+    "soft_jaccard": ("soft Jaccard with the mean rater", True),
+    "ged": ("generalised energy distance, squared", False),
+    "brier": ("Brier score over raters", False),
+    "brier_distance": ("Brier score without the raters' spread", False),
+    "nll": ("negative log-likelihood", False),
+    "volume_error": ("CRPS of the volume, ml or cm\u00b2", False),
+    "expected_dice": ("expected Dice of the mask, without a label", True),
+}
+
+
+@dataclass(frozen=True)
+class EvaluationCase:
+    """A case and its prediction.
+
+    Args:
+        model: the name of the predictions.
+        name: the case's.
+        patient: whose it is.
+        prediction: the file.
+        files: each rater's label map.
+        raters: each rater's name.
+        regions: name to label values.
+        kind: what the numbers of the prediction are.
+        decision: "threshold" (.5), "expected_dice" or "expected_jaccard": how masks are made of probabilities.
+    """
+
+    model: str
+    name: str
+    patient: str
+    prediction: str
+    files: tuple[str, ...]
+    raters: tuple[str, ...]
+    regions: Mapping[str, tuple[int, ...]]
+    kind: PredictionKind = PredictionKind.AUTO
+    decision: str = "threshold"
+
+
+def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
+    """Score a prediction.
+
+    Scores of masks: Dice with each rater (a row for each, with the rater's name), with the raters' majority, the generalised energy
+    distance. Scores of probabilities: :data:`EVALUATION_SCORES` says which. A label map is a probability of 0 and 1, and has no
+    likelihood. Two empty sets are undefined (NaN) for Dice.
+
+    Args:
+        case: its files and regions.
+
+    Returns:
+        Rows with the keys :data:`EVALUATION_COLUMNS`.
+
+    Raises:
+        DataProblemError: a file that cannot be read, or files that do not fit each other.
+    """
+    votes = LoadRaters()(list(case.files))
+    stack = votes.as_tensor()[None]
+    placed = not all(path.lower().endswith(WITHOUT_PLACE) for path in case.files)
+    affine = np.asarray(votes.affine, dtype=np.float64) if placed else None
+    grid = VoxelGrid(case.files[0], tuple(stack.shape[2:]), affine)
+    values, is_map = read_region_prediction(case.prediction, grid, case.regions, case.kind)
+    prob = torch.from_numpy(values)[None]
+    spacing = None if affine is None else voxel_edges(affine)[: stack.ndim - 2].tolist()
+    start = {"model": case.model, "case": case.name, "patient": case.patient}
+    return [
+        start | {"region": region, "rater": rater, "score": score, "value": value}
+        for region, rater, score, value in _scores(case, prob, stack, is_map, spacing)
+    ]
+
+
+def _scores(
+    case: EvaluationCase, prob: torch.Tensor, votes: torch.Tensor, is_map: bool, spacing: list[float] | None
+) -> Iterator[tuple[str, str, str, float]]:
+    rule = LabelRule(votes=True, regions=tuple(case.regions.values()))
+    score = case.decision.removeprefix("expected_")
+    mask = prob > 0.5 if score == "threshold" else best_expected_mask(prob, score)[0]
+    found = {
+        "dice_raters": rater_dice(mask, votes, RaterDiceKind.MEAN, EmptyPair.UNDEFINED, rule),
+        "qubiq_dice": _of_soft_label(prob, votes, rule),
+        "soft_dice": soft_overlap(prob, votes, OverlapKind.DICE, rule),
+        "soft_jaccard": soft_overlap(prob, votes, OverlapKind.JACCARD, rule),
+        "ged": generalized_energy_distance(mask, votes, rule=rule),
+        "brier": rater_brier_score(prob, votes, BrierPart.TOTAL, rule),
+        "brier_distance": rater_brier_score(prob, votes, BrierPart.DISTANCE, rule),
+        "volume_error": volume_crps(prob, votes, spacing=spacing or [1.0] * (votes.ndim - 2), rule=rule),
+        "expected_dice": expected_overlap(prob, mask),
+    }
+    if not is_map:
+        found["nll"] = rater_nll(prob, votes, classwise=True, rule=rule)
+    for channel, (region, group) in enumerate(case.regions.items()):
+        marks = [region_members(rater, group).flatten() for rater in votes[0]]
+        chosen = mask[0, channel].flatten()
+        for rater, mark in zip(case.raters, marks, strict=True):
+            yield region, rater, "dice", set_overlap(chosen, mark, SetOverlap.DICE, float("nan"))
+        majority = torch.stack(marks).sum(0) * 2 > len(marks)
+        yield region, "", "dice_majority", set_overlap(chosen, majority, SetOverlap.DICE, float("nan"))
+        for score, numbers in found.items():
+            yield region, "", score, float(numbers[0, channel])
+
+
+def _of_soft_label(prob: torch.Tensor, votes: torch.Tensor, rule: LabelRule) -> torch.Tensor:
+    assert rule.regions is not None
+    mean = torch.stack([region_members(votes[0], group).to(torch.float32).mean(0) for group in rule.regions])
+    return thresholded_dice(prob, mean[None], THRESHOLD_PRESETS["qubiq"])

@@ -1,0 +1,138 @@
+"""The verb `evaluate`: scores that are known, files of other programs, and several folders compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from monai_jdt.cli import main
+from monai_jdt.metrics import SoftDice, ThresholdedDice
+from tests.nifti_files import save_nifti
+
+AFFINE = np.diag([1.0, 2, 3, 1])
+SHAPE = (8, 9, 7)
+
+
+def marks(start: int, stop: int) -> np.ndarray:
+    values = np.zeros(SHAPE, np.uint8)
+    values[start:stop, 2:6, 1:5] = 1
+    return values
+
+
+@pytest.fixture
+def datalist(tmp_path: Path) -> str:
+    """Two cases of two raters each."""
+    items = []
+    for case, raters in (("one", (marks(1, 5), marks(2, 6))), ("two", (marks(0, 2), marks(0, 4)))):
+        paths = [save_nifti(tmp_path / "raters" / f"{case}_{n}.nii.gz", values, AFFINE) for n, values in enumerate(raters)]
+        image = save_nifti(tmp_path / "raters" / f"{case}.nii.gz", np.zeros(SHAPE, np.float32), AFFINE)
+        items.append({"case": case, "image": image, "raters": dict(zip(("Anna", "Ben"), paths, strict=True))})
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"validation": items}))
+    return str(path)
+
+
+def predict(folder: Path, **values: np.ndarray) -> str:
+    for case, prediction in values.items():
+        save_nifti(folder / f"{case}.nii.gz", prediction, AFFINE)
+    return str(folder)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+    return int(ended.value.code or 0)
+
+
+def rows_in(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "evaluation.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def value(rows: list[dict[str, str]], score: str, case: str, **wanted: str) -> float:
+    found = [row for row in rows if row["score"] == score and row["case"] == case]
+    (row,) = [row for row in found if all(row[key] == text for key, text in wanted.items())]
+    return float(row["value"])
+
+
+def test_known_scores(tmp_path: Path, datalist: str) -> None:
+    dest = tmp_path / "out"
+    mean = [(marks(1, 5) + marks(2, 6)) / np.float32(2), (marks(0, 2) + marks(0, 4)) / np.float32(2)]
+    folder = predict(tmp_path / "mean", one=mean[0] * np.float32(0.9), two=mean[1])
+    assert run(folder, datalist, "--dest", str(dest)) == 0
+    rows = rows_in(dest)
+    # above .5 of case two are the 2 x 4 x 4 voxels of both raters; Ben has 4 x 4 x 4
+    assert value(rows, "dice", "two", rater="Anna") == pytest.approx(1)
+    assert value(rows, "dice", "two", rater="Ben") == pytest.approx(2 * 32 / 96)
+    assert value(rows, "dice_raters", "two") == pytest.approx((1 + 2 * 32 / 96) / 2)
+    assert value(rows, "soft_dice", "two") == pytest.approx(1)
+    assert value(rows, "brier_distance", "two") == pytest.approx(0, abs=1e-12)
+    # half of Ben's voxels have the spread 1/4
+    assert value(rows, "brier", "two") == pytest.approx(32 / 4 / np.prod(SHAPE))
+    # volumes 32 and 64 voxels of 6 mm3, predicted 48: |48 - 32| - half of the mean distance of two raters
+    assert value(rows, "volume_error", "two") == pytest.approx((16 - 0.5 * 16) * 6 / 1000)
+    # the metrics of the package on the same arrays
+    p, y = torch.from_numpy(mean[0] * np.float32(0.9))[None, None], torch.from_numpy(mean[0])[None, None]
+    assert value(rows, "soft_dice", "one") == pytest.approx(float(SoftDice()(p, y)))
+    assert value(rows, "qubiq_dice", "one") == pytest.approx(float(ThresholdedDice()(p, y)))
+    page = (dest / "evaluation.html").read_text()
+    assert "2 cases of 2 patients" in page
+    assert "src=" not in page
+
+
+def test_folders_are_compared_case_by_case(tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture) -> None:
+    good = predict(tmp_path / "good", one=marks(1, 5), two=marks(0, 2))
+    bad = predict(tmp_path / "bad<b>", one=marks(4, 8), two=marks(0, 2))
+    assert run(good, bad, datalist, "--dest", str(tmp_path / "out")) == 0
+    rows = rows_in(tmp_path / "out")
+    assert {row["model"] for row in rows} == {"good", "bad<b>"}
+    assert not [row for row in rows if row["score"] == "nll"]  # a label map has no likelihood
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "Difference to good, in the same cases" in page
+    assert "<b>" not in page
+    one = [value(rows, "dice_raters", "one", model=model) for model in ("bad<b>", "good")]
+    assert f"{(one[0] - one[1]) / 2:.3f}" in page
+    assert "0, 1" in page
+
+
+def test_a_case_without_a_prediction_is_named(tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture) -> None:
+    folder = predict(tmp_path / "some", one=marks(1, 5))
+    assert run(folder, datalist, "--dest", str(tmp_path / "out")) == 1
+    assert "expected one file of predictions, got none" in capsys.readouterr().err
+    assert {row["case"] for row in rows_in(tmp_path / "out")} == {"one"}
+
+
+def test_masks_by_the_expected_dice(tmp_path: Path, datalist: str) -> None:
+    faint = np.where(marks(1, 6) > 0, np.float32(0.45), np.float32(0.01))
+    folder = predict(tmp_path / "faint", one=faint, two=faint)
+    assert run(folder, datalist, "--dest", str(tmp_path / "half")) == 0
+    assert run(folder, datalist, "--dest", str(tmp_path / "best"), "--decision", "expected_dice") == 0
+    assert value(rows_in(tmp_path / "half"), "dice_majority", "one") == 0
+    # 5 x 4 x 4 voxels against the majority's 3 x 4 x 4
+    assert value(rows_in(tmp_path / "best"), "dice_majority", "one") == pytest.approx(2 * 48 / 128)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "nowhere: expected a folder of predictions, got nothing"),
+        (["some", "--decision", "argmax"], "--decision: expected one of"),
+        (["some", "--kind", "onehot"], "--kind: expected auto"),
+        (["some", "some"], "predictions: expected each folder once"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, datalist: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    predict(tmp_path / "some", one=marks(1, 5))
+    folders = [name for name in arguments if not name.startswith("-")][: 2 if "some" in arguments[1:] else 1]
+    options = arguments[len(folders) :]
+    assert run(*folders, datalist, "--dest", str(tmp_path / "out"), *options) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
