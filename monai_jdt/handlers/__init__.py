@@ -13,6 +13,7 @@ from monai_jdt.handlers.mean_scores import (
     MeanSoftJaccard,
     MeanThresholdedDice,
     MeanVolumeCRPS,
+    RaterCalibrationErrorHandler,
 )
 from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
@@ -35,6 +36,7 @@ __all__ = [
     "MeanVolumeCRPS",
     "NonFiniteLossError",
     "NonFiniteLossStop",
+    "RaterCalibrationErrorHandler",
     "TrainedSettingsWriter",
     "check_trained_settings",
     "mean_loss",

@@ -13,6 +13,7 @@ from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDista
 from monai_jdt.metrics.image_scores import ImageScores
 from monai_jdt.metrics.rater_agreement import RaterAgreement
 from monai_jdt.metrics.rater_brier_score import RaterBrierScore
+from monai_jdt.metrics.rater_calibration_error import RaterCalibrationError
 from monai_jdt.metrics.rater_dice import RaterDice
 from monai_jdt.metrics.rater_nll import RaterNLL
 from monai_jdt.metrics.soft_overlap import SoftDice, SoftJaccard
@@ -125,3 +126,9 @@ class FineGrainedOverlapHandler(MeanScore):
     """:class:`~monai_jdt.metrics.FineGrainedOverlap` over an evaluator's run. Arguments as :class:`MeanScore`."""
 
     metric = FineGrainedOverlap
+
+
+class RaterCalibrationErrorHandler(MeanScore):
+    """:class:`~monai_jdt.metrics.RaterCalibrationError` over an evaluator's run. Arguments as :class:`MeanScore`."""
+
+    metric = RaterCalibrationError

@@ -5,6 +5,7 @@ from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
 from monai_jdt.metrics.rater_agreement import RaterAgreement
 from monai_jdt.metrics.rater_brier_score import RaterBrierScore
+from monai_jdt.metrics.rater_calibration_error import RaterCalibrationError
 from monai_jdt.metrics.rater_dice import RaterDice
 from monai_jdt.metrics.rater_nll import RaterNLL
 from monai_jdt.metrics.soft_overlap import SoftDice, SoftJaccard
@@ -17,6 +18,7 @@ __all__ = [
     "GeneralizedEnergyDistance",
     "RaterAgreement",
     "RaterBrierScore",
+    "RaterCalibrationError",
     "RaterDice",
     "RaterNLL",
     "SoftDice",

@@ -16,12 +16,9 @@ from monai_jdt.functional.fine_grained_overlap import (
     overlap_counts,
     overlap_of_counts,
 )
-from monai_jdt.functional.undefined import mean_of_defined
 from monai_jdt.metrics.image_scores import ImageScores
-from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
+from monai_jdt.metrics.reduction import metric_reduction_of, reduce_classes, reduce_scores
 from monai_jdt.validation import check_choice, check_int, error_sentence
-
-_POOLED = (MetricReduction.MEAN, MetricReduction.SUM, MetricReduction.NONE)
 
 
 class FineGrainedOverlap(ImageScores):
@@ -94,9 +91,7 @@ class FineGrainedOverlap(ImageScores):
                 raise ValueError(
                     error_sentence("worst", "None with average='dataset'", "worst cases", "pass average='image' or 'class'")
                 )
-            if reduction not in _POOLED:
-                expected = "'mean', 'sum' or 'none' with average='dataset', which has classes only"
-                raise ValueError(error_sentence("reduction", expected, repr(reduction.value)))
+            reduce_classes(torch.zeros(1), reduction)  # raises
         elif self.percents != (100,) and reduction is not MetricReduction.MEAN:
             raise ValueError(error_sentence("reduction", "'mean' with `worst`", repr(reduction.value)))
 
@@ -129,11 +124,7 @@ class FineGrainedOverlap(ImageScores):
     def _averaged(self, counts: torch.Tensor, reduction: MetricReduction, one_channel: bool) -> tuple[torch.Tensor, torch.Tensor]:
         if self.average is FineGrainedAverage.DATASET:
             classes = overlap_of_counts(counts.sum(0), self.kind, one_channel, self.empty)
-            known = (~classes.isnan()).sum().float()
-            if reduction is MetricReduction.NONE:
-                return classes, (~classes.isnan()).float()
-            mean = mean_of_defined(classes, 0)
-            return (mean if reduction is MetricReduction.MEAN else mean * known), known
+            return reduce_classes(classes, reduction)
         scores = overlap_of_counts(counts, self.kind, one_channel, self.empty)
         if reduction is MetricReduction.MEAN:
             return fine_grained_average(scores, self.average, self.percents), (~scores.isnan()).sum().float()

@@ -6,7 +6,7 @@ import torch
 from monai.utils import MetricReduction
 
 from monai_jdt.functional.undefined import UndefinedPolicy, mean_of_defined
-from monai_jdt.validation import check_choice
+from monai_jdt.validation import check_choice, error_sentence
 
 
 def metric_reduction_of(reduction: str | MetricReduction) -> MetricReduction:
@@ -51,3 +51,29 @@ def reduce_scores(
         # nothing defined: NaN times 0, still NaN
         result = result * number
     return result, number.float()
+
+
+def reduce_classes(
+    scores: torch.Tensor, reduction: MetricReduction, policy: UndefinedPolicy = UndefinedPolicy.LEAVE_OUT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reduce scores `(C,)` that are pooled over a data set and have no images.
+
+    Args:
+        scores: `(C,)`; NaN is undefined.
+        reduction: "mean", "sum" or "none".
+        policy: what undefined scores do to means and sums.
+
+    Returns:
+        The result, and how many defined scores it is made of.
+
+    Raises:
+        ValueError: another reduction.
+    """
+    known = ~scores.isnan()
+    if reduction is MetricReduction.NONE:
+        return scores, known.float()
+    if reduction not in (MetricReduction.MEAN, MetricReduction.SUM):
+        expected = "'mean', 'sum' or 'none' for scores of a data set, which has classes only"
+        raise ValueError(error_sentence("reduction", expected, repr(reduction.value)))
+    mean, number = mean_of_defined(scores, 0, policy), known.sum().float()
+    return (mean if reduction is MetricReduction.MEAN else mean * number), number

@@ -93,7 +93,7 @@ def test_a_class_in_no_label_is_undefined_and_reductions():
     total, number = metric.aggregate("sum")
     assert total.item() == pytest.approx(3 * metric.aggregate("mean")[0].item())
     assert number == 3
-    with pytest.raises(ValueError, match="reduction: expected 'mean', 'sum' or 'none' with average='dataset'"):
+    with pytest.raises(ValueError, match="reduction: expected 'mean', 'sum' or 'none' for scores of a data set"):
         metric.aggregate("mean_batch")
     by_image = FineGrainedOverlap(average="image", reduction="mean_channel")
     by_image(predicted, label)

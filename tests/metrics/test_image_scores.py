@@ -18,14 +18,28 @@ import monai_jdt.metrics
 from monai_jdt.metrics import RaterAgreement, SoftDice, VolumeCRPS
 from tests.metrics.rater_cases import rater_case
 
-BY_PROBABILITY = ["RaterBrierScore", "RaterNLL", "VolumeCRPS", "DisagreementCorrelation", "SoftDice", "SoftJaccard"]
+BY_PROBABILITY = [
+    "RaterCalibrationError",
+    "RaterBrierScore",
+    "RaterNLL",
+    "VolumeCRPS",
+    "DisagreementCorrelation",
+    "SoftDice",
+    "SoftJaccard",
+]
 BY_SAMPLES = ["RaterDice", "GeneralizedEnergyDistance"]
+#: What a metric needs to be told.
+OWN = {
+    "SoftDice": {"votes": True},
+    "SoftJaccard": {"votes": True},
+    "RaterAgreement": {"num_classes": 3},
+    "RaterCalibrationError": {"level": "image"},
+}
 EVERY = [*BY_PROBABILITY, *BY_SAMPLES, "RaterAgreement"]
 
 
 def build(name, **options):
-    own = {"SoftDice": {"votes": True}, "SoftJaccard": {"votes": True}, "RaterAgreement": {"num_classes": 3}}.get(name, {})
-    return getattr(monai_jdt.metrics, name)(**own, **options)
+    return getattr(monai_jdt.metrics, name)(**OWN.get(name, {}), **options)
 
 
 def inputs(name, case):
@@ -122,8 +136,8 @@ def test_volumes_use_the_spacing_of_each_image():
 def test_handlers_by_config_with_the_raters_weights(name):
     case = rater_case("classes", 1, equal=True)
     y_pred, y = inputs(name, case)
-    own = {"SoftDice": {"votes": True}, "SoftJaccard": {"votes": True}, "RaterAgreement": {"num_classes": 3}}.get(name, {})
-    config = {"imports": ["$import monai_jdt"], "metric": {"_target_": f"monai_jdt.handlers.Mean{name}", **own}}
+    handler_name = "RaterCalibrationErrorHandler" if name == "RaterCalibrationError" else f"Mean{name}"
+    config = {"imports": ["$import monai_jdt"], "metric": {"_target_": f"monai_jdt.handlers.{handler_name}", **OWN.get(name, {})}}
     handler = ConfigParser(json.loads(json.dumps(config))).get_parsed_content("metric")
     keys = ["votes"] if name == "RaterAgreement" else ["pred", "votes", "weights"]
     handler._output_transform = from_engine(keys)

@@ -197,3 +197,48 @@ def crps_by_steps(volume, points, shares):
         (high - low) * (sum(w for x, w in zip(points, shares, strict=True) if x <= low) - (low >= volume)) ** 2
         for low, high in pairwise(ends)
     )
+
+
+def calibration_pairs(p, votes, weights, groups, ignored, channel, against, voxels):
+    """For each rater, or for their mean, `(weight, [(confidence, outcome), ...])`; `channel` None: the largest."""
+
+    def one(v):
+        return int(np.argmax(p[:, v])) if channel is None else channel
+
+    raters = there(votes, weights, ignored)
+    if against == "mean":
+        labels = [mean_label(votes, weights, group, ignored) for group in groups]
+        return [(1.0, [(p[one(v), v], labels[one(v)][v]) for v in voxels if labels[0][v] is not None])] if raters else []
+    return [
+        (weights[r], [(p[one(v), v], float(votes[r, v] in groups[one(v)])) for v in voxels if votes[r, v] != ignored]) for r in raters
+    ]
+
+
+def calibration_error(weighted, count, kind, mass):
+    """The error of `(weight, [(confidence, outcome), ...])` that share their bins."""
+    bins = {}
+    for weight, pairs in weighted:
+        ordered = sorted(confidence for confidence, _ in pairs)
+        edges = (
+            [ordered[k * len(ordered) // count] for k in range(1, count)] if mass and pairs else [k / count for k in range(1, count)]
+        )
+        for confidence, outcome in pairs:
+            own = bins.setdefault(sum(confidence >= edge for edge in edges), [0.0, 0.0, 0.0])
+            for place, value in enumerate((1, confidence, outcome)):
+                own[place] += weight * value
+    if not bins:
+        return NAN
+    gaps = [(n, abs(confidence - outcome) / n) for n, confidence, outcome in bins.values()]
+    if kind == "ece":
+        return sum(n * gap for n, gap in gaps) / sum(n for n, _ in gaps)
+    return max(gap for _, gap in gaps) if kind == "mce" else sum(gap for _, gap in gaps) / len(gaps)
+
+
+def bounding_box(votes, weights, groups, ignored, shape):
+    """The voxels in the joint bounding box of what the raters put into any of the groups."""
+    marked = [v for r in there(votes, weights, ignored) for v in range(votes.shape[1]) if any(votes[r, v] in g for g in groups)]
+    if not marked:
+        return []
+    places = np.array([np.unravel_index(v, shape) for v in marked])
+    low, high = places.min(0), places.max(0)
+    return [v for v in range(votes.shape[1]) if all(low <= np.unravel_index(v, shape)) and all(np.unravel_index(v, shape) <= high)]

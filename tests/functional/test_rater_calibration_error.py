@@ -1,0 +1,126 @@
+"""Calibration errors against loops over voxels and raters, analytic values, and the metric's two levels."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.handlers import from_engine
+
+from monai_jdt.functional.metric_labels import label_rule
+from monai_jdt.functional.rater_calibration_error import CalibrationRule, rater_calibration_bins, rater_calibration_error
+from monai_jdt.handlers import RaterCalibrationErrorHandler
+from monai_jdt.metrics import RaterCalibrationError
+from tests.metrics.rater_cases import KINDS, rater_case
+from tests.oracles import rater_metrics as oracle
+
+
+def metric_of(case, **options):
+    return RaterCalibrationError(regions=case.regions, ignore_index=case.ignored, bins=4, **options)
+
+
+def pairs_of(case, image, channel, against, inside):
+    p, _, votes = case.image(image)
+    weights, groups, shape = case.weights_of(image), case.groups, tuple(case.prob.shape[2:])
+    foreground = groups[1:] if case.prob.shape[1] > 1 and case.regions is None else groups
+    voxels = range(votes.shape[1])
+    if inside == "box":
+        voxels = oracle.bounding_box(votes, weights, foreground, case.ignored, shape)
+    return oracle.calibration_pairs(p, votes, weights, groups, case.ignored, channel, against, voxels)
+
+
+def channels_of(case, classwise):
+    separate = classwise or case.regions is not None or case.prob.shape[1] == 1
+    return range(case.prob.shape[1]) if separate else [None]
+
+
+def mean_over_raters(weighted, kind, mass):
+    errors = [(weight, oracle.calibration_error([(1.0, pairs)], 4, kind, mass)) for weight, pairs in weighted]
+    defined = [(weight, error) for weight, error in errors if not math.isnan(error)]
+    total = sum(weight for weight, _ in defined)
+    return sum(weight * error for weight, error in defined) / total if total else math.nan
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("against", ["mean", "raters"])
+@pytest.mark.parametrize("inside", ["all", "box"])
+def test_errors_of_images_and_of_the_data_set(name, seed, against, inside):
+    case = rater_case(name, seed)
+    for kind in ("ece", "ace", "mce"):
+        for classwise in (None, True):
+            channels = channels_of(case, classwise)
+            options = {"kind": kind, "against": against, "classwise": classwise, "inside": inside}
+            for binning in ("width", "mass"):
+                metric = metric_of(case, level="image", binning=binning, **options)
+                expected = [
+                    [mean_over_raters(pairs_of(case, image, c, against, inside), kind, binning == "mass") for c in channels]
+                    for image in range(2)
+                ]
+                np.testing.assert_allclose(metric(case.prob, case.votes, case.weights).numpy(), expected, rtol=1e-6, atol=1e-9)
+            pooled = metric_of(case, reduction="none", **options)
+            pooled(case.prob[:1], case.votes[:1], None if case.weights is None else case.weights[:1])
+            pooled(list(case.prob[1:]), list(case.votes[1:]), None if case.weights is None else list(case.weights[1:]))
+            every = [[*pairs_of(case, 0, c, against, inside), *pairs_of(case, 1, c, against, inside)] for c in channels]
+            expected = [oracle.calibration_error(weighted, 4, kind, False) for weighted in every]
+            np.testing.assert_allclose(pooled.aggregate().numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_mean_of_the_raters_is_calibrated_and_calibrated_draws_nearly():
+    case = rater_case("classes", 0)
+    mean = torch.stack([(case.votes == c).double().mean(1) for c in range(3)], 1)
+    for level in ("dataset", "image"):
+        metric = RaterCalibrationError(level=level, bins=50)
+        metric(mean, case.votes)
+        assert metric.aggregate().item() == pytest.approx(0, abs=1e-12)
+    # outcomes drawn with probability p: |acc - conf| of a bin has mean sqrt(2 / pi) sd, sd = sqrt(p (1 - p) / n)
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(1, 1, 200_000, generator=generator, dtype=torch.float64)
+    votes = (torch.rand(1, 1, 200_000, generator=generator) < p).int()
+    error = rater_calibration_error(p, votes).item()
+    assert error < 3 * math.sqrt(2 / math.pi * 0.25 / (200_000 / 15))
+    # p^2 for p: E|p - p^2| = 1/2 - 1/3; p^2 is below p everywhere, so that bins do not cancel
+    assert rater_calibration_error(p**2, votes).item() == pytest.approx(1 / 6, abs=0.003)
+
+
+def test_order_of_voxels_changes_nothing_and_ties_stay_together():
+    p = torch.tensor([[[0.2, 0.2, 0.2, 0.2, 0.7, 0.7]]])
+    votes = torch.tensor([[[1, 0, 0, 1, 1, 0]]])
+    for binning in ("width", "mass"):
+        metric = RaterCalibrationError(bins=3, binning=binning, level="image", kind="mce")
+        scores = {
+            metric(p[..., order], votes[..., order]).item() for order in (torch.arange(6), torch.arange(5, -1, -1), torch.randperm(6))
+        }
+        assert len(scores) == 1
+        assert scores.pop() == pytest.approx(0.3)  # |.5 - .2|; the other bin |.5 - .7|
+
+
+def test_bins_are_a_reliability_diagram():
+    p, votes = torch.tensor([[[0.1, 0.3, 1.0, 0.5]]]), torch.tensor([[[0, 1, 1, 7], [0, 0, 1, 7]]])
+    bins = rater_calibration_bins(p, votes, CalibrationRule(bins=2), label_rule(True, None, 7))
+    torch.testing.assert_close(bins, torch.tensor([[[[2, 0.4, 0.5], [1, 1.0, 1.0]]]], dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_an_empty_run_the_handler_and_wrong_arguments():
+    assert math.isnan(RaterCalibrationError().aggregate())
+    case = rater_case("classes", 0)
+    handler = RaterCalibrationErrorHandler(classwise=True, output_transform=from_engine(["pred", "votes"]))
+    engine = Engine(lambda _, batch: batch)
+    handler.attach(engine, "sce")
+    engine.run([[{"pred": p, "votes": v}] for p, v in zip(case.prob, case.votes, strict=True)])
+    metric = RaterCalibrationError(classwise=True)
+    metric(case.prob, case.votes)
+    assert engine.state.metrics["sce"] == pytest.approx(metric.aggregate().item())
+    for arguments, words in (
+        ({"binning": "mass"}, "binning: expected 'width' with level='dataset', got 'mass'"),
+        ({"bins": 0}, "bins: expected a whole number >= 1, got 0"),
+        ({"reduction": "mean_batch"}, "reduction: expected 'mean', 'sum' or 'none' for scores of a data set"),
+        ({"kind": "sce"}, "kind: expected one of 'ece', 'ace', 'mce', got 'sce'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            RaterCalibrationError(**arguments)
+    with pytest.raises(ValueError, match="classwise: expected None or True for one channel or regions"):
+        RaterCalibrationError(classwise=False)(case.prob[:, :1], case.votes)
+    with pytest.raises(ValueError, match="include_background: expected True for the largest of all channels"):
+        RaterCalibrationError(False)(case.prob, case.votes)
