@@ -31,7 +31,7 @@ MINIMA: list[tuple[type, dict[str, Any], float]] = [
 
 
 def minimum(value: Callable[[float], float]) -> float:
-    """The best of .001, .002, ..., .999: the neighbourhood of the best of every 20th, ties and kinks included."""
+    """Return the best of .001, .002, ..., .999: of every 20th, then around the best of them."""
     coarse = min((n / 1000 for n in range(1, 1000, 20)), key=value)
     return min((coarse + n / 1000 for n in range(-20, 21) if 0 < coarse + n / 1000 < 1), key=value)
 
@@ -51,7 +51,7 @@ def test_the_minimum_is_the_pages(make: type, options: dict[str, Any], expected:
 
 
 def test_jdt_is_at_a_quantile() -> None:
-    """At least (1 + loss) / 2 of the labels lie at or below the prediction, by the page's formula; the cross-entropy is at their mean."""
+    """At least (1 + loss) / 2 of the labels lie at or below the prediction, as the page says. The cross-entropy is at their mean."""
     loss = DiceSemimetricLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=0.0, backend="eager")
     rare = torch.cat([torch.full((900,), 0.25), torch.ones(100)]).double()
     label = torch.cat([rare, torch.ones(300), torch.zeros(3000)]).reshape(1, 1, -1)
