@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -48,22 +48,14 @@ def evaluate_command(
     dest = user_path(dest)
     models = _models(predictions)
     groups = named_regions(regions_from_text(regions))
-    listed = rated_cases(datalist, section)
-    cases, names, failures = [], [], {}
-    for model, folder in models.items():
-        for case in listed:
-            name = case.name if len(models) == 1 else f"{model}: {case.name}"
-            try:
-                path = _prediction_of(folder, case, pattern)
-            except ValueError as error:
-                failures[name] = str(error)
-                continue
-            names.append(name)
-            cases.append(
-                EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, groups, PredictionKind(kind), decision)
-            )
+    cases, failures = _cases_of(models, rated_cases(datalist, section), pattern)
     if not cases:
         raise ValueError(next(iter(failures.values())))
+    names = [name for name, *_ in cases]
+    work = [
+        EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, groups, PredictionKind(kind), decision)
+        for _, model, case, path in cases
+    ]
     settings: dict[str, Any] = {
         "datalist": os.path.abspath(datalist),
         "section": section,
@@ -113,7 +105,18 @@ def _models(predictions: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, folders, strict=True))
 
 
-def _prediction_of(folder: str, case: RatedCase, pattern: str | None) -> str:
+def _cases_of(
+    models: Mapping[str, str], listed: Sequence[RatedCase], pattern: str | None
+) -> tuple[list[tuple[str, str, RatedCase, str]], dict[str, str]]:
+    """Return the row's name, model, case and file of each prediction, and by name what is wrong with the others."""
     from monai_jdt.report.prediction_files import prediction_path
 
-    return prediction_path(folder, case.plain, pattern, case.others)
+    found, failures = [], {}
+    for model, folder in models.items():
+        for case in listed:
+            name = case.name if len(models) == 1 else f"{model}: {case.name}"
+            try:
+                found.append((name, model, case, prediction_path(folder, case.plain, pattern, case.others)))
+            except ValueError as error:
+                failures[name] = str(error)
+    return found, failures
