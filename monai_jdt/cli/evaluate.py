@@ -66,7 +66,7 @@ def evaluate_command(
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     outcomes = write_case_rows(
         evaluation_rows,
-        cases,
+        work,
         names,
         table,
         settings=settings,
