@@ -1,23 +1,26 @@
-"""The fast kernels as operators of torch: one for the sums, one for their gradient, with the kernel and the recipe as text.
+"""The fast kernels in autograd: as a function of Python, and as operators of torch where torch looks at what is called.
 
-As operators they are opaque to `torch.compile` (and so work in a full graph), have shapes without running, and say what they
-cannot do: a second derivative, and vmap. A kernel is two functions of a :class:`monai_jdt.kernels.kernel_input.KernelInput` and saves
-nothing between them.
+A kernel is two functions of a :class:`monai_jdt.kernels.kernel_input.KernelInput`, sums and gradient, and saves nothing between them.
+The operators take the kernel and the recipe as text. They are opaque to `torch.compile` (and so work in a full graph), have shapes
+without running, and say what they cannot do: a second derivative, and vmap. Outside of `torch.compile` and the like, the way through
+torch's dispatcher would be half of the time of a small step, and a plain function does the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import torch
+from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import ignore_index_as, relative_weights
 from monai_jdt.kernels.registry import KERNELS
-from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, voxel_sums_of
+from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, joined_rows, named_sums, split_rows
 
 
 def fast_voxel_sums(
@@ -52,6 +55,9 @@ def fast_voxel_sums(
     # Without a pixel term, weights are for what comes after the sums.
     if class_weight is not None:
         class_weight = None if recipe.pixel is None else class_weight.to(logits.device, dtype).expand(logits.shape[1])
+    if not _is_observed():
+        settings = (kernel, _with_held_value(recipe, label.dtype))
+        return named_sums(_PlainStep.apply(logits, label, mask, rater_weights, class_weight, *settings), recipe)
     rows = _voxel_sums(
         _flat(logits),
         _flat(label),
@@ -61,7 +67,92 @@ def fast_voxel_sums(
         kernel.value,
         _text_of(recipe),
     )
-    return voxel_sums_of(rows, recipe), rows[Row.MAY_FAIL_CHECK].detach()
+    return named_sums(split_rows(rows, recipe), recipe)
+
+
+def _is_observed() -> bool:
+    """Return whether something besides autograd sees the calls of torch's operators: it must not look into a kernel.
+
+    numba and Triton read memory, which a tracer would miss: it would take what they return for constants.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or _len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
+class _PlainStep(torch.autograd.Function):
+    """The sums of a step, as :func:`monai_jdt.kernels.rows.split_rows` returns them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        label: torch.Tensor,
+        mask: torch.Tensor | None,
+        rater_weights: torch.Tensor | None,
+        class_weight: torch.Tensor | None,
+        kernel: Backend,
+        recipe: VoxelRecipe,
+    ) -> tuple[torch.Tensor | None, ...]:
+        ctx.save_for_backward(logits, label, mask, rater_weights, class_weight)
+        ctx.settings = (kernel, recipe)
+        # A sum that a loss does not use has no gradient, rather than one of zeros.
+        ctx.set_materialize_grads(False)
+        sums, _ = KERNELS[kernel].functions()
+        results = split_rows(sums(_flat_input(recipe, logits, label, mask, rater_weights, class_weight)), recipe)
+        ctx.mark_non_differentiable(*(each for each in results[DIFFERENTIABLE_ROWS:] if each is not None))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        tensors, (kernel, recipe) = ctx.saved_tensors, ctx.settings
+        logits = tensors[0]
+        upstream = joined_rows(gradients[:DIFFERENTIABLE_ROWS], logits.shape[:2], recipe)
+        if upstream is None:
+            return (None,) * 7
+        if _is_observed():
+            flat = [None if tensor is None else _flat(tensor) for tensor in tensors[:3]]
+            gradient = _voxel_sums_gradient(upstream, *flat, *tensors[3:], kernel.value, _text_of(recipe)).view(logits.shape)
+        elif torch.is_grad_enabled():
+            gradient = _PlainGradient.apply(upstream, *tensors, kernel, recipe)
+        else:
+            gradient = _plain_gradient(upstream, tensors, kernel, recipe)
+        return (gradient, *[None] * 6)
+
+
+class _PlainGradient(torch.autograd.Function):
+    """The gradient of a step, in a graph for second derivatives, which it does not have."""
+
+    @staticmethod
+    def forward(ctx: Any, upstream: torch.Tensor, *inputs: Any) -> torch.Tensor:
+        *tensors, kernel, recipe = inputs
+        return _plain_gradient(upstream, tensors, kernel, recipe)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> NoReturn:
+        _no_second_derivative(ctx)
+
+
+def _plain_gradient(
+    upstream: torch.Tensor, tensors: Sequence[torch.Tensor | None], kernel: Backend, recipe: VoxelRecipe
+) -> torch.Tensor:
+    """Return the gradient by the logits, the first of the tensors, in their shape."""
+    _, gradient = KERNELS[kernel].functions()
+    logits = tensors[0]
+    assert logits is not None
+    return gradient(_flat_input(recipe, *tensors), upstream).view(logits.shape)
+
+
+def _flat_input(recipe: VoxelRecipe, *tensors: torch.Tensor | None) -> KernelInput:
+    """Return what a kernel is given, of tensors with any number of dimensions of space; the recipe's ignored value is a held one."""
+    logits, label, mask, rater_weights, class_weight = tensors
+    assert logits is not None
+    assert label is not None
+    mask = None if mask is None else _flat(mask.to(torch.bool))
+    return KernelInput(_flat(logits), _flat(label), recipe, mask, rater_weights, class_weight)
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -111,16 +202,14 @@ def recipe_of_text(text: str) -> VoxelRecipe:
     )
 
 
-@lru_cache(maxsize=256)
-def _recipe_for(text: str, label_dtype: torch.dtype) -> VoxelRecipe:
+def _with_held_value(recipe: VoxelRecipe, label_dtype: torch.dtype) -> VoxelRecipe:
     """Return the recipe with an ignored value that labels of a dtype can hold."""
-    recipe = recipe_of_text(text)
     held = ignore_index_as(recipe.label.ignore_index, label_dtype)
-    return replace(recipe, label=replace(recipe.label, ignore_index=held))
+    return recipe if held == recipe.label.ignore_index else replace(recipe, label=replace(recipe.label, ignore_index=held))
 
 
 def _given(text: str, logits: torch.Tensor, label: torch.Tensor, *others: torch.Tensor | None) -> KernelInput:
-    return KernelInput(logits, label, _recipe_for(text, label.dtype), *others)
+    return KernelInput(logits, label, _with_held_value(recipe_of_text(text), label.dtype), *others)
 
 
 @torch.library.custom_op("monai_jdt::voxel_sums", mutates_args=())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 import torch
 
@@ -30,32 +32,71 @@ class Row(IntEnum):
     MAY_FAIL_CHECK = 8
 
 
+#: A kernel suspects a value from this share of a check's tolerance on. It computes in float32, and near the bound may round to the
+#: other side of it. The check itself looks again at what is suspected, and never at what is missed.
+CAUTION = 0.99
+
 #: The rows with a gradient.
 DIFFERENTIABLE_ROWS = 4
 
 
-def voxel_sums_of(rows: torch.Tensor, recipe: VoxelRecipe) -> VoxelSums:
-    """The rows as the sums that :func:`monai_jdt.kernels.eager.eager_voxel_sums` returns.
+def split_rows(rows: torch.Tensor, recipe: VoxelRecipe) -> tuple[torch.Tensor | None, ...]:
+    """Split the rows into tp, fp, fn, pixel, counted, in_label, in_prediction, pixel_norm, and MAY_FAIL_CHECK.
 
     Args:
         rows: `(9, N, C)`.
         recipe: what was summed.
 
     Returns:
-        The same numbers by name.
+        The first four, which are differentiable, of the channels that the recipe has in the overlap or the pixel term, None for a
+        pixel term that it has not; the rest likewise, without gradient.
     """
-    overlap = rows[:, :, recipe.first_channel :]
-    pixel = rows[Row.PIXEL]
+    every = rows.unbind()
+    tp, fp, fn, pixel = every[:DIFFERENTIABLE_ROWS]
+    pixel_norm, counted, in_label, in_prediction, may_fail = (rows.detach().unbind() if rows.requires_grad else every)[
+        DIFFERENTIABLE_ROWS:
+    ]
+    first = recipe.first_channel
+    if first:
+        tp, fp, fn, counted, in_label, in_prediction = (row[:, first:] for row in (tp, fp, fn, counted, in_label, in_prediction))
+    terms: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    if recipe.pixel is not None:
+        terms = (pixel[:, :1], pixel_norm[:, :1]) if recipe.activation is Activation.SOFTMAX else (pixel, pixel_norm)
+    return tp, fp, fn, terms[0], counted, in_label > 0, in_prediction > 0, terms[1], may_fail
+
+
+def named_sums(sums: Sequence[Any], recipe: VoxelRecipe) -> tuple[VoxelSums, torch.Tensor]:
+    """Return the sums as :func:`monai_jdt.kernels.eager.eager_voxel_sums` does, and MAY_FAIL_CHECK.
+
+    Args:
+        sums: from :func:`split_rows`.
+        recipe: what was summed.
+    """
+    tp, fp, fn, pixel, counted, in_label, in_prediction, pixel_norm, may_fail = sums
     if recipe.pixel is not None and recipe.pixel.term is PixelTerm.DIVERGENCE:
         pixel = not_negative(pixel)
-    wide = None if recipe.activation is not Activation.SOFTMAX else 1
-    return VoxelSums(
-        tp=overlap[Row.TP],
-        fp=overlap[Row.FP],
-        fn=overlap[Row.FN],
-        counted=overlap[Row.COUNTED].detach(),
-        in_label=overlap[Row.IN_LABEL].detach() > 0,
-        in_prediction=overlap[Row.IN_PREDICTION].detach() > 0,
-        pixel=None if recipe.pixel is None else pixel[:, :wide],
-        pixel_norm=None if recipe.pixel is None else rows[Row.PIXEL_NORM, :, :wide].detach(),
-    )
+    return VoxelSums(tp, fp, fn, counted, in_label, in_prediction, pixel, pixel_norm), may_fail
+
+
+def joined_rows(gradients: Sequence[torch.Tensor | None], shape: torch.Size, recipe: VoxelRecipe) -> torch.Tensor | None:
+    """Join the gradients by tp, fp, fn and pixel into the upstream gradient of a kernel, 0 where a sum has none.
+
+    Args:
+        gradients: shaped as :func:`split_rows` returns them; None: 0.
+        shape: (N, C).
+        recipe: what was summed.
+
+    Returns:
+        `(4, N, C)`, contiguous; None where all are None.
+    """
+    some = next((gradient for gradient in gradients if gradient is not None), None)
+    if some is None:
+        return None
+    missing = (recipe.first_channel, 0), (recipe.first_channel, 0), (recipe.first_channel, 0), (0, shape[1] - 1)
+    rows = []
+    for gradient, pad in zip(gradients, missing, strict=True):
+        if gradient is None:
+            rows.append(some.new_zeros(shape))
+        else:
+            rows.append(gradient if gradient.shape[1] == shape[1] else torch.nn.functional.pad(gradient, pad))
+    return torch.stack(rows)

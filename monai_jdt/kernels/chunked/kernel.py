@@ -24,7 +24,7 @@ from monai_jdt.kernels.chunked.labels import read_chunk_label
 from monai_jdt.kernels.chunked.scratch import ChunkView, Scratch
 from monai_jdt.kernels.eager import LINEAR_SOFTPLUS, Sure, distance, pixel_term, sure_of
 from monai_jdt.kernels.kernel_input import KernelInput
-from monai_jdt.kernels.rows import Row
+from monai_jdt.kernels.rows import CAUTION, Row
 
 #: Logits in a chunk.
 _LARGEST = 2**18
@@ -235,11 +235,11 @@ def _join(given: KernelInput, found: _Found, rows: torch.Tensor) -> None:
     rows[: Row.COUNTED + 1] += sums
     rows[Row.IN_LABEL] += ~(highest[_LABEL] <= recipe.threshold)
     rows[Row.IN_PREDICTION] += ~(highest[_PREDICTION] <= recipe.threshold)
-    low, high = -0.99 * RANGE_TOLERANCE, 1 + 0.99 * RANGE_TOLERANCE
+    low, high = -CAUTION * RANGE_TOLERANCE, 1 + CAUTION * RANGE_TOLERANCE
     # an index or a vote that is no class is NaN
     suspect = ~_within(lowest[_LABEL], highest[_LABEL], low, high)
     if recipe.label.form is LabelForm.DENSE and recipe.activation is Activation.SOFTMAX:
-        off = 0.99 * SUM_TOLERANCE
+        off = CAUTION * SUM_TOLERANCE
         suspect |= ~_within(lowest[_LABEL_SUM], highest[_LABEL_SUM], 1 - off, 1 + off)
     if recipe.activation is Activation.NONE:
         suspect |= ~_within(lowest[_PREDICTION], highest[_PREDICTION], low, high)

@@ -21,10 +21,10 @@ from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.numba import compilation, program, records
-from monai_jdt.kernels.numba.prefault import claim
+from monai_jdt.kernels.numba.prefault import LARGE, claim
 from monai_jdt.kernels.numba.records import Job, StridedArray
 from monai_jdt.kernels.numba.threads import share_out
-from monai_jdt.kernels.rows import Row
+from monai_jdt.kernels.rows import CAUTION, Row
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,9 @@ _PIXELS = {
 }
 
 
+_NO_ARRAY = StridedArray(0, 0, 0, 0, 0, 0)
+
+
 def numba_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
 
@@ -73,6 +76,8 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
     run_range = _program()
     images, channels, _ = given.logits.shape
     tasks = _tasks(given, _TASKS)
+    if not tasks:
+        return torch.zeros((len(Row), images, channels), dtype=given.dtype)
     job, tables = _job(given)
     sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64)
     stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
@@ -84,10 +89,9 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
 
     share_out(len(tasks), work)
     del tables
-    rows = sums.view(images, len(tasks) // max(images, 1), len(Row), channels).sum(1).transpose(0, 1)
-    # NaN on one side of min: the other side was taken
-    rows[Row.TP] += rows[Row.FP] * 0
-    return rows.to(given.dtype).contiguous()
+    if len(tasks) > images:
+        sums = sums.view(images, len(tasks) // images, len(Row), channels).sum(1)
+    return torch.empty((len(Row), images, channels), dtype=given.dtype).copy_(sums.transpose(0, 1))
 
 
 def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
@@ -129,49 +133,75 @@ def _width(channels: int) -> int:
     return max(min(_LONGEST_ROW, _BLOCK // channels // records.WIDTH * records.WIDTH), records.WIDTH)
 
 
-def _strided(tensor: torch.Tensor | None) -> StridedArray:
-    if tensor is None:
-        return StridedArray(0, 0, 0, 0, 0, 0)
+def _strided(tensor: torch.Tensor) -> StridedArray:
     size = tensor.element_size()
     image, channel, voxel = tensor.stride()
     return StridedArray(tensor.data_ptr(), _KINDS[tensor.dtype], size, image * size, channel * size, voxel)
 
 
-def _job(
-    given: KernelInput, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None
-) -> tuple[Job, list[torch.Tensor]]:
-    """A step in plain numbers, and the tables to be kept alive while it runs."""
-    recipe, reading, rule = given.recipe, given.recipe.label, given.recipe.pixel
+def _job(given: KernelInput, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None) -> tuple[Job, list[Any]]:
+    """Return a step in plain numbers, and the tables that must be kept alive while it runs."""
+    recipe, reading = given.recipe, given.recipe.label
     images, channels, _ = given.logits.shape
-    tables = []
-
-    def table(values: torch.Tensor, dtype: torch.dtype) -> int:
-        values = values.to(dtype).contiguous()
-        tables.append(values)
-        return values.data_ptr()
-
-    raters, pairs, rater_weights, members, everywhere = 0, [], 0, 0, True
-    highest, above = max(channels - 1, 1), records.ILLEGAL
+    settings, constant_tables = _settings(recipe, channels)
+    tables: list[Any] = [constant_tables]
+    raters = rater_weights = slopes = 0
+    everywhere = True
     if reading.form is not LabelForm.DENSE:
         raters = given.label.shape[1]
-        weights = given.logits.new_ones((images, raters)) if given.rater_weights is None else given.rater_weights
-        everywhere = bool((weights > 0).any(1).all())
-        rater_weights = table(weights, torch.float32)
-        if reading.regions is not None:
-            # class values are 32 bits wide in the loops; none above is in a region, by `monai_jdt.kernels.choice.refusal`
-            highest, above = 2**31 - 1, records.NOWHERE
-            pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
+        if given.rater_weights is None:
+            weights = torch.ones((images, raters), dtype=torch.float32)
         else:
-            pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
-        members = table(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T, torch.int64)
-
-    softmax = recipe.activation is Activation.SOFTMAX
-    class_weight = torch.ones(2, channels, dtype=torch.float32)
-    class_weight[1] = 0
+            weights = given.rater_weights.to(torch.float32).contiguous()
+            everywhere = bool((weights > 0).any(1).all())
+        tables.append(weights)
+        rater_weights = weights.data_ptr()
+    class_weight = constant_tables[0]
     if given.class_weight is not None:
-        class_weight[0] = given.class_weight
+        class_weight = torch.zeros((2, channels), dtype=torch.float32)
         if channels == 1:
             class_weight[0], class_weight[1] = 1, given.class_weight - 1
+        else:
+            class_weight[0] = given.class_weight
+        tables.append(class_weight)
+    if upstream is not None:
+        table = _slopes(upstream.to(torch.float32).numpy(), recipe.norm)
+        tables.append(table)
+        slopes = table.ctypes.data
+    job = Job(
+        logits=_strided(given.logits),
+        label=_strided(given.label),
+        mask=_NO_ARRAY if given.mask is None else _strided(given.mask),
+        gradient=_NO_ARRAY if result is None else _strided(result),
+        raters=raters,
+        rater_weights=rater_weights,
+        marked=int(given.mask is not None or reading.ignore_index is not None or not everywhere),
+        mask_rows=1 if given.mask is None else given.mask.shape[1],
+        class_weight=class_weight.data_ptr(),
+        has_class_weight=int(given.class_weight is not None),
+        slopes=slopes,
+        images=images,
+        **settings,
+    )
+    return job, tables
+
+
+@lru_cache(maxsize=256)
+def _settings(recipe: VoxelRecipe, channels: int) -> tuple[dict[str, Any], list[torch.Tensor]]:
+    """Return the fields of a job that follow from a recipe and C, and their tables. Making them takes longer than a small step."""
+    reading, rule = recipe.label, recipe.pixel
+    highest, above = max(channels - 1, 1), records.ILLEGAL
+    pairs: list[tuple[int, int]] = []
+    if reading.regions is not None:
+        # Class codes are 32 bits wide in the loops; no value above is in a region, by the kernel's row in the table of kernels.
+        highest, above = 2**31 - 1, records.NOWHERE
+        pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
+    elif reading.form is not LabelForm.DENSE:
+        pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
+    members = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.contiguous()
+    equal_weights = torch.ones(2, channels, dtype=torch.float32)
+    equal_weights[1] = 0
+    softmax = recipe.activation is Activation.SOFTMAX
     alpha = (1.0, 0.0)
     if rule is not None and rule.term is PixelTerm.FOCAL and rule.focal_alpha is not None:
         a = rule.focal_alpha
@@ -179,49 +209,37 @@ def _job(
         alpha = (a, 1 - 2 * a) if softmax else (1 - a, 2 * a - 1)
     e = reading.smoothing
     scale, floor = 1 - e, e / (channels if softmax else 2)
-    job = Job(
-        logits=_strided(given.logits),
-        label=_strided(given.label),
-        mask=_strided(given.mask),
-        gradient=_strided(result),
-        channels=channels,
-        width=_width(channels),
-        raters=raters,
-        rater_weights=rater_weights,
-        members=members,
-        pairs=len(pairs),
-        highest_class=highest,
-        above=above,
-        has_ignore_index=int(reading.ignore_index is not None),
-        ignore_index=reading.ignore_index or 0,
-        marked=int(given.mask is not None or reading.ignore_index is not None or not everywhere),
-        mask_rows=1 if given.mask is None else given.mask.shape[1],
-        activation=_ACTIVATIONS[recipe.activation],
-        norm=recipe.norm,
-        pixel=records.NO_PIXEL if rule is None else _PIXELS[rule.term],
-        class_weight=table(class_weight, torch.float32),
-        has_class_weight=int(given.class_weight is not None),
-        slopes=0 if upstream is None else table(_slopes(upstream.to(torch.float32), recipe.norm), torch.float32),
-        images=images,
-        smoothed=int(e > 0),
-        smoothing_scale=np.float32(scale),
-        smoothing_floor=np.float32(floor),
-        threshold=np.float32(recipe.threshold),
-        gamma=np.float32(1.0 if rule is None else rule.focal_gamma),
-        alpha=(np.float32(alpha[0]), np.float32(alpha[1])),
-        low=np.float32(-0.99 * RANGE_TOLERANCE),
-        high=np.float32(1 + 0.99 * RANGE_TOLERANCE),
-        off=np.float32(0.99 * SUM_TOLERANCE if softmax and raters == 0 else np.inf),
-    )
-    return job, tables
+    fields = {
+        "channels": channels,
+        "width": _width(channels),
+        "members": members.data_ptr(),
+        "pairs": len(pairs),
+        "highest_class": highest,
+        "above": above,
+        "has_ignore_index": int(reading.ignore_index is not None),
+        "ignore_index": reading.ignore_index or 0,
+        "activation": _ACTIVATIONS[recipe.activation],
+        "norm": recipe.norm,
+        "pixel": records.NO_PIXEL if rule is None else _PIXELS[rule.term],
+        "smoothed": int(e > 0),
+        "smoothing_scale": np.float32(scale),
+        "smoothing_floor": np.float32(floor),
+        "threshold": np.float32(recipe.threshold),
+        "gamma": np.float32(1.0 if rule is None else rule.focal_gamma),
+        "alpha": (np.float32(alpha[0]), np.float32(alpha[1])),
+        "low": np.float32(-CAUTION * RANGE_TOLERANCE),
+        "high": np.float32(1 + CAUTION * RANGE_TOLERANCE),
+        "off": np.float32(CAUTION * SUM_TOLERANCE if softmax and reading.form is LabelForm.DENSE else np.inf),
+    }
+    return fields, [equal_weights, members]
 
 
-def _slopes(upstream: torch.Tensor, norm: int) -> torch.Tensor:
-    """As :class:`monai_jdt.kernels.numba.records.Job` has them."""
+def _slopes(upstream: np.ndarray, norm: int) -> np.ndarray:
+    """As :class:`monai_jdt.kernels.numba.records.Job` has them. By numpy, whose calls on a few numbers take less time than torch's."""
     tp, fp, fn, pixel = upstream
     if norm == 1:
-        return torch.stack([tp - fn, fp, (tp - fn + fp) / 2, pixel])
-    return torch.stack([fp + fn, tp, tp, pixel])
+        return np.stack([tp - fn, fp, (tp - fn + fp) / 2, pixel])
+    return np.stack([fp + fn, tp, tp, pixel])
 
 
 @lru_cache(maxsize=1)
@@ -245,8 +263,8 @@ def _program() -> Any:
 
 
 def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None:
-    """Get the memory of a contiguous gradient that a task writes to."""
-    if tensor.is_contiguous():
+    """Get the memory of a large contiguous gradient that a task writes to."""
+    if tensor.numel() * tensor.element_size() >= LARGE and tensor.is_contiguous():
         _, channels, voxels = tensor.shape
         for row in range(image * channels, (image + 1) * channels):
             claim(tensor, row * voxels + first, row * voxels + last)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 
 #: Bytes. The allocator serves smaller tensors from memory that was touched before.
-_LARGE = 2**23
+LARGE = 2**23
 #: Linux's number for "get all of it now"; Python's mmap does not know it yet. Before Linux 5.14 it is refused.
 _POPULATE_WRITE = 23
 
@@ -38,7 +38,7 @@ def claim(tensor: torch.Tensor, first: int, last: int) -> None:
         last: the one after its last.
     """
     advise, page, start, size = _madvise(), mmap.PAGESIZE, tensor.data_ptr(), tensor.element_size()
-    if advise is None or tensor.numel() * size < _LARGE:
+    if advise is None or tensor.numel() * size < LARGE:
         return
     # whole pages that are the tensor's alone
     lowest, highest = -(-start // page), (start + tensor.numel() * size) // page

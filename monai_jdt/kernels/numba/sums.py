@@ -92,8 +92,10 @@ def sum_softmax(job: Job, rows: BlockRows, sums: Numbers) -> None:
             pixel_norm = pixel_norm + plain
     counted = row_total(rows.keep, rows.n)
     for c in range(channels):
-        sums[TP * channels + c] += total(lanes_at(lanes_of(rows, c, SUM_TP)))
-        sums[FP * channels + c] += total(lanes_at(lanes_of(rows, c, SUM_FP)))
+        all_fp = total(lanes_at(lanes_of(rows, c, SUM_FP)))
+        # NaN on one side of min takes the other side; it is NaN in fp, and so in tp too
+        sums[TP * channels + c] += total(lanes_at(lanes_of(rows, c, SUM_TP))) + all_fp * ZERO
+        sums[FP * channels + c] += all_fp
         sums[FN * channels + c] += total(lanes_at(lanes_of(rows, c, SUM_FN)))
         sums[COUNTED * channels + c] += counted
         if looking and any_lane(lanes_at(lanes_of(rows, c, SEEN)) > ZERO):
@@ -129,8 +131,9 @@ def sum_channel(job: Job, c: int, rows: BlockRows, sums: Numbers) -> None:
         low = low & (p <= job.threshold)
         tp, fp, fn = _overlap(p, t, far, job.norm)
         tps, fps, fns, counted = tps + tp, fps + fp, fns + fn, counted + keep
-    sums[TP * channels + c] += total(tps)
-    sums[FP * channels + c] += total(fps)
+    all_fp = total(fps)
+    sums[TP * channels + c] += total(tps) + all_fp * ZERO
+    sums[FP * channels + c] += all_fp
     sums[FN * channels + c] += total(fns)
     sums[COUNTED * channels + c] += total(counted)
     sums[PIXEL * channels + c] += total(pixel)

@@ -48,7 +48,10 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
         tasks: how many there are, numbered from 0. Each number is given once.
         work: sets up what a thread needs, and does the tasks that it is given.
     """
-    threads = max(min(torch.get_num_threads(), tasks), 1)
+    threads = min(torch.get_num_threads(), tasks)
+    if threads <= 1:
+        work(iter(range(tasks)))
+        return
     spans = [[tasks * k // threads, tasks * (k + 1) // threads] for k in range(threads)]
     #: guards what the threads share: spans, helpers at work, and their errors
     changed = Condition()

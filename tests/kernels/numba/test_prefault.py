@@ -27,10 +27,10 @@ def advised(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
 
 @pytest.mark.parametrize("offset", [0, 1, 16, PAGE // 4 - 1])
 def test_advice_stays_within_the_tensor(advised: list[tuple[int, int, int]], offset: int) -> None:
-    whole = torch.empty(prefault._LARGE // 4 + 5000)
-    tensor = whole[offset : offset + prefault._LARGE // 4 + 100]
+    whole = torch.empty(prefault.LARGE // 4 + 5000)
+    tensor = whole[offset : offset + prefault.LARGE // 4 + 100]
     start, size = tensor.data_ptr(), tensor.numel() * 4
-    for first, last in ((0, size // 4), (0, 1), (PAGE // 4 - 1, PAGE // 4 + 1), (size // 4 - 1, size // 4), (12345, 3 * PAGE + 7)):
+    for first, last in ((0, size // 4), (0, 1), (PAGE // 4 - 1, PAGE // 4 + 1), (size // 4 - 1, size // 4), (12345, 12345 + 3 * PAGE)):
         prefault.claim(tensor, first, last)
     assert len(advised) >= 3
     for place, length, _ in advised:
@@ -38,13 +38,13 @@ def test_advice_stays_within_the_tensor(advised: list[tuple[int, int, int]], off
         assert length > 0
         assert start <= place < place + length <= start + size
     # what was asked for is covered, but for pages that others may have a part of
-    for place, length, first, last in ((*advised[0][:2], 0, size), (*advised[-1][:2], 4 * 12345, 4 * (3 * PAGE + 7))):
+    for place, length, first, last in ((*advised[0][:2], 0, size), (*advised[-1][:2], 4 * 12345, 4 * (12345 + 3 * PAGE))):
         assert place - (start + first) < PAGE
         assert start + last - (place + length) < PAGE
 
 
 def test_a_small_tensor_is_left_alone(advised: list[tuple[int, int, int]]) -> None:
-    tensor = torch.empty(prefault._LARGE // 4 - 1)
+    tensor = torch.empty(prefault.LARGE // 4 - 1)
     prefault.claim(tensor, 0, tensor.numel())
     assert not advised
 
@@ -53,7 +53,7 @@ def test_a_system_without_advice_gives_none(monkeypatch: pytest.MonkeyPatch) -> 
     prefault._madvise.cache_clear()
     monkeypatch.setattr("sys.platform", "darwin")
     try:
-        tensor = torch.zeros(prefault._LARGE // 4)
+        tensor = torch.zeros(prefault.LARGE // 4)
         prefault.claim(tensor, 0, tensor.numel())
         assert prefault._madvise() is None
         assert not tensor.any()
@@ -62,6 +62,6 @@ def test_a_system_without_advice_gives_none(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_claimed_memory_is_as_it_was() -> None:
-    tensor = torch.arange(prefault._LARGE // 4, dtype=torch.float32)
+    tensor = torch.arange(prefault.LARGE // 4, dtype=torch.float32)
     prefault.claim(tensor, 0, tensor.numel())
-    assert torch.equal(tensor, torch.arange(prefault._LARGE // 4, dtype=torch.float32))
+    assert torch.equal(tensor, torch.arange(prefault.LARGE // 4, dtype=torch.float32))
