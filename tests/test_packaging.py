@@ -6,36 +6,53 @@ import ast
 import configparser
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_wheel_holds_every_module_and_bundle_file(tmp_path: Path) -> None:
-    tracked = subprocess.run(["git", "ls-files", "monai_jdt", "bundles"], cwd=ROOT, capture_output=True, text=True, check=True)
-    sources = [Path(line) for line in tracked.stdout.splitlines()]
-    copy = tmp_path / "source"
-    for name in [*sources, Path("setup.cfg"), Path("pyproject.toml"), Path("README.md"), Path("LICENSE")]:
-        if (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    held = set(zipfile.ZipFile(wheel).namelist())
-    expected = {str(path) for path in sources if path.parts[0] == "monai_jdt" and (ROOT / path).exists()}
-    expected |= {f"monai_jdt/{path}" for path in sources if path.parts[0] == "bundles" and (ROOT / path).exists()}
+def tracked(*folders: str) -> list[Path]:
+    """Return the files of these folders, or of the project, that git tracks and that are there."""
+    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [Path(line) for line in listed.stdout.splitlines() if (ROOT / line).exists()]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files: a build writes into the tree."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in [*tracked(), Path("MANIFEST.in")]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    return copy
+
+
+def built(source: Path, kind: str, out: Path) -> Path:
+    """Build as `pip wheel` and `python -m build` do, and return the file."""
+    code = f"from setuptools import build_meta; build_meta.build_{kind}({str(out)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (file,) = out.iterdir()
+    return file
+
+
+def test_the_wheel_holds_every_module_and_bundle_file(source: Path, tmp_path: Path) -> None:
+    held = set(zipfile.ZipFile(built(source, "wheel", tmp_path)).namelist())
+    expected = {str(path) for path in tracked("monai_jdt")} | {f"monai_jdt/{path}" for path in tracked("bundles")}
     assert expected - held == set()
-    outside = {name for name in held if not name.startswith(("monai_jdt/", "monai_jdt-"))}
-    assert outside == set()
+    assert {name for name in held if not name.startswith(("monai_jdt/", "monai_jdt-"))} == set()
+
+
+def test_the_source_distribution_holds_every_file(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(built(source, "sdist", tmp_path)) as archive:
+        held = {Path(*Path(name).parts[1:]) for name in archive.getnames()}
+    assert {path for path in tracked() if not path.parts[0].startswith(".")} - held == set()
 
 
 def imported_packages(*folders: str) -> dict[str, Path]:
