@@ -158,7 +158,7 @@ def test_errors_of_hard_labels():
 
 
 def test_metric_on_a_device_without_float64(monkeypatch):
-    monkeypatch.setattr(thresholded, "_score_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(thresholded, "wide_dtype", lambda device: torch.float32)
     metric = ThresholdedDice()
     with value_checks("on"), WithoutFloat64():
         metric(y_pred=SOFT, y=SOFT.flip(0))
@@ -169,8 +169,8 @@ def test_metric_on_a_device_without_float64(monkeypatch):
     metric(y_pred=SOFT, y=SOFT.flip(0))
     assert found.dtype is torch.float32
     torch.testing.assert_close(found.double(), metric.aggregate(), rtol=1e-6, atol=0)
-    assert thresholded._score_dtype(torch.device("mps")) is torch.float32
-    assert thresholded._score_dtype(torch.device("cuda")) is torch.float64
+    assert thresholded.wide_dtype(torch.device("mps")) is torch.float32
+    assert thresholded.wide_dtype(torch.device("cuda")) is torch.float64
 
 
 def test_progress_and_fusions():
