@@ -10,11 +10,12 @@ import torch
 from monai.losses import DiceCELoss, DiceLoss
 from torch.nn import functional as F
 
+from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.losses import JDTCELoss
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-OURS = ("eager", "chunked", "numba", "triton")
+OURS = ("eager", *(kernel.value for kernel in KERNELS))
 
 
 @dataclass(frozen=True)

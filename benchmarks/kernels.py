@@ -1,6 +1,6 @@
 """Speed and memory of every kernel against the losses that users have today, as ratios of one run.
 
-`python benchmarks/kernels.py OUT [--cases goals|growth|grid] [--rounds 9] [--allocators default,huge]`
+`python benchmarks/kernels.py OUT [--cases goals|small|growth|grid] [--rounds 9] [--allocators default,huge]`
 
 First each kernel must agree with `eager`, in value and gradient, on a smaller sibling of every case; then, in a process of its
 own for every allocator setting, forward and backward are timed in rounds in which the contenders take turns; then each
@@ -60,7 +60,8 @@ GRID = [
     # MONAI takes nine times the logits for votes
     if 4 * channels * batch * side**3 <= 2**30
 ]
-CASES = {"goals": GOALS, "growth": GROWTH, "grid": GRID}
+SMALL = [Case("soft", channels, side, 2) for channels, side in ((3, 8), (4, 16), (4, 24), (4, 32), (4, 48))]
+CASES = {"goals": GOALS, "small": SMALL, "growth": GROWTH, "grid": GRID}
 
 
 def check_parity(case: Case) -> dict[str, str]:
