@@ -59,7 +59,6 @@ def spatial(draw):
 
 
 @given(transform=spatial(), seed=st.integers(0, 10_000), softmax=st.booleans())
-@settings(max_examples=80)
 def test_after_any_spatial_transform_a_label_is_a_label(transform, seed, softmax):
     if hasattr(transform, "set_random_state"):
         transform.set_random_state(seed=seed)
