@@ -19,10 +19,10 @@ def there(votes, weights, ignored):
 
 def mean_label(votes, weights, group, ignored):
     """The weighted share at each voxel; None where nobody speaks."""
-    label = []
+    label, raters = [], there(votes, weights, ignored)
     for v in range(votes.shape[1]):
         mass = total = 0.0
-        for r in there(votes, weights, ignored):
+        for r in raters:
             if votes[r, v] != ignored:
                 mass += weights[r]
                 total += weights[r] * (votes[r, v] in group)
@@ -39,9 +39,9 @@ def soft_overlap(p, m, jaccard):
 
 def brier(p, votes, weights, group, ignored, part):
     """Each part by its own sum: the total from the raters one by one, the spread as their variance."""
-    terms = []
+    terms, raters = [], there(votes, weights, ignored)
     for v in range(votes.shape[1]):
-        speaking = [(weights[r], float(votes[r, v] in group)) for r in there(votes, weights, ignored) if votes[r, v] != ignored]
+        speaking = [(weights[r], float(votes[r, v] in group)) for r in raters if votes[r, v] != ignored]
         mass = sum(w for w, _ in speaking)
         if mass == 0:
             continue
@@ -58,11 +58,11 @@ def brier(p, votes, weights, group, ignored, part):
 
 def nll(p, votes, weights, groups, ignored, classwise, eps=1e-7):
     """Minus log of the probability of each rater's vote, rater by rater."""
-    scores = []
+    scores, raters = [], there(votes, weights, ignored)
     for own, group in enumerate(groups):
         terms = []
         for v in range(votes.shape[1]):
-            speaking = [r for r in there(votes, weights, ignored) if votes[r, v] != ignored]
+            speaking = [r for r in raters if votes[r, v] != ignored]
             if not speaking:
                 continue
             total = 0.0
@@ -236,7 +236,8 @@ def calibration_error(weighted, count, kind, mass):
 
 def bounding_box(votes, weights, groups, ignored, shape):
     """The voxels in the joint bounding box of what the raters put into any of the groups."""
-    marked = [v for r in there(votes, weights, ignored) for v in range(votes.shape[1]) if any(votes[r, v] in g for g in groups)]
+    raters = there(votes, weights, ignored)
+    marked = [v for r in raters for v in range(votes.shape[1]) if any(votes[r, v] in g for g in groups)]
     if not marked:
         return []
     places = np.array([np.unravel_index(v, shape) for v in marked])
