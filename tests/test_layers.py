@@ -156,6 +156,11 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
             test_nothing_in_a_room_imports_in_a_circle(tmp_path)
 
 
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    """550 lines. Split a longer one by what it is about."""
+    assert [str(path.relative_to(PACKAGE)) for path in files() if len(path.read_text().splitlines()) > 550] == []
+
+
 def test_the_ladder_is_seen_to_be_broken(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
     bad.write_text("from monai_jdt.losses import JDTLoss\n")
