@@ -72,7 +72,8 @@ class KernelInfo:
 
 
 _HALVES_AND_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16)
-_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+#: The losses widen the other unsigned ones, for which torch has hardly any operators.
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 #: `auto` takes the first row that can run on the tensors of a call, and else `eager`.
 KERNELS: dict[Backend, KernelInfo] = {

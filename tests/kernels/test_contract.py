@@ -337,8 +337,6 @@ LABEL_DTYPES = {
     "index": (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.int32),
     "votes": (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.int16, torch.int32, torch.int64),
 }
-WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
-LABEL_DTYPES = {form: (*dtypes, *WIDE_UNSIGNED) for form, dtypes in LABEL_DTYPES.items()}
 
 
 @pytest.mark.parametrize(("form", "dtype"), [(form, dtype) for form, dtypes in LABEL_DTYPES.items() for dtype in dtypes], ids=str)
@@ -352,11 +350,6 @@ def test_labels_of_any_dtype(kernel, form, dtype):
         label = torch.where(torch.rand(label.shape) < 0.2, marker, label)
     recipe = recipe_of(Activation.SIGMOID, label_form, None, PixelRule(PixelTerm.CROSS_ENTROPY), ignore=marker)
     assert_agrees(kernel, torch.randn(2, 3, 350), label.to(dtype), recipe)
-    if dtype in (torch.uint16, torch.uint32) and form != "dense":
-        # the largest number, which is no class and is a marker's neighbour
-        spoiled = label.to(dtype)
-        spoiled[0, 0, 5] = torch.iinfo(dtype).max
-        assert assert_agrees(kernel, torch.randn(2, 3, 350), spoiled, recipe) is not False
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,9 @@ _KINDS = {
     torch.uint8: records.UINT8,
     torch.bool: records.UINT8,
     torch.int8: records.INT8,
-    torch.uint16: records.UINT16,
     torch.int16: records.INT16,
-    torch.uint32: records.UINT32,
     torch.int32: records.INT32,
     torch.int64: records.INT64,
-    # above 2 ** 63 it is negative, so never a class
-    torch.uint64: records.INT64,
 }
 _ACTIVATIONS = {Activation.NONE: records.NO_ACTIVATION, Activation.SIGMOID: records.SIGMOID, Activation.SOFTMAX: records.SOFTMAX}
 _PIXELS = {

@@ -27,8 +27,6 @@ from monai_jdt.kernels.numba.records import (
     LANES,
     SILENT,
     UINT8,
-    UINT16,
-    UINT32,
     Codes,
     Floats,
     Job,
@@ -56,7 +54,7 @@ def _pointer_to(kind: types.Type) -> Any:
 
 
 floats_at, doubles_at = _pointer_to(types.float32), _pointer_to(types.float64)
-_bytes_at, _shorts_at, _words_at = (_pointer_to(kind) for kind in (types.uint8, types.uint16, types.uint32))
+_bytes_at, _shorts_at = _pointer_to(types.uint8), _pointer_to(types.uint16)
 _int8s_at, _int16s_at, int32s_at, int64s_at = (_pointer_to(kind) for kind in (types.int8, types.int16, types.int32, types.int64))
 
 
@@ -153,12 +151,8 @@ def read_row(kind: int, address: int, stride: int, n: int, out: Floats) -> None:
         _copy_numbers(_bytes_at(address), stride, n, out)
     elif kind == INT8:
         _copy_numbers(_int8s_at(address), stride, n, out)
-    elif kind == UINT16:
-        _copy_numbers(_shorts_at(address), stride, n, out)
     elif kind == INT16:
         _copy_numbers(_int16s_at(address), stride, n, out)
-    elif kind == UINT32:
-        _copy_numbers(_words_at(address), stride, n, out)
     elif kind == INT32:
         _copy_numbers(int32s_at(address), stride, n, out)
     else:
@@ -223,12 +217,8 @@ def read_classes(job: Job, address: int, n: int, out: Codes, scratch: Floats) ->
         _copy_classes(_bytes_at(address), stride, n, out, job)
     elif kind == INT8:
         _copy_classes(_int8s_at(address), stride, n, out, job)
-    elif kind == UINT16:
-        _copy_classes(_shorts_at(address), stride, n, out, job)
     elif kind == INT16:
         _copy_classes(_int16s_at(address), stride, n, out, job)
-    elif kind == UINT32:
-        _copy_classes(_words_at(address), stride, n, out, job)
     elif kind == INT32:
         _copy_classes(int32s_at(address), stride, n, out, job)
     elif kind == INT64:

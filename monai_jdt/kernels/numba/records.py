@@ -15,7 +15,7 @@ Numbers: TypeAlias = Any
 Number: TypeAlias = Any
 
 # What `StridedArray.kind` says of the numbers in memory.
-FLOAT32, FLOAT16, BFLOAT16, FLOAT64, UINT8, INT8, UINT16, INT16, UINT32, INT32, INT64 = range(11)
+FLOAT32, FLOAT16, BFLOAT16, FLOAT64, UINT8, INT8, INT16, INT32, INT64 = range(9)
 # `Job.activation`
 NO_ACTIVATION, SIGMOID, SOFTMAX = range(3)
 # `Job.pixel`
