@@ -48,7 +48,7 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
 
 def _without_subclass(name: str, value: Any) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
-        raise TypeError(error_sentence(name, "a torch.Tensor", _what_came(value), _fix_of_no_tensor(name, value)))
+        raise TypeError(error_sentence(name, "a torch.Tensor", _kind_given(value), _fix_of_no_tensor(name, value)))
     if hasattr(value, "full_tensor"):  # DTensor, told without an import of torch.distributed
         return value.full_tensor()
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
@@ -60,7 +60,7 @@ def _without_subclass(name: str, value: Any) -> torch.Tensor:
     return value.as_subclass(torch.Tensor)
 
 
-def _what_came(value: Any) -> str:
+def _kind_given(value: Any) -> str:
     if value is None:
         return "None"
     kind = type(value).__name__
@@ -87,9 +87,9 @@ def _fix_of_no_tensor(name: str, value: Any) -> str | None:
 
 
 def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor, or a copy of one made under `torch.inference_mode()`, which autograd refuses to save.
+    """Return the tensor, or a copy if it was made under `torch.inference_mode()`, which autograd refuses to save.
 
-    Not an alias of its memory: autograd does not notice when an inference tensor is overwritten before backward.
+    An alias of its memory would not do: autograd does not notice when an inference tensor is overwritten before backward.
 
     Args:
         tensor: a plain one.

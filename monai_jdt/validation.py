@@ -80,7 +80,7 @@ def check_int(name: str, value: object) -> int:
 
 
 def _fix_of_text(value: object) -> str | None:
-    """How to write a number that came as text. YAML reads `1e-6` as text: a number with an exponent needs its point.
+    """Return how to write a number that was given as text. YAML reads `1e-6` as text: a number with an exponent needs its point.
 
     Example:
         >>> _fix_of_text("1e-6")
@@ -102,10 +102,10 @@ def _fix_of_text(value: object) -> str | None:
 
 
 def check_sequence(name: str, value: Any, expected: str) -> tuple[Any, ...]:
-    """Return the items of a sequence of any library; the one rule for every argument that takes several values.
+    """Return the items of a sequence of any library. This is the one rule for every argument that takes several values.
 
     A list, a tuple, a range, another :class:`collections.abc.Sequence` (omegaconf's `ListConfig` is one), or an array or tensor,
-    whose rows or numbers become Python's. Text, a set, a mapping and an iterator are none: they have no items, no order or no end.
+    whose rows or numbers become Python's. Text, sets, mappings and iterators are refused: they have no items, no order or no end.
 
     Args:
         name: the argument's, for the message.

@@ -75,7 +75,7 @@ _TRACING_MODES = (
 
 
 def can_read_values(*tensors: torch.Tensor | None) -> bool:
-    """Whether the values of all these tensors may be read now; see :class:`value_checks`. None is skipped."""
+    """Return whether the values of all these tensors may be read now; see :class:`value_checks`. None is skipped."""
     if torch.compiler.is_compiling():
         return False
     mode = _setting.get().mode
@@ -94,7 +94,7 @@ def can_read_values(*tensors: torch.Tensor | None) -> bool:
 
 
 def _is_traced() -> bool:
-    """Whether torch records the operations of this thread, so that a branch on a value is an error or is recorded."""
+    """Return whether torch records the operations of this thread, so that a branch on a value is an error or is recorded."""
     if torch._C._len_torch_dispatch_stack() > 0 and any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING_MODES):
         return True
     return pre_dispatch_modes() > 0

@@ -36,7 +36,7 @@ def area_means(
 
 
 def _shrunk(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Adaptive average pooling, one axis at a time: a block's mean is the mean of its rows' means, in any number of dimensions."""
+    """Pool adaptively, one axis at a time: a block's mean is the mean of its rows' means, in any number of dimensions."""
     for axis, length in enumerate(size, start=2):
         old = values.shape[axis]
         if old == length:

@@ -26,12 +26,12 @@ def prepare_distillation(
     weight: torch.Tensor | None = None,
     backend: Backend = Backend.AUTO,
 ) -> Inputs:
-    """:func:`monai_jdt.functional.inputs.prepare` for a student, with a teacher and perhaps a label.
+    """Prepare the tensors of a student, with a teacher and perhaps a label, by :func:`monai_jdt.functional.inputs.prepare`.
 
     Args:
         input: logits of the student, `(N, C, *S)`.
         target: label in the recipe's form, or None for the teacher's half alone.
-        teacher_logits: as `input`; they get no gradient.
+        teacher_logits: as `input`. They get no gradient.
         recipe: a compound with cross-entropy.
         mask: which voxels count, for both halves.
         rater_weights: for votes.
@@ -72,7 +72,7 @@ def distillation_loss(
     lambda_teacher: float,
     temperature: float,
 ) -> torch.Tensor:
-    """`lambda_label * L(input, target) + lambda_teacher * L(input, teacher)`.
+    """Return `lambda_label * L(input, target) + lambda_teacher * L(input, teacher)`.
 
     L is `lambda_jdt` JDT plus `lambda_pixel` times cross-entropy for the label, or T^2 KL(teacher / T || input / T) for the teacher,
     whose JDT term is taken at T = 1.
@@ -123,7 +123,7 @@ def distillation_loss(
 
 
 def _soft(logits: torch.Tensor, recipe: LossRecipe, counted: torch.Tensor | None) -> torch.Tensor:
-    """The teacher's probabilities; at voxels that do not count any label does."""
+    """Return the teacher's probabilities. Logits of voxels that do not count are set to 0, since any label will do there."""
     if counted is not None:
         logits = torch.where(counted, logits, 0.0)
     return torch.softmax(logits, 1) if recipe.voxels.activation is Activation.SOFTMAX else torch.sigmoid(logits)

@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
     """What one step over voxels needs. All tensors are plain, on one device, and fit each other.
 
     Args:
-        logits: `(N, C, *S)` or `(N, C)`, floating point; the only tensor with a gradient.
+        logits: `(N, C, *S)` or `(N, C)`, floating point. The only tensor with a gradient.
         label: in the recipe's form.
         voxels: what to sum.
         mask: bool, `(N, 1, *S)` or `(N, C, *S)`, True = counts; None: all.
@@ -69,13 +69,13 @@ class Inputs(NamedTuple):
         return self.class_weight[first:] if self.voxels.pixel is not None and self.class_weight.ndim == 1 else self.class_weight
 
     def dense_label(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The label as values `(N, C, *S)` in the dtype of the sums, and the voxels that count, as `counted`."""
+        """Return the label as values `(N, C, *S)` in the dtype of the sums, and the voxels that count, as `counted`."""
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
         label, labelled = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
         return label, _both(self.mask, labelled)
 
     def check_values(self) -> None:
-        """Value checks of the label; nothing where values may not be read.
+        """Check the label's values. Do nothing where values must not be read.
 
         Raises:
             ValueError: as :func:`monai_jdt.checks.check_label_values`.
@@ -102,6 +102,8 @@ def prepare(
     sync_group: str | None = None,
 ) -> Inputs:
     """Check the tensors of a call, make them plain, and choose the kernel. Every loss starts here.
+
+    One sequence for all arguments, since each step needs what the one before has checked; half of its lines are this text.
 
     Args:
         input: logits or probabilities, `(N, C, *S)` or `(N, C)`, floating point.

@@ -19,7 +19,7 @@ def jdt_loss(
     weight: torch.Tensor | None = None,
     backend: Backend = Backend.AUTO,
 ) -> torch.Tensor:
-    """The loss that a recipe describes.
+    """Return the loss that a recipe describes.
 
     Args:
         input: logits or probabilities, `(N, C, *S)` or `(N, C)`, floating point.
@@ -58,7 +58,7 @@ def jdt_loss(
 
 
 def loss_of_inputs(inputs: Inputs, recipe: LossRecipe) -> torch.Tensor:
-    """:func:`jdt_loss` of tensors that have been checked.
+    """Return :func:`jdt_loss` of tensors that have been checked.
 
     Args:
         inputs: prepared for `recipe.voxels`.

@@ -6,7 +6,7 @@ import torch
 
 
 def lovasz_extension(errors: torch.Tensor, foreground: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """The Lovász extension of `1 - Jaccard index`, taken at errors.
+    """Return the Lovász extension of `1 - Jaccard index`, taken at errors.
 
     With the errors sorted from large to small, `sum_i e_i (J_i - J_{i-1})`, where J_i is the Jaccard loss if the first i voxels were
     wrong and all others right.

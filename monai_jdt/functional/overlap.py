@@ -16,7 +16,7 @@ from monai_jdt.validation import error_sentence
 def overlap_sums(x: torch.Tensor, y: torch.Tensor, dim: int | tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return `tp = sum min(x, y)`, `fp = sum (x - min)` and `fn = sum (y - min)` of two non-negative tensors.
 
-    The definition for tensors that need neither activation nor mask; the kernels have sums of logits and labels.
+    For tensors that need neither activation nor mask. The kernels compute the same sums from logits and labels.
 
     Args:
         x: any shape, floating point.
@@ -35,7 +35,7 @@ def overlap_sums(x: torch.Tensor, y: torch.Tensor, dim: int | tuple[int, ...]) -
 
 
 def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: RatioRule) -> torch.Tensor:
-    """The loss of each pair, `(a fp + b fn + dr - nr) / (tp + a fp + b fn + dr)`, then logarithm and power.
+    """Return the loss of each pair, `(a fp + b fn + dr - nr) / (tp + a fp + b fn + dr)`, then logarithm and power.
 
     Written as cost over all, not as `1 - score`: it cannot round below 0, and is exactly 0 at fp = fn = 0 if nr = dr.
 
@@ -78,7 +78,7 @@ def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: Ratio
 
 
 def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -> torch.Tensor:
-    """Which pairs take part: bool, `(N, C')`, or `(N, 1)` for pooled classes. A pair without a counted voxel never does.
+    """Return which pairs take part: bool, `(N, C')`, or `(N, 1)` for pooled classes. A pair without a counted voxel never does.
 
     Raises:
         ValueError: a listed channel that the overlap does not have.
@@ -103,17 +103,17 @@ def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -
 
 
 def _times(factor: float, values: torch.Tensor) -> torch.Tensor:
-    """`factor * values`. Most factors are 1, and on (N, C) a call costs more than its arithmetic."""
+    """Return `factor * values`. Most factors are 1, and on (N, C) a call costs more than its arithmetic."""
     return values if factor == 1 else factor * values
 
 
 def _mean(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """`total / count` for a whole number of summands; 0 where there is none."""
+    """Return the mean of `count` summands, a whole number; 0 where there are none."""
     return total / count.clamp_min(1)
 
 
 def combine(terms: Sequence[tuple[float, VoxelSums, LossRecipe]], class_weight: torch.Tensor | None = None) -> torch.Tensor:
-    """The loss from the sums of a kernel, or of several: `sum of factor * loss`.
+    """Return the loss from the sums of a kernel, or of several: `sum of factor * loss`.
 
     Args:
         terms: factor, sums and recipe of each part of the loss. All recipes have the same averaging rule.
@@ -168,7 +168,7 @@ def _averages(rule: AveragingRule) -> tuple[tuple[str, float], ...]:
 
 
 def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | None) -> dict[str, tuple[torch.Tensor, ...]]:
-    """Everything that is added over images before the averages can be taken, and so what `sync` adds over ranks."""
+    """Return what is added over images before the averages can be taken. `sync` adds the same over ranks."""
     rule = recipe.averaging
     parts: dict[str, tuple[torch.Tensor, ...]] = {}
     if sums.pixel is not None and sums.pixel_norm is not None:
@@ -215,7 +215,7 @@ def _finish(parts: dict[str, tuple[torch.Tensor, ...]], recipe: LossRecipe, clas
 
 
 def _added_over_ranks(parts: list[dict[str, tuple[torch.Tensor, ...]]], group: str) -> list[dict[str, tuple[torch.Tensor, ...]]]:
-    """All parts in one vector, and so in one all_reduce."""
+    """Add all parts over ranks, in one vector and so in one all_reduce."""
     flat = [values for part in parts for tensors in part.values() for values in tensors]
     total = sum_over_ranks(torch.cat([values.flatten() for values in flat]), group)
     pieces = iter(total.split([values.numel() for values in flat]))

@@ -14,7 +14,7 @@ WORLD = ""
 
 
 def group_name(group: Any) -> str:
-    """The name of a process group, which can be copied, pickled and traced; the group itself cannot.
+    """Return the name of a process group. Unlike the group, it can be copied, pickled and traced.
 
     Args:
         group: a process group, or what `torch.distributed.new_group` returns on a rank that is not in it; None for all ranks.
@@ -37,7 +37,7 @@ _NOT_A_MEMBER = "this rank is in none"
 
 
 def group_of_name(name: str) -> Any:
-    """The process group of a name by :func:`group_name`; None for WORLD.
+    """Return the process group of a name by :func:`group_name`; None for WORLD.
 
     Args:
         name: from :func:`group_name`.
@@ -107,7 +107,7 @@ _sum_over_ranks.register_autograd(_sum_over_ranks_backward, setup_context=_keep_
 
 
 def sum_over_ranks(values: torch.Tensor, group: str = WORLD) -> torch.Tensor:
-    """The sum of `values` over a group's ranks, on each of them; the values themselves where no process group is set up.
+    """Return the sum of `values` over a group's ranks, on each of them. Without a process group, return the values themselves.
 
     One all_reduce forward and one backward. Backward sums the ranks' gradients of their (equal) losses, so that a rank's own
     gradient is the group's size times its share, which DistributedDataParallel's average over these ranks turns into the gradient of

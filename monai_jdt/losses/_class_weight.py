@@ -15,7 +15,7 @@ _EXPECTED = "a number, a sequence of numbers or a tensor"
 
 
 def weight_numbers(weight: Sequence[float] | float | torch.Tensor | None) -> float | tuple[float, ...] | None:
-    """The numbers of a `weight` argument.
+    """Return the numbers of a `weight` argument.
 
     Args:
         weight: one number, or one for each class.
@@ -61,13 +61,13 @@ def shown_weight(weight: torch.Tensor) -> Any:
 
 
 def _plain(number: Any) -> Any:
-    """The number in an array or tensor of one, as in `[torch.tensor(1.0), 2.0]`; True is 1, as in a tensor of bools."""
+    """Return the number in an array or tensor of one, as in `[torch.tensor(1.0), 2.0]`. True is 1, as in a tensor of bools."""
     number = number.item() if getattr(number, "ndim", None) == 0 and hasattr(number, "item") else number
     return float(number) if isinstance(number, bool) else number
 
 
 def weight_buffer(weight: Any, numbers: float | tuple[float, ...] | None) -> torch.Tensor | None:
-    """The buffer of a loss, a copy that the caller's tensor does not change.
+    """Return the buffer of a loss, a copy that the caller's tensor does not change.
 
     Args:
         weight: the argument.
@@ -75,7 +75,7 @@ def weight_buffer(weight: Any, numbers: float | tuple[float, ...] | None) -> tor
 
     Returns:
         `()` or `(C,)`, float32 where that holds the numbers exactly, else float64, on the device of `weight` or the default one. Under
-        a default device of "meta" it lies on the CPU, since whoever then loads the weights of a network does not bring these.
+        a default device of "meta" it lies on the CPU, since a checkpoint of the network alone does not hold these numbers.
     """
     if weight is None:
         return None
@@ -88,7 +88,7 @@ def weight_buffer(weight: Any, numbers: float | tuple[float, ...] | None) -> tor
 
 
 def exact_tensor(numbers: float | tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """A tensor in float32 where that holds the numbers exactly, else in float64 where the device has it.
+    """Return a tensor in float32 where that holds the numbers exactly, else in float64 where the device has it.
 
     Args:
         numbers: one, or one for each class.
@@ -109,11 +109,11 @@ def _moved(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
 def apply_to_weight(
     weight: torch.Tensor, numbers: float | tuple[float, ...] | None, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """What `Module._apply` does to the buffer: it follows a device, and a dtype only if that is wider.
+    """Do to the buffer what `Module._apply` does: it follows a device, and a dtype only if that is wider.
 
     Args:
         weight: the buffer.
-        numbers: the constructor's, which come back where the buffer returns from the meta device, which holds none.
+        numbers: the constructor's. They are restored when the buffer leaves the meta device, which holds no numbers.
         change: what the module does to its tensors.
 
     Returns:

@@ -13,7 +13,7 @@ from monai_jdt.validation import error_sentence
 
 
 class SharedOptions(TypedDict, total=False):
-    """The keyword-only arguments of `JDTLoss` other than alpha and beta; it documents them."""
+    """The keyword-only arguments of `JDTLoss` other than alpha and beta, which documents them."""
 
     gamma: float
     log_loss: bool

@@ -70,7 +70,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         *,
         rater_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             input: a list or tuple of heads, ``(N, C, *S_l)`` each, the first one the output; or DynUNet's heads stacked,
@@ -119,7 +119,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         return torch.stack(losses).sum(0)
 
     def _smaller(self, head: torch.Tensor, label: torch.Tensor, counted: torch.Tensor | None) -> tuple[torch.Tensor, str | None]:
-        """The loss of a head, with the label at its resolution, and the kernel."""
+        """Return the loss of a head, with the label at its resolution, and the kernel."""
         if not isinstance(self.loss, JDTLoss):
             return self.loss(head, label), None
         recipe = self.loss.recipe
@@ -158,7 +158,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
     def _dense(
         self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The dense label at full resolution, and the voxels that count."""
+        """Return the dense label at full resolution, and the voxels that count."""
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
                 expected = f"a dense label with {head.shape[1]} channels for {type(self.loss).__name__}"

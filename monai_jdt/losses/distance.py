@@ -66,7 +66,7 @@ class JaccardDistance(NotScriptable, _Loss):
         self.rule = RatioRule(self._coefficient, self._coefficient, smooth_nr=smooth, smooth_dr=smooth, smooths_double=True)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The distance.
+        """Return the distance.
 
         Args:
             x: one vector, or many.
@@ -101,7 +101,7 @@ class JaccardDistance(NotScriptable, _Loss):
         return total if self.reduction == "sum" else total / max(distance.numel(), 1)
 
     def extra_repr(self) -> str:
-        """The settings."""
+        """Return the settings."""
         return f"dim={self.dim}, reduction={self.reduction}, smooth={self.rule.smooth_dr:g}, negative={self.negative}"
 
 

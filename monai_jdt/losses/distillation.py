@@ -87,7 +87,7 @@ class DistillationLoss(JDTLoss):
         *,
         rater_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             input: logits of the student, ``(N, C, *S)`` or ``(N, C)``.
@@ -124,6 +124,6 @@ class DistillationLoss(JDTLoss):
         )
 
     def extra_repr(self) -> str:
-        """The settings that are not the defaults."""
+        """Return the settings that are not the defaults."""
         own = f"lambda_label={self.lambda_label}, lambda_teacher={self.lambda_teacher}, temperature={self.temperature}"
         return f"{own}, {super().extra_repr()}"

@@ -70,8 +70,8 @@ class JDTLoss(NotScriptable, _Loss):
             the prediction's is; "both": either is; a list of channel numbers; "pooled": one ratio over all channels. Judged
             before label smoothing, after the mask. A pair without a counted voxel is never active.
         threshold: for ``classes``.
-        label_smoothing: e; the label becomes ``(1 - e) t + e / C`` with softmax, ``(1 - e) t + e / 2`` with sigmoid.
-        votes: ``target`` is a stack of R raters' maps of label values, ``(N, R, *S)``; the label is the (weighted) share of raters.
+        label_smoothing: e. The label becomes ``(1 - e) t + e / C`` with softmax, ``(1 - e) t + e / 2`` with sigmoid.
+        votes: ``target`` is a stack of R raters' maps of label values, ``(N, R, *S)``. The label is the (weighted) share of raters.
             Channel c is value c (with C = 1: value 1), or what ``regions`` says. A voxel at which no rater speaks has no label and is
             ignored, and so is an image whose raters are all missing (a fusion of such an image raises).
         regions: for class indices and votes, the label values of each sigmoid channel, such as ``[[1, 4], [1, 2, 4], [4]]``.
@@ -88,10 +88,10 @@ class JDTLoss(NotScriptable, _Loss):
         smooth_nr: added to tp in the numerator of the score, in [0, ``smooth_dr``].
         smooth_dr: added to the denominator, >= 0.
         squared_pred: MONAI's spelling of ``norm=2``.
-        soft_label: MONAI's switch for soft labels; they need none here, so False is refused.
-        backend: which kernel sums over the voxels: "eager" (the definition; it alone has second derivatives and vmap), "chunked" and
-            "numba" (CPU), "triton" (CUDA), or "auto", the fastest that can run. A named one that cannot run is an error, with the
-            reason. After a call, ``backend_used`` is the name of the one that ran. See the page on kernels.
+        soft_label: MONAI's switch for soft labels. False is refused, since these losses have no other form.
+        backend: which kernel sums over the voxels: "eager" (the definition, and the only one with second derivatives and vmap),
+            "chunked" and "numba" (CPU), "triton" (CUDA), or "auto", the fastest that can run. A named one that cannot run is an
+            error, with the reason. After a call, ``backend_used`` is the name of the one that ran. See the page on kernels.
 
     Shapes:
         - input: ``(N, C, *S)``, any number of spatial dimensions, or ``(N, C)``, where each pair is one voxel. Floating point.
@@ -103,7 +103,7 @@ class JDTLoss(NotScriptable, _Loss):
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: arguments that contradict each other, or tensors that do not fit; the message says what was expected.
+        ValueError: arguments that contradict each other, or tensors that do not fit. The message says what was expected.
 
     References:
         Wang et al., Jaccard Metric Losses, NeurIPS 2023, arXiv:2302.05666. Wang et al., Dice Semimetric Losses, MICCAI 2023,
@@ -191,11 +191,11 @@ class JDTLoss(NotScriptable, _Loss):
         *,
         rater_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             input: logits or probabilities, ``(N, C, *S)`` or ``(N, C)``.
-            target: label; it gets no gradient.
+            target: label. It gets no gradient.
             mask: which voxels count; None: all.
             rater_weights: for ``votes``, ``(N, R)`` or ``(R,)``, >= 0, 0 = this rater is missing; None: 1 each.
 
@@ -229,9 +229,9 @@ class JDTLoss(NotScriptable, _Loss):
         self.recipe = replace(self.recipe, averaging=replace(self.recipe.averaging, group=group_name(group)))
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        """`.to()`, `.half()` and the like: the weight follows a device, and is never rounded."""
+        """Let the weight follow a device in `.to()`, `.half()` and the like. It is never rounded."""
         weight = self.class_weight
-        # first: a move that fails, as to a GPU that is not there, leaves the loss as it was
+        # First, since a move that fails, as to an absent GPU, must leave the loss as it was.
         after = None if weight is None else apply_to_weight(weight, self._weight_numbers, fn)
         self.class_weight = None
         try:
@@ -254,7 +254,7 @@ class JDTLoss(NotScriptable, _Loss):
             self.backend_used = kernel.value
 
     def extra_repr(self) -> str:
-        """The settings that are not the defaults, and alpha and beta always."""
+        """Return the settings that are not the defaults, and alpha and beta always."""
         recipe = self.recipe
         focal = recipe.voxels.pixel is not None and recipe.voxels.pixel.term is PixelTerm.FOCAL
         names = {"smoothing": "label_smoothing", "lambda_pixel": "lambda_focal" if focal else "lambda_ce"}

@@ -29,7 +29,7 @@ class JDTCELoss(JDTLoss):
     and with sigmoid and one channel, up to the smoothing: ours is added to ``tp``, MONAI's to ``2 tp``.
 
     Args:
-        include_background: see :class:`JDTLoss`, as for all others; the cross-entropy sees channel 0 always.
+        include_background: see :class:`JDTLoss`, as for all others. The cross-entropy always includes channel 0.
         to_onehot_y: `target` holds class indices.
         sigmoid: apply a sigmoid. One of sigmoid and softmax is needed.
         softmax: apply a softmax.

@@ -55,12 +55,12 @@ class JDTFocalLoss(JDTLoss):
     at the label on soft ones, where the usual one is not smallest. Near the label it is very flat. Mean, ``weight`` and background
     as in :class:`~monai_jdt.losses.JDTCELoss`.
 
-    In MONAI's ``DiceFocalLoss`` ``gamma`` and ``alpha`` are the focal term's, which are ``focal_gamma`` and ``focal_alpha`` here. Where
-    one of them may be meant so, a warning says it at construction: ``gamma`` without ``focal_gamma``, ``alpha`` without ``beta`` or
-    ``focal_alpha``.
+    In MONAI's ``DiceFocalLoss`` ``gamma`` and ``alpha`` are the focal term's, which are ``focal_gamma`` and ``focal_alpha`` here. The
+    constructor warns of ``gamma`` without ``focal_gamma``, and of ``alpha`` without ``beta`` or ``focal_alpha``, which may be meant as
+    MONAI's.
 
     Args:
-        include_background: see :class:`JDTLoss`, as for all others; the focal term sees channel 0 always.
+        include_background: see :class:`JDTLoss`, as for all others. The focal term always includes channel 0.
         to_onehot_y: `target` holds class indices.
         sigmoid: apply a sigmoid. One of sigmoid and softmax is needed.
         softmax: apply a softmax.

@@ -14,9 +14,9 @@ _DICE = ("mdice", "dice")
 
 
 def loss_for_metric(metric: str, average: str | Mapping[str, float] = "dataset", *, labels: str = "soft") -> dict[str, Any]:
-    r"""The arguments of :class:`~monai_jdt.losses.JDTLoss` (and its compounds) that optimise a metric.
+    r"""Return the arguments of :class:`~monai_jdt.losses.JDTLoss` (and its compounds) that optimise a metric.
 
-    Train with what you are measured by (arXiv:2310.19252): the coefficients follow from the metric's ratio, the average from how it
+    Train with the metric that you report (arXiv:2310.19252): the coefficients follow from the metric's ratio, the average from how it
     is taken over images and classes.
 
     Args:

@@ -86,13 +86,13 @@ class LovaszSoftmaxLoss(NotScriptable, _Loss):
         *,
         rater_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             input: logits ``(N, C, *S)`` or ``(N, C)``.
             target: hard label.
             mask: bool or 0/1 ``(N, 1, *S)``, True = counts.
-            rater_weights: must be None; it stands here so that losses can be exchanged.
+            rater_weights: must be None. It is here so that losses can be exchanged.
 
         Returns:
             A scalar.
@@ -119,7 +119,7 @@ class LovaszSoftmaxLoss(NotScriptable, _Loss):
         voxels = math.prod(space)
 
         def by_class(values: torch.Tensor) -> torch.Tensor:
-            """(rows, C', voxels of the row)."""
+            """Return `(rows, C', voxels of the row)`."""
             values = values.reshape(n, channels, voxels)[:, self.recipe.first_channel :]
             return values if self.per_image else values.movedim(0, 1).reshape(1, values.shape[1], n * voxels)
 

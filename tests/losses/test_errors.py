@@ -9,7 +9,7 @@ import torch
 
 import monai_jdt.losses as losses
 from monai_jdt.checks import value_checks
-from tests.losses.strategies import COMPOUND, OVERLAP
+from tests.losses.strategies import COMPOUND, FREE, OVERLAP
 
 ALL = OVERLAP + COMPOUND
 #: All classes hand their options on to one constructor and call one function: one class without and one with a pixel term stand for
@@ -194,6 +194,8 @@ def test_every_class_hands_its_options_on(name):
         "smooth_nr": -1, "smooth_dr": -1, "squared_pred": 1, "soft_label": False, "backend": "fast", "include_background": 1,
         "to_onehot_y": 1, "softmax": 1,
     }  # fmt: skip
+    if name in FREE:
+        wrong |= {"alpha": -1, "beta": -1}
     for option, value in wrong.items():
         with pytest.raises((TypeError, ValueError), match=f"^[a-z_, ]*{option}"):
             getattr(losses, name)(**{"sigmoid": True, option: value})
