@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import torch
 
-from monai_jdt.functional.metric_labels import VOTES, LabelRule, read_votes, wide_dtype
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, read_votes, wide_dtype
 from monai_jdt.functional.set_overlap import SetOverlap, anybody_speaks, pair_speaks, read_samples, set_overlap
 
 
@@ -63,35 +64,29 @@ def generalized_energy_distance(
     """
     samples = read_samples(y_pred, y, include_background)
     stack = read_votes(y, rule, samples.shape[2], rater_weights)
-    first = 0 if include_background else 1
+    channels = range(0 if include_background else 1, samples.shape[2])
     value = 1.0 if empty is EmptyDistance.ZERO else math.nan
-    rows: list[list[float]] = []
-    for image in range(samples.shape[0]):
-        raters, counted = stack.raters(image), anybody_speaks(stack, image)
-        weights = [stack.weights[image][rater] for rater in raters]
-        ones = [1.0] * samples.shape[1]
-        rows.append([])
-        for channel in range(first, samples.shape[2]):
-            sets = [sample[channel] for sample in samples[image]]
-            marked = [stack.marks(image, rater, channel) for rater in raters]
-            across = [
-                [1 - set_overlap(y_r, s, distance, value, stack.speaks(image, r)) for s in sets]
-                for r, y_r in zip(raters, marked, strict=True)
-            ]
-            own = _symmetric([[1 - set_overlap(s, t, distance, value, counted) for t in sets[: i + 1]] for i, s in enumerate(sets)])
-            theirs = _symmetric(
-                [
-                    [
-                        1 - set_overlap(a, b, distance, value, pair_speaks(stack, image, raters[i], raters[j]))
-                        for j, b in enumerate(marked[: i + 1])
-                    ]
-                    for i, a in enumerate(marked)
-                ]
-            )
-            within = _expected(own, ones, ones, diagonal) + _expected(theirs, weights, weights, diagonal)
-            rows[-1].append(2 * _expected(across, weights, ones, True) - within)
-    shape = (samples.shape[0], samples.shape[2] - first)
-    return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(shape)
+
+    def overlap(first: torch.Tensor, second: torch.Tensor, counted: torch.Tensor | None) -> float:
+        return set_overlap(first, second, distance, value, counted)
+
+    rows = [[_squared(samples[n, :, c], stack, n, c, overlap, diagonal) for c in channels] for n in range(len(samples))]
+    return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(len(samples), len(channels))
+
+
+def _squared(sets: torch.Tensor, stack: RaterStack, image: int, channel: int, overlap: Callable[..., float], diagonal: bool) -> float:
+    """Return the squared distance of one image and class, from samples `(M, V)`."""
+    raters, counted = stack.raters(image), anybody_speaks(stack, image)
+    weights, ones = [stack.weights[image][rater] for rater in raters], [1.0] * len(sets)
+    marked = [stack.marks(image, rater, channel) for rater in raters]
+    across = [[1 - overlap(y, s, stack.speaks(image, rater)) for s in sets] for rater, y in zip(raters, marked, strict=True)]
+    own = [[1 - overlap(s, t, counted) for t in sets[: i + 1]] for i, s in enumerate(sets)]
+    theirs = [
+        [1 - overlap(a, b, pair_speaks(stack, image, raters[i], raters[j])) for j, b in enumerate(marked[: i + 1])]
+        for i, a in enumerate(marked)
+    ]
+    within = _expected(_symmetric(own), ones, ones, diagonal) + _expected(_symmetric(theirs), weights, weights, diagonal)
+    return 2 * _expected(across, weights, ones, True) - within
 
 
 def _symmetric(triangle: list[list[float]]) -> list[list[float]]:

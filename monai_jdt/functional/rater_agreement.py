@@ -21,6 +21,9 @@ class AgreementKind(Enum):
     FLEISS_KAPPA = "fleiss_kappa"
 
 
+_OVERLAPS = {AgreementKind.PAIRWISE_DICE: SetOverlap.DICE, AgreementKind.PAIRWISE_JACCARD: SetOverlap.IOU}
+
+
 def rater_agreement(
     votes: Any,
     channels: int,
@@ -32,8 +35,8 @@ def rater_agreement(
 ) -> torch.Tensor:
     r"""Score the agreement of raters, in each image.
 
-    **Pairs**: the mean over pairs of raters of Dice or Jaccard of what they marked, for each channel, over the voxels where both say
-    something. Two raters who both marked nothing are left out.
+    **Pairs**: the mean over pairs of raters of Dice or Jaccard, for each channel, over the voxels where both say something. Two raters
+    who both marked nothing are left out.
 
     **Fleiss' kappa** :math:`(\bar P - \bar P_e) / (1 - \bar P_e)`. With :math:`n_{vj}` of :math:`n_v` raters giving voxel v category j,
 
@@ -69,20 +72,18 @@ def rater_agreement(
     """
     stack = read_votes(votes, rule, channels, rater_weights, name="votes")
     stack.check_equal_weights(f"kind {kind.value!r}")
-    first = 0 if include_background or len(stack.groups) == 1 else 1
+    first = int(not include_background and len(stack.groups) > 1)
     of_values = kind is AgreementKind.FLEISS_KAPPA and rule.regions is None and len(stack.groups) > 1
-    rows = []
+    rows: list[list[float]] = []
     for image in range(stack.votes.shape[0]):
         if of_values:
             rows.append([_fleiss_kappa(stack, image, list(stack.groups))])
         elif kind is AgreementKind.FLEISS_KAPPA:
             rows.append([_fleiss_kappa(stack, image, [group]) for group in stack.groups[first:]])
         else:
-            overlap = SetOverlap.DICE if kind is AgreementKind.PAIRWISE_DICE else SetOverlap.IOU
-            rows.append([_pair_overlap(stack, image, channel, overlap) for channel in range(first, len(stack.groups))])
-    columns = 1 if of_values else len(stack.groups) - first
-    device = stack.votes.device
-    return torch.tensor(rows, dtype=wide_dtype(device), device=device).reshape(stack.votes.shape[0], columns)
+            rows.append([_pair_overlap(stack, image, channel, _OVERLAPS[kind]) for channel in range(first, len(stack.groups))])
+    shape, device = (len(rows), 1 if of_values else len(stack.groups) - first), stack.votes.device
+    return torch.tensor(rows, dtype=wide_dtype(device), device=device).reshape(shape)
 
 
 def _pair_overlap(stack: RaterStack, image: int, channel: int, overlap: SetOverlap) -> float:

@@ -85,16 +85,9 @@ def rater_dice(
     stack = read_votes(y, rule, samples.shape[2], rater_weights)
     if kind is not RaterDiceKind.MEAN:
         stack.check_equal_weights(f"kind {kind.value!r}")
-    first = 0 if include_background else 1
-    rows = [
-        [
-            _image_score(_dice_matrix(samples, stack, image, channel, empty), stack, image, kind)
-            for channel in range(first, samples.shape[2])
-        ]
-        for image in range(samples.shape[0])
-    ]
-    shape = (samples.shape[0], samples.shape[2] - first)
-    return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(shape)
+    channels = range(0 if include_background else 1, samples.shape[2])
+    rows = [[_image_score(_dice_matrix(samples, stack, n, c, empty), stack, n, kind) for c in channels] for n in range(len(samples))]
+    return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(len(samples), len(channels))
 
 
 def _dice_matrix(samples: torch.Tensor, stack: RaterStack, image: int, channel: int, empty: EmptyPair) -> list[list[float]]:

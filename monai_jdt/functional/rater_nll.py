@@ -52,12 +52,10 @@ def rater_nll(
     prob = read_prediction(y_pred, include_background)
     separate = prob.shape[1] == 1 or rule.regions is not None
     if classwise is False and separate:
-        expected = "None or True for one channel or regions"
-        raise ValueError(error_sentence("classwise", expected, "False", "leave it out: each channel is a class by itself"))
+        raise ValueError(error_sentence("classwise", "None or True for one channel or regions", "False", "leave it out"))
     by_class = separate if classwise is None else classwise
     if not by_class and not include_background:
-        expected = "True where classes are scored together"
-        raise ValueError(error_sentence("include_background", expected, "False", "pass classwise=True"))
+        raise ValueError(error_sentence("include_background", "True where classes are scored together", "False", "pass classwise=True"))
     label = read_metric_label(prob, y, rule, rater_weights)
     rows, first, wide = as_rows(prob), 0 if include_background else 1, wide_dtype(prob.device)
     scores = torch.zeros(prob.shape[0], prob.shape[1] - first, dtype=wide, device=prob.device)

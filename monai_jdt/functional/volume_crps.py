@@ -56,8 +56,7 @@ def volume_crps(
         include_background: False leaves channel 0 out.
 
     Returns:
-        `(N, C)`, or `(N, C - 1)`, >= 0, float64 (Apple's MPS: float32): ml in 3D, cm2 in 2D (mm in 1D). NaN without a rater that has a
-        volume.
+        `(N, C)`, or `(N, C - 1)`, >= 0, float64 (Apple's MPS: float32): ml in 3D, cm2 in 2D (mm in 1D). NaN without a rater's volume.
 
     Raises:
         TypeError: no tensors.
@@ -73,19 +72,17 @@ def volume_crps(
     stack = read_votes(y, rule, prob.shape[1], rater_weights, like=prob)
     if kind is not CrpsKind.EMPIRICAL:
         stack.check_equal_weights(f"kind {kind.value!r}")
-    units = _voxel_volumes(spacing, prob.shape[0], prob.ndim - 2)
     rows, first = as_rows(prob), 0 if include_background else 1
     scores: list[list[float]] = []
-    for image, unit in enumerate(units):
+    for image, unit in enumerate(_voxel_volumes(spacing, prob.shape[0], prob.ndim - 2)):
         whole = [rater for rater in stack.raters(image) if (speaks := stack.speaks(image, rater)) is None or bool(speaks.all())]
         weights = np.array([stack.weights[image][rater] for rater in whole])
         scores.append([])
         for channel in range(first, prob.shape[1]):
             volume = unit * float(rows[image, channel].sum(dtype=wide_dtype(prob.device)))
             volumes = np.array([unit * int(torch.count_nonzero(stack.marks(image, rater, channel))) for rater in whole])
-            scores[-1].append(_crps(volume, volumes, weights, kind) if len(whole) else math.nan)
-    shape = (prob.shape[0], prob.shape[1] - first)
-    return torch.tensor(scores, dtype=wide_dtype(prob.device), device=prob.device).reshape(shape)
+            scores[-1].append(_crps(volume, volumes, weights, kind) if whole else math.nan)
+    return torch.tensor(scores, dtype=wide_dtype(prob.device), device=prob.device).reshape(len(prob), prob.shape[1] - first)
 
 
 def _voxel_volumes(spacing: Sequence[float] | Sequence[Sequence[float]] | None, images: int, dimensions: int) -> list[float]:
