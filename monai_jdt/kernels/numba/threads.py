@@ -43,6 +43,7 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
     """Run `work` on every thread; each is given the numbers of the tasks that fall to it, one by one.
 
     Where no thread can be started (the interpreter is shutting down, the system has no more), the others do its share.
+    Long, since its inner functions share the spans, the lock and the errors.
 
     Args:
         tasks: how many there are, numbered from 0. Each number is given once.

@@ -3,6 +3,9 @@
 Names: `z` logits, `p` prediction, `t` label, `raw` the label before smoothing; values are float32 and `(BLOCK_C, BLOCK_V)`. A name in
 capitals is known when a kernel is compiled, so that an `if` on it costs nothing and a loss pays for its own terms only. C is padded
 to `BLOCK_C`, a power of two; what a padded channel holds is never stored, and must only stay out of sums over channels.
+
+Functions are long, as in `kernels`: Triton has no records, so each argument stands alone, and a branch that is compiled away stays
+beside the others.
 """
 
 # mypy: disable-error-code="no-untyped-def"
