@@ -14,6 +14,7 @@ ON_FAST_KERNELS = {
     "test_forced_kernels": True,
     "test_values": True,
     "test_ignored": True,
+    "test_default_device": True,
     "test_laws": False,
     "test_precision": False,
     "test_gradients": False,

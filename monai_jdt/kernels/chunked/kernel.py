@@ -50,7 +50,7 @@ def chunked_sums(given: KernelInput) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    rows = torch.zeros((len(Row), *given.logits.shape[:2]), dtype=torch.float64)
+    rows = torch.zeros((len(Row), *given.logits.shape[:2]), dtype=torch.float64, device="cpu")
     entropy = given.recipe.pixel is not None
     scratch = Scratch(given.dtype, given.logits.shape[1])
     for views in _chunk_views(given):
@@ -123,10 +123,10 @@ class _Found:
         images = len(range(given.logits.shape[0])[view.images])
         shape = (images * view.slices, given.logits.shape[1])
         self._by_slice = (images, view.slices)
-        self._all_sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=torch.float64)
-        self._all_lowest = torch.full((3, *shape), torch.inf, dtype=given.dtype)
+        self._all_sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=torch.float64, device="cpu")
+        self._all_lowest = torch.full((3, *shape), torch.inf, dtype=given.dtype, device="cpu")
         self._all_highest = -self._all_lowest
-        self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=given.dtype)
+        self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=given.dtype, device="cpu")
         self._lowest, self._highest = self._all_lowest.clone(), self._all_highest.clone()
         #: Of the chunk at hand, by row, or by what: `(n, C)` each.
         self.sums, self.lowest, self.highest = self._sums.unbind(), self._lowest.unbind(), self._highest.unbind()

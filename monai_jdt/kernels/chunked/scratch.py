@@ -45,7 +45,7 @@ class Scratch:
         self._memory: dict[str, torch.Tensor] = {}
         self._views: dict[tuple[str, torch.Size], torch.Tensor] = {}
         #: `(1, C, 1)`: 0 to C - 1, or of one channel 1; made first, since a small tensor between large ones holds memory back.
-        self.class_numbers = torch.arange(channels, dtype=dtype).reshape(1, -1, 1) + (channels == 1)
+        self.class_numbers = torch.arange(channels, dtype=dtype, device="cpu").reshape(1, -1, 1) + (channels == 1)
 
     def take(self, name: str, shape: torch.Size) -> torch.Tensor:
         """Uninitialised and contiguous.
@@ -60,7 +60,7 @@ class Scratch:
         view = self._views.get((name, shape))
         if view is None:
             if name not in self._memory or self._memory[name].numel() < shape.numel():
-                self._memory[name] = torch.empty(shape.numel(), dtype=self.dtype)
+                self._memory[name] = torch.empty(shape.numel(), dtype=self.dtype, device="cpu")
                 self._views = {key: other for key, other in self._views.items() if key[0] != name}
             view = self._views[name, shape] = self._memory[name][: shape.numel()].view(shape)
         return view

@@ -73,9 +73,9 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
     images, channels, _ = given.logits.shape
     tasks = _tasks(given, _TASKS)
     if not tasks:
-        return torch.zeros((len(Row), images, channels), dtype=given.dtype)
+        return torch.zeros((len(Row), images, channels), dtype=given.dtype, device="cpu")
     job, tables = _job(given)
-    sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64)
+    sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64, device="cpu")
     stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
 
     def work(numbers: Iterator[int]) -> None:
@@ -87,7 +87,7 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
     del tables
     if len(tasks) > images:
         sums = sums.view(images, len(tasks) // images, len(Row), channels).sum(1)
-    return torch.empty((len(Row), images, channels), dtype=given.dtype).copy_(sums.transpose(0, 1))
+    return torch.empty((len(Row), images, channels), dtype=given.dtype, device="cpu").copy_(sums.transpose(0, 1))
 
 
 def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
@@ -146,7 +146,7 @@ def _job(given: KernelInput, upstream: torch.Tensor | None = None, result: torch
     if reading.form is not LabelForm.DENSE:
         raters = given.label.shape[1]
         if given.rater_weights is None:
-            weights = torch.ones((images, raters), dtype=torch.float32)
+            weights = torch.ones((images, raters), dtype=torch.float32, device="cpu")
         else:
             weights = given.rater_weights.to(torch.float32).contiguous()
             everywhere = bool((weights > 0).any(1).all())
@@ -154,7 +154,7 @@ def _job(given: KernelInput, upstream: torch.Tensor | None = None, result: torch
         rater_weights = weights.data_ptr()
     class_weight = constant_tables[0]
     if given.class_weight is not None:
-        class_weight = torch.zeros((2, channels), dtype=torch.float32)
+        class_weight = torch.zeros((2, channels), dtype=torch.float32, device="cpu")
         if channels == 1:
             class_weight[0], class_weight[1] = 1, given.class_weight - 1
         else:
@@ -194,8 +194,8 @@ def _settings(recipe: VoxelRecipe, channels: int) -> tuple[dict[str, Any], list[
         pairs = [(channel, value) for channel, values in enumerate(reading.regions) for value in values]
     elif reading.form is not LabelForm.DENSE:
         pairs = [(channel, channel) for channel in range(channels)] if channels > 1 else [(0, 1)]
-    members = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.contiguous()
-    equal_weights = torch.ones(2, channels, dtype=torch.float32)
+    members = torch.tensor(pairs, dtype=torch.int64, device="cpu").reshape(-1, 2).T.contiguous()
+    equal_weights = torch.ones(2, channels, dtype=torch.float32, device="cpu")
     equal_weights[1] = 0
     softmax = recipe.activation is Activation.SOFTMAX
     alpha = (1.0, 0.0)
@@ -245,7 +245,7 @@ def _program() -> Any:
     folder = run_range.stats.cache_path
     if folder is None or not glob(os.path.join(glob_escape(folder), "program.*run_range-*.nbi")):
         logger.info("numba compiles the losses' kernel: some ten seconds, once on this machine")
-    nothing = torch.zeros(1, 1, 0, dtype=torch.float32)
+    nothing = torch.zeros(1, 1, 0, dtype=torch.float32, device="cpu")
     job, tables = _job(KernelInput(nothing, nothing, VoxelRecipe(), None, None, None))
     try:
         run_range(job, 0, 0, 0, 0, 0)
@@ -268,4 +268,4 @@ def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None
 
 def _scratch(job: Job) -> torch.Tensor:
     """What one thread works in."""
-    return torch.empty(records.scratch_size(job.channels, job.width), dtype=torch.float32)
+    return torch.empty(records.scratch_size(job.channels, job.width), dtype=torch.float32, device="cpu")
