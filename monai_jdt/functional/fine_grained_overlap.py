@@ -8,8 +8,15 @@ from typing import Any
 import torch
 
 from monai_jdt.checks import can_read_values
-from monai_jdt.functional.metric_labels import as_rows, read_prediction, wide_dtype
-from monai_jdt.functional.undefined import UNDEFINED, mean_of_defined
+from monai_jdt.functional.metric_labels import (
+    DenseLabel,
+    as_rows,
+    check_prediction_values,
+    held_value,
+    read_prediction,
+    wide_dtype,
+)
+from monai_jdt.functional.undefined import UNDEFINED, UndefinedPolicy, mean_of_defined
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import error_sentence
 
@@ -82,7 +89,9 @@ def overlap_counts(
     if discretize is Discretization.ARGMAX and prob.shape[1] == 1:
         raise ValueError(error_sentence("discretize", "'threshold' for one channel", "'argmax'", "pass discretize='threshold'"))
     rows, truth = as_rows(prob), as_rows(label)
-    counted = None if ignore_index is None else ~(truth == ignore_index).all(1, keepdim=True)
+    ignored = held_value(ignore_index, truth.dtype)
+    counted = None if ignored is None else ~(truth == ignored).all(1, keepdim=True)
+    check_prediction_values(prob, DenseLabel(truth, ignored))
     for name, values in (("y", truth), *((("y_pred", rows),) if discretize is None else ())):
         hard = (values == 0) | (values == 1)
         hard = hard if counted is None else hard | ~counted
@@ -107,7 +116,8 @@ def overlap_of_counts(counts: torch.Tensor, kind: FineGrainedKind, one_channel: 
     """Return the scores of counts.
 
     A class that the label does not have is undefined, whatever the prediction: an image's classes are those of its label
-    (arXiv:2310.19252). A single channel is judged in every image: a prediction where the label is empty scores 0.
+    (arXiv:2310.19252). A single channel is judged in every image: where the label is empty, a prediction has IoU and Dice 0. Its
+    accuracy is undefined there, since no voxel could be found.
 
     Args:
         counts: `(..., 3)` of :func:`overlap_counts`.
@@ -131,13 +141,19 @@ def overlap_of_counts(counts: torch.Tensor, kind: FineGrainedKind, one_channel: 
     return torch.where(nothing, 1.0 if empty is BothEmptyScore.ONE else UNDEFINED, score)
 
 
-def fine_grained_average(scores: torch.Tensor, average: FineGrainedAverage, percents: tuple[int, ...] = (100,)) -> torch.Tensor:
+def fine_grained_average(
+    scores: torch.Tensor,
+    average: FineGrainedAverage,
+    percents: tuple[int, ...] = (100,),
+    policy: UndefinedPolicy = UndefinedPolicy.LEAVE_OUT,
+) -> torch.Tensor:
     """Return the mean over an image's classes, for each image, or over a class's images, for each class, and over worst cases.
 
     Args:
         scores: `(N, C)`; NaN is undefined.
         average: `IMAGE`: the images' means over their classes. `CLASS`: each class's images.
         percents: q of the worst q %: of n defined cases, the `max(1, n * q // 100)` with the lowest scores. Several are averaged.
+        policy: `SPREAD`: NaN as soon as one score is NaN.
 
     Returns:
         The scalar of the data set, NaN where nothing is defined.
@@ -147,6 +163,8 @@ def fine_grained_average(scores: torch.Tensor, average: FineGrainedAverage, perc
         >>> float(fine_grained_average(scores, FineGrainedAverage.IMAGE)), float(fine_grained_average(scores, FineGrainedAverage.CLASS))
         (0.5, 0.375)
     """
+    if policy is UndefinedPolicy.SPREAD and bool(scores.isnan().any()):
+        return torch.tensor(UNDEFINED, dtype=scores.dtype, device=scores.device)
     cases = mean_of_defined(scores, 1)[:, None] if average is FineGrainedAverage.IMAGE else scores
     columns = [column[~column.isnan()].sort().values for column in cases.unbind(1)]
     means = [

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, read_votes, wide_dtype
-from monai_jdt.functional.set_overlap import SetOverlap, anybody_speaks, pair_speaks, read_samples, set_overlap
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, wide_dtype
+from monai_jdt.functional.set_overlap import SetOverlap, pair_speaks, read_samples, set_overlap
 
 
 class EmptyDistance(Enum):
@@ -37,7 +37,8 @@ def generalized_energy_distance(
 
     This is the squared form, as in Kohl et al., A probabilistic U-Net for segmentation of ambiguous images, NeurIPS 2018. Samples
     count alike, raters by their weights. A rater is compared with a sample where the rater says something, with another rater
-    where both do, and samples with each other where any rater does.
+    where both do, and samples with each other where any rater does. Two raters who never speak at the same voxel have no distance,
+    and are left out.
 
     Args:
         y_pred: binary samples `(N, M, C, *S)`, or one prediction `(N, C, *S)`.
@@ -62,8 +63,7 @@ def generalized_energy_distance(
         >>> generalized_energy_distance(sample, votes)  # 2 * (1/2 + 0) / 2 - 0 - (0 + 1/2 + 1/2 + 0) / 4
         tensor([[0.2500]], dtype=torch.float64)
     """
-    samples = read_samples(y_pred, y, include_background)
-    stack = read_votes(y, rule, samples.shape[2], rater_weights)
+    samples, stack = read_samples(y_pred, y, rule, rater_weights, include_background)
     channels = range(0 if include_background else 1, samples.shape[2])
     value = 1.0 if empty is EmptyDistance.ZERO else math.nan
 
@@ -76,7 +76,7 @@ def generalized_energy_distance(
 
 def _squared(sets: torch.Tensor, stack: RaterStack, image: int, channel: int, overlap: Callable[..., float], diagonal: bool) -> float:
     """Return the squared distance of one image and class, from samples `(M, V)`."""
-    raters, counted = stack.raters(image), anybody_speaks(stack, image)
+    raters, counted = stack.raters(image), stack.counted(image)
     weights, ones = [stack.weights[image][rater] for rater in raters], [1.0] * len(sets)
     marked = [stack.marks(image, rater, channel) for rater in raters]
     across = [[1 - overlap(y, s, stack.speaks(image, rater)) for s in sets] for rater, y in zip(raters, marked, strict=True)]

@@ -15,6 +15,7 @@ import torch
 from monai_jdt.checks import RANGE_TOLERANCE, can_read_values
 from monai_jdt.definitions import regions_of
 from monai_jdt.functional.region_members import region_members
+from monai_jdt.kernels.labels import ignore_index_as
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import check_bool, check_int, error_sentence
 
@@ -48,7 +49,7 @@ def label_rule(votes: bool = False, regions: Any = None, ignore_index: int | Non
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: regions without votes, or an ignored value that a region holds.
+        ValueError: regions without votes, or an ignored value that a region holds or that a dense label may have.
     """
     groups = regions_of(regions)
     if groups is not None and not check_bool("votes", votes):
@@ -56,6 +57,9 @@ def label_rule(votes: bool = False, regions: Any = None, ignore_index: int | Non
     ignored = None if ignore_index is None else check_int("ignore_index", ignore_index)
     if groups is not None and any(ignored in group for group in groups):
         raise ValueError(error_sentence("ignore_index", "a value of no region", str(ignored), "take it out of `regions`"))
+    if ignored in (0, 1) and not votes:
+        expected, fix = "a value outside [0, 1] with a dense label", "mark ignored voxels with a value that no label has, e.g. 255"
+        raise ValueError(error_sentence("ignore_index", expected, str(ignored), fix))
     return LabelRule(check_bool("votes", votes), groups, ignored)
 
 
@@ -65,19 +69,20 @@ class DenseLabel:
 
     Args:
         values: `(N, C, V)`, floating point.
-        ignore_index: see :class:`LabelRule`.
+        ignore_index: see :class:`LabelRule`, as :func:`held_value` gives it.
     """
 
     values: torch.Tensor
     ignore_index: int | None = None
 
+    def counted(self, image: int) -> torch.Tensor | None:
+        """Return the counted voxels, bool `(V,)`; None: all."""
+        return None if self.ignore_index is None else ~(self.values[image] == self.ignore_index).all(0)
+
     def soft(self, image: int, channel: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the label of one class, `(V,)` float64 (MPS: float32), and the counted voxels; None: all."""
-        values = self.values[image, channel].to(wide_dtype(self.values.device))
-        if self.ignore_index is None:
-            return values, None
-        counted = ~(self.values[image] == self.ignore_index).all(0)
-        return torch.where(counted, values, 0.0), counted
+        values, counted = self.values[image, channel].to(wide_dtype(self.values.device)), self.counted(image)
+        return values if counted is None else torch.where(counted, values, 0.0), counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +93,7 @@ class RaterStack:
         votes: label values `(N, R, V)`.
         weights: for each image R numbers >= 0; 0 = missing.
         groups: the label values of each channel.
-        ignore_index: see :class:`LabelRule`.
+        ignore_index: see :class:`LabelRule`, as :func:`held_value` gives it.
     """
 
     votes: torch.Tensor
@@ -104,6 +109,16 @@ class RaterStack:
     def speaks(self, image: int, rater: int) -> torch.Tensor | None:
         """Return where a rater says something, bool `(V,)`; None: everywhere."""
         return None if self.ignore_index is None else self.votes[image, rater] != self.ignore_index
+
+    def counted(self, image: int) -> torch.Tensor | None:
+        """Return where any rater that is there says something, bool `(V,)`; None: everywhere."""
+        raters = self.raters(image)
+        if raters and self.ignore_index is None:
+            return None
+        spoken = torch.zeros(self.votes.shape[2], dtype=torch.bool, device=self.votes.device)
+        for rater in raters:
+            spoken |= self.votes[image, rater] != self.ignore_index
+        return spoken
 
     def marks(self, image: int, rater: int, channel: int) -> torch.Tensor:
         """Return what a rater put into a channel, bool `(V,)`; False where the rater says nothing."""
@@ -146,10 +161,13 @@ class RaterStack:
 
 
 def read_metric_label(prob: torch.Tensor, label: Any, rule: LabelRule, rater_weights: Any = None) -> DenseLabel | RaterStack:
-    """Check a label against a prediction, and make it readable by class.
+    """Check a label and a prediction against each other, and make the label readable by class.
+
+    The prediction's values are checked here and not before, since the label says which voxels count: at an ignored one the prediction
+    may be NaN, as far as it is not read.
 
     Args:
-        prob: the prediction `(N, C, *S)`, plain.
+        prob: the prediction `(N, C, *S)` of :func:`read_prediction`.
         label: `(N, C, *S)`, or with votes `(N, R, *S)`.
         rule: how it is read.
         rater_weights: `(N, R)` or `(R,)`, finite, >= 0, 0 = missing; with votes only. None: 1 each.
@@ -163,19 +181,22 @@ def read_metric_label(prob: torch.Tensor, label: Any, rule: LabelRule, rater_wei
         expected = f"a tensor on {prob.device}, where y_pred is"
         raise ValueError(error_sentence("y", expected, str(label.device), "move it there with .to(y_pred.device)"))
     if rule.votes:
-        return read_votes(label, rule, prob.shape[1], rater_weights, like=prob)
+        stack = read_votes(label, rule, prob.shape[1], rater_weights, like=prob)
+        check_prediction_values(prob, stack)
+        return stack
     if rater_weights is not None:
         raise ValueError(error_sentence("rater_weights", "None without votes", "weights", "pass votes=True and a rater stack"))
     if label.shape != prob.shape:
         fix = "make one channel for each class" if label.ndim == prob.ndim and label.shape[1] != prob.shape[1] else None
         raise ValueError(error_sentence("y", f"shape {tuple(prob.shape)}, the shape of y_pred", str(tuple(label.shape)), fix))
     rows = as_rows(label)
+    ignored = held_value(rule.ignore_index, rows.dtype)
     if can_read_values(rows):
-        checked = rows
-        if rule.ignore_index is not None:
-            checked = rows.movedim(1, -1)[~(rows == rule.ignore_index).all(1)]
-        check_unit_range("y", checked, "pass the soft label, or votes=True for a rater stack")
-    return DenseLabel(rows, rule.ignore_index)
+        checked = rows if ignored is None else rows.movedim(1, -1)[~(rows == ignored).all(1)]
+        check_unit_range("y", checked, "divide votes by the number of raters, or pass votes=True for a rater stack")
+    dense = DenseLabel(rows, ignored)
+    check_prediction_values(prob, dense)
+    return dense
 
 
 def read_votes(
@@ -205,10 +226,34 @@ def read_votes(
         raise ValueError(error_sentence("regions", f"{channels} regions, one for each channel", str(len(rule.regions))))
     groups = rule.regions or (((1,),) if channels == 1 else tuple((c,) for c in range(channels)))
     rows = stack.reshape(*stack.shape[:2], math.prod(stack.shape[2:]))
+    ignored = held_value(rule.ignore_index, rows.dtype)
     weights = _weights_of_images(rater_weights, stack.shape[0], stack.shape[1])
     if can_read_values(rows):
-        _check_votes(name, rows, weights, groups if rule.regions is None and channels > 1 else None, rule.ignore_index)
-    return RaterStack(rows, weights, groups, rule.ignore_index)
+        _check_votes(name, rows, weights, groups if rule.regions is None and channels > 1 else None, ignored)
+    return RaterStack(rows, weights, groups, ignored)
+
+
+def held_value(ignore_index: int | None, dtype: torch.dtype) -> int | None:
+    """Return the ignored value as a label of that dtype holds it; None where it cannot.
+
+    torch wraps a number that it compares with whole numbers of few bytes: uint8's 255 would equal -1, and its 44 equal 300.
+
+    Args:
+        ignore_index: the value; None stays None.
+        dtype: the label's.
+
+    Example:
+        >>> held_value(-1, torch.uint8), held_value(300, torch.uint8), held_value(255, torch.uint8)
+        (None, None, 255)
+    """
+    if ignore_index is None:
+        return None
+    if dtype is torch.bool:
+        low, high = 0.0, 1.0
+    else:
+        span = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+        low, high = span.min, span.max
+    return ignore_index_as(ignore_index, dtype) if low <= ignore_index <= high else None
 
 
 def _weights_of_images(rater_weights: Any, images: int, raters: int) -> tuple[tuple[float, ...], ...]:
@@ -241,7 +286,9 @@ def _check_votes(
                 raise ValueError(error_sentence(name, "whole label values", f"{fraction:g}", "pass mode='nearest' for votes"))
             if groups is None:
                 continue
-            wrong = (values < 0) | (values >= len(groups))
+            wrong = values < 0
+            if values.is_floating_point() or len(groups) <= torch.iinfo(values.dtype).max:  # else it wraps, and no value is too large
+                wrong |= values >= len(groups)
             wrong &= values != ignore_index if ignore_index is not None else True
             if bool(wrong.any()):
                 got, expected = values[wrong][0].item(), f"label values from 0 to {len(groups) - 1}, the channels of y_pred"
@@ -249,7 +296,9 @@ def _check_votes(
 
 
 def read_prediction(y_pred: Any, include_background: bool) -> torch.Tensor:
-    """Check probabilities `(N, C, *S)`; return them plain and without a graph.
+    """Check the shape of probabilities `(N, C, *S)`; return them plain and without a graph.
+
+    Their values are checked with the label, by :func:`read_metric_label`.
 
     Args:
         y_pred: values in [0, 1]; bool and whole numbers are 0 and 1.
@@ -257,18 +306,53 @@ def read_prediction(y_pred: Any, include_background: bool) -> torch.Tensor:
 
     Raises:
         TypeError: no tensor.
-        ValueError: fewer than two dimensions, values outside [0, 1], or one channel without the background.
+        ValueError: fewer than two dimensions, or one channel without the background.
     """
     prob = plain_tensor("y_pred", y_pred).detach()
     if prob.ndim < 2:
         fix = "add the dimensions that are missing"
         raise ValueError(error_sentence("y_pred", "shape (N, C, *spatial)", str(tuple(prob.shape)), fix))
-    if not include_background and prob.shape[1] == 1:
+    check_background(include_background, prob.shape[1])
+    return prob
+
+
+def check_background(include_background: bool, channels: int) -> None:
+    """Refuse to leave out the only channel.
+
+    Args:
+        include_background: False leaves channel 0 out.
+        channels: C.
+
+    Raises:
+        ValueError: one channel without the background.
+    """
+    if not include_background and channels == 1:
         fix = "leave it out, since the one channel is the foreground"
         raise ValueError(error_sentence("include_background=False", "at least 2 channels", "1", fix))
-    if can_read_values(prob):
-        check_unit_range("y_pred", prob, "apply sigmoid or softmax to logits")
-    return prob
+
+
+def check_prediction_values(prob: torch.Tensor, label: DenseLabel | RaterStack) -> None:
+    """Refuse predictions outside [0, 1] at counted voxels, NaN among them; do nothing where values must not be read.
+
+    Args:
+        prob: `(N, C, *S)`.
+        label: says which voxels count.
+
+    Raises:
+        ValueError: a value is out of range by more than rounding.
+    """
+    if not can_read_values(prob):
+        return
+    fix = "apply sigmoid or softmax to logits"
+    try:
+        check_unit_range("y_pred", prob, fix)  # one pass, which is all where nothing is wrong
+    except ValueError:
+        rows = as_rows(prob)
+        masks = [label.counted(image) for image in range(len(rows))]
+        if all(mask is None for mask in masks):
+            raise
+        counted = [values if mask is None else values[:, mask] for values, mask in zip(rows, masks, strict=True)]
+        check_unit_range("y_pred", torch.cat(counted, 1), fix)
 
 
 def check_unit_range(name: str, values: torch.Tensor, fix: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, read_votes, wide_dtype
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, check_background, read_votes, wide_dtype
 from monai_jdt.functional.set_overlap import SetOverlap, pair_speaks, set_overlap
 
 
@@ -61,7 +61,7 @@ def rater_agreement(
 
     Raises:
         TypeError: no tensor.
-        ValueError: no raters, votes that are no class, or unequal weights.
+        ValueError: no raters, votes that are no class, unequal weights, or one channel without the background.
 
     Example:
         >>> votes = torch.tensor([[[1, 1, 0, 0], [1, 0, 0, 0]]])
@@ -72,7 +72,8 @@ def rater_agreement(
     """
     stack = read_votes(votes, rule, channels, rater_weights, name="votes")
     stack.check_equal_weights(f"kind {kind.value!r}")
-    first = int(not include_background and len(stack.groups) > 1)
+    check_background(include_background, channels)
+    first = 0 if include_background else 1
     of_values = kind is AgreementKind.FLEISS_KAPPA and rule.regions is None and len(stack.groups) > 1
     rows: list[list[float]] = []
     for image in range(stack.votes.shape[0]):

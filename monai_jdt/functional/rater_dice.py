@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from monai.utils import optional_import
 
-from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, read_votes, wide_dtype
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, wide_dtype
 from monai_jdt.functional.set_overlap import SetOverlap, read_samples, set_overlap
 from monai_jdt.validation import error_sentence
 
@@ -73,7 +73,7 @@ def rater_dice(
     Raises:
         TypeError: no tensors.
         ValueError: shapes that do not fit, samples that are not binary, votes that are no class, unequal weights, or "each" with
-            another number of samples than raters or with a missing rater.
+            another number of samples than raters or, in an image where any rater speaks, with a missing rater.
 
     Example:
         >>> samples = torch.tensor([[[[1, 1, 0]], [[0, 1, 0]]]])  # two samples, one class, three voxels
@@ -81,13 +81,19 @@ def rater_dice(
         >>> rater_dice(samples, votes), rater_dice(samples, votes, RaterDiceKind.MAX)
         (tensor([[0.4167]], dtype=torch.float64), tensor([[0.8333]], dtype=torch.float64))
     """
-    samples = read_samples(y_pred, y, include_background)
-    stack = read_votes(y, rule, samples.shape[2], rater_weights)
+    samples, stack = read_samples(y_pred, y, rule, rater_weights, include_background)
     if kind is not RaterDiceKind.MEAN:
         stack.check_equal_weights(f"kind {kind.value!r}")
+    if kind is RaterDiceKind.EACH and samples.shape[1] != stack.votes.shape[1]:
+        _refuse_each(samples.shape[1], stack.votes.shape[1], stack.votes.shape[1])
     channels = range(0 if include_background else 1, samples.shape[2])
     rows = [[_image_score(_dice_matrix(samples, stack, n, c, empty), stack, n, kind) for c in channels] for n in range(len(samples))]
     return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(len(samples), len(channels))
+
+
+def _refuse_each(samples: int, there: int, raters: int) -> NoReturn:
+    expected = "as many samples as raters for kind 'each', and no missing rater"
+    raise ValueError(error_sentence("y_pred", expected, f"{samples} samples and {there} of {raters} raters", "use kind 'match'"))
 
 
 def _dice_matrix(samples: torch.Tensor, stack: RaterStack, image: int, channel: int, empty: EmptyPair) -> list[list[float]]:
@@ -103,12 +109,10 @@ def _dice_matrix(samples: torch.Tensor, stack: RaterStack, image: int, channel: 
 
 
 def _image_score(matrix: list[list[float]], stack: RaterStack, image: int, kind: RaterDiceKind) -> float:
-    if kind is RaterDiceKind.EACH and (len(matrix) != len(stack.weights[image]) or len(matrix) != len(matrix[0])):
-        expected = "as many samples as raters for kind 'each', and no missing rater"
-        got = f"{len(matrix[0]) if matrix else 0} samples and {len(matrix)} of {len(stack.weights[image])} raters"
-        raise ValueError(error_sentence("y_pred", expected, got, "use kind 'match'"))
     if not matrix:
         return math.nan
+    if kind is RaterDiceKind.EACH and len(matrix) != len(stack.weights[image]):
+        _refuse_each(len(matrix[0]), len(matrix), len(stack.weights[image]))
     scores = torch.tensor(matrix, dtype=torch.float64)
     if kind is RaterDiceKind.MEAN:
         weights = torch.tensor([stack.weights[image][rater] for rater in stack.raters(image)], dtype=torch.float64)

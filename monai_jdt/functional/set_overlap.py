@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
+from typing import Any
 
 import torch
 
 from monai_jdt.checks import can_read_values
-from monai_jdt.functional.metric_labels import RaterStack
+from monai_jdt.functional.metric_labels import LabelRule, RaterStack, check_background, read_votes
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import error_sentence
 
@@ -37,6 +39,8 @@ def set_overlap(
         (0.6666666666666666, 0.5)
     """
     if counted is not None:
+        if not bool(counted.any()):
+            return math.nan  # two sets that were never compared are not two empty sets
         first, second = first & counted, second & counted
     both = int(torch.count_nonzero(first & second))
     sizes = int(torch.count_nonzero(first)) + int(torch.count_nonzero(second))
@@ -45,20 +49,23 @@ def set_overlap(
     return 2 * both / sizes if kind is SetOverlap.DICE else both / (sizes - both)
 
 
-def read_samples(y_pred: torch.Tensor, votes: torch.Tensor, include_background: bool) -> torch.Tensor:
-    """Return binary samples `(N, M, C, V)`, bool, from samples or from one prediction.
+def read_samples(y_pred: Any, y: Any, rule: LabelRule, rater_weights: Any, include_background: bool) -> tuple[torch.Tensor, RaterStack]:
+    """Return binary samples `(N, M, C, V)`, bool, from samples or from one prediction, and the votes.
 
     Args:
-        y_pred: samples `(N, M, C, *S)`, or one prediction `(N, C, *S)`; 0 and 1.
-        votes: `(N, R, *S)`: its number of dimensions tells which of the two `y_pred` is.
+        y_pred: samples `(N, M, C, *S)`, or one prediction `(N, C, *S)`; 0 and 1 at the voxels where any rater says something.
+        y: votes `(N, R, *S)`: their number of dimensions tells which of the two `y_pred` is.
+        rule: how the votes are read.
+        rater_weights: `(N, R)` or `(R,)`, 0 = missing; None: 1 each.
         include_background: False leaves channel 0 out, and then there must be two.
 
     Raises:
         TypeError: no tensors.
-        ValueError: another number of dimensions, no sample, other values than 0 and 1, or one channel without the background.
+        ValueError: another number of dimensions, no sample, other values than 0 and 1, or one channel without the background; votes
+            as :func:`~monai_jdt.functional.metric_labels.read_votes`.
     """
     samples = plain_tensor("y_pred", y_pred).detach()
-    votes = plain_tensor("y", votes)
+    votes = plain_tensor("y", y)
     dimensions = votes.ndim
     if samples.ndim == dimensions:
         samples = samples[:, None]
@@ -68,25 +75,27 @@ def read_samples(y_pred: torch.Tensor, votes: torch.Tensor, include_background: 
     if (samples.shape[0], samples.shape[3:]) != (votes.shape[0], votes.shape[2:]):
         expected = f"votes ({samples.shape[0]}, R, {', '.join(map(str, samples.shape[3:]))}), the images and space of y_pred"
         raise ValueError(error_sentence("y", expected, f"shape {tuple(votes.shape)}"))
-    if not include_background and samples.shape[2] == 1:
-        fix = "leave it out, since the one channel is the foreground"
-        raise ValueError(error_sentence("include_background=False", "at least 2 channels", "1", fix))
-    if samples.dtype is not torch.bool:
-        if can_read_values(samples) and not bool(((samples == 0) | (samples == 1)).all()):
-            got, fix = "other values", "cut probabilities by AsDiscrete, or draw samples of them"
-            raise ValueError(error_sentence("y_pred", "0 and 1 in every sample", got, fix))
-        samples = samples > 0.5
-    return samples.flatten(3) if samples.ndim > 3 else samples[..., None]
+    check_background(include_background, samples.shape[2])
+    samples = samples.flatten(3) if samples.ndim > 3 else samples[..., None]
+    stack = read_votes(votes, rule, samples.shape[2], rater_weights)
+    if samples.dtype is torch.bool:
+        return samples, stack
+    if can_read_values(samples):
+        _check_binary(samples, stack)
+    return samples > 0.5, stack
+
+
+def _check_binary(samples: torch.Tensor, stack: RaterStack) -> None:
+    """Refuse other values than 0 and 1 at the voxels where any rater says something."""
+    for image, wrong in enumerate((samples != 0) & (samples != 1)):
+        if bool(wrong.any()):
+            counted = stack.counted(image)
+            if counted is None or bool((wrong & counted).any()):
+                got, fix = "other values", "cut probabilities by AsDiscrete, or draw samples of them"
+                raise ValueError(error_sentence("y_pred", "0 and 1 in every sample", got, fix))
 
 
 def pair_speaks(stack: RaterStack, image: int, first: int, second: int) -> torch.Tensor | None:
     """Return where two raters both say something; None: everywhere."""
     one, other = stack.speaks(image, first), stack.speaks(image, second)
     return None if one is None or other is None else one & other
-
-
-def anybody_speaks(stack: RaterStack, image: int) -> torch.Tensor | None:
-    """Return where any rater that is there says something; None: everywhere."""
-    spoken = [stack.speaks(image, rater) for rater in stack.raters(image)]
-    masks = [mask for mask in spoken if mask is not None]
-    return torch.stack(masks).any(0) if masks else None

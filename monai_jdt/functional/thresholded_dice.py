@@ -6,13 +6,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import torch
 
-from monai_jdt.checks import can_read_values
-from monai_jdt.functional.metric_labels import as_rows, check_unit_range, read_prediction, wide_dtype
+from monai_jdt.functional.metric_labels import (
+    DENSE,
+    DenseLabel,
+    LabelRule,
+    RaterStack,
+    as_rows,
+    read_metric_label,
+    read_prediction,
+    wide_dtype,
+)
 from monai_jdt.functional.undefined import mean_of_defined
-from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import check_bool, check_choice, check_number, check_sequence, error_sentence
 
 
@@ -112,7 +120,13 @@ def threshold_rule(
 
 
 def thresholded_dice(
-    y_pred: torch.Tensor, y: torch.Tensor, rule: ThresholdRule = THRESHOLD_PRESETS["qubiq"], *, include_background: bool = True
+    y_pred: Any,
+    y: Any,
+    rule: ThresholdRule = THRESHOLD_PRESETS["qubiq"],
+    reading: LabelRule = DENSE,
+    *,
+    rater_weights: Any = None,
+    include_background: bool = True,
 ) -> torch.Tensor:
     r"""The mean over thresholds t of the Dice score of two maps cut at t: :math:`\frac1T \sum_t \mathrm{Dice}(p > t,\ m > t)`.
 
@@ -122,23 +136,28 @@ def thresholded_dice(
 
     Each map is compared with the threshold *rounded to the map's own dtype*. So 3 of 10 raters, .3 in any floating point dtype, are
     at the threshold .3 and not above it, although .3 in float32 is a little more than .3 in float64. This holds for labels that are
-    correctly rounded quotients, which `FuseRatersd` and a mean of 0 and 1 are; a label that was computed in another dtype
-    than the one it comes in may fall on either side of a threshold that it meets exactly.
+    correctly rounded quotients, which `FuseRatersd`, a mean of 0 and 1, and votes without weights are; a label that was computed in
+    another dtype than the one it comes in may fall on either side of a threshold that it meets exactly.
 
     Args:
         y_pred: probabilities p, `(N, C, *S)` or `(N, C)`, in [0, 1]; bool and whole numbers are taken as 0 and 1.
-        y: the soft label m, such as the mean of the raters, of the same shape.
+        y: the soft label m, such as the mean of the raters, of the same shape; with `reading.votes` a rater stack `(N, R, *S)`, whose
+            weighted mean is the label.
         rule: thresholds, comparison, and the score where both are empty.
+        reading: how the label is read. Ignored voxels are in neither map.
+        rater_weights: for votes: `(N, R)` or `(R,)`, 0 = missing; None: 1 each.
         include_background: False leaves channel 0 out.
 
     Returns:
         `(N, C)`, or `(N, C - 1)` without the background; float64 (MPS: float32) in [0, 1]. NaN (undefined) where both maps are empty at
-        every threshold and the rule says `BothEmpty.UNDEFINED`. An image without voxels is empty in both.
+        every threshold and the rule says `BothEmpty.UNDEFINED`, and where all voxels are ignored. An image without voxels is empty in
+        both.
 
     Raises:
         TypeError: no tensors, or complex numbers.
-        ValueError: shapes or devices that differ, one channel without the background, or values outside [0, 1] (NaN among them).
-            Values are read where `monai_jdt.value_checks` allows it; elsewhere a NaN is a voxel that is not marked.
+        ValueError: shapes or devices that differ, one channel without the background, votes that are no class, or values outside
+            [0, 1] (NaN among them). Values are read where `monai_jdt.value_checks` allows it; elsewhere a NaN is a voxel that is not
+            marked.
 
     References:
         The QUBIQ challenge (quantification of uncertainties in biomedical image quantification), https://qubiq.grand-challenge.org.
@@ -150,14 +169,21 @@ def thresholded_dice(
         >>> thresholded_dice(p, m, threshold_rule([0.1, 0.5, 0.8]))
         tensor([[0.8889]], dtype=torch.float64)
     """
-    y_pred = read_prediction(y_pred, check_bool("include_background", include_background))
-    y = plain_tensor("y", y).detach()
-    _check_label(y_pred, y)
-    first = 0 if include_background else 1
-    both, size = _count_marked(as_rows(y_pred[:, first:]), as_rows(y[:, first:]), rule)
+    prob = read_prediction(y_pred, check_bool("include_background", include_background))
+    label, first = read_metric_label(prob, y, reading, rater_weights), 0 if include_background else 1
+    rows = as_rows(prob)[:, first:]
+    if isinstance(label, DenseLabel) and label.ignore_index is None:
+        both, size = _count_marked(rows, label.values[:, first:], rule)
+    else:
+        both, size = _count_by_class(rows, label, first, rule)
     wide = wide_dtype(size.device)
     dice = (2 * both).to(wide) / size.to(wide)
-    return mean_of_defined(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]), 0)
+    scores = mean_of_defined(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]), 0)
+    for image in range(len(scores)):
+        counted = label.counted(image) if rows.shape[2] > 0 else None
+        if counted is not None and not bool(counted.any()):
+            scores[image] = math.nan
+    return scores
 
 
 #: Voxels compared at once.
@@ -166,17 +192,24 @@ _BLOCK = 1 << 16
 _EMPTY_SCORE = {BothEmpty.ONE: 1.0, BothEmpty.ZERO: 0.0, BothEmpty.UNDEFINED: math.nan}
 
 
-def _check_label(y_pred: torch.Tensor, y: torch.Tensor) -> None:
-    if y.shape != y_pred.shape:
-        channels_fix = None
-        if y.ndim == y_pred.ndim and y.shape[1] == 1 and y.shape[0] == y_pred.shape[0] and y.shape[2:] == y_pred.shape[2:]:
-            channels_fix = "make one channel for each class, e.g. by FuseRatersd, or AsDiscrete(to_onehot=...)"
-        raise ValueError(error_sentence("y", f"shape {tuple(y_pred.shape)}, the shape of y_pred", str(tuple(y.shape)), channels_fix))
-    if y.device != y_pred.device:
-        expected = f"a tensor on {y_pred.device}, where y_pred is"
-        raise ValueError(error_sentence("y", expected, str(y.device), "move it there with .to(y_pred.device)"))
-    if can_read_values(y):
-        check_unit_range("y", y, "divide votes by the number of raters")
+def _count_by_class(
+    rows: torch.Tensor, label: DenseLabel | RaterStack, first: int, rule: ThresholdRule
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Count as :func:`_count_marked`, one image and class at a time, and no ignored voxel."""
+    both = torch.zeros(len(rule.thresholds), *rows.shape[:2], dtype=torch.int64, device=rows.device)
+    size = torch.zeros_like(both)
+    for image in range(rows.shape[0]):
+        for channel in range(rows.shape[1]):
+            if isinstance(label, DenseLabel):  # in its own dtype, to which thresholds are rounded
+                m, counted = label.values[image, first + channel], label.counted(image)
+            else:
+                m, counted = label.soft(image, first + channel)
+            p = rows[image, channel]
+            if counted is not None:
+                p, m = p[counted], m[counted]
+            of_class = _count_marked(p[None, None], m[None, None], rule)
+            both[:, image, channel], size[:, image, channel] = (count[:, 0, 0] for count in of_class)
+    return both, size
 
 
 def _count_marked(prob: torch.Tensor, label: torch.Tensor, rule: ThresholdRule) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from monai_jdt.functional.fine_grained_overlap import (
     overlap_counts,
     overlap_of_counts,
 )
+from monai_jdt.functional.metric_labels import label_rule
 from monai_jdt.metrics.image_scores import ImageScores
 from monai_jdt.metrics.reduction import metric_reduction_of, reduce_classes, reduce_scores
 from monai_jdt.validation import check_choice, check_int, error_sentence
@@ -33,7 +34,7 @@ class FineGrainedOverlap(ImageScores):
     ==========  =====================================================================================================
 
     An image's classes are those of its label; a class that no label has is undefined. With a single channel a prediction where the
-    label is empty scores 0, and `empty` says what two empty masks score. Counts are exact.
+    label is empty has IoU and Dice 0 and an undefined accuracy, and `empty` says what two empty masks score. Counts are exact.
 
     Args:
         include_background: False leaves channel 0 out.
@@ -46,7 +47,8 @@ class FineGrainedOverlap(ImageScores):
             q = 10, 20, ..., 100; None: all. Not with "dataset", and with `reduction="mean"` only.
         discretize: "argmax" or "threshold" (above .5) for probabilities; None: `y_pred` is 0 and 1.
         empty: "undefined" or "one", for a single channel.
-        ignore_index: voxels whose label channels all have the value do not count.
+        ignore_index: voxels whose label channels all have the value do not count; not 0 or 1.
+        undefined: "leave_out" or "spread": what an undefined score (an image without a class of the others, too) does to the result.
 
     Shapes:
         - y_pred, y: `(N, C, *S)`, 0 and 1; y is a hard label: fuse raters before.
@@ -75,13 +77,14 @@ class FineGrainedOverlap(ImageScores):
         discretize: str | Discretization | None = None,
         empty: str | BothEmptyScore = "undefined",
         ignore_index: int | None = None,
+        undefined: Any = "leave_out",
     ) -> None:
-        super().__init__(include_background, reduction, get_not_nans)
+        super().__init__(include_background, reduction, get_not_nans, undefined=undefined)
         self.kind = check_choice("kind", kind, FineGrainedKind)
         self.average = check_choice("average", average, FineGrainedAverage)
         self.discretize = None if discretize is None else check_choice("discretize", discretize, Discretization)
         self.empty = check_choice("empty", empty, BothEmptyScore)
-        self.ignore_index = None if ignore_index is None else check_int("ignore_index", ignore_index)
+        self.ignore_index = label_rule(ignore_index=ignore_index).ignore_index
         self.percents = _percents_of(worst)
         self._check_reduction(self.reduction)
 
@@ -124,11 +127,12 @@ class FineGrainedOverlap(ImageScores):
     def _averaged(self, counts: torch.Tensor, reduction: MetricReduction, one_channel: bool) -> tuple[torch.Tensor, torch.Tensor]:
         if self.average is FineGrainedAverage.DATASET:
             classes = overlap_of_counts(counts.sum(0), self.kind, one_channel, self.empty)
-            return reduce_classes(classes, reduction)
+            return reduce_classes(classes, reduction, self.undefined)
         scores = overlap_of_counts(counts, self.kind, one_channel, self.empty)
         if reduction is MetricReduction.MEAN:
-            return fine_grained_average(scores, self.average, self.percents), (~scores.isnan()).sum().float()
-        return reduce_scores(scores, reduction)
+            result = fine_grained_average(scores, self.average, self.percents, self.undefined)
+            return result, (~scores.isnan()).sum().float()
+        return reduce_scores(scores, reduction, self.undefined)
 
 
 def _percents_of(worst: float | str | None) -> tuple[int, ...]:

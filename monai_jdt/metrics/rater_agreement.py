@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from monai_jdt.functional.metric_labels import check_background
 from monai_jdt.functional.rater_agreement import AgreementKind, rater_agreement
 from monai_jdt.metrics.rater_scores import RaterScores
 from monai_jdt.validation import check_choice, check_int, error_sentence
@@ -64,6 +65,7 @@ class RaterAgreement(RaterScores):
         self.channels = len(self.rule.regions) if self.rule.regions is not None else check_int("num_classes", num_classes)
         if self.channels < 1:
             raise ValueError(error_sentence("num_classes", "a whole number >= 1", str(num_classes)))
+        check_background(self.include_background, self.channels)
 
     def score(self, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any = None) -> torch.Tensor:
         """Score a batch as the function does."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.utils import MetricReduction
 
+from monai_jdt.functional.metric_labels import label_rule
 from monai_jdt.functional.thresholded_dice import BothEmpty, ThresholdComparison, threshold_rule, thresholded_dice
 from monai_jdt.functional.undefined import UndefinedPolicy
 from monai_jdt.metrics.image_scores import ImageScores
@@ -43,10 +44,15 @@ class ThresholdedDice(ImageScores):
         comparison: ">" or ">="; None: that of the table.
         both_empty: the score at a threshold that leaves neither map a voxel: "one", "zero", or "undefined", left out of the mean
             over thresholds; None: that of the table.
+        votes: y is a rater stack `(N, R, *S)`, whose weighted mean is the label; False: y has the shape of `y_pred`.
+        regions: for votes: the label values of each channel; None: channel c is value c, and a single channel is the value 1.
+        ignore_index: votes: the rater says nothing at that voxel; dense: voxels whose channels all have the value do not count.
         undefined: what the reduction does with an undefined score: "leave_out", or "spread", which makes the result undefined.
 
     Shapes:
-        - y_pred, y: ``(N, C, *S)`` or ``(N, C)``, or lists of ``(C, *S)``; values in [0, 1].
+        - y_pred: ``(N, C, *S)`` or ``(N, C)``, or lists of ``(C, *S)``; values in [0, 1].
+        - y: likewise; with votes ``(N, R, *S)``, different R in the items of a list; rater_weights at the call: ``(N, R)`` or ``(R,)``,
+          0 = missing.
         - result of a call: ``(N, C)``, float64; of `aggregate`: as the reduction says, float64.
 
     Raises:
@@ -73,16 +79,20 @@ class ThresholdedDice(ImageScores):
         thresholds: str | Iterable[float] = "qubiq",
         comparison: str | ThresholdComparison | None = None,
         both_empty: str | BothEmpty | None = None,
+        votes: bool = False,
+        regions: Any = None,
+        ignore_index: int | None = None,
         undefined: str | UndefinedPolicy = "leave_out",
     ) -> None:
         super().__init__(include_background, reduction, get_not_nans, undefined=undefined)
         self.rule = threshold_rule(thresholds, comparison, both_empty)
+        self.reading = label_rule(votes, regions, ignore_index)
 
     def score(self, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any = None) -> torch.Tensor:
-        """Score a batch as :func:`~monai_jdt.functional.thresholded_dice.thresholded_dice`; it takes no rater weights."""
+        """Score a batch as :func:`~monai_jdt.functional.thresholded_dice.thresholded_dice`."""
         if y is None:
-            raise TypeError(error_sentence("y", "a torch.Tensor", "None", "pass the soft label, such as the mean of the raters"))
-        if rater_weights is not None:
-            fix = "average the raters with their weights before, by FuseRatersd"
-            raise ValueError(error_sentence("rater_weights", "None for dense labels", "weights", fix))
-        return thresholded_dice(y_pred, y, self.rule, include_background=self.include_background)
+            raise TypeError(
+                error_sentence("y", "a torch.Tensor", "None", "pass the soft label, such as the mean of the raters, or votes")
+            )
+        options = {"rater_weights": rater_weights, "include_background": self.include_background}
+        return thresholded_dice(y_pred, y, self.rule, self.reading, **options)

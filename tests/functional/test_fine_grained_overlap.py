@@ -101,6 +101,29 @@ def test_a_class_in_no_label_is_undefined_and_reductions():
     assert by_image.aggregate("mean").item() == pytest.approx(by_image.aggregate().mean().item())
 
 
+def test_accuracy_of_one_channel_is_undefined_where_the_label_is_empty():
+    found, nothing = torch.tensor([[[1, 0]]]), torch.zeros(1, 1, 2, dtype=torch.int64)
+    for empty, value in (("undefined", NAN), ("one", 1.0)):
+        for kind, false_positive in (("iou", 0.0), ("dice", 0.0), ("accuracy", NAN)):
+            metric = FineGrainedOverlap(kind=kind, empty=empty, average="image", reduction="none")
+            metric(torch.cat([found, nothing]), torch.cat([nothing, nothing]))
+            assert metric.aggregate().flatten().tolist() == pytest.approx([false_positive, value], nan_ok=True)
+
+
+@pytest.mark.parametrize("average", ["dataset", "image", "class"])
+def test_undefined_scores_spread(average):
+    predicted, label = case(4)
+    metric = FineGrainedOverlap(average=average, undefined="spread")
+    metric(predicted, label)  # the last class is in no label
+    assert math.isnan(metric.aggregate())
+    assert metric.aggregate("none").isnan().any()
+    metric.reset()
+    metric(predicted[:, :1], torch.ones_like(label[:, :1]))  # every score is defined
+    other = FineGrainedOverlap(average=average)
+    other(predicted[:, :1], torch.ones_like(label[:, :1]))
+    assert torch.equal(metric.aggregate(), other.aggregate())
+
+
 def test_without_the_background_one_of_two_channels_is_still_a_class():
     predicted, label = torch.tensor([[[1, 0], [0, 1]]]), torch.tensor([[[1, 1], [0, 0]]])
     whole, part = FineGrainedOverlap(reduction="none"), FineGrainedOverlap(False, reduction="none")

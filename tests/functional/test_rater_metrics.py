@@ -281,6 +281,37 @@ def test_order_of_raters_and_voxels_changes_nothing_and_uniform_weights_are_none
             torch.testing.assert_close(other, plain, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
+def test_raters_without_a_common_voxel_have_no_distance_and_are_left_out():
+    votes = torch.tensor([[[1, 0, 7, 7], [7, 7, 1, 1], [1, 1, 1, 0]]])  # the first two never meet
+    samples = torch.tensor([[[[1, 0, 1, 0]], [[0, 0, 1, 1]]]])
+    rule, groups = label_rule(True, None, 7), (1,)
+    for empty in EmptyDistance:
+        value = 0.0 if empty is EmptyDistance.ZERO else math.nan
+        for diagonal in (True, False):
+            got = generalized_energy_distance(samples, votes, SetOverlap.IOU, diagonal, empty, rule)
+            image = samples[0, :, 0].numpy(), votes[0].numpy()
+            assert got.item() == pytest.approx(oracle.energy_distance(*image, [1.0] * 3, groups, 7, False, diagonal, value))
+    # the two alone: no pair, and so no expectation without the diagonal
+    assert generalized_energy_distance(samples, votes[:, :2], diagonal=False, rule=rule).isnan().all()
+
+
+def test_each_sample_of_an_image_in_which_nobody_speaks_is_undefined():
+    samples, votes = torch.ones(2, 2, 1, 3), torch.ones(2, 2, 3, dtype=torch.int64)
+    votes[1] = 7
+    scores = rater_dice(samples, votes, RaterDiceKind.EACH, rule=label_rule(True, None, 7))
+    assert scores.flatten().tolist() == pytest.approx([1, math.nan], nan_ok=True)
+    votes[0, 1] = 7
+    with pytest.raises(ValueError, match="no missing rater, got 2 samples and 1 of 2 raters"):
+        rater_dice(samples, votes, RaterDiceKind.EACH, rule=label_rule(True, None, 7))
+
+
+def test_the_only_channel_of_agreement_is_not_left_out():
+    votes = torch.zeros(1, 2, 4, dtype=torch.int64)
+    for kind in AgreementKind:
+        with pytest.raises(ValueError, match="include_background=False: expected at least 2 channels, got 1"):
+            rater_agreement(votes, 1, kind, include_background=False)
+
+
 def test_regions_without_votes_and_wrong_arguments():
     with pytest.raises(ValueError, match="regions: expected None without votes"):
         label_rule(False, REGIONS)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 
 from monai_jdt import value_checks
+from monai_jdt.functional.metric_labels import label_rule
 from monai_jdt.functional.thresholded_dice import (
     THRESHOLD_PRESETS,
     BothEmpty,
@@ -20,6 +21,8 @@ from monai_jdt.functional.thresholded_dice import (
     thresholded_dice,
 )
 from monai_jdt.raters import fuse_average
+from tests.metrics.rater_cases import KINDS, rater_case
+from tests.oracles import rater_metrics as oracle
 
 QUBIQ = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
@@ -212,6 +215,33 @@ def test_meta_tensors_views_and_gradients_go_in_a_plain_tensor_comes_out():
         assert torch.equal(scores, expected)
     assert torch.equal(p, kept[0])
     assert torch.equal(m, kept[1])
+
+
+@pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KINDS for seed in (0, 1)])
+def test_votes_are_their_weighted_mean(kind, seed):
+    """The mean is made by loops, where anybody speaks; there alone the dense maps are compared."""
+    case = rater_case(kind, seed)
+    reading = label_rule(True, case.regions, case.ignored)
+    for rule in (threshold_rule("qubiq"), threshold_rule([0.25, 0.5, 1.0], ">=")):
+        got = thresholded_dice(case.prob, case.votes, rule, reading, rater_weights=case.weights)
+        for image in range(2):
+            p, _, votes = case.image(image)
+            for channel, group in enumerate(case.groups):
+                mean = oracle.mean_label(votes, case.weights_of(image), group, case.ignored)
+                there = [v for v, share in enumerate(mean) if share is not None]
+                maps = torch.tensor(p[channel, there]), torch.tensor([mean[v] for v in there], dtype=torch.float64)
+                # float32, to which the thresholds are rounded
+                expected = thresholded_dice(maps[0].float()[None, None], maps[1][None, None], rule)
+                np.testing.assert_array_equal(got[image, channel].numpy(), expected[0, 0].numpy())
+
+
+def test_the_share_of_votes_meets_a_threshold_exactly():
+    for raters in (3, 5, 10):
+        votes = (torch.arange(raters)[:, None] < torch.arange(raters + 1))[None].to(torch.uint8)
+        for threshold in QUBIQ:
+            above = sum(10 * k > round(10 * threshold) * raters for k in range(raters + 1))
+            dice = thresholded_dice(torch.ones(1, 1, raters + 1), votes, ThresholdRule((threshold,)), label_rule(True))
+            assert dice.item() == pytest.approx(2 * above / (above + raters + 1), abs=1e-12)
 
 
 P = torch.full((2, 2, 4), 0.5)

@@ -148,6 +148,8 @@ def energy_distance(samples, votes, weights, group, ignored, dice, diagonal, emp
 
     def of_raters(r, q):
         voxels = speaks(r) & speaks(q)
+        if not voxels:
+            return NAN  # never compared
         return of_sets(marked(votes[r], group, voxels), marked(votes[q], group, voxels))
 
     anybody = set().union(*(speaks(r) for r in raters)) if raters else set()
