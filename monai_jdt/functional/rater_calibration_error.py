@@ -78,7 +78,8 @@ def rater_calibration_bins(
     r"""Sum voxels, confidences and outcomes in bins of confidence: a reliability diagram, and what errors are made of.
 
     Against the mean, a voxel counts once, and its outcome is the weighted share of raters that agree. Against raters, each
-    (voxel, rater) pair counts with the rater's weight, and its outcome is 0 or 1.
+    (voxel, rater) pair counts with the rater's weight, and its outcome is 0 or 1. The weights are divided by the mean weight of the
+    image's raters that are there: uniform weights are no weights, also where bins of several images are added.
 
     Args:
         y_pred: probabilities, `(N, C, *S)` or `(N, C)`, in [0, 1].
@@ -96,10 +97,13 @@ def rater_calibration_bins(
         TypeError: no tensors.
         ValueError: shapes that do not fit, values outside [0, 1], votes that are no class, or contradicting arguments.
     """
-    parts = _bins_of_raters(y_pred, y, how, rule, rater_weights, include_background)
-    return torch.stack(
-        [torch.stack([torch.stack([weight * bins for weight, bins in column]).sum(0) for column in row]) for row in parts]
-    )
+    parts, columns = _bins_of_raters(y_pred, y, how, rule, rater_weights, include_background)
+    device, dtype = _place(y_pred)
+    summed = torch.zeros(len(parts), columns, how.bins, 3, dtype=dtype, device=device)
+    for image, row in enumerate(parts):
+        for place, column in enumerate(row):
+            summed[image, place] = torch.stack([weight * bins for weight, bins in column]).sum(0)
+    return summed
 
 
 def rater_calibration_error(
@@ -143,7 +147,7 @@ def rater_calibration_error(
         >>> rater_calibration_error(p, votes, how=CalibrationRule(bins=2))  # |1/4 - 1/4| * 2/3 + |1 - 3/4| * 1/3
         tensor([[0.0833]], dtype=torch.float64)
     """
-    parts = _bins_of_raters(y_pred, y, how, rule, rater_weights, include_background)
+    parts, columns = _bins_of_raters(y_pred, y, how, rule, rater_weights, include_background)
     rows: list[list[float]] = []
     for row in parts:
         rows.append([])
@@ -152,7 +156,6 @@ def rater_calibration_error(
             defined = [(weight, error) for weight, error in errors if not math.isnan(error)]
             mass = sum(weight for weight, _ in defined)
             rows[-1].append(sum(weight * error for weight, error in defined) / mass if mass > 0 else UNDEFINED)
-    columns = len(parts[0]) if parts else 1
     return torch.tensor(rows, dtype=torch.float64).reshape(len(parts), columns).to(*_place(y_pred))
 
 
@@ -185,8 +188,8 @@ def _place(y_pred: Any) -> tuple[torch.device, torch.dtype]:
 
 def _bins_of_raters(
     y_pred: Any, y: Any, how: CalibrationRule, rule: LabelRule, rater_weights: Any, include_background: bool
-) -> list[list[list[tuple[float, torch.Tensor]]]]:
-    """Return for each image and class the bins and weight of each rater; of the mean, one with weight 1."""
+) -> tuple[list[list[list[tuple[float, torch.Tensor]]]], int]:
+    """Return for each image and class the bins and weight of each rater; of the mean, one with weight 1; and the number of classes."""
     prob = read_prediction(y_pred, include_background)
     separate = prob.shape[1] == 1 or rule.regions is not None
     if how.classwise is False and separate:
@@ -199,12 +202,12 @@ def _bins_of_raters(
     stack = read_metric_label(prob, y, rule, rater_weights)
     assert isinstance(stack, RaterStack)
     rows, first = as_rows(prob), 0 if include_background else 1
+    channels = range(first, prob.shape[1]) if by_class else [None]
     found = []
     for image in range(prob.shape[0]):
         box = None if how.inside is CalibrationRegion.ALL else _box(stack, image, tuple(prob.shape[2:]), separate)
-        channels = range(first, prob.shape[1]) if by_class else [None]
         found.append([_bins_of_class(rows, stack, image, channel, how, box) for channel in channels])
-    return found
+    return found, len(channels)
 
 
 def _bins_of_class(
@@ -225,14 +228,16 @@ def _bins_of_class(
             total += agreeing if winner is None else torch.where(winner == c, agreeing, 0.0)
         return total
 
+    raters = stack.raters(image)
+    given: list[tuple[float, torch.Tensor, torch.Tensor | None]] = []
     if how.against is CalibrationTarget.MEAN:
-        counted = stack.soft(image, channels[0])[1]
-        given = [(1.0, outcome_of(lambda c: stack.soft(image, c)[0]), counted)] if stack.raters(image) else []
+        if raters:
+            given = [(1.0, outcome_of(lambda c: stack.soft(image, c)[0]), stack.counted(image))]
     else:
-        given = [
-            (stack.weights[image][rater], outcome_of(lambda c, rater=rater: stack.marks(image, rater, c)), stack.speaks(image, rater))
-            for rater in stack.raters(image)
-        ]
+        weights = [stack.weights[image][rater] for rater in raters]
+        for rater, weight in zip(raters, weights, strict=True):
+            marked = outcome_of(lambda c, rater=rater: stack.marks(image, rater, c))
+            given.append((weight * len(weights) / sum(weights), marked, stack.speaks(image, rater)))
     bins = []
     for weight, outcome, counted in given:
         here = counted if box is None else box if counted is None else box & counted
@@ -262,6 +267,8 @@ def _box(stack: RaterStack, image: int, space: tuple[int, ...], separate: bool) 
     for rater in stack.raters(image):
         for channel in range(0 if separate else 1, len(stack.groups)):
             marked |= stack.marks(image, rater, channel)
+    if marked.numel() == 0:
+        return marked
     inside = torch.ones(space, dtype=torch.bool, device=marked.device)
     volume = marked.reshape(space)
     for axis in range(len(space)):

@@ -9,7 +9,12 @@ from ignite.engine import Engine
 from monai.handlers import from_engine
 
 from monai_jdt.functional.metric_labels import label_rule
-from monai_jdt.functional.rater_calibration_error import CalibrationRule, rater_calibration_bins, rater_calibration_error
+from monai_jdt.functional.rater_calibration_error import (
+    CalibrationRule,
+    CalibrationTarget,
+    rater_calibration_bins,
+    rater_calibration_error,
+)
 from monai_jdt.handlers import RaterCalibrationErrorHandler
 from monai_jdt.metrics import RaterCalibrationError
 from tests.metrics.rater_cases import KINDS, rater_case
@@ -95,6 +100,36 @@ def test_order_of_voxels_changes_nothing_and_ties_stay_together():
         }
         assert len(scores) == 1
         assert scores.pop() == pytest.approx(0.3)  # |.5 - .2|; the other bin |.5 - .7|
+
+
+def test_nothing_to_calibrate_is_undefined_in_the_right_shape():
+    votes = torch.zeros(0, 2, 4, dtype=torch.int64)
+    for channels, classwise, columns in ((1, None, 1), (2, None, 1), (2, True, 2)):
+        p, how = torch.zeros(0, channels, 4), CalibrationRule(classwise=classwise, bins=5)
+        assert rater_calibration_error(p, votes, how=how).shape == (0, columns)
+        assert rater_calibration_bins(p, votes, how).shape == (0, columns, 5, 3)
+    metric = RaterCalibrationError()
+    metric(torch.zeros(0, 1, 4), votes)
+    assert math.isnan(metric.aggregate())
+    for inside in ("all", "box"):
+        for against in ("mean", "raters"):
+            for level in ("dataset", "image"):
+                metric = RaterCalibrationError(inside=inside, against=against, level=level)
+                metric(torch.zeros(2, 3, 4, 0), torch.zeros(2, 2, 4, 0, dtype=torch.int64))
+                assert math.isnan(metric.aggregate())
+
+
+def test_uniform_weights_of_each_image_are_no_weights_in_pooled_bins():
+    case = rater_case("binary silent", 0)
+    for inside in ("all", "box"):
+        plain, weighted = (metric_of(case, against="raters", inside=inside) for _ in range(2))
+        plain(case.prob, case.votes)
+        weighted(case.prob, case.votes, torch.tensor([[2.0] * 4, [0.1] * 4]))
+        assert weighted.aggregate().item() == pytest.approx(plain.aggregate().item(), rel=1e-12)
+    # one rater of weight 3 and one of 1 count 1.5 and .5 of a voxel
+    p, how = torch.full((1, 1, 1), 0.5), CalibrationRule(CalibrationTarget.RATERS, bins=1)
+    bins = rater_calibration_bins(p, torch.tensor([[[1], [0]]]), how, rater_weights=[3.0, 1.0])
+    assert bins.flatten().tolist() == pytest.approx([2, 1, 1.5])
 
 
 def test_bins_are_a_reliability_diagram():

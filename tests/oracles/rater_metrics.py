@@ -202,7 +202,10 @@ def crps_by_steps(volume, points, shares):
 
 
 def calibration_pairs(p, votes, weights, groups, ignored, channel, against, voxels):
-    """For each rater, or for their mean, `(weight, [(confidence, outcome), ...])`; `channel` None: the largest."""
+    """For each rater, or for their mean, `(weight, [(confidence, outcome), ...])`; `channel` None: the largest.
+
+    The weights of an image's raters add up to their number, so that an image with weights counts as one without.
+    """
 
     def one(v):
         return int(np.argmax(p[:, v])) if channel is None else channel
@@ -211,9 +214,12 @@ def calibration_pairs(p, votes, weights, groups, ignored, channel, against, voxe
     if against == "mean":
         labels = [mean_label(votes, weights, group, ignored) for group in groups]
         return [(1.0, [(p[one(v), v], labels[one(v)][v]) for v in voxels if labels[0][v] is not None])] if raters else []
-    return [
-        (weights[r], [(p[one(v), v], float(votes[r, v] in groups[one(v)])) for v in voxels if votes[r, v] != ignored]) for r in raters
-    ]
+    total = sum(weights[r] for r in raters)
+    found = []
+    for r in raters:
+        pairs = [(p[one(v), v], float(votes[r, v] in groups[one(v)])) for v in voxels if votes[r, v] != ignored]
+        found.append((len(raters) * weights[r] / total, pairs))
+    return found
 
 
 def calibration_error(weighted, count, kind, mass):
