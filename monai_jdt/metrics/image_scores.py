@@ -57,6 +57,17 @@ class ImageScores(CumulativeIterationMetric):
         """
         raise NotImplementedError
 
+    def score_item(self, number: int, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any) -> torch.Tensor:
+        """Score an item of a list, as a batch of one; metrics with an argument for each image override it.
+
+        Args:
+            number: the item's place in the list.
+            y_pred: as in :meth:`score`.
+            y: as there.
+            rater_weights: as there.
+        """
+        return self.score(y_pred, y, rater_weights)
+
     def __call__(self, y_pred: Any, y: Any = None, rater_weights: Any = None) -> torch.Tensor:  # type: ignore[override]
         """Score images and keep the scores for :meth:`aggregate`.
 
@@ -98,12 +109,13 @@ class ImageScores(CumulativeIterationMetric):
                 error_sentence("rater_weights", f"weights for each of the {len(y_pred)} predictions", f"{len(weights)} items")
             )
         rows = [
-            self.score(
+            self.score_item(
+                number,
                 _batch_of_one("y_pred", p),
                 None if label is None else _batch_of_one("y", label),
                 None if weight is None else torch.as_tensor(weight),
             )
-            for p, label, weight in zip(y_pred, labels, weights, strict=True)
+            for number, (p, label, weight) in enumerate(zip(y_pred, labels, weights, strict=True))
         ]
         return torch.cat(rows) if rows else torch.empty(0, 0, dtype=torch.float64)
 

@@ -26,12 +26,14 @@ BY_PROBABILITY = [
     "DisagreementCorrelation",
     "SoftDice",
     "SoftJaccard",
+    "ThresholdedDice",
 ]
 BY_SAMPLES = ["RaterDice", "GeneralizedEnergyDistance"]
 #: What a metric needs to be told.
 OWN = {
     "SoftDice": {"votes": True},
     "SoftJaccard": {"votes": True},
+    "ThresholdedDice": {"votes": True},
     "RaterAgreement": {"num_classes": 3},
     "RaterCalibrationError": {"level": "image"},
 }
@@ -113,7 +115,13 @@ def test_wrong_calls_keep_nothing():
     with pytest.raises(TypeError, match=r"y: expected a torch.Tensor, got ndarray"):
         metric(case.prob, case.votes.numpy())
     assert metric.get_buffer() is None
-    for wrong, words in (({}, "neither"), ({"num_classes": 2, "regions": [[1]]}, "both"), ({"num_classes": 0}, "num_classes: ")):
+    for wrong, words in (
+        ({}, "neither"),
+        ({"num_classes": 2, "regions": [[1]]}, "both"),
+        ({"num_classes": 0}, "num_classes: "),
+        ({"num_classes": 1, "include_background": False}, "include_background=False: expected at least 2 channels"),
+        ({"regions": [[1]], "include_background": False}, "include_background=False: expected at least 2 channels"),
+    ):
         with pytest.raises(ValueError, match=words):
             RaterAgreement(**wrong)
     with pytest.raises(TypeError, match=r"y: expected a torch\.Tensor, got None"):
@@ -130,6 +138,32 @@ def test_volumes_use_the_spacing_of_each_image():
     assert scores.flatten().tolist() == pytest.approx([0.005, 5.0])
     assert VolumeCRPS(spacing=[10, 10, 10])(images[:1], [votes]).item() == pytest.approx(5.0)
     assert VolumeCRPS()(MetaTensor(prob[None], affine=images[1].affine), votes[None]).item() == pytest.approx(5.0)
+
+
+def test_a_sagittal_picture_has_the_edges_of_its_own_axes():
+    votes = torch.ones(1, 1, 2, 5, dtype=torch.int64)
+    # its axes run along y and z of space, in steps of 2 and 30 mm; a voxel is 60 mm2, .6 cm2
+    affine = torch.tensor([[0.0, 0, 7, 0], [2, 0, 0, 0], [0, 30, 0, 0], [0, 0, 0, 1]])
+    picture, batch = MetaTensor(torch.zeros(1, 2, 5), affine=affine), MetaTensor(torch.zeros(1, 1, 2, 5), affine=affine[None])
+    assert VolumeCRPS()([picture], list(votes)).item() == pytest.approx(6.0)
+    assert VolumeCRPS()(batch, votes).item() == pytest.approx(6.0)
+
+
+def test_spacing_for_all_images_or_for_each():
+    prob, votes = torch.zeros(2, 1, 2, 5), torch.ones(2, 1, 2, 5, dtype=torch.int64)
+    rows = [[10, 10], [10, 20]]  # 1 and 2 cm2, 10 voxels
+    assert VolumeCRPS(spacing=rows)(prob, votes).flatten().tolist() == pytest.approx([10.0, 20.0])
+    assert VolumeCRPS(spacing=rows)(list(prob), list(votes)).flatten().tolist() == pytest.approx([10.0, 20.0])
+    assert VolumeCRPS(spacing=[10, 20])(list(prob), list(votes)).flatten().tolist() == pytest.approx([20.0, 20.0])
+    for images in (1, 2):
+        with pytest.raises(ValueError, match="spacing: expected"):
+            VolumeCRPS(spacing=[*rows, [1, 1]])(list(prob[:images]), list(votes[:images]))
+    for wrong in (1.0, "11", [[1.0, 1.0], 2.0]):
+        with pytest.raises(TypeError, match="spacing: expected voxel sizes, mm along each axis of space, or a row"):
+            VolumeCRPS(spacing=wrong)
+    for wrong in ([], [1.0, -1.0], [[1.0, 0.0]]):
+        with pytest.raises(ValueError, match="spacing: expected"):
+            VolumeCRPS(spacing=wrong)
 
 
 @pytest.mark.parametrize("name", EVERY)
