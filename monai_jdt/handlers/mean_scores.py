@@ -1,4 +1,4 @@
-"""Metrics with scores for each image and class in an evaluator, for `key_val_metric` and `additional_metrics`."""
+"""Metrics over an evaluator's run, for `key_val_metric` and `additional_metrics`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class MeanScore(IgniteMetricHandler):
     Args:
         output_transform: from the engine's output to `(y_pred, y)` or `(y_pred, y, rater_weights)`, such as
             `monai.handlers.from_engine(["prob", "raters", "rater_weights"])`; for a metric of votes alone to the votes.
-        save_details: keep the scores of each image and class in `engine.state.metric_details`.
+        save_details: keep in `engine.state.metric_details` what the metric computes of each image and class: scores, for
+            :class:`FineGrainedOverlapHandler` counts, and for :class:`RaterCalibrationErrorHandler` at level "dataset" bins.
         arguments: those of the metric.
 
     Raises:
