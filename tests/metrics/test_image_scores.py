@@ -93,7 +93,7 @@ def test_an_empty_run_is_undefined(name):
     assert number == 0
 
 
-@pytest.mark.parametrize("name", ["RaterBrierScore", "SoftDice", *BY_SAMPLES])
+@pytest.mark.parametrize("name", ["RaterBrierScore", "SoftDice", "ThresholdedDice", *BY_SAMPLES])
 def test_the_background_is_left_out(name):
     case = rater_case("classes", 0)
     y_pred, y = inputs(name, case)
