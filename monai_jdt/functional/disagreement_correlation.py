@@ -13,8 +13,8 @@ from monai_jdt.functional.metric_labels import (
     LabelRule,
     RaterStack,
     as_rows,
-    read_metric_label,
     read_prediction,
+    read_rater_stack,
     wide_dtype,
 )
 from monai_jdt.functional.undefined import UNDEFINED
@@ -73,8 +73,7 @@ def disagreement_correlation(
     if not separate and not include_background:
         expected = "True for classes, which have one uncertainty together"
         raise ValueError(error_sentence("include_background", expected, "False", "leave it out"))
-    label = read_metric_label(prob, y, rule, rater_weights)
-    assert isinstance(label, RaterStack)
+    label = read_rater_stack(prob, y, rule, rater_weights)
     rows, first = as_rows(prob), 0 if include_background else 1
     channels = [[c] for c in range(first, prob.shape[1])] if separate else [list(range(prob.shape[1]))]
     scores = torch.full((prob.shape[0], len(channels)), UNDEFINED, dtype=wide_dtype(prob.device), device=prob.device)

@@ -199,6 +199,25 @@ def read_metric_label(prob: torch.Tensor, label: Any, rule: LabelRule, rater_wei
     return dense
 
 
+def read_rater_stack(prob: torch.Tensor, votes: Any, rule: LabelRule, rater_weights: Any = None) -> RaterStack:
+    """Check votes and a prediction against each other, for a score that needs raters.
+
+    Args:
+        prob: as in :func:`read_metric_label`.
+        votes: `(N, R, *S)`.
+        rule: with votes.
+        rater_weights: as there.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there, or a rule without votes.
+    """
+    stack = read_metric_label(prob, votes, rule, rater_weights)
+    if not isinstance(stack, RaterStack):
+        raise ValueError(error_sentence("rule", "votes=True", "a dense label", "pass label_rule(votes=True)"))
+    return stack
+
+
 def read_votes(
     votes: Any, rule: LabelRule, channels: int, rater_weights: Any = None, like: torch.Tensor | None = None, name: str = "y"
 ) -> RaterStack:

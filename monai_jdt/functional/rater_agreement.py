@@ -44,8 +44,7 @@ def rater_agreement(
               \bar P_e = \sum_j \Big( \frac{\sum_v n_{vj}}{\sum_v n_v} \Big)^2
 
     over the voxels with :math:`n_v \ge 2`. Categories are the label values, which gives one number for an image; with regions each
-    channel has its own kappa of inside and outside. Fleiss, Measuring nominal scale agreement among many raters, Psychological
-    Bulletin 76(5), 1971.
+    channel has its own kappa of inside and outside. Fleiss, Psychological Bulletin 76(5), 1971.
 
     Args:
         votes: `(N, R, *S)`.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, as_rows, read_metric_label, read_prediction, wide_dtype
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, as_rows, read_prediction, read_rater_stack, wide_dtype
 from monai_jdt.functional.undefined import UNDEFINED
 from monai_jdt.validation import error_sentence
 
@@ -199,8 +199,7 @@ def _bins_of_raters(
     if not by_class and not include_background:
         expected = "True for the largest of all channels"
         raise ValueError(error_sentence("include_background", expected, "False", "pass classwise=True"))
-    stack = read_metric_label(prob, y, rule, rater_weights)
-    assert isinstance(stack, RaterStack)
+    stack = read_rater_stack(prob, y, rule, rater_weights)
     rows, first = as_rows(prob), 0 if include_background else 1
     channels = range(first, prob.shape[1]) if by_class else [None]
     found = []

@@ -176,20 +176,21 @@ def thresholded_dice(
         both, size = _count_marked(rows, label.values[:, first:], rule)
     else:
         both, size = _count_by_class(rows, label, first, rule)
-    wide = wide_dtype(size.device)
-    dice = (2 * both).to(wide) / size.to(wide)
-    scores = mean_of_defined(torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty]), 0)
-    for image in range(len(scores)):
-        counted = label.counted(image) if rows.shape[2] > 0 else None
-        if counted is not None and not bool(counted.any()):
-            scores[image] = math.nan
-    return scores
+    dice = (2 * both).to(wide_dtype(size.device)) / size
+    dice = torch.where(size > 0, dice, _EMPTY_SCORE[rule.both_empty])
+    return torch.where(_is_ignored(label, rows), math.nan, mean_of_defined(dice, 0))
 
 
 #: Voxels compared at once.
 _BLOCK = 1 << 16
 
 _EMPTY_SCORE = {BothEmpty.ONE: 1.0, BothEmpty.ZERO: 0.0, BothEmpty.UNDEFINED: math.nan}
+
+
+def _is_ignored(label: DenseLabel | RaterStack, rows: torch.Tensor) -> torch.Tensor:
+    """Return which images have voxels of which none counts, bool `(N, 1)`: their maps were not compared, and are not two empty ones."""
+    masks = [label.counted(image) if rows.shape[2] > 0 else None for image in range(len(rows))]
+    return torch.tensor([[mask is not None and not bool(mask.any())] for mask in masks], device=rows.device).reshape(-1, 1).bool()
 
 
 def _count_by_class(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, as_rows, read_metric_label, read_prediction, wide_dtype
+from monai_jdt.functional.metric_labels import VOTES, LabelRule, as_rows, read_prediction, read_rater_stack, wide_dtype
 from monai_jdt.validation import error_sentence
 
 
@@ -69,8 +69,7 @@ def volume_crps(
         tensor([[0.2500]], dtype=torch.float64)
     """
     prob = read_prediction(y_pred, include_background)
-    stack = read_metric_label(prob, y, rule, rater_weights)
-    assert isinstance(stack, RaterStack)
+    stack = read_rater_stack(prob, y, rule, rater_weights)
     if kind is not CrpsKind.EMPIRICAL:
         stack.check_equal_weights(f"kind {kind.value!r}")
     rows, first = as_rows(prob), 0 if include_background else 1

@@ -339,6 +339,9 @@ def test_regions_without_votes_and_wrong_arguments():
         rater_nll(p[:, :1], votes, False)
     with pytest.raises(ValueError, match="include_background: expected True where classes are scored together, got False"):
         rater_nll(p, votes, include_background=False)
+    for score in (volume_crps, disagreement_correlation):
+        with pytest.raises(ValueError, match="rule: expected votes=True, got a dense label"):
+            score(p, p, rule=label_rule())
     with pytest.raises(ValueError, match="spacing: expected 1 positive numbers"):
         volume_crps(p, votes, spacing=[1.0, 2.0])
     with pytest.raises(ValueError, match="y_pred: expected values in"):
