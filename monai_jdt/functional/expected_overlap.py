@@ -71,7 +71,7 @@ def best_expected_mask(
         score: "dice" or "jaccard".
         softmax: whether the channels are classes that exclude each other, or regions, each by itself.
         both_empty: "one": an empty mask of an empty label scores 1, so that an empty mask can be the best. "zero": it scores 0.
-        empty_below: in [0, 1]; where the best expected score of a channel is below it, the mask stays empty.
+        empty_below: in [0, 1]; a channel whose mask is expected to score less stays empty. With `softmax` its voxels are background.
         exact: True: the exact form, whose time grows with the voxels times 100 to 200; False: the fast form; None: the exact one for
             at most `EXACT_VOXELS` voxels with p > 0.
 
@@ -103,17 +103,17 @@ def best_expected_mask(
     for image in range(rows.shape[0]):
         for channel in range(first, rows.shape[1]):
             order, scores = _prefix_scores(rows[image, channel], score, both_empty, exact)
-            if scores.numel():
-                best = int(scores.argmax())
-                if float(scores[best]) >= empty_below:
-                    mask[image, channel, order[:best]] = True
+            mask[image, channel, order[: int(scores.argmax())]] = True
     if first:
         claimed = torch.where(mask[:, 1:], rows[:, 1:], -1.0)
-        winner = claimed.argmax(1, keepdim=True) + 1
-        winner = torch.where(mask[:, 1:].any(1, keepdim=True), winner, 0)
-        mask = torch.zeros_like(mask).scatter_(1, winner, True)
+        mask[:, 1:] &= torch.zeros_like(mask[:, 1:]).scatter_(1, claimed.argmax(1, keepdim=True), True)
     expected = expected_overlap(rows, mask, score, both_empty=both_empty, exact=exact)
+    doubtful = expected < empty_below
+    if bool(doubtful.any()):
+        mask &= ~doubtful.unsqueeze(-1)
+        expected = torch.where(doubtful, expected_overlap(rows, mask, score, both_empty=both_empty, exact=exact), expected)
     if first:
+        mask[:, 0] = ~mask[:, 1:].any(1)
         expected[:, 0] = math.nan
     return mask.reshape(prob.shape), expected
 
@@ -149,9 +149,12 @@ def expected_overlap(
         0.4167
     """
     score, both_empty = _expected_score_of(score), _empty_match_of(both_empty)
-    prob, mask = _checked(prob), plain_tensor("mask", mask).to(torch.bool)
+    prob, mask = _checked(prob), plain_tensor("mask", mask)
     if mask.shape != prob.shape:
         raise ValueError(error_sentence("mask", f"shape {tuple(prob.shape)}, as prob", str(tuple(mask.shape)), "decide it from prob"))
+    if mask.dtype is not torch.bool and can_read_values(mask) and not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(error_sentence("mask", "0 and 1", "other values", "decide it from prob"))
+    mask = mask.to(torch.bool)
     rows = prob.flatten(2) if prob.ndim > 2 else prob.unsqueeze(-1)
     chosen = mask.reshape(rows.shape)
     result = torch.zeros(rows.shape[:2], dtype=_wide(prob.device), device=prob.device)
@@ -170,7 +173,8 @@ def best_empty_level(
 
     Args:
         expected: the expected scores of the cases' masks, `(cases,)`, of :func:`best_expected_mask` with `empty_below=0`.
-        overlap: what these masks score against the labels, `(cases,)` in [0, 1]; not read where the label is empty.
+        overlap: what these masks score against the labels, `(cases,)` in [0, 1], by the same rule: where the label is empty, 0 for a
+            mask that marks something, and the score of two empty sets for one that does not.
         label_is_empty: bool `(cases,)`.
         both_empty: "one" or "zero": what an empty mask of an empty label scores.
 
@@ -178,7 +182,7 @@ def best_empty_level(
         The level in [0, 1], and the mean score over the cases with it. Of levels that are equally good, the lowest.
 
     Raises:
-        ValueError: no case, or shapes that differ.
+        ValueError: no case, shapes that differ, or an overlap that is NaN.
 
     Example:
         >>> expected, overlap = torch.tensor([0.2, 0.4, 0.8]), torch.tensor([0.0, 0.3, 0.9])
@@ -192,10 +196,13 @@ def best_empty_level(
         raise ValueError(
             error_sentence("expected, overlap, label_is_empty", "one number for each case", got, "pass three vectors of one length")
         )
+    if bool(overlap.isnan().any()):
+        fix = "score two empty sets by the rule `both_empty`"
+        raise ValueError(error_sentence("overlap", "numbers in [0, 1]", "NaN", fix))
     empty = label_is_empty.to(torch.bool).cpu()
     order = torch.argsort(expected.double().cpu(), stable=True)
     level = expected.double().cpu()[order]
-    kept = torch.where(empty, 0.0, overlap.double().cpu())[order]
+    kept = overlap.double().cpu()[order]
     emptied = torch.where(empty, reward, 0.0).double()[order]
     # total[i]: the first i cases, those with the lowest expected scores, are emptied
     total = torch.cat([kept.new_zeros(1), (emptied - kept).cumsum(0)]) + kept.sum()

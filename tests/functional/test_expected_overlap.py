@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,21 +129,49 @@ def test_a_level_empties_what_is_doubtful() -> None:
     assert mask.flatten(1).any(1).tolist() == [False, True]
 
 
-def mean_with_level(cases: list[tuple[float, float, bool]], level: float) -> float:
-    scores = [float(empty) if expected < level else (0.0 if empty else overlap) for expected, overlap, empty in cases]
-    return sum(scores) / len(scores)
+def dice(mask: list[bool], label: list[bool]) -> float:
+    """Dice of two sets of voxels; 1 for two empty ones."""
+    total = sum(mask) + sum(label)
+    return 1.0 if total == 0 else 2 * sum(m and t for m, t in zip(mask, label, strict=True)) / total
 
 
 def test_the_level_is_the_best_of_all() -> None:
-    for seed in range(20):
-        source = torch.Generator().manual_seed(seed)
-        expected = (torch.rand(30, generator=source) * 10).round() / 10
-        overlap, empty = torch.rand(30, generator=source), torch.rand(30, generator=source) < 0.4
+    """Masks and labels of five voxels, many of them empty: the mean Dice with every level, by sets."""
+    for seed in range(30):
+        source = np.random.default_rng(seed)
+        masks = (source.random((20, 5)) < source.random((20, 1)) - 0.2).tolist()
+        labels = (source.random((20, 5)) < source.random((20, 1)) - 0.3).tolist()
+        expected = (source.random(20) * 10).round() / 10
 
-        cases = list(zip(expected.tolist(), overlap.tolist(), empty.tolist(), strict=True))
-        level, reached = best_empty_level(expected, overlap, empty)
-        assert mean_with_level(cases, level) == pytest.approx(reached)
-        assert reached == pytest.approx(max(mean_with_level(cases, other) for other in np.linspace(0, 1, 401).tolist()))
+        def mean_with_level(level: float, masks: Any = masks, labels: Any = labels, expected: Any = expected) -> float:
+            pairs = zip(masks, labels, expected, strict=True)
+            return sum(dice(mask if score >= level else [False] * 5, label) for mask, label, score in pairs) / 20
+
+        overlap = torch.tensor([dice(mask, label) for mask, label in zip(masks, labels, strict=True)])
+        empty = torch.tensor([not any(label) for label in labels])
+        level, reached = best_empty_level(torch.from_numpy(expected), overlap, empty)
+        assert mean_with_level(level) == pytest.approx(reached)
+        assert reached == pytest.approx(max(mean_with_level(other) for other in np.linspace(0, 1, 101).tolist()))
+
+
+def test_a_mask_that_is_empty_already_needs_no_level() -> None:
+    assert best_empty_level(torch.tensor([0.9, 0.5]), torch.tensor([1.0, 0.5]), torch.tensor([True, False])) == (0.0, 0.75)
+    with pytest.raises(ValueError, match="overlap: expected numbers"):
+        best_empty_level(torch.tensor([0.9]), torch.tensor([math.nan]), torch.tensor([True]))
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_the_level_is_held_against_the_scores_returned(softmax: bool) -> None:
+    source = torch.Generator().manual_seed(2)
+    prob = torch.softmax(2 * torch.randn(3, 4, 40, generator=source), 1)
+    mask, expected = best_expected_mask(prob, softmax=softmax)
+    level = float(expected[:, 1:].median())
+    emptied, _ = best_expected_mask(prob, softmax=softmax, empty_below=level)
+    for image, channel in itertools.product(range(3), range(1, 4)):
+        kept = float(expected[image, channel]) >= level
+        assert torch.equal(emptied[image, channel], mask[image, channel] & kept)
+    if softmax:
+        assert emptied.sum(1).eq(1).all()
 
 
 def test_bad_arguments_are_named() -> None:
@@ -158,6 +187,8 @@ def test_bad_arguments_are_named() -> None:
     ]:
         with pytest.raises((TypeError, ValueError), match=words):
             best_expected_mask(bad, **arguments)
+    with pytest.raises(ValueError, match="mask: expected 0 and 1"):
+        expected_overlap(prob, prob)
     with pytest.raises(ValueError, match="mask: expected shape"):
         expected_overlap(prob, prob[:, :1] > 0.5)
     with pytest.raises(ValueError, match="one number for each case"):
