@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -56,20 +56,13 @@ def evaluate_command(
         EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, groups, PredictionKind(kind), decision)
         for _, model, case, path in cases
     ]
-    settings: dict[str, Any] = {
-        "datalist": os.path.abspath(datalist),
-        "section": section,
-        "regions": groups,
-        "predictions": list(models.values()),
-    }
-    settings |= {"pattern": pattern, "kind": kind, "decision": decision}
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     outcomes = write_case_rows(
         evaluation_rows,
         work,
         names,
+        [(case.prediction, *case.files) for case in work],
         table,
-        settings=settings,
         what="evaluate",
         workers=workers,
         scheduler=scheduler,
@@ -78,14 +71,14 @@ def evaluate_command(
     rows = [row for outcome in outcomes for row in outcome.result or ()]
     failures |= {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
     note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
-    write_evaluation_page(rows, page, title=os.path.basename(datalist), failures=failures, note=note)
+    write_evaluation_page(rows, list(models), page, title=os.path.basename(datalist), failures=failures, note=note)
     for region, scores in evaluation_summary(rows).items():
         for by_model in scores.values():
             for model, estimate in by_model.items():
                 typer.echo(f"{region}: {model}: {estimate.label}: {estimate.text()}, {estimate.cases} cases")
     typer.echo(f"{table}\n{page}")
-    for failure in failures.values():
-        typer.echo(failure, err=True)
+    for name, failure in failures.items():
+        typer.echo(f"{name}: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -109,14 +102,15 @@ def _cases_of(
     models: Mapping[str, str], listed: Sequence[RatedCase], pattern: str | None
 ) -> tuple[list[tuple[str, str, RatedCase, str]], dict[str, str]]:
     """Return the row's name, model, case and file of each prediction, and by name what is wrong with the others."""
-    from monai_jdt.report.prediction_files import prediction_path
+    from monai_jdt.report.prediction_files import PredictionFolder
 
     found, failures = [], {}
-    for model, folder in models.items():
+    for model, path in models.items():
+        folder = PredictionFolder(path, [case.plain for case in listed], pattern)
         for case in listed:
             name = case.name if len(models) == 1 else f"{model}: {case.name}"
             try:
-                found.append((name, model, case, prediction_path(folder, case.plain, pattern, case.others)))
+                found.append((name, model, case, folder.path_of(case.plain, case.others)))
             except ValueError as error:
                 failures[name] = str(error)
     return found, failures

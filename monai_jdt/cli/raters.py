@@ -42,10 +42,17 @@ def raters_command(
     listed = rated_cases(datalist, section)
     names = [case.name for case in listed]
     cases = [AgreementCase(case.name, case.patient, case.files, case.raters, groups, measured) for case in listed]
-    settings = {"datalist": os.path.abspath(datalist), "section": section, "regions": groups, "boundary": measured}
     table, page = os.path.join(dest, "agreement.csv"), os.path.join(dest, "agreement.html")
     outcomes = write_case_rows(
-        agreement_rows, cases, names, table, settings=settings, what="raters", workers=workers, scheduler=scheduler, progress=progress
+        agreement_rows,
+        cases,
+        names,
+        [case.files for case in cases],
+        table,
+        what="raters",
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
     )
     rows = [row for outcome in outcomes for row in outcome.result or ()]
     failures = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
@@ -57,7 +64,7 @@ def raters_command(
         for estimate in estimates:
             typer.echo(f"{region}: {estimate.label}: {estimate.text()}, {estimate.cases} cases")
     typer.echo(f"{table}\n{page}")
-    for failure in failures.values():
-        typer.echo(failure, err=True)
+    for name, failure in failures.items():
+        typer.echo(f"{name}: {failure}", err=True)
     if failures:
         raise typer.Exit(1)

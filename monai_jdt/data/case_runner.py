@@ -6,6 +6,7 @@ One bad case is an outcome, not the end of a run. So is a case whose process die
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from monai_jdt.validation import error_sentence
 _Case = TypeVar("_Case")
 _Result = TypeVar("_Result")
 
+#: What is said of a case that ended its process.
+_DIED = "its process died, perhaps of too little memory"
 #: How long a scheduler may take to answer.
 _SECONDS_TO_CONNECT = 10
 
@@ -82,9 +85,9 @@ def write_case_rows(
     work: Callable[[_Case], list[dict[str, Any]]],
     cases: Sequence[_Case],
     names: Sequence[str],
+    files: Sequence[Sequence[str]],
     dest: str | os.PathLike[str],
     *,
-    settings: Mapping[str, Any],
     what: str,
     workers: int = 1,
     scheduler: str | None = None,
@@ -93,14 +96,14 @@ def write_case_rows(
     """Write the rows that a function returns for each case into one CSV file.
 
     Finished cases are kept in `<dest>.unfinished` until all are there. The same call then goes on after the last of them, after a
-    kill too. Cases that failed are tried again.
+    kill too. Cases that failed are tried again, and so are cases whose settings or files have changed since.
 
     Args:
         work: returns the rows of a case, with the same keys in every row of the run.
-        cases: see :func:`run_cases`.
+        cases: see :func:`run_cases`; the repr of a case tells all settings that its rows depend on.
         names: a name for each case, each once.
+        files: the paths that a case's rows depend on, for each case.
         dest: the CSV file, written as a whole.
-        settings: what the rows depend on, JSON-plain; an unfinished run is continued with the same settings only.
         what: see :func:`run_cases`.
         workers: see :func:`run_cases`.
         scheduler: see :func:`run_cases`.
@@ -110,32 +113,39 @@ def write_case_rows(
         The outcomes of all cases, in their order. The rows of failed cases are not in the file.
 
     Raises:
-        ValueError: a name twice, an unfinished run with other settings, or rows whose keys differ.
+        ValueError: a name twice, or rows whose keys differ.
         OSError: `dest` cannot be written.
     """
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(error_sentence("names", "each case once", f"{twice!r} again", "rename a case in the list"))
     unfinished = f"{os.fspath(dest)}.unfinished"
-    done = _finished_cases(unfinished, settings)
+    prints = {name: _fingerprint(case, paths) for name, case, paths in zip(names, cases, files, strict=True)}
+    done = {name: rows for (name, print_), rows in _finished_cases(unfinished).items() if prints.get(name) == print_}
     missing = [number for number, name in enumerate(names) if name not in done]
     left, left_names = [cases[number] for number in missing], [names[number] for number in missing]
     failed: dict[str, str] = {}
     os.makedirs(os.path.dirname(unfinished) or ".", exist_ok=True)
     with open(unfinished, "a", encoding="utf-8") as file:
-        if file.tell() == 0:
-            _add_line(file, {"settings": settings})
         for outcome in run_cases(work, left, left_names, what=what, workers=workers, scheduler=scheduler, progress=progress):
             if outcome.failure is not None:
                 failed[outcome.name] = outcome.failure
                 continue
             assert outcome.result is not None
             done[outcome.name] = outcome.result
-            _add_line(file, {"case": outcome.name, "rows": outcome.result})
+            _add_line(file, {"case": outcome.name, "fingerprint": prints[outcome.name], "rows": outcome.result})
     _write_table([row for name in names for row in done.get(name, [])], dest)
     if not failed:
         os.remove(unfinished)
     return [CaseOutcome(name, done.get(name), failed.get(name)) for name in names]
+
+
+def _fingerprint(case: Any, paths: Sequence[str]) -> str:
+    """Return a text that changes with the case's settings, its files' sizes and times, and the package."""
+    from monai_jdt import __version__
+
+    stats = [(path, *((at := os.stat(path)).st_size, at.st_mtime_ns)) if os.path.exists(path) else (path,) for path in paths]
+    return hashlib.sha256(repr((__version__, case, stats)).encode()).hexdigest()
 
 
 def _in_order(
@@ -149,10 +159,14 @@ def _in_order(
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
     with ExitStack() as stack:
         if scheduler is not None:
             stack.enter_context(_client_of(scheduler))
             stack.enter_context(parallel_config(backend="dask"))
+            import distributed
+
+            deaths += (distributed.KilledWorker,)
         finished = 0
         while finished < len(cases):
             # a number of jobs of None leaves it to the cluster
@@ -161,12 +175,28 @@ def _in_order(
                 for result in pool(delayed(_result_or_failure)(work, case) for case in cases[finished:]):
                     yield CaseOutcome(names[finished], *result)
                     finished += 1
-            except BrokenProcessPool:
-                # joblib hands out two cases for each worker ahead of time: the guilty one is among these
+            except deaths:
+                # the guilty case is among those that were handed out: most often the first few that have no result
                 suspects = range(finished, min(finished + 2 * workers, len(cases)))
-                for outcome in _one_at_a_time(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
+                alone = _one_at_a_time if scheduler is None else _one_at_a_time_on_dask
+                for outcome in alone(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
                     yield outcome
                     finished += 1
+
+
+def _one_at_a_time_on_dask(
+    work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str]
+) -> Iterator[CaseOutcome[_Result]]:
+    """Outcomes of cases that the cluster has one after the other. It gives a case up after several dead workers."""
+    import distributed
+    from joblib import Parallel, delayed
+
+    for case, name in zip(cases, names, strict=True):
+        try:
+            (result,) = Parallel(n_jobs=None)([delayed(_result_or_failure)(work, case)])
+            yield CaseOutcome(name, *result)
+        except distributed.KilledWorker:
+            yield CaseOutcome(name, None, _DIED)
 
 
 def _one_at_a_time(work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str]) -> Iterator[CaseOutcome[_Result]]:
@@ -180,7 +210,7 @@ def _one_at_a_time(work: Callable[[_Case], _Result], cases: Sequence[_Case], nam
         try:
             yield CaseOutcome(name, *executor.submit(_result_or_failure, work, case).result())
         except BrokenProcessPool:
-            yield CaseOutcome(name, None, "its process died, perhaps of too little memory")
+            yield CaseOutcome(name, None, _DIED)
             executor.shutdown()
             executor = None
     if executor is not None:
@@ -208,22 +238,18 @@ def _result_or_failure(work: Callable[[_Case], _Result], case: _Case) -> tuple[_
         return None, text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
-def _finished_cases(unfinished: str, settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of finished cases; a last line that a kill has cut off is dropped from the file."""
+def _finished_cases(unfinished: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return rows by case and fingerprint. A last line that a kill has cut off is dropped from the file."""
     if not os.path.exists(unfinished):
         return {}
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     whole = 0
     with open(unfinished, "rb") as file:
-        for number, line in enumerate(file):
+        for line in file:
             if not line.endswith(b"\n"):
                 break
             entry = json.loads(line)
-            if number:
-                found[entry["case"]] = entry["rows"]
-            elif entry["settings"] != json.loads(json.dumps(settings)):
-                fix = "call it with the same settings, or remove the file to begin anew"
-                raise ValueError(error_sentence(unfinished, f"a run with the settings {settings}", str(entry["settings"]), fix))
+            found[entry["case"], entry["fingerprint"]] = entry["rows"]
             whole += len(line)
     os.truncate(unfinished, whole)
     return found

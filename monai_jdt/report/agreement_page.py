@@ -144,9 +144,10 @@ def _matrix(rows: Sequence[Mapping[str, Any]], region: str) -> dict[str, Any]:
         if row["score"] == "dice" and row["region"] == region and not math.isnan(float(row["value"])):
             for pair in ((row["rater"], row["other"]), (row["other"], row["rater"])):
                 found.setdefault(pair, []).append(float(row["value"]))
-    names = sorted({name for pair in found for name in pair})[:_MATRIX]
+    everybody = sorted({name for pair in found for name in pair})
+    names = everybody[:_MATRIX]
     cells = [[(_defined_mean(found[a, b]), len(found[a, b])) if (a, b) in found else None for b in names] for a in names]
-    return {"names": names, "rows": list(zip(names, cells, strict=True))}
+    return {"names": names, "left_out": len(everybody) - len(names), "rows": list(zip(names, cells, strict=True))}
 
 
 def _missing(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:

@@ -48,20 +48,21 @@ def evaluation_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
     }
 
 
-def paired_comparison(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Comparison]]]:
-    """Return by region, score and model, without the first model: its differences to the first one in the same cases.
+def paired_comparison(rows: Sequence[Mapping[str, Any]], first: str) -> dict[str, dict[str, dict[str, Comparison]]]:
+    """Return by region, score and other model: its differences to the first model in the same cases.
 
     Args:
         rows: of :func:`monai_jdt.report.evaluation_rows.evaluation_rows`, of all models and cases.
+        first: the model that others are compared with. A score that it lacks is left out.
     """
     values = _by_score(rows)
     found: dict[str, dict[str, dict[str, Comparison]]] = {}
     for region, scores in values.items():
         for score, (label, more_is_better) in EVALUATION_SCORES.items():
-            models = list(scores.get(score, {}))
-            for model in models[1:]:
-                first, own = scores[score][models[0]], scores[score][model]
-                differences = {case: own[case] - first[case] for case in own if case in first}
+            by_model = scores.get(score, {})
+            for model in [name for name in by_model if name != first and first in by_model and more_is_better is not None]:
+                base, own = by_model[first], by_model[model]
+                differences = {case: own[case] - base[case] for case in own if case in base}
                 gains = [value if more_is_better else -value for value in differences.values()]
                 comparison = Comparison(
                     _paired_estimate(label, differences), sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
@@ -71,18 +72,24 @@ def paired_comparison(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, 
 
 
 def write_evaluation_page(
-    rows: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str], *, title: str, failures: Mapping[str, str], note: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    models: Sequence[str],
+    dest: str | os.PathLike[str],
+    *,
+    title: str,
+    failures: Mapping[str, str],
+    note: str = "",
 ) -> None:
     """Write the page, one HTML file that needs no network.
 
     Args:
         rows: of :func:`monai_jdt.report.evaluation_rows.evaluation_rows`, of all models and cases.
+        models: their names; the others are compared with the first.
         dest: the file; it is written as a whole.
         title: the list's name.
         failures: case to what went wrong.
         note: a sentence below the title.
     """
-    models = list(dict.fromkeys(row["model"] for row in rows))
     values = _by_score(rows)
     worst = {region: _worst_cases(scores.get("dice_raters", {}).get(models[0], {})) for region, scores in values.items()}
     write_page(
@@ -95,7 +102,7 @@ def write_evaluation_page(
         patients=len({row["patient"] for row in rows}),
         labels={score: label for score, (label, _) in EVALUATION_SCORES.items()},
         summary=evaluation_summary(rows),
-        comparison=paired_comparison(rows),
+        comparison=paired_comparison(rows, models[0]),
         worst=worst,
         failures=failures,
     )

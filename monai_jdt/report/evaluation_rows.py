@@ -27,8 +27,8 @@ from monai_jdt.transforms.load_raters import LoadRaters
 
 #: The columns of a row.
 EVALUATION_COLUMNS = ("model", "case", "patient", "region", "rater", "score", "value")
-#: Scores, what they are, and whether more is better.
-EVALUATION_SCORES: dict[str, tuple[str, bool]] = {
+#: Scores, what they are, and whether more is better; None: neither, so that models are not compared by it.
+EVALUATION_SCORES: dict[str, tuple[str, bool | None]] = {
     "dice_raters": ("Dice with each rater, mean", True),
     "dice_majority": ("Dice with the majority", True),
     "qubiq_dice": ("thresholded Dice (QUBIQ)", True),
@@ -39,7 +39,8 @@ EVALUATION_SCORES: dict[str, tuple[str, bool]] = {
     "brier_distance": ("Brier score without the raters' spread", False),
     "nll": ("negative log-likelihood", False),
     "volume_error": ("CRPS of the volume, ml or cm\u00b2", False),
-    "expected_dice": ("expected Dice of the mask, without a label", True),
+    "volume_error_voxels": ("CRPS of the volume, voxels", False),
+    "expected_dice": ("expected Dice of the mask, without a label", None),
 }
 
 
@@ -75,7 +76,7 @@ def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
 
     Scores of masks: Dice with each rater (a row for each, with the rater's name), with the raters' majority, the generalised energy
     distance. Scores of probabilities: :data:`EVALUATION_SCORES` says which. A label map is a probability of 0 and 1, and has no
-    likelihood. Two empty sets are undefined (NaN) for Dice.
+    likelihood and no expectation. Two empty sets are undefined (NaN) for Dice.
 
     Args:
         case: its files and regions.
@@ -115,10 +116,15 @@ def _scores(
         "ged": generalized_energy_distance(mask, votes, rule=rule),
         "brier": rater_brier_score(prob, votes, BrierPart.TOTAL, rule),
         "brier_distance": rater_brier_score(prob, votes, BrierPart.DISTANCE, rule),
-        "volume_error": volume_crps(prob, votes, spacing=spacing or [1.0] * (votes.ndim - 2), rule=rule),
-        "expected_dice": expected_overlap(prob, mask),
     }
+    if spacing is None:
+        # 1 mm per voxel: back from cm2 or ml to voxels
+        unit = 100 if votes.ndim == 4 else 1000
+        found["volume_error_voxels"] = unit * volume_crps(prob, votes, spacing=[1.0] * (votes.ndim - 2), rule=rule)
+    else:
+        found["volume_error"] = volume_crps(prob, votes, spacing=spacing, rule=rule)
     if not is_map:
+        found["expected_dice"] = expected_overlap(prob, mask)
         found["nll"] = rater_nll(prob, votes, classwise=True, rule=rule)
     for channel, (region, group) in enumerate(case.regions.items()):
         marks = [region_members(rater, group).flatten() for rater in votes[0]]

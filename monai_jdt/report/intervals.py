@@ -33,7 +33,8 @@ class Estimate:
         """Return "0.791 [0.776, 0.804]"; a dash if undefined."""
         if math.isnan(self.mean):
             return "\u2013"
-        shown = ".3f" if abs(self.mean) < 100 else ",.0f"
+        size = abs(self.mean)
+        shown = ",.0f" if size >= 100 else ".3f" if size >= 0.01 or size == 0 else ".2e"
         interval = "" if math.isnan(self.low) else f" [{self.low:{shown}}, {self.high:{shown}}]"
         return f"{self.mean:{shown}}{interval}"
 

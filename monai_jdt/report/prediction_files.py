@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
@@ -14,6 +15,7 @@ from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.files.volumes import FORMATS, PICTURES, open_volume
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.functional.region_members import array_members
+from monai_jdt.validation import error_sentence
 
 #: nnU-Net's names of the array in its `.npz` files, version 2 and version 1. Its axes are class, z, y, x.
 _NNUNET_KEYS = ("probabilities", "softmax")
@@ -27,42 +29,91 @@ class PredictionKind(Enum):
     PROBABILITIES = "probabilities"
 
 
-def prediction_path(folder: str, case: str, pattern: str | None = None, others: Mapping[str, str] | None = None) -> str:
-    """Find the prediction of a case.
+class PredictionFolder:
+    """A folder of predictions, one file for each case.
+
+    Without a pattern the file of a case is `CASE.*` or `CASE_*.*`, or the one file in the folder `CASE`. A file belongs to the longest
+    case name that it can: `P1_2.nii.gz` to a case P1_2, where the list has one, and not to P1. Of nnU-Net's two files of a case, the
+    `.npz` is taken.
 
     Args:
-        folder: where predictions are.
-        case: the case's name.
-        pattern: the path in the folder, with `{case}` in it, and maybe the item's `{dataset}` and `{task}`. None: the one file of the
-            case, `CASE.*`, `CASE_*.*`, or the one file in the folder `CASE`.
-        others: the item's "dataset" and "task".
-
-    Returns:
-        The path.
+        folder: where the files are.
+        cases: the names in the list, one for each item. Several items of one name (tasks, data sets) need a pattern.
+        pattern: the path in the folder, such as "{case}/task{task}.nii.gz", of the item's "case", "dataset" and "task".
 
     Raises:
-        DataProblemError: no such file, or several.
+        ValueError: a pattern with another field, or without the case.
     """
-    if pattern is not None:
-        path = os.path.join(folder, pattern.format(case=case, **(others or {})))
-        if not os.path.exists(path):
-            raise one_problem(path, f"the prediction of {case}", "nothing at that path", "correct --pattern, or predict the case")
-        return path
-    names = sorted(os.listdir(folder))
-    files = [name for name in names if name.lower().endswith((*FORMATS, ".npz"))]
-    exact = [name for name in files if name.partition(".")[0] == case or _without_ending(name) == case]
-    found = [os.path.join(folder, name) for name in exact or [name for name in files if name.startswith(f"{case}_")]]
-    if not found and case in names and os.path.isdir(os.path.join(folder, case)):
-        own = os.path.join(folder, case)
-        found = [os.path.join(own, name) for name in sorted(os.listdir(own)) if name.lower().endswith((*FORMATS, ".npz"))]
-    # nnU-Net writes probabilities and labels of a case side by side
-    probabilities = [path for path in found if path.lower().endswith(".npz")]
-    found = probabilities if len(probabilities) == 1 else found
-    if len(found) == 1:
-        return found[0]
-    got = "none" if not found else "several: " + ", ".join(os.path.basename(path) for path in found[:3])
-    fix = "name it by --pattern, such as '{case}.nii.gz'" if found else "predict the case, or say by --pattern where the file is"
-    raise one_problem(os.path.join(folder, case), "one file of predictions", got, fix)
+
+    def __init__(self, folder: str, cases: Sequence[str], pattern: str | None = None) -> None:
+        self.folder, self.pattern = folder, pattern
+        if pattern is not None:
+            _check_pattern(pattern)
+            return
+        self._twice = {case for case, count in Counter(cases).items() if count > 1}
+        self._files: dict[str, list[str]] = {}
+        names = set(cases)
+        for entry in sorted(os.listdir(folder)):
+            path = os.path.join(folder, entry)
+            if entry in names and os.path.isdir(path):
+                self._files.setdefault(entry, []).extend(
+                    os.path.join(path, name) for name in sorted(os.listdir(path)) if _can_be_read(name)
+                )
+            elif _can_be_read(entry):
+                stem = _without_ending(entry)
+                while stem and stem not in names:
+                    stem = stem.rpartition("_")[0]
+                if stem:
+                    self._files.setdefault(stem, []).append(path)
+
+    def path_of(self, case: str, others: Mapping[str, str] | None = None) -> str:
+        """Return the file of a case.
+
+        Args:
+            case: its name in the list.
+            others: the item's "dataset" and "task".
+
+        Raises:
+            DataProblemError: no such file, several, or a field of the pattern that the item lacks.
+        """
+        if self.pattern is not None:
+            fields = {"case": case, **(others or {})}
+            try:
+                path = os.path.join(self.folder, self.pattern.format(**fields))
+            except KeyError as error:
+                raise one_problem(case, f"the key {error} that --pattern names", ", ".join(fields), "correct --pattern") from None
+            if not os.path.exists(path):
+                raise one_problem(path, f"the prediction of {case}", "nothing at that path", "correct --pattern, or predict the case")
+            return path
+        where = os.path.join(self.folder, case)
+        if case in self._twice:
+            fix = "--pattern with {task} or {dataset}, such as '{case}/task{task}.nii.gz'"
+            raise one_problem(where, "one item of this name", "several in the list", fix)
+        found = self._files.get(case, [])
+        # nnU-Net writes probabilities and labels of a case side by side
+        probabilities = [path for path in found if path.lower().endswith(".npz")]
+        found = probabilities if len(probabilities) == 1 else found
+        exact = [path for path in found if _without_ending(os.path.basename(path)) == case]
+        found = exact if len(exact) == 1 else found
+        if len(found) == 1:
+            return found[0]
+        got = "none" if not found else "several: " + ", ".join(os.path.basename(path) for path in found[:3])
+        fix = "name it by --pattern, such as '{case}.nii.gz'" if found else "predict the case, or say by --pattern where the file is"
+        raise one_problem(where, "one file of predictions", got, fix)
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        paths = {pattern.format(case=case, dataset="x", task="x") for case in "ab"}
+    except (KeyError, ValueError, IndexError):
+        paths = set()
+    if len(paths) < 2:
+        expected = "a path with {case} in it, and maybe {dataset} and {task}"
+        raise ValueError(error_sentence("--pattern", expected, repr(pattern), "--pattern '{case}.nii.gz'"))
+
+
+def _can_be_read(name: str) -> bool:
+    return name.lower().endswith((*FORMATS, ".npz"))
 
 
 def read_region_prediction(
@@ -71,7 +122,8 @@ def read_region_prediction(
     """Read a prediction as one probability per region.
 
     * A label map makes 0 and 1. With `auto` it is taken for one if its whole numbers are 0 or values of the regions.
-    * As many channels as regions: each is a region's probability. More: class probabilities, and a region's is the sum over its values.
+    * Channels that sum to 1, one for each value from 0 on, are class probabilities. A region's is the sum over its values. Otherwise as
+      many channels as regions are one region's probability each.
     * Pictures hold probabilities times their largest number (255 for bytes).
 
     Args:
@@ -114,9 +166,11 @@ def read_region_prediction(
 
 
 def _of_regions(path: str, channels: np.ndarray, regions: Mapping[str, Sequence[int]]) -> np.ndarray:
-    if len(channels) == len(regions):
-        return channels
     highest = max(value for group in regions.values() for value in group)
+    # regions do not sum to 1 everywhere: they leave the background out
+    are_classes = len(channels) > max(highest, 1) and bool(np.abs(channels.sum(axis=0) - 1).max(initial=0) < 1e-2)
+    if len(channels) == len(regions) and not are_classes:
+        return channels
     if len(channels) <= highest:
         expected = f"{len(regions)} channels, one per region, or at least {highest + 1}, one per class"
         raise one_problem(path, expected, str(len(channels)), "name the regions by --regions in the order of the channels")

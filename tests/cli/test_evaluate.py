@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from monai_jdt.cli import main
 from monai_jdt.metrics import SoftDice, ThresholdedDice
@@ -91,7 +92,7 @@ def test_folders_are_compared_case_by_case(tmp_path: Path, datalist: str, capsys
     assert run(good, bad, datalist, "--dest", str(tmp_path / "out")) == 0
     rows = rows_in(tmp_path / "out")
     assert {row["model"] for row in rows} == {"good", "bad<b>"}
-    assert not [row for row in rows if row["score"] == "nll"]  # a label map has no likelihood
+    assert not [row for row in rows if row["score"] in ("nll", "expected_dice")]  # a label map has neither
     page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "Difference to good, in the same cases" in page
     assert "<b>" not in page
@@ -103,8 +104,49 @@ def test_folders_are_compared_case_by_case(tmp_path: Path, datalist: str, capsys
 def test_a_case_without_a_prediction_is_named(tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture) -> None:
     folder = predict(tmp_path / "some", one=marks(1, 5))
     assert run(folder, datalist, "--dest", str(tmp_path / "out")) == 1
-    assert "expected one file of predictions, got none" in capsys.readouterr().err
+    assert "two: " in (shown := capsys.readouterr().err)
+    assert "expected one file of predictions, got none" in shown
     assert {row["case"] for row in rows_in(tmp_path / "out")} == {"one"}
+
+
+def test_a_new_prediction_is_scored_anew(tmp_path: Path, datalist: str) -> None:
+    """A run that has a bad case keeps the rows of the others, but not those of files that have changed."""
+    folder = predict(tmp_path / "some", one=marks(1, 5), two=marks(0, 2))
+    (tmp_path / "some" / "two.nii.gz").write_bytes(b"no NIfTI")
+    dest = tmp_path / "out"
+    assert run(folder, datalist, "--dest", str(dest)) == 1
+    predict(tmp_path / "some", one=marks(2, 6), two=marks(0, 2))
+    assert run(folder, datalist, "--dest", str(dest)) == 0
+    assert run(folder, datalist, "--dest", str(tmp_path / "again")) == 0
+    assert (dest / "evaluation.csv").read_bytes() == (tmp_path / "again" / "evaluation.csv").read_bytes()
+    assert value(rows_in(dest), "dice", "one", rater="Ben") == pytest.approx(1)
+
+
+def test_the_first_folder_is_the_baseline_of_every_score(tmp_path: Path, datalist: str) -> None:
+    maps = predict(tmp_path / "maps", one=marks(1, 5), two=marks(0, 2))
+    prob = np.where(marks(1, 6) > 0, np.float32(0.7), np.float32(0.1))
+    others = [predict(tmp_path / name, one=prob, two=prob) for name in ("b", "c")]
+    assert run(maps, *others, datalist, "--dest", str(tmp_path / "out")) == 0
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    compared = page[page.index("Difference to maps") : page.index("Worst cases of maps")]
+    assert "Dice with each rater" in compared
+    assert "log-likelihood" not in compared
+    assert "expected Dice" not in compared
+
+
+def test_pictures_have_errors_in_voxels(tmp_path: Path) -> None:
+    sizes = {"one": 200, "two": 160, "prediction": 300}
+    for name, size in sizes.items():
+        values = np.zeros(20 * 20, np.uint8)
+        values[:size] = 1
+        (tmp_path / name).mkdir()
+        Image.fromarray(values.reshape(20, 20)).save(tmp_path / name / "a.png")
+    path = tmp_path / "list.json"
+    raters = [str(tmp_path / name / "a.png") for name in ("one", "two")]
+    path.write_text(json.dumps({"test": [{"case": "a", "image": raters[0], "raters": raters}]}))
+    assert run(str(tmp_path / "prediction"), str(path), "--dest", str(tmp_path / "out")) == 0
+    # |300 - 180| on average, less half of the mean distance of two raters, 20
+    assert value(rows_in(tmp_path / "out"), "volume_error_voxels", "a") == pytest.approx(120 - 10)
 
 
 def test_masks_by_the_expected_dice(tmp_path: Path, datalist: str) -> None:

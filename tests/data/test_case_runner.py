@@ -69,9 +69,9 @@ def rows_of(case: int) -> list[dict[str, Any]]:
     return [{"case": case, "rater": rater, "volume": case / (rater + 1)} for rater in range(2)]
 
 
-def run(dest: Path, cases: list[int], **settings: Any) -> list[CaseOutcome[list[dict[str, Any]]]]:
+def run(dest: Path, cases: list[int], files: list[list[str]] | None = None) -> list[CaseOutcome[list[dict[str, Any]]]]:
     calls.clear()
-    return write_case_rows(rows_of, cases, [str(n) for n in cases], dest, settings=settings, what="rows")
+    return write_case_rows(rows_of, cases, [str(n) for n in cases], files or [[] for _ in cases], dest, what="rows")
 
 
 def test_a_bad_case_is_tried_again_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +109,21 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert dest.read_bytes() == whole.read_bytes()
 
 
-def test_other_settings_do_not_continue_a_run(tmp_path: Path) -> None:
-    dest = tmp_path / "rows.csv"
-    run(dest, [7, 8], method="staple")
-    with pytest.raises(ValueError, match=r"rows\.csv\.unfinished: expected a run with the settings"):
-        run(dest, [7, 8], method="average")
+def test_what_has_changed_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with a bad case keeps its rows. A case whose file or settings have changed since is not taken from there."""
+    dest, file = tmp_path / "rows.csv", tmp_path / "prediction.nii"
+    file.write_text("one")
+    run(dest, [7, 8, 9], [[], [str(file)], []])
+    monkeypatch.setenv("CASE_7_IS_MENDED", "1")
+    file.write_text("another")
+    run(dest, [7, 8, 9], [[], [str(file)], []])
+    assert calls == [7, 8]
+    monkeypatch.delenv("CASE_7_IS_MENDED")
+    run(dest, [7, 8])
+    calls.clear()
+    # the name is that of another case now
+    write_case_rows(rows_of, [7, 18], ["7", "8"], [[], []], dest, what="rows")
+    assert calls == [7, 18]
     with pytest.raises(ValueError, match="names: expected each case once"):
         run(dest, [8, 8])
 
@@ -132,6 +142,18 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path: Path) -> None:
             if len(got) == 2:
                 os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
         assert got == EXPECTED
+
+
+@pytest.mark.long
+def test_a_case_that_kills_every_dask_worker_is_one_outcome() -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        cases = list(range(7))
+        address = cluster.scheduler_address
+        got = list(run_cases(square_or_die, cases, [str(n) for n in cases], what="squares", workers=2, scheduler=address))
+        assert got[4].failure is not None
+        assert "process died" in got[4].failure
+        assert [*got[:4], *got[5:]] == [*EXPECTED[:4], *EXPECTED[5:7]]
 
 
 def test_no_scheduler_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:

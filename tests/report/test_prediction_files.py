@@ -10,7 +10,7 @@ from PIL import Image
 
 from monai_jdt.data.files.grids import VoxelGrid
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.report.prediction_files import PredictionKind, prediction_path, read_region_prediction
+from monai_jdt.report.prediction_files import PredictionFolder, PredictionKind, read_region_prediction
 from tests.nifti_files import SFORM, save_nifti
 
 SHAPE = (4, 5, 6)
@@ -93,11 +93,44 @@ def test_files_are_found_by_the_name_of_the_case(tmp_path: Path) -> None:
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "task01.nii.gz").write_bytes(b"")
     folder = str(tmp_path)
-    found = {case: Path(prediction_path(folder, case)).name for case in ("a", "b", "c", "e", "x.y")}
+    cases = PredictionFolder(folder, ["a", "b", "c", "d", "e", "f", "x.y", "x", "t", "t"])
+    found = {case: Path(cases.path_of(case)).name for case in ("a", "b", "c", "e", "x.y")}
     assert found == {"a": "a.nii.gz", "b": "b_prob.nii.gz", "c": "c.npz", "e": "task01.nii.gz", "x.y": "x.y.nii.gz"}
-    for case in ("d", "f"):
+    for case in ("d", "f", "x"):
         with pytest.raises(DataProblemError, match="expected one file of predictions"):
-            prediction_path(folder, case)
-    assert prediction_path(folder, "e", "{case}/task{task}.nii.gz", {"task": "01"}).endswith("e/task01.nii.gz")
-    with pytest.raises(DataProblemError, match="--pattern"):
-        prediction_path(folder, "e", "{case}.mha")
+            cases.path_of(case)
+    with pytest.raises(DataProblemError, match="expected one item of this name"):
+        cases.path_of("t")
+
+
+def test_a_file_is_never_that_of_another_case(tmp_path: Path) -> None:
+    (tmp_path / "P1_2.nii.gz").write_bytes(b"")
+    cases = PredictionFolder(str(tmp_path), ["P1", "P1_2"])
+    assert cases.path_of("P1_2").endswith("P1_2.nii.gz")
+    with pytest.raises(DataProblemError, match="expected one file of predictions, got none"):
+        cases.path_of("P1")
+
+
+def test_patterns_have_the_items_fields(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "task01.nii.gz").write_bytes(b"")
+    cases = PredictionFolder(str(tmp_path), ["e", "e"], "{case}/task{task}.nii.gz")
+    assert cases.path_of("e", {"task": "01"}).endswith("e/task01.nii.gz")
+    with pytest.raises(DataProblemError, match="correct --pattern"):
+        cases.path_of("e", {"task": "02"})
+    with pytest.raises(DataProblemError, match="the key 'task' that --pattern names"):
+        cases.path_of("e")
+    for pattern in ("{case", "{patient}.nii", "one.nii", "{}.nii"):
+        with pytest.raises(ValueError, match="--pattern: expected a path with"):
+            PredictionFolder(str(tmp_path), ["e"], pattern)
+
+
+def test_classes_are_told_from_as_many_regions(tmp_path: Path, classes: np.ndarray) -> None:
+    three = classes[:3] / classes[:3].sum(0)
+    regions = {"one": (1,), "two": (2,), "both": (1, 2)}
+    np.savez_compressed(tmp_path / "a.npz", probabilities=three.transpose(0, 3, 2, 1))
+    got, _ = read_region_prediction(str(tmp_path / "a.npz"), GRID, regions)
+    np.testing.assert_allclose(got, [three[1], three[2], three[1] + three[2]], atol=1e-6)
+    own = np.stack([three[1], three[2], three[1] + three[2]])
+    path = save_nifti(tmp_path / "b.nii.gz", np.moveaxis(own, 0, -1))
+    np.testing.assert_allclose(read_region_prediction(path, GRID, regions)[0], own, atol=1e-6)

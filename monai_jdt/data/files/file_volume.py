@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,17 @@ class FileVolume:
 
 
 #: What libraries raise for a file that is damaged, or of another format.
-READ_ERRORS: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError, KeyError, zlib.error)
+READ_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    KeyError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
