@@ -1,6 +1,7 @@
 """One function over many cases: in this process, in several, or on a Dask cluster; the same outcomes in the same order.
 
-One bad case is an outcome, not the end of a run. So is a case whose process dies, of too little memory for example.
+One bad case is an outcome, not the end of a run. So is a case whose process dies, of too little memory for example, where several
+processes of this machine work.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ def run_cases(
     progress: bool = True,
 ) -> Iterator[CaseOutcome[_Result]]:
     """Call a function for each case.
+
+    A case whose process dies is an outcome with several workers. On a cluster, another worker does the case again; a case that
+    kills every worker ends the run when the cluster gives it up.
 
     With several workers, joblib runs them in processes of this machine. Each process has its share of the cores, so that torch's
     threads do not crowd each other. With a scheduler, joblib runs them on the workers of a Dask cluster, which need this package and
@@ -159,14 +163,10 @@ def _in_order(
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
     with ExitStack() as stack:
         if scheduler is not None:
             stack.enter_context(_client_of(scheduler))
             stack.enter_context(parallel_config(backend="dask"))
-            import distributed
-
-            deaths += (distributed.KilledWorker,)
         finished = 0
         while finished < len(cases):
             # a number of jobs of None leaves it to the cluster
@@ -175,28 +175,12 @@ def _in_order(
                 for result in pool(delayed(_result_or_failure)(work, case) for case in cases[finished:]):
                     yield CaseOutcome(names[finished], *result)
                     finished += 1
-            except deaths:
+            except BrokenProcessPool:
                 # the guilty case is among those that were handed out: most often the first few that have no result
                 suspects = range(finished, min(finished + 2 * workers, len(cases)))
-                alone = _one_at_a_time if scheduler is None else _one_at_a_time_on_dask
-                for outcome in alone(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
+                for outcome in _one_at_a_time(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
                     yield outcome
                     finished += 1
-
-
-def _one_at_a_time_on_dask(
-    work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str]
-) -> Iterator[CaseOutcome[_Result]]:
-    """Outcomes of cases that the cluster has one after the other. It gives a case up after several dead workers."""
-    import distributed
-    from joblib import Parallel, delayed
-
-    for case, name in zip(cases, names, strict=True):
-        try:
-            (result,) = Parallel(n_jobs=None)([delayed(_result_or_failure)(work, case)])
-            yield CaseOutcome(name, *result)
-        except distributed.KilledWorker:
-            yield CaseOutcome(name, None, _DIED)
 
 
 def _one_at_a_time(work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str]) -> Iterator[CaseOutcome[_Result]]:

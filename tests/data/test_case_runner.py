@@ -144,18 +144,6 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path: Path) -> None:
         assert got == EXPECTED
 
 
-@pytest.mark.long
-def test_a_case_that_kills_every_dask_worker_is_one_outcome() -> None:
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
-        cases = list(range(7))
-        address = cluster.scheduler_address
-        got = list(run_cases(square_or_die, cases, [str(n) for n in cases], what="squares", workers=2, scheduler=address))
-        assert got[4].failure is not None
-        assert "process died" in got[4].failure
-        assert [*got[:4], *got[5:]] == [*EXPECTED[:4], *EXPECTED[5:7]]
-
-
 def test_no_scheduler_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(case_runner, "_SECONDS_TO_CONNECT", 1)
