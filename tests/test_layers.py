@@ -144,7 +144,9 @@ def imports_within(room: Path) -> dict[str, set[str]]:
     "room", sorted({path.parent for path in PACKAGE.rglob("*/__init__.py")}), ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_nothing_in_a_room_imports_in_a_circle(room: Path) -> None:
-    tuple(TopologicalSorter(imports_within(room)).static_order())
+    within = imports_within(room)
+    # a circle has no order, and raises
+    assert set(TopologicalSorter(within).static_order()) >= set(within)
 
 
 def test_a_circle_is_seen(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import torch
 
 from monai_jdt.checks import RANGE_TOLERANCE, can_read_values
 from monai_jdt.plain_tensors import plain_tensor
-from monai_jdt.validation import check_bool, check_number, error_sentence
+from monai_jdt.validation import check_bool, check_choice, check_number, error_sentence
 
 
 class ExpectedScore(Enum):
@@ -92,7 +92,7 @@ def best_expected_mask(
         >>> mask.int().tolist(), round(float(expected), 3)
         ([[[1, 1, 1, 0]]], 0.696)
     """
-    score, both_empty = _expected_score_of(score), _empty_match_of(both_empty)
+    score, both_empty = check_choice("score", score, ExpectedScore), check_choice("both_empty", both_empty, EmptyMatch)
     prob = _checked(prob)
     first = 1 if check_bool("softmax", softmax) else 0
     if first and prob.shape[1] == 1:
@@ -148,7 +148,7 @@ def expected_overlap(
         >>> round(float(expected_overlap(p, torch.tensor([[[1, 0]]]))), 4)
         0.4167
     """
-    score, both_empty = _expected_score_of(score), _empty_match_of(both_empty)
+    score, both_empty = check_choice("score", score, ExpectedScore), check_choice("both_empty", both_empty, EmptyMatch)
     prob, mask = _checked(prob), plain_tensor("mask", mask)
     if mask.shape != prob.shape:
         raise ValueError(error_sentence("mask", f"shape {tuple(prob.shape)}, as prob", str(tuple(mask.shape)), "decide it from prob"))
@@ -190,7 +190,7 @@ def best_empty_level(
         >>> round(level, 3), round(mean, 3)  # between .2 and .4: (1 + .3 + .9) / 3
         (0.3, 0.733)
     """
-    reward = 1.0 if _empty_match_of(both_empty) is EmptyMatch.ONE else 0.0
+    reward = 1.0 if check_choice("both_empty", both_empty, EmptyMatch) is EmptyMatch.ONE else 0.0
     if not expected.shape == overlap.shape == label_is_empty.shape or expected.ndim != 1 or not len(expected):
         got = f"{tuple(expected.shape)}, {tuple(overlap.shape)}, {tuple(label_is_empty.shape)}"
         raise ValueError(
@@ -329,17 +329,3 @@ def _checked(prob: torch.Tensor) -> torch.Tensor:
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             raise ValueError(error_sentence("prob", "values in [0, 1]", f"{low:g} to {high:g}", "apply sigmoid or softmax to logits"))
     return prob.clamp(0, 1)
-
-
-def _expected_score_of(score: str | ExpectedScore) -> ExpectedScore:
-    try:
-        return ExpectedScore(score)
-    except ValueError:
-        raise ValueError(error_sentence("score", "'dice' or 'jaccard'", repr(score), "name one of them")) from None
-
-
-def _empty_match_of(both_empty: str | EmptyMatch) -> EmptyMatch:
-    try:
-        return EmptyMatch(both_empty)
-    except ValueError:
-        raise ValueError(error_sentence("both_empty", "'one' or 'zero'", repr(both_empty), "name one of them")) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class ImageScores(CumulativeIterationMetric):
     #: False in a metric of the prediction alone, whose `y` is None.
     needs_label = True
 
+    @abstractmethod
     def score(self, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any) -> torch.Tensor:
         """Score a batch.
 
@@ -55,7 +57,6 @@ class ImageScores(CumulativeIterationMetric):
         Returns:
             `(N, C)`, NaN where a score is undefined.
         """
-        raise NotImplementedError
 
     def score_item(self, number: int, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any) -> torch.Tensor:
         """Score an item of a list, as a batch of one; metrics with an argument for each image override it.

@@ -110,7 +110,7 @@ def _scores(
     mask = prob > 0.5 if score == "threshold" else best_expected_mask(prob, score)[0]
     found = {
         "dice_raters": rater_dice(mask, votes, RaterDiceKind.MEAN, EmptyPair.UNDEFINED, rule),
-        "qubiq_dice": _of_soft_label(prob, votes, rule),
+        "qubiq_dice": thresholded_dice(prob, votes, THRESHOLD_PRESETS["qubiq"], rule),
         "soft_dice": soft_overlap(prob, votes, OverlapKind.DICE, rule),
         "soft_jaccard": soft_overlap(prob, votes, OverlapKind.JACCARD, rule),
         "ged": generalized_energy_distance(mask, votes, rule=rule),
@@ -135,9 +135,3 @@ def _scores(
         yield region, "", "dice_majority", set_overlap(chosen, majority, SetOverlap.DICE, float("nan"))
         for score, numbers in found.items():
             yield region, "", score, float(numbers[0, channel])
-
-
-def _of_soft_label(prob: torch.Tensor, votes: torch.Tensor, rule: LabelRule) -> torch.Tensor:
-    assert rule.regions is not None
-    mean = torch.stack([region_members(votes[0], group).to(torch.float32).mean(0) for group in rule.regions])
-    return thresholded_dice(prob, mean[None], THRESHOLD_PRESETS["qubiq"])

@@ -13,7 +13,7 @@ from monai.utils import convert_to_tensor
 
 from monai_jdt.functional.expected_overlap import EmptyMatch, ExpectedScore, best_expected_mask
 from monai_jdt.transforms.with_meta import with_meta_of
-from monai_jdt.validation import check_bool, check_number, error_sentence
+from monai_jdt.validation import check_bool, check_choice, check_number, error_sentence
 
 _DECISIONS = ("threshold", "expected_dice", "expected_jaccard")
 
@@ -55,9 +55,7 @@ class DecideMask(Transform):
         self.decision = decision
         self.softmax = check_bool("softmax", softmax)
         self.threshold = check_number("threshold", threshold, 0, high=1)
-        if both_empty not in {choice.value for choice in EmptyMatch}:
-            raise ValueError(error_sentence("both_empty", "'one' or 'zero'", repr(both_empty), "name one of them"))
-        self.both_empty = both_empty
+        self.both_empty = check_choice("both_empty", both_empty, EmptyMatch)
         self.empty_below = check_number("empty_below", empty_below, 0, high=1)
         if decision == "threshold" and empty_below:
             fix = "decision='expected_dice', or leave empty_below out"

@@ -24,7 +24,7 @@ _FIRST_BYTES = (
 )
 
 #: The fix for a damaged file.
-COPY_AGAIN = "copy it again from where it came"
+COPY_AGAIN = "copy it again from its source"
 
 
 @dataclass(frozen=True, eq=False)

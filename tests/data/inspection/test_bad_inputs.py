@@ -29,7 +29,7 @@ from tests.nifti_files import save_nifti
 
 SHAPE = (6, 5, 4)
 SCALED = "Fix: divide by that number, round, and save the values as integers"
-AGAIN = "Fix: copy it again from where it came"
+AGAIN = "Fix: copy it again from its source"
 CASES = [{"case": "a"}, {"case": "b"}]
 QUBIQ = "QUBIQ cases (image.nii.gz with taskTT_segRR.nii.gz beside it)"
 WRITE = "Fix: write it again by `python -m monai_jdt datalist`"
