@@ -38,7 +38,14 @@ def read_chunk_label(
     else:
         assert rater_weights is not None
         read = _shares_of(label, channels, recipe.label, rater_weights.expand(label.shape[0], -1), scratch)
-    return read or read_label(label, channels, recipe, rater_weights, scratch.dtype)
+    if read is not None:
+        return read
+    values, labelled = read_label(label, channels, recipe, rater_weights, scratch.dtype)
+    # Logits of a chunk without a mask are read where they lie, and torch rounds the last few numbers of a row otherwise than the rest:
+    # one label in two forms has one gradient, bit for bit, only if both or neither come with a mask.
+    if recipe.label.ignore_index is None and labelled is not None and bool(labelled.all()):
+        labelled = None
+    return values, labelled
 
 
 def _classes_of(
