@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_jdt.cli.rated_cases import RatedCase, rated_cases
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import write_case_rows
 from monai_jdt.data.names import user_path
 from monai_jdt.validation import error_sentence
+
+if TYPE_CHECKING:
+    from monai_jdt.report.rated_cases import RatedCase
 
 _DECISIONS = ("threshold", "expected_dice", "expected_jaccard")
 
@@ -30,16 +32,18 @@ def evaluate_command(
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Score predictions against each rater and their mean, and write a table and a page.
+    """Score predictions against each rater and their mean, and write a table, a page, and run.json for the verb `report`.
 
     Volumes and pictures of probabilities or labels, and nnU-Net's .npz files. With several folders the page has paired differences
     to the first. An interrupted run goes on by the same command. Exit code 1 if a case has no score.
     """
     # torch takes seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
-    from monai_jdt.report.evaluation_page import evaluation_summary, write_evaluation_page
+    from monai_jdt.report.evaluation_page import write_evaluation_page
     from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows
     from monai_jdt.report.prediction_files import PredictionKind
+    from monai_jdt.report.rated_cases import rated_cases
+    from monai_jdt.report.run_folder import RunModel, RunRecord, write_run
 
     if decision not in _DECISIONS:
         raise ValueError(error_sentence("--decision", f"one of {list(_DECISIONS)}", repr(decision), "name one of them"))
@@ -48,7 +52,8 @@ def evaluate_command(
     dest = user_path(dest)
     models = _models(predictions)
     groups = named_regions(regions_from_text(regions))
-    cases, failures = _cases_of(models, rated_cases(datalist, section), pattern)
+    listed = rated_cases(datalist, section)
+    cases, failures = _cases_of(models, listed, pattern)
     if not cases:
         raise ValueError(next(iter(failures.values())))
     names = [name for name, *_ in cases]
@@ -57,30 +62,32 @@ def evaluate_command(
         for _, model, case, path in cases
     ]
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
-    outcomes = write_case_rows(
-        evaluation_rows,
-        work,
-        names,
-        [(case.prediction, *case.files) for case in work],
-        table,
-        what="evaluate",
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
-    )
+    files = [(case.prediction, *case.files) for case in work]
+    how: dict[str, Any] = {"what": "evaluate", "workers": workers, "scheduler": scheduler, "progress": progress}
+    outcomes = write_case_rows(evaluation_rows, work, names, files, table, **how)
     rows = [row for outcome in outcomes for row in outcome.result or ()]
     failures |= {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    settings = {"section": section, "regions": regions, "pattern": pattern or "", "kind": kind, "decision": decision}
+    recorded = tuple(RunModel(name, folder, kind, pattern) for name, folder in models.items())
+    place = user_path(datalist)
+    write_run(dest, RunRecord("evaluate", settings, place, tuple(listed), recorded, groups, decision, section, failures))
     note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
     write_evaluation_page(rows, list(models), page, title=os.path.basename(datalist), failures=failures, note=note)
-    for region, scores in evaluation_summary(rows).items():
-        for by_model in scores.values():
-            for model, estimate in by_model.items():
-                typer.echo(f"{region}: {model}: {estimate.label}: {estimate.text()}, {estimate.cases} cases")
+    _print_summary(rows)
     typer.echo(f"{table}\n{page}")
     for name, failure in failures.items():
         typer.echo(f"{name}: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _print_summary(rows: Sequence[Mapping[str, Any]]) -> None:
+    from monai_jdt.report.evaluation_page import evaluation_summary
+
+    for region, scores in evaluation_summary(rows).items():
+        for by_model in scores.values():
+            for model, estimate in by_model.items():
+                typer.echo(f"{region}: {model}: {estimate.label}: {estimate.text()}, {estimate.cases} cases")
 
 
 def _models(predictions: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from monai_jdt.cli.rated_cases import rated_cases
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import write_case_rows
 from monai_jdt.data.names import user_path
@@ -33,6 +32,7 @@ def raters_command(
     from monai_jdt.raters.named_regions import named_regions
     from monai_jdt.report.agreement_page import agreement_summary, write_agreement_page
     from monai_jdt.report.agreement_rows import AgreementCase, agreement_rows, can_measure_boundaries
+    from monai_jdt.report.rated_cases import rated_cases
 
     dest = user_path(dest)
     groups = named_regions(regions_from_text(regions))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from monai_jdt.cli import main
 from monai_jdt.metrics import SoftDice, ThresholdedDice
+from monai_jdt.report.run_folder import RunModel, read_run, read_scores
 from tests.nifti_files import save_nifti
 
 AFFINE = np.diag([1.0, 2, 3, 1])
@@ -99,6 +100,19 @@ def test_folders_are_compared_case_by_case(tmp_path: Path, datalist: str, capsys
     one = [value(rows, "dice_raters", "one", model=model) for model in ("bad<b>", "good")]
     assert f"{(one[0] - one[1]) / 2:.3f}" in page
     assert "0, 1" in page
+
+
+def test_the_run_is_recorded(tmp_path: Path, datalist: str) -> None:
+    folder = predict(tmp_path / "some", one=marks(1, 5))
+    assert run(folder, datalist, "--dest", str(tmp_path / "out"), "--regions", '{"cord": [1]}') == 1
+    record = read_run(tmp_path / "out")
+    assert [(case.name, case.raters) for case in record.cases] == [("one", ("Anna", "Ben")), ("two", ("Anna", "Ben"))]
+    assert record.cases[0].image == (str(tmp_path / "raters" / "one.nii.gz"),)
+    assert record.models == (RunModel("some", folder),)
+    assert record.regions == {"cord": (1,)}
+    assert record.datalist == datalist
+    assert list(record.failures) == ["two"]
+    assert read_scores(tmp_path / "out") == rows_in(tmp_path / "out")
 
 
 def test_a_case_without_a_prediction_is_named(tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""The cases of a list that have raters, as the verbs over cases take them."""
+"""The cases of a list that have raters: what every table and page over cases is made of."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class RatedCase:
         raters: each rater's name, or "rater 1", ...
         named: whether the list names its raters.
         others: the item's "dataset" and "task", where it has them.
+        image: one file, or one for each channel. Empty: the list names none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RatedCase:
     raters: tuple[str, ...]
     named: bool
     others: Mapping[str, str] = field(default_factory=dict)
+    image: tuple[str, ...] = ()
 
 
 def rated_cases(datalist: str, section: str) -> list[RatedCase]:
@@ -45,9 +47,25 @@ def rated_cases(datalist: str, section: str) -> list[RatedCase]:
         DataProblemError: a list that cannot be read.
         ValueError: no case has raters.
     """
-    items = [item for item in read_datalist(datalist, section, rater_names=True) if item.get("raters")]
-    if not items:
+    cases = rated_cases_of(read_datalist(datalist, section, rater_names=True))
+    if not cases:
         raise ValueError(error_sentence(datalist, "cases with raters", "none", "list the raters' files under 'raters'"))
+    return cases
+
+
+def rated_cases_of(items: Sequence[Mapping[str, Any]]) -> list[RatedCase]:
+    """Return the cases of items that have raters.
+
+    Args:
+        items: of a data list, with "case", "image", "raters", and maybe "patient", "rater_names", "dataset" and "task". Items without
+            raters are left out.
+
+    Example:
+        >>> (case,) = rated_cases_of([{"case": "P1_2", "image": "i.png", "raters": ["a.png", "b.png"]}, {"case": "P2"}])
+        >>> case.patient, case.raters, case.image
+        ('P1_2', ('rater 1', 'rater 2'), ('i.png',))
+    """
+    items = [item for item in items if item.get("raters")]
     return [
         RatedCase(
             name=name,
@@ -57,9 +75,16 @@ def rated_cases(datalist: str, section: str) -> list[RatedCase]:
             raters=_names_of_raters(item),
             named=isinstance(item.get("rater_names"), list),
             others={key: str(item[key]) for key in ("dataset", "task") if item.get(key)},
+            image=_files_of(item.get("image")),
         )
         for item, name, patient in zip(items, _names(items), patients_of(items), strict=True)
     ]
+
+
+def _files_of(image: Any) -> tuple[str, ...]:
+    if image is None:
+        return ()
+    return tuple(map(str, image)) if isinstance(image, (list, tuple)) else (str(image),)
 
 
 def _names_of_raters(item: Mapping[str, Any]) -> tuple[str, ...]:
