@@ -22,6 +22,8 @@ def check_command(
     label_values: Annotated[str | None, typer.Option(help="Values that a label may have: '0,1,2', or a BraTS convention.")] = None,
     raters: Annotated[int | None, typer.Option(help="Number of raters of a case; another number is a warning.", min=1)] = None,
     labelled: Annotated[bool, typer.Option(help="Whether cases must have raters.")] = True,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Read every file of a data list and print each problem on a line. Exit code 1 if any is more than a warning.
@@ -31,7 +33,7 @@ def check_command(
     values = None if label_values is None else _label_values(label_values)
     items = read_datalist(datalist, section)
     settings: dict[str, Any] = {"channels": channels, "label_values": values, "read": "headers" if headers_only else "full"}
-    settings |= {"raters": raters, "progress": progress}
+    settings |= {"raters": raters, "progress": progress, "workers": workers, "scheduler": scheduler}
     to_predict = cases_to_predict(datalist) if section == "all" and labelled else []
     others = [item for item in items if item not in to_predict]
     runs = [find_problems(others, labelled=labelled, **settings)] if others or not to_predict else []
