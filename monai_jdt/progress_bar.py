@@ -44,7 +44,7 @@ def with_progress(items: Iterable[_Item], what: str, *, wanted: bool = True, tot
 
 
 def print_above_bar(line: str, file: TextIO | None = None) -> None:
-    """Print a line; an open bar is drawn anew below it.
+    """Print a line, and draw an open bar anew below it.
 
     Args:
         line: the text, without its end of line.

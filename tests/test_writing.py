@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def banned_turns(text: str) -> list[str]:
     ]
 
 
+def hung_summaries(source: str) -> list[str]:
+    """The first paragraphs of docstrings that have a semicolon: a summary is a sentence, or two."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(source)) if isinstance(node, documented)]
+    return [summary for summary in (text.split("\n\n")[0] for text in texts) if ";" in summary]
+
+
 def test_spelling() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "codespell_lib", *map(str, written_files())], cwd=ROOT, capture_output=True, text=True, check=False
@@ -81,3 +89,12 @@ def test_a_banned_turn_is_seen() -> None:
         "'class that is none' at line 2: write invalid",
         '"is nobody\'s" at line 2: write name what sees or owns it',
     ]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "monai_jdt").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_summary_hangs_a_clause_after_a_semicolon(file: Path) -> None:
+    assert hung_summaries(file.read_text(encoding="utf-8")) == []
+
+
+def test_a_hung_summary_is_seen() -> None:
+    assert hung_summaries('"""Fine.\n\nThis; may stand."""\ndef f():\n    """Return x; None: none."""') == ["Return x; None: none."]

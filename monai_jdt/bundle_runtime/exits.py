@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 def exit_with_error(error: BaseException | str) -> NoReturn:
-    """End the process with exit code 1; the last line on standard error is `monai_jdt: error: ...`.
+    """End the process with exit code 1 and the last line `monai_jdt: error: ...` on standard error.
 
     Args:
         error: the error, or its sentence. Several problems of a :class:`DataProblemError` are listed first.

@@ -48,7 +48,7 @@ _TABLES = ("normalizations", "fusions")
 
 
 def check_run(declared: type[RunSettings], *, several_processes: bool = False) -> None:
-    """End a run whose settings are wrong, before anything is read or written; for the first item of a config's `initialize`.
+    """End a run whose settings are wrong, before anything is read or written. A config calls it first in `initialize`.
 
     The check covers the keys of the command line and of every file, the classes and arguments of components, each declared setting, and
     settings that contradict each other. Values are put into the config in the declared type, so that `--dataset_dir 2021` is a path.

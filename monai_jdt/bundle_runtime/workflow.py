@@ -68,7 +68,7 @@ def _files_beside(workflow: ConfigWorkflow) -> tuple[str, ...]:
 
 
 def _given_arguments(frame: FrameType) -> dict[str, Any] | None:
-    """Return the arguments that `create_workflow` was called with, those of an `args_file` among them; None if it has no such names."""
+    """Return the arguments that `create_workflow` was called with, those of an `args_file` among them, or None without such names."""
     arguments = inspect.getargvalues(frame)
     if arguments.keywords is None or not {"config_file", "args_file"} <= set(arguments.args):
         return None

@@ -28,7 +28,7 @@ _setting: ContextVar[_Setting] = ContextVar("value_checks", default=_AUTO)
 
 
 class value_checks:
-    """Choose when label and prediction *values* are checked; static checks are never switched off.
+    """Choose when label and prediction *values* are checked. Static checks always run.
 
     Called as a function, it holds from then on; in a `with` statement, until the block ends. One object may be used in several `with`
     blocks, nested ones too. As `torch.set_grad_enabled`, it concerns the calling thread only (or the asyncio task): other threads,
@@ -75,7 +75,7 @@ _TRACING_MODES = (
 
 
 def can_read_values(*tensors: torch.Tensor | None) -> bool:
-    """Return whether the values of all these tensors may be read now; see :class:`value_checks`. None is skipped."""
+    """Return whether the values of all these tensors may be read now, by :class:`value_checks`. None is skipped."""
     if torch.compiler.is_compiling():
         return False
     mode = _setting.get().mode

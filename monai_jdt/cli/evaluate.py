@@ -91,7 +91,7 @@ def _print_summary(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _models(predictions: Sequence[str]) -> dict[str, str]:
-    """Return each folder under its name; folders of one name under the names that tell them apart."""
+    """Return each folder under its name. Folders of one name get longer names that tell them apart."""
     folders = [os.path.abspath(user_path(folder)) for folder in predictions]
     for given, folder in zip(predictions, folders, strict=True):
         if not os.path.isdir(folder):

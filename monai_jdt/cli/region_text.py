@@ -41,7 +41,7 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
 
 
 def _parsed_text(text: str, option: str) -> Any:
-    """Return the name of a convention, or the mapping or list that a text holds; None if it cannot be read."""
+    """Return the name of a convention, or the mapping or list that a text holds, or None if it cannot be read."""
     if not text.startswith(("{", "[")):
         return text
     try:

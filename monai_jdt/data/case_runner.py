@@ -1,4 +1,4 @@
-"""One function over many cases: in this process, in several, or on a Dask cluster; the same outcomes in the same order.
+"""Run one function over many cases, in this process, in several, or on a Dask cluster, with the same outcomes in the same order.
 
 One bad case is an outcome, not the end of a run. So is a case whose process dies, of too little memory for example, where several
 processes of this machine work.

@@ -246,7 +246,7 @@ def _flat_paths(value: Any) -> list[str]:
 
 
 def _local_path(folder: str, file: str) -> str:
-    """Return a path as this machine has it; raise _PathError if it cannot be one of this machine."""
+    """Return a path as this machine has it, or raise _PathError if it cannot be one of this machine."""
     if _SCHEME.match(file):
         url = urlsplit(file)
         if url.scheme.lower() != "file" or url.netloc not in ("", "localhost"):

@@ -1,4 +1,4 @@
-"""Frozen records of the arguments of a loss; each refuses values that contradict each other when it is built.
+"""Frozen records of the arguments of a loss, which refuse contradictions when they are built.
 
 A loss class turns its arguments, MONAI's flags among them, into one :class:`LossRecipe`. Nothing further down sees a flag.
 """
@@ -80,7 +80,7 @@ class PixelRule:
 
 @dataclass(frozen=True)
 class VoxelRecipe:
-    """All that the one step over voxels has to know; see `monai_jdt.kernels`.
+    """All that the one step over voxels has to know (see `monai_jdt.kernels`).
 
     Args:
         activation: how logits become predictions.
@@ -204,7 +204,7 @@ class AveragingRule:
 
     @property
     def sync_group(self) -> str | None:
-        """The name of the group whose sums are added; None without `sync`."""
+        """The name of the group whose sums are added, or None without `sync`."""
         return self.group if self.sync else None
 
 

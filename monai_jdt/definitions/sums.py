@@ -8,7 +8,7 @@ import torch
 
 
 class VoxelSums(NamedTuple):
-    """What a kernel returns; C' is C without the background if that is left out. All are in float32 or wider.
+    """What a kernel returns, in float32 or wider. C' is C without the background if that is left out.
 
     Args:
         tp: true positives, `(N, C')`.

@@ -22,7 +22,7 @@ from monai_jdt.validation import error_sentence
 
 
 class UncertaintyKind(Enum):
-    """1 - sum of p_c^2, for one channel p (1 - p); or the entropy."""
+    """1 - sum of p_c^2 (for one channel p (1 - p)), or the entropy."""
 
     VARIANCE = "variance"
     ENTROPY = "entropy"
@@ -113,7 +113,7 @@ def _uncertainty(
 
 
 def _pearson(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return Pearson's r; NaN where a vector is constant, or has fewer than two numbers."""
+    """Return Pearson's r, or NaN where a vector is constant, or has fewer than two numbers."""
     if first.numel() < 2 or bool((first == first[0]).all()) or bool((second == second[0]).all()):
         return UNDEFINED
     first, second = first - first.mean(), second - second.mean()

@@ -291,7 +291,7 @@ def _score_of_split(
 
 
 def _generating(p: torch.Tensor, u: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """`1 - p + p s` at s = exp(-u), and its logarithm first; with all digits for small u, and not 0 for large u and p = 1."""
+    """Return log(f) and f = `1 - p + p s` at s = exp(-u), with all digits for small u, and not 0 for large u and p = 1."""
     s, one_less_s = math.exp(-u), -math.expm1(-u)
     if s > 0.5:
         return torch.log1p(-p * one_less_s), 1 - p * one_less_s

@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
 
     @property
     def counted(self) -> torch.Tensor | None:
-        """The voxels that count, by mask and label together: bool, `(N, 1, *S)` or `(N, C, *S)`; None for all."""
+        """The voxels that count, by mask and label together: bool, `(N, 1, *S)` or `(N, C, *S)`, or None for all."""
         return _both(self.mask, labelled_voxels(self.label, self.voxels, self.rater_weights))
 
     @property

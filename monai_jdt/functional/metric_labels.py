@@ -22,7 +22,7 @@ from monai_jdt.validation import check_bool, check_int, error_sentence
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How a metric reads its label; :func:`label_rule` makes one from plain arguments.
+    """How a metric reads its label. :func:`label_rule` makes one from plain arguments.
 
     Args:
         votes: the label is a rater stack `(N, R, *S)`; False: dense `(N, C, *S)`.
@@ -76,11 +76,11 @@ class DenseLabel:
     ignore_index: int | None = None
 
     def counted(self, image: int) -> torch.Tensor | None:
-        """Return the counted voxels, bool `(V,)`; None: all."""
+        """Return the counted voxels, bool `(V,)`, or None for all."""
         return None if self.ignore_index is None else ~(self.values[image] == self.ignore_index).all(0)
 
     def soft(self, image: int, channel: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the label of one class, `(V,)` float64 (MPS: float32), and the counted voxels; None: all."""
+        """Return the label of one class, `(V,)` float64 (MPS: float32), and the counted voxels, None for all."""
         values, counted = self.values[image, channel].to(wide_dtype(self.values.device)), self.counted(image)
         return values if counted is None else torch.where(counted, values, 0.0), counted
 
@@ -107,11 +107,11 @@ class RaterStack:
         return [rater for rater in given if self.ignore_index is None or bool((self.votes[image, rater] != self.ignore_index).any())]
 
     def speaks(self, image: int, rater: int) -> torch.Tensor | None:
-        """Return where a rater says something, bool `(V,)`; None: everywhere."""
+        """Return where a rater says something, bool `(V,)`, or None for everywhere."""
         return None if self.ignore_index is None else self.votes[image, rater] != self.ignore_index
 
     def counted(self, image: int) -> torch.Tensor | None:
-        """Return where any rater that is there says something, bool `(V,)`; None: everywhere."""
+        """Return where any rater that is there says something, bool `(V,)`, or None for everywhere."""
         raters = self.raters(image)
         if raters and self.ignore_index is None:
             return None
@@ -121,18 +121,18 @@ class RaterStack:
         return spoken
 
     def marks(self, image: int, rater: int, channel: int) -> torch.Tensor:
-        """Return what a rater put into a channel, bool `(V,)`; False where the rater says nothing."""
+        """Return what a rater put into a channel, bool `(V,)`, False where the rater says nothing."""
         return self.marks_of(image, rater, self.groups[channel])
 
     def marks_of(self, image: int, rater: int, group: Sequence[int]) -> torch.Tensor:
-        """Return where a rater gave one of these values, bool `(V,)`; False where the rater says nothing."""
+        """Return where a rater gave one of these values, bool `(V,)`, False where the rater says nothing."""
         values = [value for value in group if value != self.ignore_index]
         if not values:
             return torch.zeros(self.votes.shape[2:], dtype=torch.bool, device=self.votes.device)
         return region_members(self.votes[image, rater], values)
 
     def soft(self, image: int, channel: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the weighted share of the raters that speak, `(V,)` float64 (MPS: float32), and where any does; None: everywhere."""
+        """Return the weighted share of the raters that speak, `(V,)` float64 (MPS: float32), and where any does (None: everywhere)."""
         wide = wide_dtype(self.votes.device)
         share = torch.zeros(self.votes.shape[2], dtype=wide, device=self.votes.device)
         spoken = torch.zeros_like(share)
@@ -253,7 +253,7 @@ def read_votes(
 
 
 def held_value(ignore_index: int | None, dtype: torch.dtype) -> int | None:
-    """Return the ignored value as a label of that dtype holds it; None where it cannot.
+    """Return the ignored value as a label of that dtype holds it, or None where it cannot.
 
     torch wraps a number that it compares with whole numbers of few bytes: uint8's 255 would equal -1, and its 44 equal 300.
 
@@ -315,7 +315,7 @@ def _check_votes(
 
 
 def read_prediction(y_pred: Any, include_background: bool) -> torch.Tensor:
-    """Check the shape of probabilities `(N, C, *S)`; return them plain and without a graph.
+    """Check the shape of probabilities `(N, C, *S)` and return them plain and without a graph.
 
     Their values are checked with the label, by :func:`read_metric_label`.
 
@@ -351,7 +351,7 @@ def check_background(include_background: bool, channels: int) -> None:
 
 
 def check_prediction_values(prob: torch.Tensor, label: DenseLabel | RaterStack) -> None:
-    """Refuse predictions outside [0, 1] at counted voxels, NaN among them; do nothing where values must not be read.
+    """Refuse predictions outside [0, 1] at counted voxels, NaN among them, unless values must not be read.
 
     Args:
         prob: `(N, C, *S)`.

@@ -108,7 +108,7 @@ def _times(factor: float, values: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """Return the mean of `count` summands, a whole number; 0 where there are none."""
+    """Return the mean of `count` summands, a whole number, or 0 where there are none."""
     return total / count.clamp_min(1)
 
 

@@ -37,7 +37,7 @@ _NOT_A_MEMBER = "this rank is in none"
 
 
 def group_of_name(name: str) -> Any:
-    """Return the process group of a name by :func:`group_name`; None for WORLD.
+    """Return the process group of a name by :func:`group_name`, or None for WORLD.
 
     Args:
         name: from :func:`group_name`.

@@ -98,7 +98,7 @@ def _pair_overlap(stack: RaterStack, image: int, channel: int, overlap: SetOverl
 
 
 def _fleiss_kappa(stack: RaterStack, image: int, groups: list[tuple[int, ...]]) -> float:
-    """Return kappa of the groups as categories; a single group is a category against everything else."""
+    """Return kappa of the groups as categories. A single group is a category against everything else."""
     raters, space = stack.raters(image), stack.votes.shape[2:]
     wide = wide_dtype(stack.votes.device)
     speaking = torch.zeros(space, dtype=torch.int16, device=stack.votes.device)

@@ -11,7 +11,7 @@ from monai_jdt.functional.metric_labels import VOTES, LabelRule, as_rows, read_m
 
 
 class BrierPart(Enum):
-    """The whole score; its distance from the mean of the raters; or the spread of the raters, which no prediction can lower."""
+    """The whole score, its distance from the mean of the raters, or the spread of the raters, which no prediction can lower."""
 
     TOTAL = "total"
     DISTANCE = "distance"

@@ -189,7 +189,7 @@ def _place(y_pred: Any) -> tuple[torch.device, torch.dtype]:
 def _bins_of_raters(
     y_pred: Any, y: Any, how: CalibrationRule, rule: LabelRule, rater_weights: Any, include_background: bool
 ) -> tuple[list[list[list[tuple[float, torch.Tensor]]]], int]:
-    """Return for each image and class the bins and weight of each rater; of the mean, one with weight 1; and the number of classes."""
+    """Return for each image and class the bins and weight of each rater (of the mean: one, of weight 1), and the number of classes."""
     prob = read_prediction(y_pred, include_background)
     separate = prob.shape[1] == 1 or rule.regions is not None
     if how.classwise is False and separate:
@@ -212,7 +212,7 @@ def _bins_of_raters(
 def _bins_of_class(
     rows: torch.Tensor, stack: RaterStack, image: int, channel: int | None, how: CalibrationRule, box: torch.Tensor | None
 ) -> list[tuple[float, torch.Tensor]]:
-    """Return weight and bins of each rater, or of their mean; `channel` None: the largest."""
+    """Return weight and bins of each rater, or of their mean. `channel` None is the largest."""
     wide = wide_dtype(rows.device)
     if channel is None:
         top, winner = rows[image].max(0)
@@ -261,7 +261,7 @@ def _binned(confidence: torch.Tensor, outcome: torch.Tensor, how: CalibrationRul
 
 
 def _box(stack: RaterStack, image: int, space: tuple[int, ...], separate: bool) -> torch.Tensor:
-    """Return the joint bounding box of what the raters marked, bool `(V,)`; with classes the value 0 is background."""
+    """Return the joint bounding box of what the raters marked, bool `(V,)`. With classes the value 0 is background."""
     marked = torch.zeros(stack.votes.shape[2], dtype=torch.bool, device=stack.votes.device)
     for rater in stack.raters(image):
         for channel in range(0 if separate else 1, len(stack.groups)):

@@ -97,7 +97,7 @@ def _refuse_each(samples: int, there: int, raters: int) -> NoReturn:
 
 
 def _dice_matrix(samples: torch.Tensor, stack: RaterStack, image: int, channel: int, empty: EmptyPair) -> list[list[float]]:
-    """Return a row for each rater that is there, and a column for each sample; NaN for two empty sets."""
+    """Return a row for each rater that is there, and a column for each sample, NaN for two empty sets."""
     value = 1.0 if empty is EmptyPair.ONE else math.nan
     return [
         [

@@ -96,6 +96,6 @@ def _check_binary(samples: torch.Tensor, stack: RaterStack) -> None:
 
 
 def pair_speaks(stack: RaterStack, image: int, first: int, second: int) -> torch.Tensor | None:
-    """Return where two raters both say something; None: everywhere."""
+    """Return where two raters both say something, or None for everywhere."""
     one, other = stack.speaks(image, first), stack.speaks(image, second)
     return None if one is None or other is None else one & other

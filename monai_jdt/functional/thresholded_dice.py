@@ -41,7 +41,7 @@ class BothEmpty(Enum):
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """How two probability maps are cut and compared; :func:`threshold_rule` makes one from plain arguments.
+    """How two probability maps are cut and compared. :func:`threshold_rule` makes one from plain arguments.
 
     Args:
         thresholds: different numbers; in [0, 1) for `ABOVE`, in (0, 1] for `AT_LEAST`: any other would mark nothing or everything.

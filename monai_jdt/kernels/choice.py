@@ -52,7 +52,7 @@ def choose_kernel(
 def refusal(
     backend: Backend, logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *others: torch.Tensor | None
 ) -> str | None:
-    """Why a kernel cannot run; None if it can.
+    """Return why a kernel cannot run, or None if it can.
 
     Args:
         backend: any but `auto`.

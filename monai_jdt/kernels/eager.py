@@ -6,12 +6,12 @@ With p the prediction and t the label of a voxel, both in [0, 1], summed over th
     norm 2:  tp = sum p t          fp = fn = sum (p - t)^2 / 2
 
 Norm 1 is the norm form `tp = (|p| + |t| - |p - t|) / 2` of the papers (arXiv:2302.05666, arXiv:2303.16296) without its
-subtraction of large sums; at ties the gradient of min is 1/2 to each side, as the norm form's. Norm 2 is the same with squared
-norms; only fp + fn enters a loss there (alpha = beta), and written so it cannot fall below 0.
+subtraction of large sums. At ties the gradient of min is 1/2 to each side, as the norm form's. Norm 2 is the same with squared
+norms. Only fp + fn enters a loss there (alpha = beta), and in this form it cannot fall below 0.
 
-Where p is almost 1, what is left of it, 1 - p, has more digits than p: it is `sigmoid(-z)`, or the sum of the other classes. There
-p - t is `(1 - t) - (1 - p)`, and `-log p` is `-log1p(-(1 - p))`, so that a network that is right and sure of it still has a loss
-with all its digits. Equal numbers p and t are a tie, whatever is left of p; t = 1 is none, since no p is 1.
+Where p is almost 1, the remainder 1 - p has more digits than p: it is `sigmoid(-z)`, or the sum of the other classes. There
+p - t is `(1 - t) - (1 - p)`, and `-log p` is `-log1p(-(1 - p))`, so that a right and confident prediction still has a loss with
+all its digits. Equal numbers p and t are a tie, whatever 1 - p is. At t = 1 there is no tie, since no p is 1.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def eager_voxel_sums(
 
 
 def _with_space(tensor: torch.Tensor) -> torch.Tensor:
-    """`(N, C)` as one voxel: a reduction over no dimensions would be one over all."""
+    """Return `(N, C)` as one voxel, because torch reduces over all dimensions where it is given none."""
     return tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
 
 
@@ -103,7 +103,7 @@ def _keep(values: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
 
 
 def _counts(like: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
-    """The number of voxels that count, shaped as the sums of `like`."""
+    """Return the number of counted voxels, shaped as the sums of `like`."""
     ones = torch.ones_like(like[:, :1]) if counted is None else counted.to(like.dtype)
     return ones.sum(tuple(range(2, like.ndim))).expand(like.shape[0], like.shape[1])
 
@@ -128,9 +128,9 @@ def _activated(logits: torch.Tensor, recipe: VoxelRecipe) -> torch.Tensor:
 
 
 class Sure(NamedTuple):
-    """Where a prediction is above 1/2, and `1 - p` with all its digits there; elsewhere `left` is finite, but NaN for NaN.
+    """Where a prediction is above 1/2, and there `1 - p` with all its digits.
 
-    With softmax `left` is `(N, 1, *S)`, since one class at most is above 1/2.
+    Elsewhere `left` is any finite number, and NaN for NaN. With softmax it is `(N, 1, *S)`, since one class at most is above 1/2.
     """
 
     above_half: torch.Tensor
@@ -138,12 +138,12 @@ class Sure(NamedTuple):
 
 
 def sure_of(logits: torch.Tensor, p: torch.Tensor, activation: Activation) -> Sure | None:
-    """What is left of 1; None where the prediction is given, which then has no more digits.
+    """Return `1 - p` where p is above 1/2, or None where predictions are given, which have no digits beyond their own.
 
     Args:
         logits: `(N, C, *S)`.
         p: `(N, C, *S)`, their predictions.
-        activation: what made them.
+        activation: the function that made them of the logits.
     """
     if activation not in (Activation.SIGMOID, Activation.SOFTMAX):
         return None
@@ -155,7 +155,7 @@ def sure_of(logits: torch.Tensor, p: torch.Tensor, activation: Activation) -> Su
 
 
 def distance(p: torch.Tensor, t: torch.Tensor, sure: Sure | None) -> torch.Tensor:
-    """`p - t`, with the digits that p alone does not have near 1.
+    """Return `p - t`, with the digits that p alone does not have near 1.
 
     Args:
         p: predictions, `(N, C, *S)`.
@@ -168,7 +168,7 @@ def distance(p: torch.Tensor, t: torch.Tensor, sure: Sure | None) -> torch.Tenso
 
 
 def pixel_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.Tensor, recipe: VoxelRecipe) -> torch.Tensor:
-    """The pixel term of each voxel, without class weights; anything where a voxel does not count.
+    """Return the pixel term of each voxel, without class weights. Ignored voxels have any value.
 
     Args:
         logits: `(N, C, *S)`.
@@ -187,7 +187,7 @@ def pixel_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.Ten
 
 
 def not_negative(divergence: torch.Tensor) -> torch.Tensor:
-    """A sum of divergences without what rounding has left below 0; the gradient is as it was.
+    """Return a sum of divergences, or 0 where rounding made it negative. The gradient does not change.
 
     Args:
         divergence: any shape.
@@ -202,7 +202,7 @@ def _pixel_sums(
     class_weight: torch.Tensor | None,
     recipe: VoxelRecipe,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pixel term and its normaliser, summed: `(N, 1)` with softmax, `(N, C)` with sigmoid.
+    """Return the pixel term and its normaliser, summed: `(N, 1)` with softmax, `(N, C)` with sigmoid.
 
     A class weight multiplies a voxel, never a class inside its logarithm, so that the label stays the minimiser.
     """
@@ -225,7 +225,7 @@ def _pixel_sums(
 
 
 def _softmax_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
-    """`(N, 1, *S)`: cross-entropy, or its focal form, or the divergence KL(t || p)."""
+    """Return `(N, 1, *S)`: cross-entropy, its focal form, or the divergence KL(t || p)."""
     log_p = torch.where(sure.above_half, torch.log1p(-sure.left), torch.log_softmax(logits, 1))
     # A class that a network masks out with -inf logits costs nothing where the label does not have it.
     by_class = torch.where(t == 0, 0.0, -t * log_p)
@@ -239,7 +239,7 @@ def _softmax_term(logits: torch.Tensor, sure: Sure, far: torch.Tensor, t: torch.
 
 
 def _sigmoid_term(logits: torch.Tensor, far: torch.Tensor, t: torch.Tensor, rule: PixelRule) -> torch.Tensor:
-    """`(N, C, *S)`: binary cross-entropy, or its focal form, or the divergence of each channel."""
+    """Return `(N, C, *S)`: binary cross-entropy, its focal form, or the divergence of each channel."""
     # `F.binary_cross_entropy_with_logits` subtracts, and is 0 for z = -16 and t = 0
     term = t * F.softplus(-logits, threshold=LINEAR_SOFTPLUS) + (1 - t) * F.softplus(logits, threshold=LINEAR_SOFTPLUS)
     if rule.term is PixelTerm.FOCAL:
@@ -252,7 +252,7 @@ def _sigmoid_term(logits: torch.Tensor, far: torch.Tensor, t: torch.Tensor, rule
 
 
 def _focus(far: torch.Tensor, gamma: float) -> torch.Tensor:
-    """`|p - t| ** gamma`, with derivatives of any order that are finite at p = t, where they are taken as 0."""
+    """Return `|p - t| ** gamma`. Its derivatives of any order are finite at p = t, where they are taken as 0."""
     far = far.abs()
     at_label = far == 0
     return torch.where(at_label, 0.0, torch.where(at_label, 1.0, far) ** gamma)

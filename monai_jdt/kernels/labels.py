@@ -43,7 +43,7 @@ def read_label(
 
 
 def labelled_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch.Tensor | None = None) -> torch.Tensor | None:
-    """Bool `(N, 1, *S)`, where a label says anything, without reading what; None for everywhere.
+    """Return bool `(N, 1, *S)`, where a label says anything, without reading what, or None for everywhere.
 
     Args:
         label: in the recipe's form.
@@ -153,7 +153,7 @@ def ignore_index_as(marker: int | None, dtype: torch.dtype) -> int | None:
 
 
 def any_of(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
-    """Bool, whether each value is one of the wanted; by comparisons, so that nothing is copied to the device.
+    """Return whether each value is one of the wanted, by comparisons, so that nothing is copied to the device.
 
     Args:
         value: any shape.

@@ -147,7 +147,7 @@ def _plain_gradient(
 
 
 def _flat_input(recipe: VoxelRecipe, *tensors: torch.Tensor | None) -> KernelInput:
-    """Return what a kernel is given, of tensors with any number of dimensions of space; the recipe's ignored value is a held one."""
+    """Return a kernel's input, of tensors with any number of spatial dimensions. Their dtype holds the recipe's ignored value."""
     logits, label, mask, rater_weights, class_weight = tensors
     assert logits is not None
     assert label is not None
@@ -161,7 +161,7 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _text_of(recipe: VoxelRecipe) -> str:
-    """Return a recipe as the one line that an operator takes; :func:`recipe_of_text` reads it.
+    """Return a recipe as the one line that an operator takes and :func:`recipe_of_text` reads.
 
     `torch.compile` traces this function: f-strings alone, since it can trace neither json nor the repr of a dataclass. A number that
     differs between two losses is symbolic to it, and has no text; `int()` and `float()` make it a constant of the graph.

@@ -124,7 +124,7 @@ KERNELS: dict[Backend, KernelInfo] = {
 
 @lru_cache(maxsize=16)
 def import_failure(module: str) -> str:
-    """Return why a kernel's module cannot be imported, its compiler being absent or broken; empty if it can.
+    """Return why a kernel's module cannot be imported, its compiler being absent or broken, or an empty text if it can.
 
     Args:
         module: as in its row.

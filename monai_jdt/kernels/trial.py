@@ -1,11 +1,11 @@
-"""The trial of a fast kernel: at its first use on a device, a process compares it with `eager` on small inputs, in value and gradient.
+"""The trial of a fast kernel: its first use on a device compares it with `eager` on small inputs, in value and gradient.
 
-A kernel may never have run on this processor, driver or compiler before. The trial takes some milliseconds, and where the kernel has
-to be compiled for it, that time too. It covers softmax and sigmoid, dense labels, class indices and votes, the cross-entropy,
-float32 and float16, masks and weights. It does not cover what a recipe adds to that (focal term, divergence, regions, label
-smoothing, norm 2), many classes or large volumes: a program that is compiled for those alone is judged by the package's tests only.
+A kernel may never have run on this processor, driver or compiler before. The trial takes a few milliseconds, plus the time to
+compile the kernel where that is needed. It covers softmax and sigmoid, dense labels, class indices and votes, the cross-entropy,
+float32 and float16, masks and weights. It does not cover focal term, divergence, regions, label smoothing, norm 2, many
+classes or large volumes: only the package's tests judge a program that is compiled for those alone.
 
-Set the environment variable MONAI_JDT_KERNEL_TRIAL=off to trust every kernel unseen.
+Set the environment variable MONAI_JDT_KERNEL_TRIAL=off to trust every kernel without a trial.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _GRADIENT = {torch.float32: 1e-4, torch.float16: 2e-3}
 #: Of 2 images and 3 classes. The first makes rows that a kernel may read in vectors, with a rest, the second does not.
 _EVEN, _ODD = 2064, 2050
 
-#: By kernel and device, what a trial found; "" is nothing.
+#: The fault that a trial found, by kernel and device. "" is no fault.
 _verdicts: dict[tuple[Backend, torch.device], str] = {}
 _lock = Lock()
 
 
 def _forget_lock() -> None:
-    """In a forked child, where no thread is left to open the parent's lock."""
+    """Make a new lock in a forked child, where no thread can release the parent's."""
     global _lock
     _lock = Lock()
 
@@ -51,7 +51,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class TrialInput(NamedTuple):
-    """What a kernel is tried on; flat space, as :func:`monai_jdt.kernels.eager.eager_voxel_sums` takes it."""
+    """The input of one trial, with flat space, as :func:`monai_jdt.kernels.eager.eager_voxel_sums` takes it."""
 
     name: str
     logits: torch.Tensor
@@ -63,18 +63,18 @@ class TrialInput(NamedTuple):
 
 
 def failed_trial(kernel: Backend, device: torch.device) -> str:
-    """Why a kernel is not trusted on a device; empty if it is.
+    """Return why a kernel is not trusted on a device, or an empty text if it is.
 
-    The first call for a kernel and device runs the trial, and says in the log what it found wrong. There is no trial, and nothing is
-    remembered, under `torch.compile`, while a CUDA graph is captured, in torch's debug mode that reports waits for the device, and
-    where memory or threads have run out.
+    The first call for a kernel and device runs the trial, and logs the fault that it found. There is no trial, and no verdict is
+    kept, under `torch.compile`, while a CUDA graph is captured, in torch's debug mode that reports synchronisations, and where
+    memory or threads have run out.
 
     Args:
-        kernel: a fast one, which can be imported.
-        device: the input's.
+        kernel: a fast kernel that can be imported.
+        device: the device of the input.
 
     Returns:
-        A part of a sentence, for people.
+        A part of a sentence for the user.
     """
     verdict = _verdicts.get((kernel, device))
     if verdict is not None:
@@ -98,14 +98,14 @@ def failed_trial(kernel: Backend, device: torch.device) -> str:
 
 
 def trial_inputs(device: torch.device) -> Iterator[TrialInput]:
-    """The inputs of a trial, the same in every process; no prediction is so near its label that rounding could choose a side.
+    """Yield the inputs of a trial, the same in every process. No prediction is so near its label that rounding could choose a side.
 
     Args:
-        device: where they are made.
+        device: the device to make them on.
     """
 
     def values(step: int, *shape: int) -> torch.Tensor:
-        """Whole numbers from 0 to 100 in float32, without an order that a kernel could profit from."""
+        """Return whole numbers from 0 to 100 in float32, in an order that no kernel can profit from."""
         count = torch.Size(shape).numel()
         return torch.arange(0, count * step, step, device=device).remainder(101).reshape(shape).to(torch.float32)
 
@@ -129,9 +129,10 @@ def trial_inputs(device: torch.device) -> Iterator[TrialInput]:
 
 
 def _run_apart(kernel: Backend, device: torch.device) -> str | None:
-    """The verdict, or None where none was reached.
+    """Return the verdict, or None where none was reached.
 
-    A thread has none of its starter's modes (autocast, inference, no gradient, functorch, dispatch, value checks), and leaves none.
+    A new thread inherits none of the caller's modes (autocast, inference, no gradient, functorch, dispatch, value checks), and its
+    own modes end with it.
     """
     verdict: list[str | None] = []
 
@@ -154,7 +155,7 @@ def _run_apart(kernel: Backend, device: torch.device) -> str | None:
 
 
 def _compare(kernel: Backend, device: torch.device) -> str:
-    """Where a kernel is off; waits for the device once."""
+    """Return where a kernel differs from eager. This synchronises with the device once."""
     names, excess = [], []
     for trial in trial_inputs(device):
         expected = _sums_and_gradient(None, trial)
@@ -176,12 +177,12 @@ def _compare(kernel: Backend, device: torch.device) -> str:
 
 
 def _sums_and_gradient(kernel: Backend | None, trial: TrialInput) -> dict[str, torch.Tensor]:
-    """By name; of `eager` for None."""
+    """Return the sums and the gradient by name, those of `eager` if the kernel is None."""
     logits = trial.logits.clone().requires_grad_()
     arguments: tuple[Any, ...] = (logits, trial.label, trial.recipe, trial.mask, trial.rater_weights, trial.class_weight)
     sums: VoxelSums = eager_voxel_sums(*arguments) if kernel is None else fast_voxel_sums(kernel, *arguments)[0]
     weighted = [
-        # another slope for each sum, image and class
+        # a different slope for each sum, image and class, so that no two can be confused
         (part * torch.arange(first, first + part.numel(), device=part.device).reshape(part.shape)).sum()
         for part, first in zip((sums.tp, sums.fp, sums.fn, sums.pixel), (-17, 3, 5, 1), strict=True)
         if part is not None

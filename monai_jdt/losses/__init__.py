@@ -1,4 +1,4 @@
-"""The losses, each a `torch.nn` loss module in MONAI's calling convention; see `JDTLoss` for the arguments they share."""
+"""The losses, each a `torch.nn` loss module in MONAI's calling convention. `JDTLoss` says which arguments they share."""
 
 from monai_jdt.losses.deep_supervision import SoftDeepSupervisionLoss
 from monai_jdt.losses.distance import DiceDistance, JaccardDistance

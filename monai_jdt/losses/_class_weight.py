@@ -56,7 +56,7 @@ def _has_numbers(weight: torch.Tensor) -> bool:
 
 
 def shown_weight(weight: torch.Tensor) -> Any:
-    """Return the numbers of the buffer for `repr`; of a meta or fake tensor its shape."""
+    """Return the numbers of the buffer for `repr`, or the shape of a meta or fake tensor."""
     return weight.tolist() if _has_numbers(weight) else f"of shape {tuple(weight.shape)}"
 
 

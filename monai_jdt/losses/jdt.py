@@ -221,7 +221,7 @@ class JDTLoss(NotScriptable, _Loss):
 
     @property
     def group(self) -> Any:
-        """The process group of ``sync``; None for all ranks."""
+        """The process group of ``sync``, or None for all ranks."""
         return group_of_name(self.recipe.averaging.group)
 
     @group.setter
@@ -249,7 +249,7 @@ class JDTLoss(NotScriptable, _Loss):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _remember(self, kernel: Backend) -> None:
-        """Set `backend_used`; `torch.export` does not allow a module to change."""
+        """Set `backend_used`, except under `torch.export`, which does not allow a module to change."""
         if not torch.compiler.is_exporting():
             self.backend_used = kernel.value
 
@@ -292,7 +292,7 @@ class _DicePreset(JDTLoss):
 
 
 class JaccardMetricLoss(_DicePreset):
-    r"""JML: 1 - soft Jaccard index, :math:`\frac{|p - t|}{\sum \max(p, t)}`; a metric between labels for equal smoothing.
+    r"""JML: 1 - soft Jaccard index, :math:`\frac{|p - t|}{\sum \max(p, t)}`, a metric between labels for equal smoothing.
 
     :class:`JDTLoss` with ``alpha = beta = 1``, smoothed like MONAI's ``DiceLoss(jaccard=True)``, whose values it has on hard
     labels: ``smooth_nr`` is added to ``2 tp``.
@@ -317,7 +317,7 @@ class JaccardMetricLoss(_DicePreset):
 
 
 class DiceSemimetricLoss(_DicePreset):
-    r"""DML: 1 - soft Dice score, :math:`\frac{|p - t|}{|p| + |t|}`; a semimetric between labels for equal smoothing.
+    r"""DML: 1 - soft Dice score, :math:`\frac{|p - t|}{|p| + |t|}`, a semimetric between labels for equal smoothing.
 
     :class:`JDTLoss` with ``alpha = beta = .5``, smoothed like MONAI's ``DiceLoss``, whose values it has on hard labels:
     ``smooth_nr`` is added to ``2 tp``. In a config, exchanging ``_target_: DiceLoss`` for this one is enough.

@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 
 def rows_of_all_ranks(rows: torch.Tensor | None) -> torch.Tensor | None:
-    """Return the rows of every rank, in the order of the ranks; `rows` itself where no process group is set up.
+    """Return the rows of every rank, in the order of the ranks, or `rows` itself where no process group is set up.
 
     Each rank takes part, one without a row too: MONAI's gathering leaves it out, and the others then wait until the group's timeout.
 

@@ -59,7 +59,7 @@ class ImageScores(CumulativeIterationMetric):
         """
 
     def score_item(self, number: int, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any) -> torch.Tensor:
-        """Score an item of a list, as a batch of one; metrics with an argument for each image override it.
+        """Score an item of a list, as a batch of one. Metrics with an argument for each image override it.
 
         Args:
             number: the item's place in the list.
@@ -121,7 +121,7 @@ class ImageScores(CumulativeIterationMetric):
         return torch.cat(rows) if rows else torch.empty(0, 0, dtype=torch.float64)
 
     def extend(self, *data: Any) -> None:
-        """Keep scores for `aggregate`; a batch without an image, which MONAI's buffer cannot hold, adds nothing."""
+        """Keep scores for `aggregate`. A batch without an image, which MONAI's buffer cannot hold, adds nothing."""
         if len(data[0]) > 0:
             super().extend(*data)
 

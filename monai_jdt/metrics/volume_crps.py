@@ -99,7 +99,7 @@ def _checked_spacing(spacing: Any) -> tuple[float, ...] | tuple[tuple[float, ...
 
 
 def _spacing_of(images: torch.Tensor | None) -> list[list[float]] | None:
-    """Return the voxel sizes of each image of a MetaTensor `(N, C, *S)`; None for other tensors.
+    """Return the voxel sizes of each image of a MetaTensor `(N, C, *S)`, or None for other tensors.
 
     A voxel's edge is a column of the affine over all rows: the axes of a sagittal picture are not the first two of space.
     """

@@ -29,7 +29,7 @@ def present_patterns(
     rater_weights: torch.Tensor | Sequence[float] | None,
     max_iterations: int,
 ) -> tuple[torch.Tensor, tuple[tuple[int, ...], ...], list[int], VotePatterns]:
-    """Check the arguments; return votes, regions, which raters are there, and the combinations of their votes."""
+    """Check the arguments. Return votes, regions, which raters are there, and the combinations of their votes."""
     votes, groups = checked_votes(votes, regions)
     if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
         raise ValueError(error_sentence("max_iterations", "a whole number >= 1", repr(max_iterations), "leave it out"))
@@ -39,7 +39,7 @@ def present_patterns(
 
 
 def log_prior_of(patterns: VotePatterns) -> np.ndarray:
-    """Return the log of the share of each value in all votes, `(L,)`; -inf for a value without votes."""
+    """Return the log of the share of each value in all votes, `(L,)`, -inf for a value without votes."""
     given = np.zeros(len(patterns.values))
     for votes in patterns.votes.T:
         given += np.bincount(votes, weights=patterns.voxels, minlength=len(given))

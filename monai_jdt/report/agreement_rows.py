@@ -85,7 +85,7 @@ def agreement_rows(case: AgreementCase) -> list[dict[str, Any]]:
 
 
 def _rows(case: AgreementCase, stack: torch.Tensor, edges: Sequence[float] | None) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """`edges`: of a voxel in mm; None: unknown."""
+    """Return the rows. `edges` are those of a voxel in mm, None if unknown."""
 
     def number(score: str, value: float, note: str = "") -> dict[str, Any]:
         return {"score": score, "value": value, "note": note}

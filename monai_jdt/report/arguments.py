@@ -73,7 +73,7 @@ def _present_raters(votes: np.ndarray, rater_weights: Sequence[float] | None) ->
 
 
 def _regions_of(regions: RegionSpec | None, votes: np.ndarray | None, channels: int) -> dict[str, tuple[int, ...]]:
-    """Return name and label values of each region; without names each label value of the votes, or a number for each channel."""
+    """Return name and label values of each region. Without names, name each label value of the votes, or number the channels."""
     if regions is not None:
         return named_regions(regions)
     if votes is None:
@@ -119,7 +119,7 @@ def check_rater_names(names: Sequence[str] | None, weights: Sequence[float] | No
 
 
 def check_channels(channel: int | Sequence[int] | None, grey_channel: int, arrays: CaseArrays) -> list[int | None]:
-    """Return the image channel that each region is drawn on; None for the colours of a photograph.
+    """Return the image channel that each region is drawn on, or None for the colours of a photograph.
 
     Args:
         channel: one for all regions, or one for each; None: colours of a photograph, else `grey_channel`.
@@ -160,7 +160,7 @@ def known_affine(affine: np.ndarray | None, arrays: CaseArrays) -> np.ndarray | 
 
 
 def three_spacings(spacing: Sequence[float] | None) -> tuple[float, ...] | None:
-    """Return the voxel sizes along three axes; axes that are not given have 1."""
+    """Return the voxel sizes along three axes, 1 for an axis that is not given."""
     return None if spacing is None else tuple(float(s) for s in [*spacing, 1.0, 1.0][:3])
 
 

@@ -30,7 +30,7 @@ class Estimate:
     cases: int
 
     def text(self) -> str:
-        """Return "0.791 [0.776, 0.804]"; a dash if undefined."""
+        """Return "0.791 [0.776, 0.804]", or a dash if undefined."""
         if math.isnan(self.mean):
             return "\u2013"
         size = abs(self.mean)

@@ -223,7 +223,7 @@ def draw_legend(figure: Figure, entries: Sequence[Any], columns: int, bottom: fl
 
 
 def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
-    """Return a text that fits a width; of a longer one the middle is left out.
+    """Return a text that fits a width. The middle of a longer one is left out.
 
     Args:
         text: one line.

@@ -49,7 +49,7 @@ class PanelWords:
 
 
 def panels_of(region: RegionNumbers, words: PanelWords) -> list[PanelKind]:
-    """Choose the panels of a region; one that would show nothing is left out.
+    """Choose the panels of a region, without those that would show nothing.
 
     Args:
         region: the region.

@@ -93,7 +93,7 @@ def _names_of_raters(item: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _names(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each item; tasks and data sets of one case are told apart."""
+    """Return a name for each item that tells the tasks and data sets of one case apart."""
     plain = [str(item["case"]) for item in items]
     if len(set(plain)) == len(plain):
         return plain

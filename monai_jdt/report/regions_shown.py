@@ -38,7 +38,7 @@ class CaseArrays:
 
 @dataclass(frozen=True, eq=False)
 class RegionNumbers:
-    """What one pass over a region's voxels gives. Numbers belong to the whole case, not to the slice; NaN: not defined.
+    """What one pass over a region's voxels gives, for the whole case, not for the slice. NaN is undefined.
 
     Args:
         name: of the region.
@@ -239,7 +239,7 @@ def shown_window(regions: Sequence[RegionNumbers], plane: SlicePlane, zoom: bool
 
 
 def shrunk(pixels: np.ndarray) -> np.ndarray:
-    """Average blocks of pixels, so that no side has more than 1000; a few last rows and columns may be cut off.
+    """Average blocks of pixels, so that no side has more than 1000. A few last rows and columns may be cut off.
 
     Args:
         pixels: `(H, W)` or `(H, W, 3)`.

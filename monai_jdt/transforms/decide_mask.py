@@ -131,7 +131,7 @@ class DecideMaskd(MapTransform):
         self.expected_postfix = expected_postfix
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Decide for each key; the item given is not changed."""
+        """Decide for each key. The item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key], expected = self.decide.with_expected(d[key])

@@ -161,7 +161,7 @@ class FuseRaters(Transform):
 
 
 class FuseRatersd(MapTransform):
-    """Dictionary version of :class:`FuseRaters`; name a key more than once to get several labels from one loaded stack.
+    """Dictionary version of :class:`FuseRaters`. A key named more than once makes several labels from one loaded stack.
 
     Args:
         keys: keys of the rater stacks.
@@ -228,7 +228,7 @@ class FuseRatersd(MapTransform):
                 raise ValueError(error_sentence("estimates_keys", expected, repr(estimates_key), fix))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Fuse each key's stack; the item passed in is not changed."""
+        """Fuse each key's stack. The item passed in is not changed."""
         d = dict(data)
         weights = None if self.weights_key is None else data[self.weights_key]
         for key, output_key, fusion, estimates_key in self.key_iterator(d, self.output_keys, self.fusions, self.estimates_keys):

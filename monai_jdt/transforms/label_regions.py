@@ -70,7 +70,7 @@ class LabelRegionsd(MapTransform):
         self.converter = LabelRegions(regions)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Make the channels of each key's label; the item passed in is not changed."""
+        """Make the channels of each key's label. The item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.converter(d[key])

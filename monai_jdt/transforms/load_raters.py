@@ -203,7 +203,7 @@ class LoadRatersd(MapTransform):
         self.loader = LoadRaters(reader=reader, label_values=label_values)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Load each key's raters; the item passed in is not changed."""
+        """Load each key's raters. The item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             grid = None

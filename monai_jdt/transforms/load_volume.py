@@ -52,7 +52,7 @@ class VolumeReader(ImageReader):
         return [open_volume(os.fspath(path)) for path in paths]
 
     def get_data(self, img: list[FileVolume]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read the voxels; several files become the channels of one image, on the first axis.
+        """Read the voxels. Several files become the channels of one image, on the first axis.
 
         Args:
             img: what :meth:`read` returned.
@@ -112,7 +112,7 @@ class LoadVolume(LoadImage):
 
 
 class LoadVolumed(LoadImaged):
-    """Dictionary version of :class:`LoadVolume`; the image's metadata are the tensor's.
+    """Dictionary version of :class:`LoadVolume`. The tensor has the image's metadata.
 
     Args:
         keys: of the paths; each is replaced by its image.

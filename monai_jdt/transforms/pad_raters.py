@@ -65,7 +65,7 @@ class PadRaters(Transform):
 
 
 class PadRatersd(MapTransform):
-    """Dictionary version of :class:`PadRaters`; the keys hold stacks of the same raters and share one vector of weights.
+    """Dictionary version of :class:`PadRaters`. The keys hold stacks of the same raters and share one vector of weights.
 
     Args:
         keys: keys of the rater stacks.
@@ -91,7 +91,7 @@ class PadRatersd(MapTransform):
         self.padder = PadRaters(raters, value)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Pad each key's stack and write the weights; the item passed in is not changed."""
+        """Pad each key's stack and write the weights. The item passed in is not changed."""
         d = dict(data)
         keys = list(self.key_iterator(d))
         check_same_raters(d, keys)

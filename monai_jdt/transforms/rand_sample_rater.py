@@ -98,7 +98,7 @@ class RandSampleRaterd(Randomizable, MapTransform):
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Draw one rater and take it under each key; the item passed in is not changed."""
+        """Draw one rater and take it under each key. The item passed in is not changed."""
         d = dict(data)
         keys = list(self.key_iterator(d))
         check_same_raters(d, keys)

@@ -114,7 +114,7 @@ class RestoreSoftLabeld(MapTransform):
         self.restorer = RestoreSoftLabel(softmax, background)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Restore each key's label; the item passed in is not changed."""
+        """Restore each key's label. The item passed in is not changed."""
         d = dict(data)
         for key, mask_key in self.key_iterator(d, self.mask_keys):
             label = d[key]

@@ -72,7 +72,7 @@ class RestoreVotesd(MapTransform):
         self.restorer = RestoreVotes()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Restore each key's stack; the item passed in is not changed."""
+        """Restore each key's stack. The item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             try:

@@ -144,7 +144,7 @@ class SmoothLabeld(MapTransform):
         self.smoother = SmoothLabel(mode, epsilon, k, sigma, softmax)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Smooth each key's label; the item passed in is not changed."""
+        """Smooth each key's label. The item passed in is not changed."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.smoother(d[key])

@@ -114,7 +114,7 @@ def unreadable(path: str, what: str, error: Exception) -> DataProblemError:
 
 
 def _own_ending(path: str) -> tuple[str, ...] | None:
-    """Return the endings of the format that the first bytes of a file belong to; None for unknown bytes."""
+    """Return the endings of the format that the first bytes of a file belong to, or None for unknown bytes."""
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:

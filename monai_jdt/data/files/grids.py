@@ -44,7 +44,7 @@ def without_last_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
-    """Return what keeps a file from lying on the voxels of another one; None if it lies there.
+    """Return what keeps a file from lying on the voxels of another one, or None if it lies there.
 
     With A the affine of the file, B that of the reference, and v the corners of the volume in voxels, the affines are the same if
     `max_v |(A - B) v| <= AFFINE_TOLERANCE * (smallest edge of a voxel of B)`. Rounding in a header is far below this, a shift by one
@@ -109,7 +109,7 @@ def _orientation_problem(
 
 
 def axis_codes(affine: np.ndarray) -> str | None:
-    """Return where the voxel axes run to, such as "RAS"; None if two axes run to the same side.
+    """Return where the voxel axes run to, such as "RAS", or None if two axes run to the same side.
 
     Args:
         affine: `(4, 4)`, voxels to mm, RAS+.

@@ -210,7 +210,7 @@ def _unit(header: Any) -> str:
 
 
 def _qform(header: Any) -> np.ndarray | None:
-    """Return the qform, whatever its code; None if its numbers are no rotation."""
+    """Return the qform, whatever its code, or None if its numbers are no rotation."""
     try:
         return np.asarray(header.get_qform(coded=False))
     except ValueError:  # a quaternion that is longer than 1

@@ -115,7 +115,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
 
 
 def _one_band(colours: np.ndarray) -> np.ndarray | None:
-    """Return the grey of a picture with an alpha, or with red, green and blue alike; None for colours, and a drawing in the alpha."""
+    """Return the grey of a picture with alpha, or with red, green and blue alike, or None for colours and a drawing in the alpha."""
     bands = colours.shape[-1]
     # One colour under an alpha that varies: the drawing is in the alpha, and the grey would be empty.
     if bands in (2, 4) and np.ptp(colours[..., 0]) == 0 and np.ptp(colours[..., -1]) > 0:
@@ -154,7 +154,7 @@ def _is_dicom(path: str) -> bool:
 
 
 def _dicom_series(folder: str) -> tuple[str, ...]:
-    """Return the files of the one series of a folder, in the order of its slices; none if there is no DICOM."""
+    """Return the files of the one series of a folder, in the order of its slices. Without DICOM there are none."""
     import SimpleITK
 
     if not can_be_volume(folder):

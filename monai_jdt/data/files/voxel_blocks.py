@@ -211,7 +211,7 @@ def refuse_what_exceeds_memory(what: str, voxels: int, itemsize: int) -> None:
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that a new array can take; None if the system does not report them."""
+    """Return the bytes of memory that a new array can take, or None if the system does not report them."""
     try:
         with open("/proc/meminfo") as file:
             for line in file:

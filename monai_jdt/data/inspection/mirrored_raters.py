@@ -316,7 +316,7 @@ class _Overlaps:
         return stored < 1 - _LEAST_GAIN and bool(self._turns) and float(self.estimates(one, other).max()) > stored + _GROUP_GAIN
 
     def turn_onto(self, raters: Sequence[int], group: Sequence[int], least_gain: float) -> tuple[AxisTurn, float, float] | None:
-        """Return the turn that brings some raters onto the others, and the mean Dice before and after; None if no turn does."""
+        """Return the turn that brings some raters onto the others, and the mean Dice before and after, or None if no turn does."""
         pairs = [(one, other) for one in raters for other in group]
         best = self._turns[int(np.mean([self.estimates(*pair) for pair in pairs], axis=0).argmax())]
         stored = np.array([self.stored(*pair) for pair in pairs])

@@ -108,7 +108,7 @@ def brats_layout(root: str | os.PathLike[str]) -> str:
 
 
 def _split_name(file: str, layout: str) -> tuple[str, str] | None:
-    """Return case name and ending ("t1", "seg", "seg_rater3", "probability") of a BraTS file; None for any other file."""
+    """Return case name and ending ("t1", "seg", "seg_rater3", "probability") of a BraTS file, or None for any other file."""
     names = BRATS_FILE_NAMES[layout]
     stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
     endings = "|".join((*names.modalities, r"probability", r"seg_rater[-_]?\w+", r"seg"))

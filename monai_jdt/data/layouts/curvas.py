@@ -16,7 +16,7 @@ _EXPECTED = "CURVAS cases (image.nii.gz with annotation_1.nii.gz, ... beside it)
 
 
 def curvas_datalist(root: str | os.PathLike[str]) -> CaseList:
-    """List the cases of CURVAS 2024 (3 annotations; 1 pancreas, 2 kidney, 3 liver) or CURVAS-PDACVI 2025 (5).
+    """List the cases of CURVAS 2024 (3 annotations: 1 pancreas, 2 kidney, 3 liver) or CURVAS-PDACVI 2025 (5).
 
     Args:
         root: the folder. Cases are found at any depth, `.nii` or `.nii.gz`, in upper or lower case. The paths in the

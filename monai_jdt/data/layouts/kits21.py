@@ -138,7 +138,7 @@ def _case_item(
 
 
 def _raters_of(masks: Sequence[str]) -> tuple[list[list[list[str]]], list[str], list[tuple[str, str, str]]]:
-    """Return files by annotation, label value and instance; what is left out; and what is there twice, with its two files."""
+    """Return files by annotation, label value and instance, then what is left out, and what is there twice, with its two files."""
     found: dict[int, dict[tuple[str, int], str]] = {}
     doubled = []
     for file in masks:

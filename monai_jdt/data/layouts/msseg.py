@@ -99,7 +99,7 @@ def _by_patient(files: Iterable[str], images: str, skipped: list[SkippedPath]) -
 
 
 def _kind_of(file: str, images: str) -> str | None:
-    """Return one of "FLAIR", ..., "expert 1", ..., "consensus"; None for other files, and for images of the other kind."""
+    """Return one of "FLAIR", ..., "expert 1", ..., "consensus", or None for other files, and for images of the other kind."""
     stem = NIFTI_SUFFIX.sub("", os.path.basename(file))
     if match := _EXPERT.fullmatch(stem):
         return f"expert {int(match['rater'])}"

@@ -167,7 +167,7 @@ class _QubiqFolder:
         return bool(self.images or self.masks)
 
     def why_skipped(self, task: int | None, labelled: bool) -> str | None:
-        """Return why the folder has no item; None if it has one."""
+        """Return why the folder has no item, or None if it has one."""
         if not self.images:
             return "masks without an image.nii.gz"
         if labelled and not self.masks:

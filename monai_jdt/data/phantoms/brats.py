@@ -113,7 +113,7 @@ def write_brats_phantoms(
     styles: Sequence[RaterStyle] = DEFAULT_STYLES,
     progress: bool = True,
 ) -> str:
-    """Write a phantom data set in the files of a BraTS layout; one that was made with the same settings is reused.
+    """Write a phantom data set in the files of a BraTS layout, or reuse one of the same settings.
 
     The set is there as a whole or not at all, and safe with two processes: see :func:`make_phantom_folder`. The same settings give
     the same bytes.

@@ -160,7 +160,7 @@ def write_qubiq_phantoms(
     seed: int = 0,
     progress: bool = True,
 ) -> str:
-    """Write phantoms in the files of QUBIQ; a set that was made with the same settings is reused.
+    """Write phantoms in the files of QUBIQ, or reuse a set of the same settings.
 
     The set is there as a whole or not at all, and safe with two processes: see :func:`make_phantom_folder`. The same settings give
     the same bytes. Beside each case's `image.nii.gz` and `taskTT_segRR.nii.gz` lies the true probability,

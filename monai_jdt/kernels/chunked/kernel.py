@@ -92,7 +92,7 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
 
 
 def _is_sure(chunk: _Chunk, scratch: Scratch) -> bool:
-    """Return whether every prediction of a chunk is so near its label that its gradient lacks digits; those near 0 have theirs."""
+    """Return whether all predictions of a chunk are so near their label that the gradient lacks digits. Those near 0 have theirs."""
     far = torch.sub(chunk.p, chunk.t, out=scratch.take("first", chunk.p.shape))
     return bool(far.abs_().amax() < _SURE_GRADIENT) and bool(chunk.p.amax() > 0.5)
 
@@ -110,7 +110,7 @@ _LABEL, _LABEL_SUM, _PREDICTION = range(3)
 
 
 class _Found:
-    """What is found in chunks of the same images; made before the first is read.
+    """What is found in chunks of the same images. It is made before the first is read.
 
     A small tensor that is kept while a chunk's temporaries come and go holds memory beside it back from being used again.
 
@@ -247,7 +247,7 @@ def _join(given: KernelInput, found: _Found, rows: torch.Tensor) -> None:
 
 
 def _within(lowest: torch.Tensor, highest: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Bool; False where one is NaN."""
+    """Return bool, False where one is NaN."""
     return (lowest >= low) & (highest <= high)
 
 
@@ -280,7 +280,7 @@ class _Chunk(NamedTuple):
 
 
 def _chunk_views(given: KernelInput) -> Iterator[list[ChunkView]]:
-    """Chunks of the same images, and of as many voxels: several whole images, or parts of one; none without voxels."""
+    """Yield chunks of the same images and of as many voxels: several whole images, or parts of one. No voxels, no chunks."""
     n, channels, voxels = given.logits.shape
     allowed = _TEMPORARY * given.logits.numel() * given.logits.element_size() / (given.dtype.itemsize * _temporaries(given))
     size = int(min(max(allowed, _SMALLEST), _LARGEST))
@@ -358,7 +358,7 @@ def _read(given: KernelInput, view: ChunkView, scratch: Scratch, entropy: bool) 
 
 
 def _voxel_weight(given: KernelInput, chunk: _Chunk) -> torch.Tensor | None:
-    """What the pixel term of a voxel is multiplied by: `(n, 1, v)` with softmax, else `(n or 1, C, v or 1)`; None: 1."""
+    """Return the factor of a voxel's pixel term: `(n, 1, v)` with softmax, else `(n or 1, C, v or 1)`, or None for 1."""
     if chunk.class_weight is None:
         return None
     if given.recipe.activation is Activation.SOFTMAX:
@@ -373,7 +373,7 @@ def _focal_weight(given: KernelInput, chunk: _Chunk, alpha: float) -> torch.Tens
 
 
 def _cross_entropy(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
-    """`(n, C, v)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
+    """Return `(n, C, v)`: with softmax `-t log p` of each class, 0 where t is 0, and with sigmoid the binary one of each channel."""
     if chunk.shifted is None:
         logits, t = chunk.logits, chunk.t
         if chunk.sure is not None:
@@ -396,7 +396,7 @@ def _log_total(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
 
 
 def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: Scratch) -> torch.Tensor:
-    """`(n, 1)`: with softmax and without weights, the sum over classes and voxels; `label` is the sum of t over classes."""
+    """Return `(n, 1)`, the sum over classes and voxels, with softmax and without weights. `label` is the sum of t over classes."""
     assert chunk.shifted is not None
     by_logits = torch.mul(chunk.shifted, chunk.t, out=scratch.take("first", chunk.p.shape)).sum((1, 2))
     if not isfinite(by_logits.sum()):

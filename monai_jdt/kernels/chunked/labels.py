@@ -94,7 +94,7 @@ def _shares_of(
 def _one_answer(
     label: torch.Tensor, channels: int, reading: LabelReading, name: str, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """Of one rater, or of class indices, `(n, 1, v)`: which channels a value belongs to, `(n, C, v)`, and where it speaks; 0 or 1.
+    """Return, 0 or 1, the channels of each value `(n, 1, v)` of one rater or of class indices, `(n, C, v)`, and where it speaks.
 
     None where not every value that speaks is a whole number that may be a class, and where float32 does not tell.
     """

@@ -95,7 +95,7 @@ class Scratch:
         return result
 
     def bits(self, chosen: torch.Tensor) -> torch.Tensor:
-        """All bits of a number where True, none where False; as :meth:`keep` wants it.
+        """Return all bits of a number where True, none where False, as :meth:`keep` wants them.
 
         Args:
             chosen: bool, `(n, 1, v)` or `(n, C, v)`.

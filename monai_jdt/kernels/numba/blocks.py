@@ -77,7 +77,7 @@ def read_block(job: Job, image: int, start: int, n: int, rows: BlockRows, place:
 
 @small
 def x_of(rows: BlockRows, c: int, i: int) -> Lanes:
-    """Return lanes of a channel's logits; i is in bytes."""
+    """Return lanes of a channel's logits at byte i."""
     return lanes_at(rows.x + c * rows.x_step + i)
 
 

@@ -14,7 +14,7 @@ _UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": Tr
 
 
 def on_disk(function: Callable) -> Any:
-    """Compiled at its first call; from disk, where a folder can be written."""
+    """Compile at the first call, or read from disk, where a folder can be written."""
     try:
         return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:

@@ -28,7 +28,7 @@ def _slope_of(job: Job, image: int, c: int, row: int) -> Number:
 
 @small
 def _slope_of_overlap(job: Job, image: int, c: int, far: Lanes, t: Lanes) -> Lanes:
-    """By p, the loss's share of a voxel; far is p - t."""
+    """Return the slope by p of a voxel's share of the loss. `far` is p - t."""
     first, second = _slope_of(job, image, c, 0), _slope_of(job, image, c, 1)
     if job.norm == 1:
         return select(far < ZERO, first, select(far > ZERO, second, _slope_of(job, image, c, 2)))
@@ -74,7 +74,7 @@ def write_softmax(job: Job, image: int, rows: BlockRows) -> None:
 
 @joined
 def write_channel(job: Job, image: int, c: int, rows: BlockRows) -> None:
-    """With sigmoid `U p (1 - p)` plus `p - t` times what the pixel term is multiplied by; without an activation U, the slope by p."""
+    """Write, with sigmoid, `U p (1 - p)` plus `p - t` times the pixel term's factor, and without activation U, the slope by p."""
     pixel = _slope_of(job, image, c, 3) if job.pixel != NO_PIXEL else ZERO
     for i in range(0, 4 * rows.n, LANES):
         prefetch_ahead(job, c, rows, i)

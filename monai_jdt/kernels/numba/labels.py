@@ -22,7 +22,7 @@ from monai_jdt.kernels.numba.vectors import NAN, ONE, ZERO, any_lane, broadcast,
 
 @joined
 def count_votes(job: Job, image: int, start: int, n: int, rows: BlockRows) -> None:
-    """Weighted shares of the raters that speak; `keep` says where any does."""
+    """Write the weighted shares of the raters that speak, and in `keep` where any does."""
     channel_of, value_of = int64s_at(job.members), int64s_at(job.members + 8 * job.pairs)
     weights = floats_at(job.rater_weights + 4 * image * job.raters)
     for c in range(job.channels):
@@ -59,7 +59,7 @@ def count_votes(job: Job, image: int, start: int, n: int, rows: BlockRows) -> No
 
 @joined
 def read_dense(job: Job, image: int, start: int, n: int, rows: BlockRows) -> None:
-    """The values; `keep` says where not all channels are the marker."""
+    """Write the values, and in `keep` where not all channels are the marker."""
     marker = np.float32(job.ignore_index)
     fill_row(floats_at(rows.keep), ZERO if job.has_ignore_index else ONE, 0, n)
     fill_row(floats_at(rows.keep), ZERO, n, rows.n)
@@ -76,7 +76,7 @@ def read_dense(job: Job, image: int, start: int, n: int, rows: BlockRows) -> Non
 
 @joined
 def apply_mask(job: Job, image: int, start: int, n: int, rows: BlockRows) -> None:
-    """`keep` times the mask, for each row of it; the first one last, since the others are made of it."""
+    """Multiply `keep` by each row of the mask. The first row comes last, since the others are made of it."""
     fill_row(floats_at(rows.weight), ZERO, n, rows.n)
     for k in range(job.mask_rows - 1, -1, -1):
         read_row(job.mask.kind, address_of(job.mask, image, k, start), job.mask.voxel, n, floats_at(rows.weight))

@@ -117,7 +117,7 @@ def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
 
 
 def _tasks(given: KernelInput, most: int) -> list[tuple[int, int, int]]:
-    """Image, first voxel, and the voxel after the last; of each image the same ranges, at most so many."""
+    """Return image, first voxel, and the voxel after the last. Each image has the same ranges, at most `most` of them."""
     images, channels, voxels = given.logits.shape
     size = max(_TASK // channels, -(-voxels // most), 1)
     width = _width(channels)
@@ -240,7 +240,7 @@ def _slopes(upstream: np.ndarray, norm: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _program() -> Any:
-    """The compiled loops, ready to be called; said in the log, if numba has nothing on disk."""
+    """Return the compiled loops, ready to be called. The log says so if numba has nothing on disk."""
     run_range = program.run_range
     folder = run_range.stats.cache_path
     if folder is None or not glob(os.path.join(glob_escape(folder), "program.*run_range-*.nbi")):

@@ -211,7 +211,7 @@ def _round_classes(source: Numbers, stride: int, n: int, out: Codes, job: Job) -
 
 @part
 def read_classes(job: Job, address: int, n: int, out: Codes, scratch: Floats) -> None:
-    """Read n class values as codes; float16 and bfloat16 pass through scratch."""
+    """Read n class values as codes, float16 and bfloat16 by way of scratch."""
     kind, stride = job.label.kind, job.label.voxel
     if kind == UINT8:
         _copy_classes(_bytes_at(address), stride, n, out, job)

@@ -30,7 +30,7 @@ def _madvise() -> Callable[[int, int, int], int] | None:
 
 
 def claim(tensor: torch.Tensor, first: int, last: int) -> None:
-    """Get a part of a large tensor's memory now; a refusal changes nothing.
+    """Get a part of a large tensor's memory now. A refusal changes nothing.
 
     Args:
         tensor: on the CPU, in one piece.

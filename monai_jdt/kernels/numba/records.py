@@ -53,7 +53,7 @@ class StridedArray(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A step in plain numbers. Tables are addresses; an address of 0 is nothing.
+    """A step in plain numbers. Tables are addresses, and an address of 0 is no table.
 
     With softmax a voxel's pixel term is multiplied by `(alpha[0] + alpha[1] t_0) sum_c w_c t_c`, with sigmoid by
     `(alpha[0] + alpha[1] t) (w_c + v_c t)`; `w` and `v` are the two rows of `class_weight`, float32 `(2, C)`.

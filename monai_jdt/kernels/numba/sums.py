@@ -43,7 +43,7 @@ from monai_jdt.kernels.numba.vectors import HALF, ONE, ZERO, Lanes, any_lane, br
 
 @small
 def _overlap(p: Lanes, t: Lanes, far: Lanes, norm: int) -> tuple[Lanes, Lanes, Lanes]:
-    """tp, fp, fn; far is p - t. NaN on either side makes fp NaN."""
+    """Return tp, fp, fn. `far` is p - t. NaN in either makes fp NaN."""
     if norm == 1:
         over = select(far < ZERO, ZERO, far)
         return select(t < p, t, p), over, over - far

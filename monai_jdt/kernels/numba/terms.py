@@ -1,4 +1,4 @@
-"""Prediction and pixel term of the voxels at hand; forward and backward share all of it."""
+"""Prediction and pixel term of the voxels at hand. Forward and backward share all of it."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def sigmoid_of(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
 
 @small
 def distance_of(p: Lanes, t: Lanes, left: Lanes) -> Lanes:
-    """`p - t`; of p above 1/2 by what is left of it, which has more digits near 1."""
+    """Return `p - t`, for p above 1/2 by `left` = 1 - p, which has more digits near 1."""
     return select(p > HALF, (ONE - t) - left, p - t)
 
 
 @small
 def weight_of_voxel(job: Job, rows: BlockRows, i: int) -> tuple[Lanes, Lanes]:
-    """With softmax, what a voxel's term is multiplied by; and that without the focal weight."""
+    """Return, with softmax, the factor of a voxel's term, and that factor without the focal weight."""
     plain = lanes_at(rows.keep + i)
     if job.has_class_weight:
         of_class, plain = floats_at(job.class_weight), broadcast(ZERO)

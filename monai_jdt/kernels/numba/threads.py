@@ -40,7 +40,7 @@ def _helpers(wanted: int) -> ThreadPoolExecutor:
 
 
 def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
-    """Run `work` on every thread; each is given the numbers of the tasks that fall to it, one by one.
+    """Run `work` on every thread. Each thread gets the numbers of its tasks one by one.
 
     Where no thread can be started (the interpreter is shutting down, the system has no more), the others do its share.
     Long, since its inner functions share the spans, the lock and the errors.

@@ -1,8 +1,8 @@
-"""Many numbers at once, for numba: lanes that add, compare and load as one number does, each operation a few vector instructions.
+"""Vectors for numba: lanes that add, compare and load as one number does, each operation in a few vector instructions.
 
-numba leaves it to LLVM to find the loops that can be vector code, and LLVM gives up on loops over several rows of memory, on sums,
-and on choices. Here the loop is written in vectors from the start, so that it is vector code on every machine (two vectors of 512
-bits, four of 256, eight of 128: LLVM's part), and the order in which numbers are added is the same on all of them.
+numba relies on LLVM to vectorise loops, and LLVM does not vectorise loops over several rows of memory, sums, or selections. Here
+the loop is written in vectors, so that it is vector code on every machine (LLVM makes two vectors of 512 bits, four of 256 or
+eight of 128 of it), and all machines add the numbers in the same order.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 if config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError("NUMBA_DISABLE_JIT is set, and without its compiler numba runs no kernel")
 
-#: Numbers at once: two of the widest vectors, so that one is computed while the other waits.
+#: Lanes of a vector: two of the widest registers (AVX-512), so that one is computed while the other waits for memory.
 WIDTH = 32
-#: Bytes that memory comes in.
+#: Bytes of a cache line.
 _CACHE_LINE = 64
 
 # Python's 0.5 is a float64 to numba, and would make the lanes it meets float64 too.
@@ -52,7 +52,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def _in_all_lanes(builder: Any, value: Any, kind: Any) -> Any:
-    """A number in all lanes; lanes as they are."""
+    """Return a number in all lanes. Lanes are returned unchanged."""
     if isinstance(kind, _LanesType):
         return value
     member = value.type
@@ -65,7 +65,7 @@ def _in_all_lanes(builder: Any, value: Any, kind: Any) -> Any:
 
 
 def _define(function: Any, kind: Any, result: Any, instruction: Callable) -> None:
-    """An operator of two values of which one may be a single number."""
+    """Define an operator of two values, one of which may be a single number."""
     single = types.Integer if kind == _ints else types.Float
 
     @type_callable(function)
@@ -96,7 +96,7 @@ def _define_unary(function: Any, kind: Any, instruction: Callable) -> None:
         return instruction(builder, *arguments)
 
 
-# a product and a sum may be one instruction; NaN and the order of operations are kept
+# LLVM may fuse a product and a sum into one instruction. NaN and the order of operations are kept.
 _CONTRACT = ("contract",)
 _define(operator.add, _floats, _floats, lambda builder, a, b: builder.fadd(a, b, flags=_CONTRACT))
 _define(operator.sub, _floats, _floats, lambda builder, a, b: builder.fsub(a, b, flags=_CONTRACT))
@@ -127,12 +127,12 @@ def _sign_cleared(builder: Any, value: Any) -> Any:
 _define_unary(abs, _floats, _sign_cleared)
 _define_unary(operator.invert, _bools, lambda builder, a: builder.not_(a))
 
-#: Written in LLVM's language; Any, since its type has one argument more than a call.
+#: A function in LLVM's language. Its type is Any, since it has one argument more than a call.
 _llvm: Any = intrinsic
 
 
 def _reader(kind: _LanesType) -> Any:
-    """A function from an address, aligned or not, to the numbers there."""
+    """Return a function that loads the numbers at an address, aligned or not."""
 
     @_llvm
     def read(context: Any, address: Any) -> Any:
@@ -150,7 +150,7 @@ lanes_at, whole_at = _reader(_floats), _reader(_ints)
 
 @_llvm
 def store(context: Any, address: Any, value: Any) -> Any:
-    """Lanes to an address."""
+    """Store lanes at an address."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address, value = arguments
@@ -178,7 +178,7 @@ def prefetch(context: Any, address: Any) -> Any:
 
 @_llvm
 def broadcast(context: Any, number: Any) -> Any:
-    """One float32 in all lanes."""
+    """Return one float32 in all lanes."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _in_all_lanes(builder, arguments[0], types.float32)
@@ -188,7 +188,7 @@ def broadcast(context: Any, number: Any) -> Any:
 
 @_llvm
 def select(context: Any, choice: Any, yes: Any, no: Any) -> Any:
-    """`yes` where chosen, else `no`; each lanes or one float32."""
+    """Return `yes` where chosen, else `no`. Each is lanes or one float32."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         choice, yes, no = arguments
@@ -200,7 +200,7 @@ def select(context: Any, choice: Any, yes: Any, no: Any) -> Any:
 
 @_llvm
 def any_lane(context: Any, choice: Any) -> Any:
-    """Whether any lane is true."""
+    """Return whether any lane is true."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = builder.bitcast(arguments[0], ir.IntType(WIDTH))
@@ -211,7 +211,7 @@ def any_lane(context: Any, choice: Any) -> Any:
 
 @_llvm
 def total(context: Any, value: Any) -> Any:
-    """The sum of the lanes: halves added to each other, until one is left."""
+    """Return the sum of the lanes: add one half to the other until one number remains."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value, left = arguments[0], WIDTH
@@ -233,7 +233,7 @@ def total(context: Any, value: Any) -> Any:
 
 @_llvm
 def bits_of(context: Any, value: Any) -> Any:
-    """The 32 bits of each float32."""
+    """Return the 32 bits of each float32."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(_ints))
@@ -243,7 +243,7 @@ def bits_of(context: Any, value: Any) -> Any:
 
 @_llvm
 def from_bits(context: Any, bits: Any) -> Any:
-    """The float32 of each 32 bits."""
+    """Return the float32 of each 32 bits."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(_floats))
@@ -253,7 +253,7 @@ def from_bits(context: Any, bits: Any) -> Any:
 
 @_llvm
 def to_floats(context: Any, whole: Any) -> Any:
-    """Each whole number as a float32."""
+    """Return each whole number as a float32."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.sitofp(arguments[0], context.get_value_type(_floats))
@@ -263,10 +263,10 @@ def to_floats(context: Any, whole: Any) -> Any:
 
 @_llvm
 def widest_vectors(context: Any) -> Any:
-    """Where it has them, use vectors of 512 bits: LLVM avoids them on machines that once slowed down for them."""
+    """Use vectors of 512 bits where the machine has them. LLVM avoids them, because early AVX-512 processors lowered their clock."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # past the attributes that llvmlite knows by name
+        # `set.add`, since llvmlite's own `add` refuses attributes that it does not know by name
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
 
@@ -275,14 +275,14 @@ def widest_vectors(context: Any) -> Any:
 
 # -- functions of numbers -----------------------------------------------------------------------------------------------------
 
-#: Inlined by LLVM, and called from compiled code alone.
+#: Options of functions that LLVM inlines and only compiled code calls.
 _INLINED: dict[str, Any] = {"forceinline": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _lanewise = njit(**_INLINED)
 
 _SQRT_TWO = np.float32(2**0.5)
-# log(2) in a part with few bits, whose products with an exponent are exact, and the rest; polynomials from Cephes (Moshier).
+# log(2) as a part of few bits, whose products with an exponent are exact, and the remainder. Polynomials from Cephes (Moshier).
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(number) for number in (1.44269504088896341, 0.693359375, -2.12194440e-4))
-#: Adding it rounds to a whole number, which then stands in the lowest bits.
+#: Adding it rounds to a whole number, and leaves that number in the lowest bits.
 _ROUND = np.float32(1.5 * 2**23)
 _EXP_LOWEST = np.float32(-87.33)
 _E0, _E1, _E2, _E3, _E4, _E5 = (
@@ -310,7 +310,7 @@ _SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS, _BIAS = 0x3F3504F3, -0x800000, 
 
 @_lanewise
 def exponential(x: Lanes) -> Lanes:
-    """`exp(x)` of numbers that are at most 0; 0 for x < -87.33, where it is below the smallest normal one (2 ** -126)."""
+    """Return `exp(x)` for x <= 0, and 0 for x < -87.33, where it is below the smallest normal float32 (2 ** -126)."""
     rounded = x * _LOG2_E + _ROUND
     exponent = rounded - _ROUND
     r = x - exponent * _LN2_HIGH
@@ -323,7 +323,7 @@ def exponential(x: Lanes) -> Lanes:
 
 @_lanewise
 def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
-    """`log((1 + f) 2 ** exponent)` for f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
+    """Return `log((1 + f) 2 ** exponent)` for f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
     square = f * f
     series = (((((((_L8 * f + _L7) * f + _L6) * f + _L5) * f + _L4) * f + _L3) * f + _L2) * f + _L1) * f + _L0
     y = series * f * square + exponent * _LN2_LOW
@@ -333,7 +333,7 @@ def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
 
 @_lanewise
 def logarithm(x: Lanes) -> Lanes:
-    """`log(x)`."""
+    """Return `log(x)`."""
     tiny = x < _SMALLEST
     scaled = select(tiny, x * _LIFT, x)
     bits = bits_of(scaled)
@@ -346,7 +346,7 @@ def logarithm(x: Lanes) -> Lanes:
 
 @_lanewise
 def power(base: Lanes, exponent: Number) -> Lanes:
-    """`base ** exponent` for base > 0."""
+    """Return `base ** exponent` for base > 0."""
     size = exponent * logarithm(base)
     small = exponential(-abs(size))
     return select(size < ZERO, small, ONE / small)
@@ -354,7 +354,7 @@ def power(base: Lanes, exponent: Number) -> Lanes:
 
 @_lanewise
 def log_of_one_plus(x: Lanes, reciprocal: Lanes) -> Lanes:
-    """`log(1 + x)` for x in [0, 1], as exact for small x as for large; the reciprocal is that of 1 + x."""
+    """Return `log(1 + x)` for x in [0, 1], as exact for small x as for large. `reciprocal` is 1 / (1 + x)."""
     u = ONE + x
     large = u > _SQRT_TWO
     y = _series_of_logarithm(select(large, HALF * u, u) - ONE, select(large, broadcast(ONE), ZERO))

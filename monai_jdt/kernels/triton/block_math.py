@@ -1,4 +1,4 @@
-"""The maths of the Triton kernels on one block, `BLOCK_C` channels of `BLOCK_V` voxels; forward and backward share all of it.
+"""The maths of the Triton kernels on one block, `BLOCK_C` channels of `BLOCK_V` voxels. Forward and backward share all of it.
 
 Names: `z` logits, `p` prediction, `t` label, `raw` the label before smoothing; values are float32 and `(BLOCK_C, BLOCK_V)`. A name in
 capitals is known when a kernel is compiled, so that an `if` on it costs nothing and a loss pays for its own terms only. C is padded
@@ -188,7 +188,7 @@ def _class_members(value, channel, C: tl.constexpr, REGION_COUNT: tl.constexpr, 
 
 @triton.jit
 def cross_entropy_block(z, log_p, t, ACTIVATION: tl.constexpr):
-    """`(BLOCK_C, BLOCK_V)`: with softmax by class, `-t log p`, 0 where t is 0; with sigmoid the binary one of each channel."""
+    """Return `(BLOCK_C, BLOCK_V)`: with softmax `-t log p` of each class, 0 where t is 0, with sigmoid each channel's binary one."""
     if ACTIVATION == "softmax":
         # -inf times 0: a class that a network masks out costs nothing where the label does not have it
         result = -t * tl.where(t == 0, 0.0, log_p)
@@ -209,7 +209,7 @@ def entropy_block(t):
 
 @triton.jit
 def focal_power(far, GAMMA: tl.constexpr):
-    """`far ** (GAMMA - 1)` for far > 0; at far = 0, where it is multiplied by 0, anything finite."""
+    """Return `far ** (GAMMA - 1)` for far > 0, and any finite number at far = 0, where it is multiplied by 0."""
     if GAMMA == 1.0:
         result = far * 0.0 + 1.0
     elif GAMMA == 2.0:

@@ -457,7 +457,7 @@ def gradient_kernel(
     ALPHA: tl.constexpr,
     WEIGHTED: tl.constexpr,
 ):
-    """One program's part of the gradient of one image; it takes the same blocks as forward."""
+    """Write one program's part of the gradient of one image, in the same blocks as forward."""
     n = (tl.program_id(0) // parts).to(tl.int64)
     part = tl.program_id(0) % parts
     channel = tl.arange(0, BLOCK_C)[:, None]
