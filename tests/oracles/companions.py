@@ -8,13 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tests.oracles import norm_form
 
 
-def jaccard_of_mistakes(mistakes: set, foreground: set) -> float:
+def jaccard_of_mistakes(mistakes: set[int], foreground: set[int]) -> float:
     """1 - |F \\ M| / |F u M|: the Jaccard loss of the prediction that is wrong on the set M (arXiv:1705.08790, eq. 6)."""
     union = foreground | mistakes
     return 1 - len(foreground - mistakes) / len(union) if union else 0.0
@@ -24,7 +26,8 @@ def lovasz_extension(errors: Sequence[float], foreground: Sequence[bool]) -> flo
     """sum_i m_(i) (Delta({1 ... i}) - Delta({1 ... i - 1})), errors m sorted downwards (arXiv:1705.08790, definition 1)."""
     order = sorted(range(len(errors)), key=lambda i: -errors[i])
     members = {i for i, yes in enumerate(foreground) if yes}
-    total, mistakes, before = 0.0, set(), 0.0
+    mistakes: set[int] = set()
+    total, before = 0.0, 0.0
     for i in order:
         mistakes = mistakes | {i}
         now = jaccard_of_mistakes(mistakes, members)
@@ -34,7 +37,14 @@ def lovasz_extension(errors: Sequence[float], foreground: Sequence[bool]) -> flo
 
 
 def lovasz_softmax(
-    logits, index, mask=None, *, classes="present", per_image=False, ignore_index=None, include_background=True
+    logits: ArrayLike,
+    index: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    classes: str | Sequence[int] = "present",
+    per_image: bool = False,
+    ignore_index: int | None = None,
+    include_background: bool = True,
 ) -> float:
     """Mean over classes (and images) of the extension, at the errors |p_c - t_c| of the counted voxels."""
     x, t = norm_form.as_voxels(logits), norm_form.as_voxels(index)[:, 0]
@@ -67,17 +77,17 @@ def divergence(student: Sequence[float], teacher: Sequence[float], temperature: 
 
 
 def distillation(
-    student,
-    target,
-    teacher,
-    mask=None,
+    student: ArrayLike,
+    target: ArrayLike | None,
+    teacher: ArrayLike,
+    mask: ArrayLike | None = None,
     *,
-    lambda_label=0.5,
-    lambda_teacher=0.5,
-    temperature=1.0,
-    lambda_jdt=0.75,
-    lambda_ce=0.25,
-    **given,
+    lambda_label: float = 0.5,
+    lambda_teacher: float = 0.5,
+    temperature: float = 1.0,
+    lambda_jdt: float = 0.75,
+    lambda_ce: float = 0.25,
+    **given: Any,
 ) -> float:
     """Both halves, for the arguments that do not need a label form of their own: dense labels, no weight.
 
@@ -94,12 +104,12 @@ def distillation(
     counted = norm_form.voxels_that_count(everywhere, mask, s.shape[1])
     unsmoothed = norm_form.arguments_of("JDTCELoss", {**given, "label_smoothing": 0.0, "ignore_index": None})
     p, r = norm_form.predictions(s, a, counted), norm_form.predictions(q, a, counted)
-    overlap = norm_form.overlap_loss(p, r, counted, unsmoothed, True)
+    overlap = float(norm_form.overlap_loss(p, r, counted, unsmoothed, True))
     terms = []
     for i, k in itertools.product(range(s.shape[0]), range(s.shape[2])):
         if a.softmax:
             if counted[i, :, k].any():
-                terms.append(divergence(s[i, :, k], q[i, :, k], temperature))
+                terms.append(divergence(list(s[i, :, k]), list(q[i, :, k]), temperature))
         else:
             terms += [divergence([s[i, j, k], 0.0], [q[i, j, k], 0.0], temperature) for j in range(s.shape[1]) if counted[i, j, k]]
     pixel = math.fsum(terms) if a.reduction == "sum" else norm_form.mean(terms)
@@ -113,10 +123,10 @@ def area_mean(label: np.ndarray, counted: np.ndarray, size: Sequence[int]) -> tu
     for at in np.ndindex(*label.shape[:2], *size):
         block = tuple(slice(i * f, (i + 1) * f) for i, f in zip(at[2:], factors, strict=True))
         channel = min(at[1], counted.shape[1] - 1)
-        inside = counted[(at[0], channel, *block)].astype(bool)
-        has[(at[0], channel, *at[2:])] = inside.any()
+        inside = counted[at[0], channel][block].astype(bool)
+        has[at[0], channel][at[2:]] = inside.any()
         if inside.any():
-            means[at] = label[(at[0], at[1], *block)][inside].mean()
+            means[at] = label[at[:2]][block][inside].mean()
     return means, has
 
 

@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 #: (alpha, beta, whether the smoothing stands beside 2 tp) of the losses that fix or default them.
 FAMILY = {
@@ -39,13 +41,13 @@ class Arguments:
     to_onehot_y: bool = False
     sigmoid: bool = False
     softmax: bool = False
-    other_act: Callable | None = None
+    other_act: Callable[[np.ndarray], np.ndarray] | None = None
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
     log_loss: bool = False
     norm: int = 1
-    average: str | dict | None = None
+    average: str | dict[str, float] | None = None
     classes: str | Sequence[int] = "all"
     threshold: float = 0.01
     label_smoothing: float = 0.0
@@ -62,14 +64,14 @@ class Arguments:
     soft_label: bool = True
     smooths_double: bool = field(default=False, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.squared_pred:
             self.norm = 2
         if self.smooths_double:  # (2 tp + s) / (2 (...) + s) = (tp + s/2) / (... + s/2)
             self.smooth_nr, self.smooth_dr = self.smooth_nr / 2, self.smooth_dr / 2
 
 
-def arguments_of(loss: str, given: dict) -> Arguments:
+def arguments_of(loss: str, given: dict[str, Any]) -> Arguments:
     """The arguments of the loss called `loss`, with what it fixes."""
     alpha, beta, double = FAMILY[loss]
     return Arguments(**{"alpha": alpha, "beta": beta, **given}, smooths_double=double)
@@ -78,7 +80,7 @@ def arguments_of(loss: str, given: dict) -> Arguments:
 # --- from arrays to p, t and which voxels count ---
 
 
-def as_voxels(array) -> np.ndarray:
+def as_voxels(array: ArrayLike) -> np.ndarray:
     """(N, C, *S) -> (N, C, V); (N, C) is one voxel for each pair."""
     array = np.asarray(array, dtype=np.float64)
     voxels = math.prod(array.shape[2:])
@@ -123,7 +125,9 @@ def belongs(value: float, channel: int, channels: int, a: Arguments) -> bool:
     return value == channel
 
 
-def read_label(target: np.ndarray, channels: int, a: Arguments, rater_weights=None) -> tuple[np.ndarray, np.ndarray]:
+def read_label(
+    target: np.ndarray, channels: int, a: Arguments, rater_weights: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """t, (N, C, V), and whether anybody says something about the voxel, (N, V).
 
     Index maps: the voxel says nothing where it equals ignore_index. Dense labels: where all channels equal it. Votes: t is the
@@ -152,16 +156,16 @@ def read_label(target: np.ndarray, channels: int, a: Arguments, rater_weights=No
     return label, speaks
 
 
-def voxels_that_count(speaks: np.ndarray, mask, channels: int) -> np.ndarray:
+def voxels_that_count(speaks: np.ndarray, mask: ArrayLike | None, channels: int) -> np.ndarray:
     """(N, C, V): somebody speaks, and the mask, of one channel or of all, lets it count."""
     n, v = speaks.shape
     counted = np.zeros((n, channels, v), dtype=bool)
-    mask = None if mask is None else as_voxels(mask)
+    masks = None if mask is None else as_voxels(mask)
     for i in range(n):
         for j in range(channels):
             for k in range(v):
-                masked = mask is None or mask[i, j if mask.shape[1] > 1 else 0, k] == 1
-                counted[i, j, k] = speaks[i, k] and masked
+                unmasked = masks is None or masks[i, j if masks.shape[1] > 1 else 0, k] == 1
+                counted[i, j, k] = speaks[i, k] and unmasked
     return counted
 
 
@@ -210,7 +214,7 @@ class Group:
     weight: float = 1.0
 
 
-def is_active(group: Group, p, t, counted, a: Arguments) -> bool:
+def is_active(group: Group, p: np.ndarray, t: np.ndarray, counted: np.ndarray, a: Arguments) -> bool:
     """By the target before label smoothing and after the mask. No voxel that counts: never active."""
     voxels = [(j, k, i) for i, j in group.pairs for k in range(p.shape[2]) if counted[i, j, k]]
     if not voxels:
@@ -228,7 +232,7 @@ def is_active(group: Group, p, t, counted, a: Arguments) -> bool:
     return group.pairs[0][1] in list(a.classes)
 
 
-def group_loss(group: Group, p, t, counted, a: Arguments) -> float:
+def group_loss(group: Group, p: np.ndarray, t: np.ndarray, counted: np.ndarray, a: Arguments) -> float:
     voxels = [(i, j, k) for i, j in group.pairs for k in range(p.shape[2]) if counted[i, j, k]]
     sums = overlap_sums([p[x] for x in voxels], [t[x] for x in voxels], a.norm)
     return group.weight * ratio(*sums, a)
@@ -243,7 +247,7 @@ def class_weights(channels: int, a: Arguments, pixel_term: bool) -> dict[int, fl
     kept = channels_in_overlap(channels, a)
     if a.weight is None or len(list(kept)) == 1:  # a single class has no other to be weighed against
         return dict.fromkeys(kept, 1.0)
-    if np.ndim(a.weight) == 0:
+    if isinstance(a.weight, (int, float)):
         return dict.fromkeys(kept, float(a.weight))
     numbers = [float(w) for w in a.weight]
     return {c: numbers[c] for c in kept} if pixel_term else dict(zip(kept, numbers, strict=True))
@@ -261,7 +265,9 @@ def grouped(n: int, channels: int, a: Arguments, over_batch: bool, pixel_term: b
     return [[Group([(i, j)], weights[j]) for j in kept] for i in range(n)]
 
 
-def averaged(kind: str | None, p, t, tm, counted, a: Arguments, pixel_term: bool) -> float:
+def averaged(
+    kind: str | None, p: np.ndarray, t: np.ndarray, tm: np.ndarray, counted: np.ndarray, a: Arguments, pixel_term: bool
+) -> float:
     """One of the averages: tm is the label after smoothing, t the label that says what is active."""
     n, channels, _ = p.shape
     over_batch = kind == "dataset" or (kind is None and a.batch)
@@ -281,7 +287,7 @@ def averaged(kind: str | None, p, t, tm, counted, a: Arguments, pixel_term: bool
     return math.fsum(flat) if a.reduction == "sum" else mean(flat)
 
 
-def overlap_loss(p, t, counted, a: Arguments, pixel_term: bool = False):
+def overlap_loss(p: np.ndarray, t: np.ndarray, counted: np.ndarray, a: Arguments, pixel_term: bool = False) -> np.ndarray | float:
     """The overlap term: a number, or an array for reduction "none"."""
     tm = smoothed(t, a)
     if a.reduction == "none":
@@ -306,7 +312,14 @@ def bce(logit: float, t: float) -> float:
     return -(t * log_sigmoid(logit) + (1 - t) * log_sigmoid(-logit))
 
 
-def pixel_loss(logits, t, counted, a: Arguments, focal_gamma: float | None = None, focal_alpha: float | None = None) -> float:
+def pixel_loss(
+    logits: np.ndarray,
+    t: np.ndarray,
+    counted: np.ndarray,
+    a: Arguments,
+    focal_gamma: float | None = None,
+    focal_alpha: float | None = None,
+) -> float:
     """Cross-entropy, or focal: a sum over voxels, or that by the weights (softmax) or the number of what counts (sigmoid).
 
     A weight multiplies a voxel, never a class inside its logarithm, or the label would not be the best prediction any more:
@@ -328,8 +341,8 @@ def pixel_loss(logits, t, counted, a: Arguments, focal_gamma: float | None = Non
                     continue
                 logp = log_softmax(list(logits[i, :, k]))
                 w = 1.0 if a.weight is None else math.fsum(weights[j] * t[i, j, k] for j in range(c))
-                focus = [1.0 if focal_gamma is None else abs(math.exp(logp[j]) - t[i, j, k]) ** focal_gamma for j in range(c)]
-                terms.append(w * balance(1 - t[i, 0, k]) * math.fsum(-t[i, j, k] * logp[j] * focus[j] for j in range(c)))
+                foci = [1.0 if focal_gamma is None else abs(math.exp(logp[j]) - t[i, j, k]) ** focal_gamma for j in range(c)]
+                terms.append(w * balance(1 - t[i, 0, k]) * math.fsum(-t[i, j, k] * logp[j] * foci[j] for j in range(c)))
                 sizes.append(w)
                 continue
             for j in range(c):
@@ -348,7 +361,9 @@ def pixel_loss(logits, t, counted, a: Arguments, focal_gamma: float | None = Non
 # --- the losses ---
 
 
-def read(input, target, mask, a: Arguments, rater_weights):
+def read(
+    input: ArrayLike, target: ArrayLike, mask: ArrayLike | None, a: Arguments, rater_weights: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     logits = as_voxels(input)
     channels = logits.shape[1]
     t, speaks = read_label(as_voxels(target), channels, a, rater_weights)
@@ -357,43 +372,68 @@ def read(input, target, mask, a: Arguments, rater_weights):
     return logits, predictions(logits, a, counted), t, counted
 
 
-def jdt(loss: str, input, target, mask=None, *, rater_weights=None, **given):
+def jdt(
+    loss: str,
+    input: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    rater_weights: ArrayLike | None = None,
+    **given: Any,
+) -> np.ndarray | float:
     """The loss called `loss`: JDTLoss and its presets."""
     a = arguments_of(loss, given)
     _, p, t, counted = read(input, target, mask, a, rater_weights)
     value = overlap_loss(p, t, counted, a)
-    if a.reduction == "none" and a.smooths_double:  # MONAI's DiceLoss keeps a 1 for each spatial dimension
+    if isinstance(value, np.ndarray) and a.smooths_double:  # MONAI's DiceLoss keeps a 1 for each spatial dimension
         value = value.reshape(value.shape + (1,) * (np.ndim(input) - 2))
     return value
 
 
-def jdt_ce(input, target, mask=None, *, rater_weights=None, lambda_jdt=0.75, lambda_ce=0.25, **given) -> float:
+def jdt_ce(
+    input: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    rater_weights: ArrayLike | None = None,
+    lambda_jdt: float = 0.75,
+    lambda_ce: float = 0.25,
+    **given: Any,
+) -> float:
     """lambda_jdt JDT + lambda_ce cross-entropy."""
     a = arguments_of("JDTCELoss", given)
     logits, p, t, counted = read(input, target, mask, a, rater_weights)
-    return lambda_jdt * overlap_loss(p, t, counted, a, True) + lambda_ce * pixel_loss(logits, t, counted, a)
+    return lambda_jdt * float(overlap_loss(p, t, counted, a, True)) + lambda_ce * pixel_loss(logits, t, counted, a)
 
 
 def jdt_focal(
-    input,
-    target,
-    mask=None,
+    input: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None = None,
     *,
-    rater_weights=None,
-    lambda_jdt=0.75,
-    lambda_focal=0.25,
-    focal_gamma=2.0,
-    focal_alpha=None,
-    **given,
+    rater_weights: ArrayLike | None = None,
+    lambda_jdt: float = 0.75,
+    lambda_focal: float = 0.25,
+    focal_gamma: float = 2.0,
+    focal_alpha: float | None = None,
+    **given: Any,
 ) -> float:
     """lambda_jdt JDT + lambda_focal focal."""
     a = arguments_of("JDTFocalLoss", given)
     logits, p, t, counted = read(input, target, mask, a, rater_weights)
     focal = pixel_loss(logits, t, counted, a, focal_gamma, focal_alpha)
-    return lambda_jdt * overlap_loss(p, t, counted, a, True) + lambda_focal * focal
+    return lambda_jdt * float(overlap_loss(p, t, counted, a, True)) + lambda_focal * focal
 
 
-def value(loss: str, input, target, mask=None, *, rater_weights=None, **given):
+def value(
+    loss: str,
+    input: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    rater_weights: ArrayLike | None = None,
+    **given: Any,
+) -> np.ndarray | float:
     """Any of the above by name."""
     if loss == "JDTCELoss":
         return jdt_ce(input, target, mask, rater_weights=rater_weights, **given)
@@ -402,7 +442,9 @@ def value(loss: str, input, target, mask=None, *, rater_weights=None, **given):
     return jdt(loss, input, target, mask, rater_weights=rater_weights, **given)
 
 
-def gradient(loss: str, input, target, mask=None, *, step: float = 1e-5, **given) -> np.ndarray:
+def gradient(
+    loss: str, input: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None, *, step: float = 1e-5, **given: Any
+) -> np.ndarray:
     """Central differences of the oracle by every entry of input; of the sum, for reduction "none".
 
     At a tie p = t they are the mean of the slopes on both sides, which is what the norm form's |p - t| with slope 0 gives. There the
@@ -416,7 +458,15 @@ def gradient(loss: str, input, target, mask=None, *, step: float = 1e-5, **given
     return result
 
 
-def _difference(loss: str, input: np.ndarray, target, mask, at: tuple[int, ...], step: float, given: dict) -> float:
+def _difference(
+    loss: str,
+    input: np.ndarray,
+    target: ArrayLike,
+    mask: ArrayLike | None,
+    at: tuple[int, ...],
+    step: float,
+    given: dict[str, Any],
+) -> float:
     ahead, behind = input.copy(), input.copy()
     ahead[at] += step
     behind[at] -= step

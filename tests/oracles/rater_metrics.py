@@ -6,18 +6,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise, permutations
+from typing import TypeVar
 
 import numpy as np
 
 NAN = float("nan")
 
+#: The label values of one channel.
+Group = Collection[float]
+#: The weight of a rater, and the pairs (confidence, outcome) of the voxels.
+Weighted = tuple[float, list[tuple[float, float]]]
 
-def there(votes, weights, ignored):
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+
+def there(votes: np.ndarray, weights: Sequence[float], ignored: int | None) -> list[int]:
     return [r for r in range(len(votes)) if weights[r] > 0 and any(value != ignored for value in votes[r])]
 
 
-def mean_label(votes, weights, group, ignored):
+def mean_label(votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None) -> list[float | None]:
     """The weighted share at each voxel; None where nobody speaks."""
     label, raters = [], there(votes, weights, ignored)
     for v in range(votes.shape[1]):
@@ -30,14 +40,14 @@ def mean_label(votes, weights, group, ignored):
     return label
 
 
-def soft_overlap(p, m, jaccard):
+def soft_overlap(p: Sequence[float], m: Sequence[float | None], jaccard: bool) -> float:
     pairs = [(a, b) for a, b in zip(p, m, strict=True) if b is not None]
     distance = sum(abs(a - b) for a, b in pairs)
     below = sum(max(a, b) for a, b in pairs) if jaccard else sum(a + b for a, b in pairs)
     return 1 - distance / below if below else NAN
 
 
-def brier(p, votes, weights, group, ignored, part):
+def brier(p: np.ndarray, votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None, part: str) -> float:
     """Each part by its own sum: the total from the raters one by one, the spread as their variance."""
     terms, raters = [], there(votes, weights, ignored)
     for v in range(votes.shape[1]):
@@ -56,7 +66,15 @@ def brier(p, votes, weights, group, ignored, part):
     return sum(terms) / len(terms) if terms else NAN
 
 
-def nll(p, votes, weights, groups, ignored, classwise, eps=1e-7):
+def nll(
+    p: np.ndarray,
+    votes: np.ndarray,
+    weights: Sequence[float],
+    groups: Sequence[Group],
+    ignored: int | None,
+    classwise: bool,
+    eps: float = 1e-7,
+) -> list[float]:
     """Minus log of the probability of each rater's vote, rater by rater."""
     scores, raters = [], there(votes, weights, ignored)
     for own, group in enumerate(groups):
@@ -77,18 +95,20 @@ def nll(p, votes, weights, groups, ignored, classwise, eps=1e-7):
     return scores if classwise else [sum(scores)]
 
 
-def overlap(a, b, dice, empty):
+def overlap(a: set[int], b: set[int], dice: bool, empty: float) -> float:
     both, first, second = len(a & b), len(a), len(b)
     if not first and not second:
         return empty
     return 2 * both / (first + second) if dice else both / len(a | b)
 
 
-def marked(values, group, voxels):
+def marked(values: np.ndarray, group: Group, voxels: Iterable[int]) -> set[int]:
     return {v for v in voxels if values[v] in group}
 
 
-def dice_matrix(samples, votes, weights, group, ignored, empty):
+def dice_matrix(
+    samples: Sequence[np.ndarray], votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None, empty: float
+) -> np.ndarray:
     matrix = []
     for r in there(votes, weights, ignored):
         voxels = [v for v in range(votes.shape[1]) if votes[r, v] != ignored]
@@ -97,12 +117,12 @@ def dice_matrix(samples, votes, weights, group, ignored, empty):
     return np.array(matrix)
 
 
-def nanmean(values):
+def nanmean(values: Sequence[float]) -> float:
     found = [value for value in values if not math.isnan(value)]
     return sum(found) / len(found) if found else NAN
 
 
-def rater_dice(matrix, weights, kind):
+def rater_dice(matrix: np.ndarray, weights: Sequence[float], kind: str) -> float:
     """`weights` of the raters that are there."""
     if matrix.size == 0:
         return NAN
@@ -114,7 +134,7 @@ def rater_dice(matrix, weights, kind):
         best = [max((d for d in line if not math.isnan(d)), default=NAN) for line in lines]
         return nanmean(best)
     if kind == "each":
-        return nanmean(np.diag(matrix))
+        return nanmean(list(np.diag(matrix)))
     # every assignment, one by one
     table = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     filled = np.where(np.isnan(table), 1.0, table)
@@ -122,11 +142,22 @@ def rater_dice(matrix, weights, kind):
     return nanmean([table[i, j] for i, j in enumerate(chosen)])
 
 
-def energy_distance(samples, votes, weights, group, ignored, dice, diagonal, empty):
+def energy_distance(
+    samples: Sequence[np.ndarray],
+    votes: np.ndarray,
+    weights: Sequence[float],
+    group: Group,
+    ignored: int | None,
+    dice: bool,
+    diagonal: bool,
+    empty: float,
+) -> float:
     """`empty` is the distance of two empty sets."""
     raters = there(votes, weights, ignored)
 
-    def mean(items, others, distance, same):
+    def mean(
+        items: Sequence[tuple[float, X]], others: Sequence[tuple[float, Y]], distance: Callable[[X, Y], float], same: bool
+    ) -> float:
         total = mass = 0.0
         for i, (w, a) in enumerate(items):
             for j, (u, b) in enumerate(others):
@@ -137,16 +168,16 @@ def energy_distance(samples, votes, weights, group, ignored, dice, diagonal, emp
                     total, mass = total + w * u * d, mass + w * u
         return total / mass if mass else NAN
 
-    def of_sets(a, b):
+    def of_sets(a: set[int], b: set[int]) -> float:
         return 1 - overlap(a, b, dice, 1 - empty)
 
-    def speaks(r):
+    def speaks(r: int) -> set[int]:
         return {v for v in range(votes.shape[1]) if votes[r, v] != ignored}
 
-    def across(r, s):
+    def across(r: int, s: np.ndarray) -> float:
         return of_sets(marked(votes[r], group, speaks(r)), {v for v in speaks(r) if s[v]})
 
-    def of_raters(r, q):
+    def of_raters(r: int, q: int) -> float:
         voxels = speaks(r) & speaks(q)
         if not voxels:
             return NAN  # never compared
@@ -154,14 +185,14 @@ def energy_distance(samples, votes, weights, group, ignored, dice, diagonal, emp
 
     anybody = set().union(*(speaks(r) for r in raters)) if raters else set()
 
-    def of_samples(s, t):
+    def of_samples(s: np.ndarray, t: np.ndarray) -> float:
         return of_sets({v for v in anybody if s[v]}, {v for v in anybody if t[v]})
 
     given, drawn = [(weights[r], r) for r in raters], [(1.0, s) for s in samples]
     return 2 * mean(given, drawn, across, False) - mean(drawn, drawn, of_samples, True) - mean(given, given, of_raters, True)
 
 
-def pair_overlap(votes, weights, group, ignored, dice):
+def pair_overlap(votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None, dice: bool) -> float:
     raters, scores = there(votes, weights, ignored), []
     for i, r in enumerate(raters):
         for q in raters[i + 1 :]:
@@ -170,11 +201,12 @@ def pair_overlap(votes, weights, group, ignored, dice):
     return nanmean(scores)
 
 
-def fleiss_kappa(votes, weights, groups, ignored):
+def fleiss_kappa(votes: np.ndarray, weights: Sequence[float], groups: Sequence[Group], ignored: int | None) -> float:
     """Pairs of raters counted one by one; a single group is a category against the rest."""
-    raters, agreeing, counts = there(votes, weights, ignored), [], {}
+    raters, agreeing = there(votes, weights, ignored), []
+    counts: dict[int, int] = {}
 
-    def category(value):
+    def category(value: float) -> int:
         return next((j for j, group in enumerate(groups) if value in group), -1)
 
     for v in range(votes.shape[1]):
@@ -192,7 +224,7 @@ def fleiss_kappa(votes, weights, groups, ignored):
     return (observed - expected) / (1 - expected)
 
 
-def crps_by_steps(volume, points, shares):
+def crps_by_steps(volume: float, points: Sequence[float], shares: Sequence[float]) -> float:
     """The integral of (F(x) - 1[x >= v])^2 of a step function F, interval by interval."""
     ends = sorted({volume, *points})
     return sum(
@@ -201,19 +233,29 @@ def crps_by_steps(volume, points, shares):
     )
 
 
-def calibration_pairs(p, votes, weights, groups, ignored, channel, against, voxels):
+def calibration_pairs(
+    p: np.ndarray,
+    votes: np.ndarray,
+    weights: Sequence[float],
+    groups: Sequence[Group],
+    ignored: int | None,
+    channel: int | None,
+    against: str,
+    voxels: Sequence[int],
+) -> list[Weighted]:
     """For each rater, or for their mean, `(weight, [(confidence, outcome), ...])`; `channel` None: the largest.
 
     The weights of an image's raters add up to their number, so that an image with weights counts as one without.
     """
 
-    def one(v):
+    def one(v: int) -> int:
         return int(np.argmax(p[:, v])) if channel is None else channel
 
     raters = there(votes, weights, ignored)
     if against == "mean":
         labels = [mean_label(votes, weights, group, ignored) for group in groups]
-        return [(1.0, [(p[one(v), v], labels[one(v)][v]) for v in voxels if labels[0][v] is not None])] if raters else []
+        outcomes = [(v, labels[one(v)][v]) for v in voxels]
+        return [(1.0, [(p[one(v), v], outcome) for v, outcome in outcomes if outcome is not None])] if raters else []
     total = sum(weights[r] for r in raters)
     found = []
     for r in raters:
@@ -222,9 +264,9 @@ def calibration_pairs(p, votes, weights, groups, ignored, channel, against, voxe
     return found
 
 
-def calibration_error(weighted, count, kind, mass):
+def calibration_error(weighted: Sequence[Weighted], count: int, kind: str, mass: bool) -> float:
     """The error of `(weight, [(confidence, outcome), ...])` that share their bins."""
-    bins = {}
+    bins: dict[int, list[float]] = {}
     for weight, pairs in weighted:
         ordered = sorted(confidence for confidence, _ in pairs)
         edges = (
@@ -242,7 +284,9 @@ def calibration_error(weighted, count, kind, mass):
     return max(gap for _, gap in gaps) if kind == "mce" else sum(gap for _, gap in gaps) / len(gaps)
 
 
-def bounding_box(votes, weights, groups, ignored, shape):
+def bounding_box(
+    votes: np.ndarray, weights: Sequence[float], groups: Sequence[Group], ignored: int | None, shape: tuple[int, ...]
+) -> list[int]:
     """The voxels in the joint bounding box of what the raters put into any of the groups."""
     raters = there(votes, weights, ignored)
     marked = [v for r in raters for v in range(votes.shape[1]) if any(votes[r, v] in g for g in groups)]
