@@ -167,7 +167,7 @@ def read_scores(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
 
 
 def read_training(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Read the rows of `training.csv`; none if there is no such file, as after an evaluation alone.
+    """Read the rows of `training.csv`. There are none without such a file, as after an evaluation alone.
 
     Args:
         folder: the run's.
