@@ -6,7 +6,7 @@ path, such as `monai_jdt.losses.JDTCELoss`, can always.
 
 __version__ = "0.1.0"
 
-from monai_jdt import data, functional, handlers, losses, metrics, raters, report, transforms
+from monai_jdt import data, functional, handlers, inferers, losses, metrics, raters, report, transforms
 from monai_jdt.checks import value_checks
 
-__all__ = ["data", "functional", "handlers", "losses", "metrics", "raters", "report", "transforms", "value_checks"]
+__all__ = ["data", "functional", "handlers", "inferers", "losses", "metrics", "raters", "report", "transforms", "value_checks"]

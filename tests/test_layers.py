@@ -27,6 +27,7 @@ LADDER = [
     {"functional"},
     {"raters", "losses", "metrics"},
     {"transforms", "teachers"},
+    {"inferers"},
     {"handlers", "report"},
     {"bundle_runtime"},
     {"cli"},
@@ -212,7 +213,7 @@ def test_transforms_and_handlers_have_short_names_too(name: str) -> None:
 
 
 def test_every_public_class_and_function_is_documented() -> None:
-    for module in ("losses", "metrics", "transforms", "handlers", "data", "raters", "functional"):
+    for module in ("losses", "metrics", "transforms", "inferers", "handlers", "data", "raters", "functional"):
         package = import_module(f"monai_jdt.{module}")
         for name in package.__all__:
             thing = getattr(package, name)

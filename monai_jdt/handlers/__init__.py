@@ -17,6 +17,7 @@ from monai_jdt.handlers.mean_scores import (
 )
 from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
+from monai_jdt.handlers.sample_maker import SampleMaker
 from monai_jdt.handlers.trained_settings import TrainedSettingsWriter, check_trained_settings
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "NonFiniteLossError",
     "NonFiniteLossStop",
     "RaterCalibrationErrorHandler",
+    "SampleMaker",
     "TrainedSettingsWriter",
     "check_trained_settings",
     "mean_loss",

@@ -1,6 +1,7 @@
 """Transforms in MONAI's calling conventions, as `X` and `Xd`."""
 
 from monai_jdt.transforms.decide_mask import DecideMask, DecideMaskd
+from monai_jdt.transforms.draw_samples import DrawSamples, DrawSamplesd
 from monai_jdt.transforms.fuse_raters import FuseRaters, FuseRatersd
 from monai_jdt.transforms.label_regions import LabelRegions, LabelRegionsd
 from monai_jdt.transforms.load_raters import LoadRaters, LoadRatersd
@@ -12,11 +13,14 @@ from monai_jdt.transforms.rater_collate import rater_collate
 from monai_jdt.transforms.restore_soft_label import RestoreSoftLabel, RestoreSoftLabeld
 from monai_jdt.transforms.restore_votes import RestoreVotes, RestoreVotesd
 from monai_jdt.transforms.same_grid_writer import SameGridWriter
+from monai_jdt.transforms.save_samples import SaveSamples, SaveSamplesd
 from monai_jdt.transforms.smooth_label import SmoothLabel, SmoothLabeld
 
 __all__ = [
     "DecideMask",
     "DecideMaskd",
+    "DrawSamples",
+    "DrawSamplesd",
     "FuseRaters",
     "FuseRatersd",
     "LabelRegions",
@@ -34,6 +38,8 @@ __all__ = [
     "RestoreVotes",
     "RestoreVotesd",
     "SameGridWriter",
+    "SaveSamples",
+    "SaveSamplesd",
     "SmoothLabel",
     "SmoothLabeld",
     "VolumeReader",
