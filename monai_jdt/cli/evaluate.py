@@ -10,6 +10,7 @@ import typer
 
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import write_case_rows
+from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.data.names import user_path
 from monai_jdt.validation import error_sentence
 
@@ -20,6 +21,7 @@ _DECISIONS = ("threshold", "expected_dice", "expected_jaccard")
 
 
 def evaluate_command(
+    context: typer.Context,
     predictions: Annotated[list[str], typer.Argument(help="One or more folders of predictions; others are compared with the first.")],
     datalist: Annotated[str, typer.Argument(help="A datalist JSON with the raters' files.")],
     dest: Annotated[str, typer.Option(help="The folder to write evaluation.csv and evaluation.html to.")] = "evaluation",
@@ -64,6 +66,7 @@ def evaluate_command(
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     files = [(case.prediction, *case.files) for case in work]
     how: dict[str, Any] = {"what": "evaluate", "workers": workers, "scheduler": scheduler, "progress": progress}
+    context.with_resource(sole_run_in(dest))
     outcomes = write_case_rows(evaluation_rows, work, names, files, table, **how)
     rows = [row for outcome in outcomes for row in outcome.result or ()]
     failures |= {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}

@@ -1,64 +1,125 @@
-"""The verb `fuse`: write one label file from several raters' files."""
+"""The verb `fuse`: write one label file from several raters' files, or one for each case of a data list."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
+from monai_jdt.cli.fused_case import CaseToFuse, FusionChoice, fused_case_rows, write_fused_label
 from monai_jdt.cli.region_text import regions_from_text
-from monai_jdt.data.files.atomic import whole_file
-from monai_jdt.data.files.label_values import distinct_values
+from monai_jdt.data.case_runner import CaseOutcome, write_case_rows
+from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.data.files.volumes import can_be_volume
 from monai_jdt.data.layouts.regions import regions_without_label
-from monai_jdt.data.names import user_path
+from monai_jdt.data.names import folded_name, safe_relative_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.report.rated_cases import RatedCase, rated_cases
 from monai_jdt.validation import error_sentence
 
 
 def fuse_command(
-    dest: Annotated[str, typer.Argument(help="The NIfTI file to write, .nii or .nii.gz; it must be free.")],
-    rater: Annotated[list[str], typer.Argument(help="The raters' label maps.")],
+    context: typer.Context,
+    dest: Annotated[
+        str, typer.Argument(help="The NIfTI file to write, .nii or .nii.gz; with a data list, the folder. It must be free.")
+    ],
+    rater: Annotated[list[str], typer.Argument(help="The raters' label maps, or one data list, a .json file.")],
     method: Annotated[str, typer.Option(help="A method of `FuseRaters`: average, majority, dice_weighted, staple, ...")] = "average",
     regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "[[1]]",
     weights: Annotated[str | None, typer.Option(help="One weight per rater, such as 1,1,0.5; 0 leaves a rater out.")] = None,
     paper_compatible: Annotated[bool, typer.Option(help="dice_weighted as published: a rater without overlap has weight 1.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the method random.")] = 0,
+    section: Annotated[str | None, typer.Option(help="Of a data list: one list of the JSON, e.g. training; or all.")] = None,
+    workers: Annotated[int, typer.Option(help="Of a data list: processes.", min=1)] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="Of a data list: the address of a Dask scheduler.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Fuse raters into one map for each region (on the last axis if there are several), float32, on the raters' grid.
 
-    A region without a value in any rater's file is a warning on standard error.
+    With a data list, each case becomes a file CASE.nii.gz in the folder, and fusion.csv there has a row for each. An interrupted run
+    goes on by the same command. Exit code 1 if a case could not be fused. A region without a value in any rater's file is a warning
+    on standard error.
     """
-    # MONAI's transforms and nibabel take seconds to import; `--help` should not
-    import nibabel
-    import numpy as np
-
-    from monai_jdt.transforms import FuseRaters, LoadRaters
+    # MONAI's transforms take seconds to import; `--help` should not
+    from monai_jdt.raters.named_regions import named_regions
 
     dest, paths = user_path(dest), [user_path(path) for path in rater]
+    if seed < 0:
+        raise ValueError(error_sentence("--seed", "a whole number >= 0", str(seed), "--seed 0"))
+    is_list = len(paths) == 1 and paths[0].lower().endswith(".json")
+    if not is_list:
+        _refuse_name(dest, {"--section": section, "--scheduler": scheduler})
+    listed = rated_cases(paths[0], section or "all") if is_list else []
+    numbers = None if weights is None else _weights(weights, _rater_count(listed) if is_list else len(paths))
+    choice = FusionChoice(named_regions(regions_from_text(regions)), method.lower(), numbers, paper_compatible, seed)
+    choice.transform()
+    if is_list:
+        how: dict[str, Any] = {"what": "fuse", "workers": workers, "scheduler": scheduler, "progress": progress}
+        context.with_resource(sole_run_in(dest))
+        _fuse_list(listed, dest, choice, how)
+        return
+    _require_files(paths)
+    _print_empty_regions(choice.regions, write_fused_label(paths, dest, choice))
+    typer.echo(f"{dest}: {choice.method} of {len(paths)} raters; regions {', '.join(choice.regions)}")
+
+
+def _refuse_name(dest: str, of_lists: Mapping[str, str | None]) -> None:
+    """Refuse a name that cannot be written to, and options of a list without one."""
     if not dest.lower().endswith((".nii", ".nii.gz")):
         fix = f"name it {os.path.basename(dest).split('.')[0] or 'fused'}.nii.gz"
         raise ValueError(error_sentence(dest, "a name that ends in .nii or .nii.gz", "another ending", fix))
     if os.path.lexists(dest):
         raise FileExistsError(error_sentence(dest, "a free name", "a file that is there", "name another, or remove it"))
-    if seed < 0:
-        raise ValueError(error_sentence("--seed", "a whole number >= 0", str(seed), "--seed 0"))
-    numbers = None if weights is None else _weights(weights, len(paths))
-    method = method.lower()
-    fuse = FuseRaters(regions_from_text(regions), method=method, rater_weights=numbers, paper_compatible=paper_compatible, seed=seed)
-    _require_files(paths)
-    votes = LoadRaters()(paths)
-    empty = regions_without_label(fuse.regions, distinct_values(votes.numpy()).tolist(), where="--regions")
+    for option, value in of_lists.items():
+        if value is not None:
+            fix = "leave it out, or name a data list, a .json file"
+            raise ValueError(error_sentence(option, "no such option without a data list", repr(value), fix))
+
+
+def _fuse_list(listed: Sequence[RatedCase], folder: str, choice: FusionChoice, how: dict[str, Any]) -> None:
+    cases = [CaseToFuse(case.name, case.files, folder, f"{safe_relative_name(case.name)}.nii.gz", choice) for case in listed]
+    table = os.path.join(folder, "fusion.csv")
+    labels = [os.path.join(folder, case.label) for case in cases]
+    _refuse_labels(cases, labels, going_on=os.path.exists(f"{table}.unfinished"))
+    files = [case.files for case in cases]
+    names = [case.name for case in cases]
+    outcomes = write_case_rows(fused_case_rows, cases, names, files, table, written=[[label] for label in labels], **how)
+    _print_outcomes(outcomes, choice, table)
+
+
+def _print_outcomes(outcomes: Sequence[CaseOutcome[list[dict[str, Any]]]], choice: FusionChoice, table: str) -> None:
+    rows = [row for outcome in outcomes for row in outcome.result or ()]
+    if rows:
+        _print_empty_regions(choice.regions, [int(value) for row in rows for value in row["label_values"].split()])
+    typer.echo(f"{table}: {choice.method} of {len(rows)} cases; regions {', '.join(choice.regions)}")
+    failures = [(outcome.name, outcome.failure) for outcome in outcomes if outcome.failure is not None]
+    for name, failure in failures:
+        typer.echo(f"{name}: {failure}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _refuse_labels(cases: Sequence[CaseToFuse], labels: Sequence[str], going_on: bool) -> None:
+    """Refuse labels that are there, unless an interrupted run left them, and cases whose labels would have one name."""
+    there = [path for path in labels if os.path.lexists(path)]
+    if there and not going_on:
+        got = f"{len(there)} that {'is' if len(there) == 1 else 'are'} there, such as {there[0]}"
+        fix = "name another folder, or remove them"
+        raise FileExistsError(error_sentence(cases[0].folder, "a folder without these labels", got, fix))
+    first: dict[str, str] = {}
+    for case in cases:
+        other = first.setdefault(folded_name(case.label), case.name)
+        if other != case.name:
+            got = f"{other!r} and {case.name!r}, which are one file name where upper and lower case are alike"
+            raise ValueError(error_sentence("names", "cases whose names differ", got, "rename a case in the list"))
+
+
+def _print_empty_regions(regions: Mapping[str, Sequence[int]], values: Sequence[int]) -> None:
+    empty = regions_without_label(regions, values, where="--regions")
     if empty is not None:
         typer.echo(empty, err=True)
-    label = fuse(votes)
-    values = label.numpy().astype(np.float32)
-    data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-    with whole_file(dest) as draft:
-        nibabel.save(nibabel.Nifti1Image(data, np.asarray(votes.affine, dtype=np.float64)), draft)
-    typer.echo(f"{dest}: {method} of {len(rater)} raters; regions {', '.join(fuse.regions)}")
 
 
 def _require_files(paths: Sequence[str]) -> None:
@@ -74,11 +135,22 @@ def _require_files(paths: Sequence[str]) -> None:
         raise DataProblemError(problems)
 
 
-def _weights(text: str, raters: int) -> list[float]:
+def _rater_count(listed: Sequence[RatedCase]) -> int:
+    """Return how many raters each case has. A weight belongs to one rater, who has the same place in every case."""
+    expected = "a list whose cases all have the same raters in the same order"
+    first = listed[0]
+    for case in listed:
+        if len(case.files) != len(first.files) or case.raters != first.raters:
+            got = f"{', '.join(first.raters)} in {first.name}, {', '.join(case.raters)} in {case.name}"
+            raise ValueError(error_sentence("--weights", expected, got, "leave it out, or fuse such cases by themselves"))
+    return len(first.files)
+
+
+def _weights(text: str, raters: int) -> tuple[float, ...]:
     try:
-        numbers = [float(weight) for weight in text.split(",")]
+        numbers = tuple(float(weight) for weight in text.split(","))
     except ValueError:
-        numbers = []
+        numbers = ()
     if len(numbers) != raters:
         fix = f"--weights {','.join(['1'] * raters)}"
         raise ValueError(error_sentence("--weights", f"{raters} numbers, one for each rater, with commas", repr(text), fix))

@@ -9,11 +9,13 @@ import typer
 
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import write_case_rows
+from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.data.names import user_path
 from monai_jdt.validation import error_sentence
 
 
 def raters_command(
+    context: typer.Context,
     datalist: Annotated[str, typer.Argument(help="A datalist JSON, e.g. of `python -m monai_jdt datalist ... --write`.")],
     dest: Annotated[str, typer.Argument(help="The folder to write agreement.csv and agreement.html to.")] = "rater_agreement",
     section: Annotated[str, typer.Option(help="One list of the JSON, e.g. training; or all.")] = "all",
@@ -43,6 +45,7 @@ def raters_command(
     names = [case.name for case in listed]
     cases = [AgreementCase(case.name, case.patient, case.files, case.raters, groups, measured) for case in listed]
     table, page = os.path.join(dest, "agreement.csv"), os.path.join(dest, "agreement.html")
+    context.with_resource(sole_run_in(dest))
     outcomes = write_case_rows(
         agreement_rows,
         cases,

@@ -1,7 +1,7 @@
 """Run one function over many cases, in this process, in several, or on a Dask cluster, with the same outcomes in the same order.
 
 One bad case is an outcome, not the end of a run. So is a case whose process dies, of too little memory for example, where several
-processes of this machine work.
+processes work.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import csv
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from monai_jdt.data.files.atomic import whole_file
@@ -55,12 +57,13 @@ def run_cases(
 ) -> Iterator[CaseOutcome[_Result]]:
     """Call a function for each case.
 
-    A case whose process dies is an outcome with several workers. On a cluster, another worker does the case again; a case that
-    kills every worker ends the run when the cluster gives it up.
+    With several workers, joblib runs the cases in processes of this machine. Each process has its share of the cores, so that torch's
+    threads do not crowd each other. A case whose process dies is an outcome.
 
-    With several workers, joblib runs them in processes of this machine. Each process has its share of the cores, so that torch's
-    threads do not crowd each other. With a scheduler, joblib runs them on the workers of a Dask cluster, which need this package and
-    the cases' files under the same paths.
+    With a scheduler, the cases run on the workers of a Dask cluster, which need this package and the cases' files under the same
+    paths. If a worker dies, another one does its cases again. A case is given up when it has killed as many workers as the scheduler
+    allows (`distributed.scheduler.allowed-failures`), and again as many while nothing else ran. The run waits for new workers when
+    all are dead: those of `dask worker` start anew, those of `dask worker --no-nanny` do not.
 
     Args:
         work: called with a case; it must be a function of a module, so that another process can import it.
@@ -93,6 +96,7 @@ def write_case_rows(
     dest: str | os.PathLike[str],
     *,
     what: str,
+    written: Sequence[Sequence[str]] | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = True,
@@ -109,6 +113,7 @@ def write_case_rows(
         files: the paths that a case's rows depend on, for each case.
         dest: the CSV file, written as a whole.
         what: see :func:`run_cases`.
+        written: the files that the function writes, for each case. A case without its files is not finished.
         workers: see :func:`run_cases`.
         scheduler: see :func:`run_cases`.
         progress: see :func:`run_cases`.
@@ -126,6 +131,9 @@ def write_case_rows(
     unfinished = f"{os.fspath(dest)}.unfinished"
     prints = {name: _fingerprint(case, paths) for name, case, paths in zip(names, cases, files, strict=True)}
     done = {name: rows for (name, print_), rows in _finished_cases(unfinished).items() if prints.get(name) == print_}
+    for name, paths in zip(names, written or [], strict=written is not None):
+        if not all(map(os.path.exists, paths)):
+            done.pop(name, None)
     missing = [number for number, name in enumerate(names) if name not in done]
     left, left_names = [cases[number] for number in missing], [names[number] for number in missing]
     failed: dict[str, str] = {}
@@ -155,32 +163,35 @@ def _fingerprint(case: Any, paths: Sequence[str]) -> str:
 def _in_order(
     work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str], workers: int, scheduler: str | None
 ) -> Iterator[CaseOutcome[_Result]]:
-    if scheduler is None and workers == 1:
+    if scheduler is not None:
+        yield from _on_cluster(work, cases, names, scheduler)
+    elif workers > 1:
+        yield from _in_processes(work, cases, names, workers)
+    else:
         for case, name in zip(cases, names, strict=True):
             yield CaseOutcome(name, *_result_or_failure(work, case))
-        return
-    # imported late: both take time, and most calls need neither
-    from joblib import Parallel, delayed, parallel_config
+
+
+def _in_processes(
+    work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str], workers: int
+) -> Iterator[CaseOutcome[_Result]]:
+    # imported late: it takes time, and most calls do not need it
+    from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    with ExitStack() as stack:
-        if scheduler is not None:
-            stack.enter_context(_client_of(scheduler))
-            stack.enter_context(parallel_config(backend="dask"))
-        finished = 0
-        while finished < len(cases):
-            # a number of jobs of None leaves it to the cluster
-            pool = Parallel(n_jobs=workers if scheduler is None else None, return_as="generator")
-            try:
-                for result in pool(delayed(_result_or_failure)(work, case) for case in cases[finished:]):
-                    yield CaseOutcome(names[finished], *result)
-                    finished += 1
-            except BrokenProcessPool:
-                # the guilty case is among those that were handed out: most often the first few that have no result
-                suspects = range(finished, min(finished + 2 * workers, len(cases)))
-                for outcome in _one_at_a_time(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
-                    yield outcome
-                    finished += 1
+    finished = 0
+    while finished < len(cases):
+        pool = Parallel(n_jobs=workers, return_as="generator")
+        try:
+            for result in pool(delayed(_result_or_failure)(work, case) for case in cases[finished:]):
+                yield CaseOutcome(names[finished], *result)
+                finished += 1
+        except BrokenProcessPool:
+            # the guilty case is among those that were handed out: most often the first few that have no result
+            suspects = range(finished, min(finished + 2 * workers, len(cases)))
+            for outcome in _one_at_a_time(work, [cases[n] for n in suspects], [names[n] for n in suspects]):
+                yield outcome
+                finished += 1
 
 
 def _one_at_a_time(work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str]) -> Iterator[CaseOutcome[_Result]]:
@@ -199,6 +210,47 @@ def _one_at_a_time(work: Callable[[_Case], _Result], cases: Sequence[_Case], nam
             executor = None
     if executor is not None:
         executor.shutdown()
+
+
+def _on_cluster(
+    work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str], scheduler: str
+) -> Iterator[CaseOutcome[_Result]]:
+    try:
+        with _client_of(scheduler) as client:
+            yield from _by_futures(work, cases, names, client)
+    except CancelledError:
+        fix = "start it again; where rows are written, the same command goes on"
+        raise ConnectionError(error_sentence("scheduler", "a cluster that stays up", "it went away", fix)) from None
+
+
+def _by_futures(
+    work: Callable[[_Case], _Result], cases: Sequence[_Case], names: Sequence[str], client: Any
+) -> Iterator[CaseOutcome[_Result]]:
+    """Outcomes by Dask's own futures: joblib's generator never ends if the cluster gives a case up."""
+    from distributed import KilledWorker, wait
+
+    waiting = iter(cases)
+    running: deque[tuple[_Case, Any]] = deque()
+    for name in names:
+        while True:
+            # enough that no worker waits, few enough that memory does not grow with the cases
+            busy = [future for _, future in running if not future.done()]
+            wanted = 2 * max(1, sum(client.nthreads().values())) - len(busy)
+            for _, case in zip(range(wanted), waiting, strict=False):
+                running.append((case, client.submit(partial(_result_or_failure, work, case), pure=False)))
+            if running[0][1].done():
+                break
+            wait(busy or [future for _, future in running], return_when="FIRST_COMPLETED")
+        case, future = running.popleft()
+        try:
+            yield CaseOutcome(name, *future.result())
+        except KilledWorker:
+            # a case that only waited at workers that died is blamed too, so it gets another try, alone
+            wait([other for _, other in running])
+            try:
+                yield CaseOutcome(name, *client.submit(partial(_result_or_failure, work, case), pure=False).result())
+            except KilledWorker:
+                yield CaseOutcome(name, None, _DIED)
 
 
 def _client_of(scheduler: str) -> Any:

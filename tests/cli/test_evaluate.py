@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from monai_jdt.cli import main
+from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.metrics import SoftDice, ThresholdedDice
 from monai_jdt.report.run_folder import RunModel, read_run, read_scores
 from tests.nifti_files import save_nifti
@@ -121,6 +122,14 @@ def test_a_case_without_a_prediction_is_named(tmp_path: Path, datalist: str, cap
     assert "two: " in (shown := capsys.readouterr().err)
     assert "expected one file of predictions, got none" in shown
     assert {row["case"] for row in rows_in(tmp_path / "out")} == {"one"}
+
+
+def test_one_run_at_a_time(tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture) -> None:
+    folder, dest = predict(tmp_path / "model", one=marks(1, 5), two=marks(0, 4)), tmp_path / "out"
+    with sole_run_in(dest):
+        assert run(folder, datalist, "--dest", str(dest)) == 1
+    assert f"{dest}: expected a folder that no other run writes to, got one that " in capsys.readouterr().err
+    assert list(dest.iterdir()) == []
 
 
 def test_a_new_prediction_is_scored_anew(tmp_path: Path, datalist: str) -> None:

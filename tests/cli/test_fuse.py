@@ -1,14 +1,19 @@
-"""The verb `fuse`, in this process: files in, one file out, on the raters' grid; and one line for what cannot be done."""
+"""The verb `fuse`: files in, one file out for each case, on the raters' grid; and one line for what cannot be done."""
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 
 from monai_jdt.cli import main
+from monai_jdt.cli.fused_case import fused_case_rows
+from monai_jdt.data.files.folder_lock import sole_run_in
 from tests.nifti_files import save_nifti
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1]])
@@ -150,3 +155,125 @@ def test_a_negative_seed_is_told(tmp_path: Path, raters: list[str], capsys) -> N
     assert run(str(tmp_path / "x.nii"), *raters, "--seed", "-1") == 1
     assert capsys.readouterr().err.splitlines() == ["monai_jdt: error: --seed: expected a whole number >= 0, got -1. Fix: --seed 0."]
     assert not (tmp_path / "x.nii").exists()
+
+
+Cases = dict[str, dict[str, Any] | list[str]]
+
+
+def write_list(path: Path, cases: Cases) -> str:
+    items = [{"case": name, "image": "image.nii.gz", "raters": raters} for name, raters in cases.items()]
+    path.write_text(json.dumps({"training": items[:2], "validation": items[2:]}))
+    return str(path)
+
+
+@pytest.fixture
+def cases(tmp_path: Path, raters: list[str]) -> Cases:
+    return {"b": raters, "site1/a": raters[::-1], "c": raters[:2]}
+
+
+def rows_in(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "fusion.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_list_gives_the_label_of_each_case(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
+    dest, arguments = tmp_path / "labels", ["--method", "staple", "--regions", "[[1], [4]]"]
+    assert run(str(dest), write_list(tmp_path / "list.json", cases), *arguments) == 0
+    assert capsys.readouterr().out == f"{dest}/fusion.csv: staple of 3 cases; regions label_1, label_4\n"
+    assert set(files_in(dest)) == {"b.nii.gz", "site1/a.nii.gz", "c.nii.gz", "fusion.csv"}
+    assert rows_in(dest)[1:] == [
+        {"case": "site1/a", "label": "site1/a.nii.gz", "method": "staple", "raters": "3", "label_values": "0 1 4"},
+        {"case": "c", "label": "c.nii.gz", "method": "staple", "raters": "2", "label_values": "0 1"},
+    ]
+    alone = tmp_path / "alone.nii.gz"
+    for name, files in cases.items():
+        assert run(str(alone), *files, *arguments) == 0
+        one, listed = nibabel.load(alone), nibabel.load(dest / f"{name}.nii.gz")
+        np.testing.assert_array_equal(listed.get_fdata(), one.get_fdata())
+        np.testing.assert_array_equal(listed.affine, one.affine)
+        alone.unlink()
+    # one section, and a region that no case has
+    part = tmp_path / "part"
+    assert run(str(part), str(tmp_path / "list.json"), "--section", "validation", "--regions", "[[4]]") == 0
+    assert "--regions: expected label values that the files hold (0, 1), got label_4 [4]" in capsys.readouterr().err
+    assert [row["case"] for row in rows_in(part)] == ["c"]
+
+
+@pytest.mark.long
+def test_two_processes_write_what_one_writes(tmp_path: Path, cases: Cases) -> None:
+    datalist = write_list(tmp_path / "list.json", cases)
+    assert run(str(tmp_path / "one"), datalist) == 0
+    assert run(str(tmp_path / "two"), datalist, "--workers", "2") == 0
+    assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
+
+
+def test_a_bad_case_is_tried_again_alone(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    cases["site1/a"] = [*cases["b"], str(bad)]
+    datalist, dest = write_list(tmp_path / "list.json", cases), tmp_path / "labels"
+    assert run(str(dest), datalist) == 1
+    assert capsys.readouterr().err == f"site1/a: {bad}: expected a file, got nothing at that path. Fix: add it, or correct the path.\n"
+    assert [row["case"] for row in rows_in(dest)] == ["b", "c"]
+    # mended, and the label of another case removed
+    bad.write_bytes(Path(cases["b"][0]).read_bytes())
+    (dest / "c.nii.gz").unlink()
+    done = []
+    monkeypatch.setattr("monai_jdt.cli.fuse.fused_case_rows", lambda case: (done.append(case.name), fused_case_rows(case))[1])
+    assert run(str(dest), datalist) == 0
+    assert done == ["site1/a", "c"]
+    assert set(files_in(dest)) == {"b.nii.gz", "site1/a.nii.gz", "c.nii.gz", "fusion.csv"}
+    # a finished run's labels are not replaced
+    before = files_in(dest)
+    assert run(str(dest), datalist, "--method", "union") == 1
+    says = f"{dest}: expected a folder without these labels, got 3 that are there, such as {dest}/b.nii.gz. Fix: name another folder, "
+    assert says in capsys.readouterr().err
+    assert files_in(dest) == before
+
+
+def test_the_label_of_an_earlier_run_does_not_outlive_a_failure(tmp_path: Path, cases: Cases) -> None:
+    dest = tmp_path / "labels"
+    cases["site1/a"] = [str(tmp_path / "bad.nii.gz")]
+    datalist = write_list(tmp_path / "list.json", cases)
+    assert run(str(dest), datalist) == 1
+    Path(cases["c"][1]).unlink()
+    assert run(str(dest), datalist, "--method", "union") == 1
+    assert rows_in(dest) == []
+    assert set(files_in(dest)) == {"fusion.csv", "fusion.csv.unfinished"}
+
+
+def test_weights_of_a_list_need_the_same_raters_everywhere(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third = cases["b"]
+    names = ("Anna", "Ben", "Cem")
+    others = {"a": dict(zip(names, (first, second, third), strict=True)), "b": {"Ben": second, "Anna": first, "Cem": third}}
+    for listed, got in (
+        (cases, "rater 1, rater 2, rater 3 in b, rater 1, rater 2 in c"),
+        (others, "Anna, Ben, Cem in a, Ben, Anna, Cem in b"),
+    ):
+        assert run(str(tmp_path / "x"), write_list(tmp_path / "list.json", listed), "--weights", "1,2,3") == 1
+        expected = "--weights: expected a list whose cases all have the same raters in the same order"
+        assert f"{expected}, got {got}. Fix: " in capsys.readouterr().err
+    assert run(str(tmp_path / "x"), write_list(tmp_path / "list.json", {"a": others["a"]}), "--weights", "1,2") == 1
+    assert "--weights: expected 3 numbers, one for each rater" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    assert run(str(tmp_path / "x"), write_list(tmp_path / "list.json", {"a": others["a"]}), "--weights", "1,3,0") == 0
+    np.testing.assert_allclose(nibabel.load(tmp_path / "x" / "a.nii.gz").get_fdata()[:, 0, 0], [1, 1, 0.5, 0], rtol=1e-6)
+
+
+def test_what_cannot_be_done_with_a_list_is_one_line(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
+    datalist, dest = write_list(tmp_path / "list.json", cases), str(tmp_path / "labels")
+    assert run(str(tmp_path / "x.nii"), *cases["b"], "--section", "training") == 1
+    assert "--section: expected no such option without a data list, got 'training'. Fix: " in capsys.readouterr().err
+    assert run(dest, datalist, "--method", "guess") == 1
+    assert "got 'guess'" in capsys.readouterr().err
+    assert not Path(dest).exists()
+    twins = write_list(tmp_path / "twins.json", {"A": cases["b"], "a": cases["b"]})
+    assert run(dest, twins) == 1
+    assert "names: expected cases whose names differ, got 'A' and 'a', which are one file name where" in capsys.readouterr().err
+    with sole_run_in(dest):
+        assert run(dest, datalist) == 1
+    assert f"{dest}: expected a folder that no other run writes to, got one that process " in capsys.readouterr().err
+    assert files_in(Path(dest)) == {}

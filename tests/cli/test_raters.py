@@ -14,6 +14,7 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from PIL import Image
 
 from monai_jdt.cli import main
+from monai_jdt.data.files.folder_lock import sole_run_in
 from tests.nifti_files import save_nifti
 
 #: Voxels of 1 x 2 x 3 mm.
@@ -146,6 +147,14 @@ def test_a_bad_case_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureF
     assert run(datalist, str(tmp_path / "again")) == 0
     assert (dest / "agreement.csv").read_bytes() == (tmp_path / "again" / "agreement.csv").read_bytes()
     assert (dest / "agreement.html").read_bytes() == (tmp_path / "again" / "agreement.html").read_bytes()
+
+
+def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    datalist = write_list(tmp_path, {"a": [cube(4), cube(5)]})
+    with sole_run_in(tmp_path / "out"):
+        assert run(datalist, str(tmp_path / "out")) == 1
+    assert f"{tmp_path}/out: expected a folder that no other run writes to, got one that " in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_list_without_raters_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

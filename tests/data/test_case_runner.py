@@ -109,6 +109,19 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert dest.read_bytes() == whole.read_bytes()
 
 
+def test_a_case_whose_file_has_gone_is_computed_again(tmp_path: Path) -> None:
+    """Case 7 fails, so that the rows of the others are kept."""
+    dest, file = tmp_path / "rows.csv", tmp_path / "label.nii"
+    file.touch()
+    for there, expected in ((True, [7]), (False, [7, 9])):
+        run(dest, [7, 8, 9])
+        calls.clear()
+        if not there:
+            file.unlink()
+        write_case_rows(rows_of, [7, 8, 9], ["7", "8", "9"], [[], [], []], dest, what="rows", written=[[], [], [str(file)]])
+        assert calls == expected
+
+
 def test_what_has_changed_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run with a bad case keeps its rows. A case whose file or settings have changed since is not taken from there."""
     dest, file = tmp_path / "rows.csv", tmp_path / "prediction.nii"
@@ -136,12 +149,17 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path: Path) -> None:
         distributed.Client(cluster) as client,
     ):
         cases = list(range(12))
+        names = [str(n) for n in cases]
         got = []
-        for outcome in run_cases(square, cases, [str(n) for n in cases], what="squares", scheduler=cluster.scheduler_address):
+        for outcome in run_cases(square, cases, names, what="squares", scheduler=cluster.scheduler_address):
             got.append(outcome)
             if len(got) == 2:
                 os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
         assert got == EXPECTED
+        # a case that kills each worker that it is given to
+        got = list(run_cases(square_or_die, cases, names, what="squares", scheduler=cluster.scheduler_address))
+        assert got[4] == CaseOutcome("4", None, "its process died, perhaps of too little memory")
+        assert [*got[:4], *got[5:]] == [*EXPECTED[:4], *EXPECTED[5:]]
 
 
 def test_no_scheduler_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
