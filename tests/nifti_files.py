@@ -20,6 +20,13 @@ def save_nifti(path: Path | str, voxels: np.ndarray, affine: np.ndarray | None =
     return str(path)
 
 
+def load_nifti(path: Path | str) -> nibabel.Nifti1Image:
+    """Read a file by nibabel. NIfTI-2 is a kind of it."""
+    image = nibabel.load(path)
+    assert isinstance(image, nibabel.Nifti1Image)
+    return image
+
+
 def write_nifti(path: Path | str, voxels: np.ndarray, sform: np.ndarray | None = SFORM, version: int = 1, **fields: Any) -> str:
     """Write voxels under a header with these fields as they are; the sform has code 2, a qform 1 unless told otherwise, none 0."""
     header = nibabel.Nifti2Header() if version == 2 else nibabel.Nifti1Header()

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,29 +12,32 @@ from PIL import Image
 from monai_jdt.handlers import CaseFigureWriter
 from monai_jdt.report import draw_case
 from monai_jdt.transforms import LoadVolumed
+from tests.present import present
 
 
-def evaluator(writer, scores):
+def evaluator(writer: CaseFigureWriter, scores: list[float]) -> None:
     """Runs over two cases whose prediction is the score of the run."""
 
-    def step(engine, number):
+    def step(engine: Engine, number: int) -> list[dict[str, torch.Tensor]]:
         image = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.diag(torch.tensor([1.0, 2, 3, 1])))
-        engine.state.batch = [{"case": f"case{number}", "image": image, "votes": torch.ones(3, 2, 2, 2)}]
-        return [{"prob": torch.full((1, 2, 2, 2), scores[engine.run_count])}]
+        batch = [{"case": f"case{number}", "image": image, "votes": torch.ones(3, 2, 2, 2)}]
+        vars(engine.state).update(batch=batch)
+        return [{"prob": torch.full((1, 2, 2, 2), current[0])}]
 
+    current = [0.0]
     engine = Engine(step)
-    engine.run_count = 0
-    engine.state.key_metric_name = "dice"
-    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=scores[e.run_count]))
+    state: Any = engine.state  # which has any attribute
+    state.key_metric_name = "dice"
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(dice=current[0]))
     writer.attach(engine)
-    for engine.run_count in range(len(scores)):
+    for current[0] in scores:
         # a run replaces the state of the one before
         engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "key_metric_name", "dice"))
         engine.run([0, 1], max_epochs=1)
 
 
 @pytest.mark.parametrize(("scores", "best"), [([0.25, 0.75, 0.5], 0.75), ([float("nan"), 0.5], 0.5), ([0.5, float("nan")], 0.5)])
-def test_the_case_of_the_best_run_is_drawn(tmp_path, scores, best):
+def test_the_case_of_the_best_run_is_drawn(tmp_path: Path, scores: list[float], best: float) -> None:
     drawn = []
     writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append((path, kw)), regions=[1], dpi=30)
     evaluator(writer, scores)
@@ -45,7 +51,7 @@ def test_the_case_of_the_best_run_is_drawn(tmp_path, scores, best):
     assert set(arguments) == {"case", "image", "votes", "prediction", "affine", "regions", "dpi"}
 
 
-def test_a_named_case(tmp_path):
+def test_a_named_case(tmp_path: Path) -> None:
     drawn = []
     writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw["case"]), case="case1")
     evaluator(writer, [0.5])
@@ -56,7 +62,7 @@ def test_a_named_case(tmp_path):
     assert absent.write() is None
 
 
-def test_a_picture_has_no_place_in_space_and_is_drawn(tmp_path):
+def test_a_picture_has_no_place_in_space_and_is_drawn(tmp_path: Path) -> None:
     drawn = []
     writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw), regions=[1])
     image = MetaTensor(torch.zeros(3, 4, 4), meta={"filename_or_obj": "retina/01.JPG"})
@@ -72,7 +78,7 @@ def test_a_picture_has_no_place_in_space_and_is_drawn(tmp_path):
     assert draw_case(tmp_path / "y.png", **drawn[0]) == str(tmp_path / "y.png")
 
 
-def test_the_qubiq_bundle_draws_a_photograph_in_its_colours(tmp_path):
+def test_the_qubiq_bundle_draws_a_photograph_in_its_colours(tmp_path: Path) -> None:
     """The bundle's own settings: it once drew the last channel of every image."""
     config = ConfigParser.load_config_file("bundles/qubiq_multirater_segmentation/configs/train.yaml")
     figure = config["validate"]["figure"]
@@ -88,11 +94,11 @@ def test_the_qubiq_bundle_draws_a_photograph_in_its_colours(tmp_path):
     engine.add_event_handler(Events.ITERATION_STARTED, lambda e: setattr(e.state, "batch", [item]))
     writer.attach(engine)
     engine.run([0], max_epochs=1)
-    drawn = np.asarray(Image.open(writer.write()).convert("RGB"))
+    drawn = np.asarray(Image.open(present(writer.write())).convert("RGB"))
     assert (drawn == [200, 0, 0]).all(axis=2).sum() > 1000
 
 
-def test_the_truth_of_other_regions_is_not_drawn(tmp_path):
+def test_the_truth_of_other_regions_is_not_drawn(tmp_path: Path) -> None:
     drawn = []
     writer = CaseFigureWriter(tmp_path / "x.png", lambda path, **kw: drawn.append(kw), regions=[1])
     engine = Engine(lambda engine, number: [{"prob": torch.zeros(1, 4, 4)}])
@@ -108,7 +114,7 @@ def test_the_truth_of_other_regions_is_not_drawn(tmp_path):
     assert ["truth" in arguments for arguments in drawn] == [False, True]
 
 
-def test_a_cases_name_is_no_part_of_the_path(tmp_path):
+def test_a_cases_name_is_no_part_of_the_path(tmp_path: Path) -> None:
     writer = CaseFigureWriter(tmp_path / "a" / "b" / "x.png", draw_case, regions=[[1]])
     image = MetaTensor(torch.rand(1, 6, 6, 6), affine=torch.eye(4))
     votes = (torch.rand(2, 6, 6, 6) > 0.5).long()

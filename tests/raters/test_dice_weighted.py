@@ -14,7 +14,7 @@ from tests.raters.stacks import REGIONS, draw, paper_weights
 
 @pytest.mark.parametrize("paper_compatible", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_dice_weights_are_the_recipes(seed, paper_compatible):
+def test_dice_weights_are_the_recipes(seed: int, paper_compatible: bool) -> None:
     votes = draw(seed, 4)
     votes[2] = 0
     weights = dice_weights(votes, REGIONS, paper_compatible=paper_compatible)
@@ -26,7 +26,7 @@ def test_dice_weights_are_the_recipes(seed, paper_compatible):
     np.testing.assert_allclose(label.numpy(), mean, rtol=0, atol=1e-6)
 
 
-def test_blocks_of_voxels_do_not_show():
+def test_blocks_of_voxels_do_not_show() -> None:
     votes = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (3, 140_001)).astype(np.uint8))
     np.testing.assert_allclose(dice_weights(votes, [1]).numpy(), paper_weights(votes, [(1,)], 0.0), rtol=1e-12)
     expected = np.average(votes.numpy(), axis=0, weights=[1, 2, 4])
@@ -34,13 +34,13 @@ def test_blocks_of_voxels_do_not_show():
 
 
 @pytest.mark.parametrize("paper_compatible", [False, True])
-def test_nobody_agrees_with_anybody(paper_compatible):
+def test_nobody_agrees_with_anybody(paper_compatible: bool) -> None:
     votes = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     assert dice_weights(votes, [1], paper_compatible=paper_compatible).tolist() == pytest.approx([1 / 3] * 3)
     assert fuse_dice_weighted(votes, [1], [1, 1, 0], paper_compatible=paper_compatible).tolist() == [[0.5, 0.5, 0, 0]]
 
 
-def test_background_is_not_judged_by_and_classes_sum_to_one():
+def test_background_is_not_judged_by_and_classes_sum_to_one() -> None:
     votes = draw(7, 4)
     classes = [0, 1, 2, 4]
     assert torch.equal(dice_weights(votes, classes), dice_weights(votes, [1, 2, 4]))

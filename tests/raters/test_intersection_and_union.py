@@ -10,7 +10,7 @@ from monai_jdt.raters import (
 from tests.raters.stacks import REGIONS, draw
 
 
-def test_intersection_and_union():
+def test_intersection_and_union() -> None:
     votes = draw(5, 3)
     for c, group in enumerate(REGIONS):
         marked = np.isin(votes.numpy(), group)

@@ -1,5 +1,7 @@
 """The laws that every fusion has."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -24,14 +26,14 @@ BY_RATER = [fuse_weighted, fuse_majority, fuse_dice_weighted, fuse_intersection,
 
 @given(seed=st.integers(0, 10_000), raters=st.integers(2, 5))
 @pytest.mark.parametrize("fuse", BY_RATER)
-def test_order_of_raters_changes_nothing(fuse, seed, raters):
+def test_order_of_raters_changes_nothing(fuse: Callable, seed: int, raters: int) -> None:
     votes = draw(seed, raters)
     order = np.random.default_rng(seed).permutation(raters).tolist()
     np.testing.assert_allclose(fuse(votes[order], [1, 2]).numpy(), fuse(votes, [1, 2]).numpy(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("fuse", BY_RATER)
-def test_uniform_weights_are_no_weights_and_one_rater_is_that_rater(fuse):
+def test_uniform_weights_are_no_weights_and_one_rater_is_that_rater(fuse: Callable) -> None:
     votes = draw(3, 4)
     assert torch.equal(fuse(votes, REGIONS, [0.3] * 4), fuse(votes, REGIONS))
     for rater in range(4):
@@ -41,7 +43,7 @@ def test_uniform_weights_are_no_weights_and_one_rater_is_that_rater(fuse):
 
 
 @pytest.mark.parametrize("fuse", BY_RATER)
-def test_a_missing_rater_is_not_read(fuse):
+def test_a_missing_rater_is_not_read(fuse: Callable) -> None:
     votes = draw(4, 3)
     padded = torch.cat([votes, torch.full_like(votes[:1], 99)])
     assert torch.equal(fuse(padded, REGIONS, torch.tensor([1.0, 1, 1, 0])), fuse(votes, REGIONS))
@@ -57,13 +59,13 @@ def test_a_missing_rater_is_not_read(fuse):
     ],
 )
 @pytest.mark.parametrize("fuse", [*BY_RATER, fuse_random])
-def test_wrong_weights(fuse, weights, words):
+def test_wrong_weights(fuse: Callable, weights: list[float], words: str) -> None:
     with pytest.raises(ValueError, match=f"rater_weights: expected {words}"):
         fuse(draw(0, 3), REGIONS, weights)
 
 
 @pytest.mark.parametrize("fuse", [*BY_RATER, fuse_random])
-def test_wrong_votes(fuse):
+def test_wrong_votes(fuse: Callable) -> None:
     with pytest.raises(TypeError, match="integer dtype"):
         fuse(torch.zeros(2, 3), [1])
     with pytest.raises(ValueError, match="at least one rater"):

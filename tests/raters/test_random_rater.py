@@ -10,7 +10,7 @@ from monai_jdt.raters import (
 from tests.raters.stacks import REGIONS, draw
 
 
-def test_a_random_rater_is_a_rater_drawn_by_weight():
+def test_a_random_rater_is_a_rater_drawn_by_weight() -> None:
     votes = draw(6, 3)
     alone = [fuse_average(votes[r : r + 1], REGIONS) for r in range(3)]
     generator = torch.Generator().manual_seed(1)

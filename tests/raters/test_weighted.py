@@ -12,7 +12,7 @@ from tests.raters.stacks import REGIONS, draw, paper_weights
 
 
 @pytest.mark.parametrize("raters", [1, 2, 5])
-def test_weighted_average_is_the_weighted_mean(raters):
+def test_weighted_average_is_the_weighted_mean(raters: int) -> None:
     votes, weights = draw(raters, raters), np.random.default_rng(1).random(raters) + 0.1
     expected = np.stack([np.average(np.isin(votes.numpy(), g), axis=0, weights=weights) for g in REGIONS])
     label = fuse_weighted(votes, REGIONS, weights.tolist())
@@ -21,7 +21,7 @@ def test_weighted_average_is_the_weighted_mean(raters):
 
 
 @pytest.mark.parametrize("raters", [8, 9, 300])
-def test_many_raters(raters):
+def test_many_raters(raters: int) -> None:
     votes = draw(8, raters, (5, 5))
     weights = np.random.default_rng(0).random(raters)
     weights[3] = 0

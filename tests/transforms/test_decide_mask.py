@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -18,15 +21,17 @@ def prob() -> torch.Tensor:
 
 
 def test_a_threshold_is_monais(prob: torch.Tensor) -> None:
-    assert torch.equal(DecideMask("threshold", threshold=0.3)(prob).as_tensor(), AsDiscrete(threshold=0.3)(prob).as_tensor())
-    assert torch.equal(DecideMask("threshold", softmax=True)(prob).as_tensor(), AsDiscrete(argmax=True, to_onehot=3)(prob).as_tensor())
+    assert torch.equal(DecideMask("threshold", threshold=0.3)(prob).as_tensor(), torch.as_tensor(AsDiscrete(threshold=0.3)(prob)))
+    assert torch.equal(
+        DecideMask("threshold", softmax=True)(prob).as_tensor(), torch.as_tensor(AsDiscrete(argmax=True, to_onehot=3)(prob))
+    )
 
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("score", ["dice", "jaccard"])
 def test_an_item_is_a_batch_of_one(prob: torch.Tensor, score: str, softmax: bool) -> None:
     mask, expected = best_expected_mask(prob[None], score, softmax=softmax)
-    item = {"pred": MetaTensor(prob, affine=torch.diag(torch.tensor([2.0, 1, 1, 1]))), "other": 1}
+    item: dict[Hashable, Any] = {"pred": MetaTensor(prob, affine=torch.diag(torch.tensor([2.0, 1, 1, 1]))), "other": 1}
     before = item["pred"].clone()
     got = DecideMaskd("pred", f"expected_{score}", softmax=softmax, expected_postfix="expected")(item)
     assert torch.equal(got["pred"].as_tensor(), mask[0].float())
@@ -43,13 +48,14 @@ def test_a_level_keeps_doubtful_channels_empty() -> None:
 
 
 def test_bad_arguments_are_named(prob: torch.Tensor) -> None:
-    for arguments, words in [
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({"decision": "argmax"}, "decision: expected one of"),
         ({"both_empty": "nan"}, "both_empty: expected"),
         ({"empty_below": -0.1}, "empty_below"),
         ({"decision": "threshold", "empty_below": 0.1}, "empty_below: expected 0 with decision"),
         ({"threshold": 2}, "threshold"),
-    ]:
+    ]
+    for arguments, words in mistakes:
         with pytest.raises(ValueError, match=words):
             DecideMask(**arguments)
     with pytest.raises(ValueError, match="prob: expected values in"):

@@ -20,7 +20,7 @@ from monai_jdt.transforms import (
         ("msd", [0, 1, 2, 3], [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 1]]),
     ],
 )
-def test_regions_of_the_conventions(convention, values, channels):
+def test_regions_of_the_conventions(convention: str, values: list[int], channels: list[list[int]]) -> None:
     label = MetaTensor(torch.tensor([values], dtype=torch.float32), meta={"filename_or_obj": "a.nii"})
     out = LabelRegionsd("label", convention)({"label": label})["label"]
     assert out.tolist() == channels
@@ -28,7 +28,7 @@ def test_regions_of_the_conventions(convention, values, channels):
     assert out.meta["filename_or_obj"] == "a.nii"
 
 
-def test_regions_refuse_stacks_and_fractions():
+def test_regions_refuse_stacks_and_fractions() -> None:
     with pytest.raises(ValueError, match=r"index map \(1, \*S\)"):
         LabelRegions("msd")(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="whole label values"):

@@ -1,5 +1,9 @@
 """Any number of raters' files as one stack, and the file that is at fault."""
 
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +15,7 @@ from tests.transforms.rater_files import AFFINE, write
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_any_number_of_raters_as_one_stack(paths, labels, count):
+def test_any_number_of_raters_as_one_stack(paths: list[str], labels: np.ndarray, count: int) -> None:
     votes = LoadRaters(label_values=[0, 1, 2, 4])(paths[:count])
     assert isinstance(votes, MetaTensor)
     assert votes.dtype == torch.uint8
@@ -20,7 +24,7 @@ def test_any_number_of_raters_as_one_stack(paths, labels, count):
     assert votes.meta["filename_or_obj"] == paths[0]
 
 
-def test_a_single_path_is_one_rater_and_wide_values_are_int16(tmp_path, paths):
+def test_a_single_path_is_one_rater_and_wide_values_are_int16(tmp_path: Path, paths: list[str]) -> None:
     assert LoadRaters()(paths[0]).shape == (1, 5, 6, 4)
     wide = write(tmp_path / "wide.nii.gz", np.full((2, 2, 2), -7), dtype=np.int16)
     assert LoadRaters()(wide).dtype == torch.int16
@@ -28,7 +32,7 @@ def test_a_single_path_is_one_rater_and_wide_values_are_int16(tmp_path, paths):
     assert LoadRaters()(floats).unique().tolist() == [3]
 
 
-def broken_files(tmp_path, first):
+def broken_files(tmp_path: Path, first: str) -> dict[str, Any]:
     rest = {
         "other_shape": write(tmp_path / "other_shape.nii.gz", np.zeros((5, 6, 3))),
         "other_affine": write(tmp_path / "other_affine.nii.gz", np.zeros((5, 6, 4)), AFFINE + np.eye(4) * [1, 1, 1, 0]),
@@ -57,15 +61,15 @@ def broken_files(tmp_path, first):
         ("absent", "a file, got nothing at that path. Fix: add it, or correct the path"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path, paths, kind, words):
+def test_a_bad_file_is_named(tmp_path: Path, paths: list[str], kind: str, words: str) -> None:
     bad = broken_files(tmp_path, paths[0])[kind]
     with pytest.raises(DataProblemError, match=f"{kind}.nii.gz: expected .*{words}") as caught:
         LoadRaters(label_values=[0, 1, 2, 4])([*paths, bad])
     assert "\n" not in str(caught.value)
 
 
-def test_raters_must_lie_on_the_image(paths):
-    item = {"raters": paths, "image": MetaTensor(torch.zeros(4, 5, 6, 4), affine=torch.as_tensor(AFFINE))}
+def test_raters_must_lie_on_the_image(paths: list[str]) -> None:
+    item: dict[Hashable, Any] = {"raters": paths, "image": MetaTensor(torch.zeros(4, 5, 6, 4), affine=torch.as_tensor(AFFINE))}
     loaded = LoadRatersd("raters", image_key="image")(item)
     assert loaded["raters"].shape == (3, 5, 6, 4)
     assert item["raters"] is paths
@@ -77,13 +81,13 @@ def test_raters_must_lie_on_the_image(paths):
         LoadRatersd("raters")({"raters": []})
 
 
-def test_rounding_of_an_affine_is_no_other_affine(paths):
+def test_rounding_of_an_affine_is_no_other_affine(paths: list[str]) -> None:
     close = torch.as_tensor(AFFINE + 1e-3 * np.eye(4) * [1, 1, 1, 0])
-    item = {"raters": paths, "image": MetaTensor(torch.zeros(4, 5, 6, 4), affine=close)}
+    item: dict[Hashable, Any] = {"raters": paths, "image": MetaTensor(torch.zeros(4, 5, 6, 4), affine=close)}
     assert LoadRatersd("raters", image_key="image")(item)["raters"].shape == (3, 5, 6, 4)
 
 
-def test_missing_keys():
+def test_missing_keys() -> None:
     assert LoadRatersd("raters", allow_missing_keys=True)({"image": 1}) == {"image": 1}
     with pytest.raises(KeyError):
         LoadRatersd("raters")({"image": 1})

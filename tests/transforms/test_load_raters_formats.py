@@ -1,10 +1,14 @@
 """Every format that raters come in, written by one library and read through MONAI's reader of another."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import SimpleITK
 import torch
-from monai.data import ITKReader, NibabelReader, PILReader
+from monai.data import ImageReader, ITKReader, NibabelReader, PILReader
 from PIL import Image
 
 from monai_jdt.data.problems import DataProblemError
@@ -15,7 +19,7 @@ from tests.nifti_files import save_nifti
 AFFINE = np.array([[-1.5, 0, 0, -10], [0, -2.0, 0, 7], [0, 0, 3.0, 4], [0, 0, 0, 1]])
 
 
-def write(path, values):
+def write(path: Path, values: np.ndarray) -> str:
     """`values` are indexed (x, y, z); SimpleITK takes (z, y, x) and LPS coordinates."""
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.T))
     image.SetSpacing((1.5, 2.0, 3.0))
@@ -24,7 +28,7 @@ def write(path, values):
     return str(path)
 
 
-def draw(raters=2, shape=(5, 6, 4)):
+def draw(raters: int = 2, shape: tuple[int, ...] = (5, 6, 4)) -> np.ndarray:
     return np.random.default_rng(0).choice([0, 1, 2, 4], size=(raters, *shape)).astype(np.uint8)
 
 
@@ -38,13 +42,13 @@ FORMATS = [
 ]
 
 
-def reader_used(monkeypatch):
+def reader_used(monkeypatch: pytest.MonkeyPatch) -> list[type[ImageReader]]:
     """Which readers' `read` ran."""
     used = []
     for reader in (ITKReader, NibabelReader, PILReader):
         own = reader.read
 
-        def spied(self, *args, _own=own, **kwargs):
+        def spied(self: ImageReader, *args: Any, _own: Callable[..., Any] = own, **kwargs: Any) -> Any:
             used.append(type(self))
             return _own(self, *args, **kwargs)
 
@@ -54,7 +58,9 @@ def reader_used(monkeypatch):
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize(("suffix", "reader"), FORMATS)
-def test_volumes(tmp_path, monkeypatch, suffix, reader, named):
+def test_volumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, reader: type[ITKReader | NibabelReader], named: bool
+) -> None:
     labels = draw()
     paths = [write(tmp_path / f"rater{i}{suffix}", values) for i, values in enumerate(labels)]
     used = reader_used(monkeypatch)
@@ -65,7 +71,7 @@ def test_volumes(tmp_path, monkeypatch, suffix, reader, named):
     np.testing.assert_allclose(votes.affine.numpy(), AFFINE, atol=1e-5)
 
 
-def test_raters_in_different_formats_are_one_stack(tmp_path):
+def test_raters_in_different_formats_are_one_stack(tmp_path: Path) -> None:
     labels = draw(4)
     suffixes = [".nii.gz", ".mha", ".nrrd", ".mhd"]
     paths = [write(tmp_path / f"rater{i}{s}", values) for i, (s, values) in enumerate(zip(suffixes, labels, strict=True))]
@@ -73,7 +79,7 @@ def test_raters_in_different_formats_are_one_stack(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
-def test_slices(tmp_path, suffix):
+def test_slices(tmp_path: Path, suffix: str) -> None:
     values = draw(1, (5, 6))[0]
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.T))
     SimpleITK.WriteImage(image, str(tmp_path / f"a{suffix}"))
@@ -81,7 +87,7 @@ def test_slices(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1"])
-def test_png(tmp_path, mode):
+def test_png(tmp_path: Path, mode: str) -> None:
     values = draw(2, (7, 5))
     values = (values > 0).astype(np.uint8) if mode == "1" else values
     paths = []
@@ -98,7 +104,7 @@ def test_png(tmp_path, mode):
     np.testing.assert_array_equal(LoadRaters(PILReader, label_values=[0, 1, 2, 4])(paths).numpy(), values)
 
 
-def test_a_picture_in_colour_is_refused(tmp_path):
+def test_a_picture_in_colour_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "colour.png"
     Image.fromarray(np.eye(3, dtype=np.uint8)[np.arange(35).reshape(5, 7) % 3]).save(path)
     with pytest.raises(DataProblemError, match=r"colour\.png: expected a label map of one channel"):
@@ -106,7 +112,7 @@ def test_a_picture_in_colour_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".png", ".mhd"])
-def test_a_broken_file_of_any_format_is_named(tmp_path, suffix):
+def test_a_broken_file_of_any_format_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(b"no image")
     with pytest.raises(DataProblemError, match=rf"broken\{suffix}: expected a readable {suffix} file") as caught:
@@ -114,7 +120,7 @@ def test_a_broken_file_of_any_format_is_named(tmp_path, suffix):
     assert "\n" not in str(caught.value)
 
 
-def test_a_channel_axis_of_one_is_dropped(tmp_path):
+def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
     values = draw(1)[0]
     path = str(tmp_path / "four.nii.gz")
     save_nifti(path, values[..., None], AFFINE)

@@ -7,10 +7,10 @@ from monai_jdt.transforms import PadRaters, PadRatersd
 from tests.transforms.stacks import AFFINE, draw
 
 
-def test_padding():
+def test_padding() -> None:
     votes = draw()
     padded, weights = PadRaters(4, value=2)(votes)
-    assert torch.equal(padded[:3].as_tensor(), votes.as_tensor())
+    assert torch.equal(padded.as_tensor()[:3], votes.as_tensor())
     assert padded[3].unique().tolist() == [2]
     assert padded.dtype == votes.dtype
     assert torch.equal(padded.affine, AFFINE)

@@ -1,10 +1,11 @@
 """Batches of cases with different numbers of raters."""
 
 import functools
+from typing import Any
 
 import pytest
 import torch
-from monai.data import DataLoader
+from monai.data import DataLoader, Dataset
 
 from monai_jdt.losses import DiceSemimetricLoss
 from monai_jdt.raters import (
@@ -14,10 +15,14 @@ from monai_jdt.transforms import rater_collate
 from tests.transforms.stacks import draw
 
 
-def test_a_loader_gives_the_loss_what_it_takes():
-    items = [{"raters": draw(0, 2), "case": "a"}, {"raters": draw(1, 4), "case": "b"}, {"raters": draw(2, 3), "case": "c"}]
+def test_a_loader_gives_the_loss_what_it_takes() -> None:
+    items: list[dict[str, Any]] = [
+        {"raters": draw(0, 2), "case": "a"},
+        {"raters": draw(1, 4), "case": "b"},
+        {"raters": draw(2, 3), "case": "c"},
+    ]
     collate = functools.partial(rater_collate, keys="raters")
-    (batch,) = DataLoader(items, batch_size=3, collate_fn=collate, num_workers=0)
+    (batch,) = DataLoader(Dataset(items), batch_size=3, collate_fn=collate, num_workers=0)
     assert batch["raters"].shape == (3, 4, 4, 5, 3)
     assert batch["rater_weights"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]
     regions = [[1, 4], [1, 2, 4], [4]]
@@ -28,14 +33,14 @@ def test_a_loader_gives_the_loss_what_it_takes():
     assert float(got) == pytest.approx(float(DiceSemimetricLoss(sigmoid=True)(logits, soft)), rel=1e-6)
 
 
-def test_crops_in_lists_and_empty_batches():
+def test_crops_in_lists_and_empty_batches() -> None:
     batch = rater_collate([[{"votes": draw(0, 2)}, {"votes": draw(1, 2)}], [{"votes": draw(2, 3)}]])
     assert batch["votes"].shape[:2] == batch["rater_weights"].shape == (3, 3)
     with pytest.raises(ValueError, match="at least one item"):
         rater_collate([])
 
 
-def test_the_key_of_data_lists_is_understood():
+def test_the_key_of_data_lists_is_understood() -> None:
     batch = rater_collate([{"raters": draw(0, 2)}, {"raters": draw(1, 3)}])
     assert batch["raters"].shape[:2] == batch["rater_weights"].shape == (2, 3)
     both = rater_collate([{"raters": draw(0, 2), "votes": draw(1, 2)}])
@@ -43,7 +48,7 @@ def test_the_key_of_data_lists_is_understood():
     assert both["votes"].shape[:2] == (1, 2)
 
 
-def test_what_is_no_stack_is_one_line_with_the_key():
+def test_what_is_no_stack_is_one_line_with_the_key() -> None:
     with pytest.raises(KeyError, match=r"batch\[1\] \(case b\): expected the key 'votes' of a rater stack, got the keys case, "):
         rater_collate([{"votes": draw(0, 2)}, {"case": "b", "label": draw(1, 2)}])
     with pytest.raises(KeyError, match=r"expected the key 'drawn' .* got the keys votes. Fix: .*keys='raters'"):

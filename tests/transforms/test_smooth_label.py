@@ -1,5 +1,7 @@
 """Softer labels: uniform, near borders, and by a Gaussian."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from monai_jdt.transforms import (
 from tests.transforms.stacks import AFFINE, soft
 
 
-def loop_boundary(label, k, epsilon, softmax):
+def loop_boundary(label: np.ndarray, k: int, epsilon: float, softmax: bool) -> np.ndarray:
     """The band, one voxel at a time."""
     out = label.copy()
     channels, space = label.shape[0], label.shape[1:]
@@ -21,19 +23,19 @@ def loop_boundary(label, k, epsilon, softmax):
         window = tuple(slice(max(0, i - k), i + k + 1) for i in voxel)
         for c in range(channels):
             if softmax:
-                border = len(np.unique(label[(slice(None), *window)].argmax(0))) > 1
+                border = len(np.unique(np.stack([row[window] for row in label]).argmax(0))) > 1
                 target = 1 / channels
             else:
-                border = len(np.unique(label[(c, *window)] > 0.5)) > 1
+                border = len(np.unique(label[c][window] > 0.5)) > 1
                 target = 0.5
             if border:
-                out[(c, *voxel)] = (1 - epsilon) * label[(c, *voxel)] + epsilon * target
+                out[c][voxel] = (1 - epsilon) * label[c][voxel] + epsilon * target
     return out
 
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize(("shape", "k"), [((9,), 1), ((9, 8), 1), ((9, 8), 3), ((7, 6, 8), 2), ((3, 2, 3), 3)])
-def test_boundary_band_is_the_loops(shape, k, softmax):
+def test_boundary_band_is_the_loops(shape: tuple[int, ...], k: int, softmax: bool) -> None:
     corner = np.zeros(shape, dtype=int)
     corner[tuple(slice(0, (n + 1) // 2) for n in shape)] = 1
     corner.flat[-1] = 2
@@ -44,14 +46,14 @@ def test_boundary_band_is_the_loops(shape, k, softmax):
         np.testing.assert_allclose(got.sum(0).numpy(), 1, atol=1e-6)
 
 
-def test_without_a_border_nothing_is_smoothed():
+def test_without_a_border_nothing_is_smoothed() -> None:
     label = torch.zeros(2, 5, 5)
     label[0] = 1
     assert torch.equal(SmoothLabel("boundary", epsilon=1.0)(label).as_tensor(), label)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
-def test_uniform_is_the_formula(softmax):
+def test_uniform_is_the_formula(softmax: bool) -> None:
     label = soft(0)
     got = SmoothLabeld("label", epsilon=0.3, softmax=softmax)({"label": label})["label"]
     np.testing.assert_allclose(got.numpy(), 0.7 * label.numpy() + 0.3 / (3 if softmax else 2), atol=1e-6)
@@ -60,7 +62,7 @@ def test_uniform_is_the_formula(softmax):
 
 
 @pytest.mark.parametrize("shape", [(30,), (11, 9), (7, 6, 5)])
-def test_gaussian_keeps_sums_and_constants(shape):
+def test_gaussian_keeps_sums_and_constants(shape: tuple[int, ...]) -> None:
     blur = SmoothLabel("gaussian", sigma=1.5)
     got = blur(soft(1, 3, shape))
     np.testing.assert_allclose(got.sum(0).numpy(), 1, atol=1e-5)
@@ -85,12 +87,12 @@ def test_gaussian_keeps_sums_and_constants(shape):
         ({"sigma": 0.0}, "sigma: expected a positive"),
     ],
 )
-def test_wrong_arguments(options, words):
+def test_wrong_arguments(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         SmoothLabel(**options)
 
 
-def test_wrong_labels():
+def test_wrong_labels() -> None:
     for transform in (SmoothLabel(), RestoreSoftLabel()):
         with pytest.raises(ValueError, match="at least 2 channels"):
             transform(torch.zeros(1, 4, 4))
