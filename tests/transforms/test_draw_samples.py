@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import torch
 from monai.data import MetaTensor
 
@@ -15,9 +18,9 @@ def test_an_item_is_drawn_as_a_batch_of_one() -> None:
 
 
 def test_samples_stand_beside_the_probability_or_in_its_place() -> None:
-    item = {"pred": MetaTensor(torch.rand(1, 5), meta={"filename_or_obj": "case"}), "other": 1}
+    item: dict[Hashable, Any] = {"pred": MetaTensor(torch.rand(1, 5), meta={"filename_or_obj": "case"}), "other": 1}
     made = DrawSamplesd("pred", 3, coupling="shared")(item)
-    assert sorted(item) == ["other", "pred"]
+    assert sorted(map(str, item)) == ["other", "pred"]
     assert made["pred"] is item["pred"]
     assert made["pred_samples"].shape == (3, 1, 5)
     assert made["pred_samples"].meta["filename_or_obj"] == "case"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from monai_jdt.transforms import SaveSamples, SaveSamplesd
+from tests.nifti_files import load_nifti
 
 AFFINE = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
 
@@ -26,7 +26,7 @@ def test_one_file_per_sample_on_the_grid_of_the_image(tmp_path: Path) -> None:
     assert [Path(path).name for path in paths] == [f"image_sample_{m}.nii.gz" for m in range(3)]
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(Path(path).name for path in paths)  # and no draft
     for path, sample in zip(paths, samples, strict=True):
-        file = nibabel.load(path)
+        file = load_nifti(path)
         assert file.get_data_dtype() == np.uint8
         assert np.array_equal(np.asarray(file.dataobj), sample[0].numpy())
         assert np.array_equal(file.affine, AFFINE.numpy())
@@ -38,17 +38,17 @@ def test_classes_become_one_map_and_regions_a_last_axis(tmp_path: Path) -> None:
         torch.nn.functional.one_hot(indices, 3).movedim(-1, 1)[..., None], meta={"filename_or_obj": "image"}, affine=AFFINE
     )
     first, second = SaveSamples(tmp_path, "classes", ".nii", softmax=True)(onehot)
-    assert np.asarray(nibabel.load(first).dataobj).squeeze().tolist() == [0, 1, 2]
-    assert np.asarray(nibabel.load(second).dataobj).squeeze().tolist() == [2, 2, 0]
+    assert np.asarray(load_nifti(first).dataobj).squeeze().tolist() == [0, 1, 2]
+    assert np.asarray(load_nifti(second).dataobj).squeeze().tolist() == [2, 2, 0]
     samples = samples_of(1, 2, 4, 5, 6)
     (path,) = SaveSamples(tmp_path)(samples)
-    assert np.array_equal(np.asarray(nibabel.load(path).dataobj), samples[0].movedim(0, -1).numpy())
+    assert np.array_equal(np.asarray(load_nifti(path).dataobj), samples[0].movedim(0, -1).numpy())
 
 
 def test_flat_images_stay_flat_and_folders_are_kept(tmp_path: Path) -> None:
     save = SaveSamplesd("samples", tmp_path, separate_folder=True, data_root_dir="/data")
     save({"samples": samples_of(1, 1, 4, 5)})
-    assert nibabel.load(tmp_path / "p1" / "image" / "image_sample_0.nii.gz").shape == (4, 5)
+    assert load_nifti(tmp_path / "p1" / "image" / "image_sample_0.nii.gz").shape == (4, 5)
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
