@@ -1,9 +1,13 @@
 """Ignite handlers. Importing them needs no ignite, attaching them does."""
 
 from monai_jdt.handlers.case_figure import CaseFigureWriter
+from monai_jdt.handlers.case_scores import CaseScoresWriter
+from monai_jdt.handlers.case_volumes import CaseVolumeWriter
+from monai_jdt.handlers.empty_level import EmptyLevelSearch
 from monai_jdt.handlers.mean_scores import (
     FineGrainedOverlapHandler,
     MeanDisagreementCorrelation,
+    MeanExpectedOverlap,
     MeanGeneralizedEnergyDistance,
     MeanRaterAgreement,
     MeanRaterBrierScore,
@@ -19,13 +23,18 @@ from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
 from monai_jdt.handlers.sample_maker import SampleMaker
 from monai_jdt.handlers.trained_settings import TrainedSettingsWriter, check_trained_settings
+from monai_jdt.handlers.training_table import TrainingTableWriter
 
 __all__ = [
     "CaseFigureWriter",
+    "CaseScoresWriter",
+    "CaseVolumeWriter",
+    "EmptyLevelSearch",
     "EpochLoss",
     "FineGrainedOverlapHandler",
     "LossProgressBar",
     "MeanDisagreementCorrelation",
+    "MeanExpectedOverlap",
     "MeanGeneralizedEnergyDistance",
     "MeanRaterAgreement",
     "MeanRaterBrierScore",
@@ -40,6 +49,7 @@ __all__ = [
     "RaterCalibrationErrorHandler",
     "SampleMaker",
     "TrainedSettingsWriter",
+    "TrainingTableWriter",
     "check_trained_settings",
     "mean_loss",
 ]

@@ -92,7 +92,7 @@ class CaseFigureWriter:
     def _look(self, engine: Engine) -> None:
         if self._candidate is not None:
             return
-        for item in _decollated(engine):
+        for item in decollated(engine):
             name = str(item.get(self.case_key, "case"))
             if self.case is None or name == self.case:
                 self._candidate = self._arrays(name, item)
@@ -124,7 +124,15 @@ class CaseFigureWriter:
         return arrays
 
 
-def _decollated(engine: Engine) -> list[dict[str, Any]]:
+def decollated(engine: Engine) -> list[dict[str, Any]]:
+    """Return the items of an evaluator's iteration, each with what its batch and its output hold.
+
+    Args:
+        engine: the evaluator.
+
+    Raises:
+        TypeError: its batches are not lists of items.
+    """
     batch, output = engine.state.batch, engine.state.output
     if isinstance(batch, list) and isinstance(output, list):
         return [{**b, **o} for b, o in zip(batch, output, strict=True)]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from monai.handlers import IgniteMetricHandler
 
 from monai_jdt.metrics.disagreement_correlation import DisagreementCorrelation
+from monai_jdt.metrics.expected_overlap import ExpectedOverlap
 from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
 from monai_jdt.metrics.image_scores import ImageScores
@@ -121,6 +122,12 @@ class MeanDisagreementCorrelation(MeanScore):
     """:class:`~monai_jdt.metrics.DisagreementCorrelation` over an evaluator's run. Arguments as :class:`MeanScore`."""
 
     metric = DisagreementCorrelation
+
+
+class MeanExpectedOverlap(MeanScore):
+    """:class:`~monai_jdt.metrics.ExpectedOverlap` over an evaluator's run, whose label is the mask. Arguments as :class:`MeanScore`."""
+
+    metric = ExpectedOverlap
 
 
 class FineGrainedOverlapHandler(MeanScore):

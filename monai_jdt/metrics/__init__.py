@@ -1,6 +1,7 @@
 """Metrics of soft labels and several raters, in MONAI's calling conventions."""
 
 from monai_jdt.metrics.disagreement_correlation import DisagreementCorrelation
+from monai_jdt.metrics.expected_overlap import ExpectedOverlap
 from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
 from monai_jdt.metrics.rater_agreement import RaterAgreement
@@ -14,6 +15,7 @@ from monai_jdt.metrics.volume_crps import VolumeCRPS
 
 __all__ = [
     "DisagreementCorrelation",
+    "ExpectedOverlap",
     "FineGrainedOverlap",
     "GeneralizedEnergyDistance",
     "RaterAgreement",

@@ -1,0 +1,115 @@
+"""Write one file for each case of an evaluator's run: probabilities, or masks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.utils import optional_import
+
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.names import safe_relative_name
+from monai_jdt.handlers.case_figure import decollated
+from monai_jdt.validation import error_sentence
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine
+
+_Events, _ = optional_import("ignite.engine", name="Events")
+_idist, _ = optional_import("ignite.distributed")
+
+_NIFTI, _PICTURE = ".nii.gz", ".png"
+
+
+class CaseVolumeWriter:
+    """Write what an evaluator's items hold under a key, on the voxels of the image's file: `folder/<case>.nii.gz`.
+
+    Several channels lie on a last axis. A name that leads out of the folder is changed by
+    :func:`monai_jdt.data.names.safe_relative_name`. The files stand in `folder/.unfinished` until the evaluator has run through, and
+    then replace earlier ones, so that a run that is killed leaves the files of the run before.
+
+    Args:
+        folder: where the files go; it is made.
+        key: the key of a tensor `(C, *S)`; its metadata say where its voxels lie.
+        ending: ".nii.gz"; or ".png" for one channel of a flat image: a grey picture, 255 for 1.
+        dtype: of the numbers in a NIfTI file.
+        case_key: key of the case's name.
+
+    Raises:
+        ValueError: another ending; while the engine runs, a picture of several channels or of a volume.
+
+    Example:
+        >>> CaseVolumeWriter("eval/predictions", "prob").attach(evaluator)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], key: str, ending: str = _NIFTI, dtype: Any = np.float32, case_key: str = "case"
+    ) -> None:
+        if ending not in (_NIFTI, _PICTURE):
+            raise ValueError(error_sentence("ending", f"{_NIFTI} or {_PICTURE}", repr(ending), f"pass {_NIFTI}"))
+        self.folder = Path(folder)
+        self.key = key
+        self.ending = ending
+        self.dtype = np.dtype(dtype)
+        self.case_key = case_key
+        self._draft = self.folder / ".unfinished"
+        self._names: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Write each item of the evaluator, after its postprocessing."""
+        engine.add_event_handler(_Events.STARTED, self._start)
+        engine.add_event_handler(_Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(_Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._names = []
+        if _idist.get_rank() == 0:
+            shutil.rmtree(self._draft, ignore_errors=True)  # of a run that was killed
+        _idist.barrier()
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the items of the iteration that the engine has just done."""
+        for item in decollated(engine):
+            name = safe_relative_name(item[self.case_key]) + self.ending
+            with whole_file(self._draft / name) as draft:
+                _write(draft, item[self.key], self.dtype)
+            self._names.append(name)
+
+    def _finish(self, engine: Engine) -> None:
+        for name in self._names:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self._draft / name, self.folder / name)
+        _idist.barrier()
+        if _idist.get_rank() == 0:
+            shutil.rmtree(self._draft, ignore_errors=True)
+
+
+def _write(path: str, tensor: torch.Tensor, dtype: np.dtype) -> None:
+    values = torch.as_tensor(tensor).detach().cpu().numpy()
+    if path.endswith(_PICTURE):
+        from PIL import Image
+
+        if len(values) != 1 or values[0].ndim != 2:
+            raise ValueError(
+                error_sentence("ending", "one channel of a flat image for .png", f"shape {values.shape}", f"pass {_NIFTI}")
+            )
+        # a picture's rows are the second axis
+        Image.fromarray(np.rint(values[0].T * 255).astype(np.uint8)).save(path)
+        return
+    import nibabel
+
+    meta = tensor.meta if isinstance(tensor, MetaTensor) else {}
+    space = tuple(int(edge) for edge in meta.get("spatial_shape", ()))
+    if int(np.prod(space)) != int(np.prod(values.shape[1:])):
+        space = values.shape[1:]
+    # with axes of length 1, as in the image's file
+    values = values.reshape(-1, *space)
+    affine = to_affine_nd(3, np.asarray(meta.get("original_affine", getattr(tensor, "affine", np.eye(4))), np.float64))
+    data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
+    nibabel.save(nibabel.Nifti1Image(data.astype(dtype, copy=False), affine), path)
