@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_jdt.data.files.grids import VoxelGrid, voxel_edges
+from monai_jdt.data.files.grids import VoxelGrid, voxel_edges, without_last_ones
 from monai_jdt.data.files.volumes import WITHOUT_PLACE
 from monai_jdt.functional.expected_overlap import best_expected_mask, expected_overlap
 from monai_jdt.functional.generalized_energy_distance import generalized_energy_distance
@@ -93,8 +93,10 @@ def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
     affine = np.asarray(votes.affine, dtype=np.float64) if placed else None
     grid = VoxelGrid(case.files[0], tuple(stack.shape[2:]), affine)
     values, is_map = read_region_prediction(case.prediction, grid, case.regions, case.kind)
-    prob = torch.from_numpy(values)[None]
-    spacing = None if affine is None else voxel_edges(affine)[: stack.ndim - 2].tolist()
+    # a file of one slice is a flat image, whose volume is an area
+    space = without_last_ones(grid.shape)
+    prob, stack = torch.from_numpy(values).reshape(1, -1, *space), stack.reshape(1, -1, *space)
+    spacing = None if affine is None else voxel_edges(affine)[: len(space)].tolist()
     start = {"model": case.model, "case": case.name, "patient": case.patient}
     return [
         start | {"region": region, "rater": rater, "score": score, "value": value}

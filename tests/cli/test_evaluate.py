@@ -157,6 +157,19 @@ def test_the_first_folder_is_the_baseline_of_every_score(tmp_path: Path, datalis
     assert "expected Dice" not in compared
 
 
+def test_a_file_of_one_slice_has_an_area(tmp_path: Path) -> None:
+    for name, size in {"one": 200, "two": 160, "prediction": 300}.items():
+        values = np.zeros((20, 20, 1), np.float32)
+        values.reshape(-1)[:size] = 1
+        (tmp_path / name).mkdir()
+        save_nifti(tmp_path / name / "a.nii.gz", values, np.diag([2.0, 3, 5, 1]))
+    entry = {"case": "a", "raters": [f"{rater}/a.nii.gz" for rater in ("one", "two")]}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [{**entry, "image": entry["raters"][0]}]}))
+    assert run(str(tmp_path / "prediction"), str(tmp_path / "list.json"), "--dest", str(tmp_path / "out")) == 0
+    # 300 pixels of 6 mm2 against 200 and 160: 120 minus half of the mean distance of two raters, 20
+    assert value(rows_in(tmp_path / "out"), "volume_error", "a") == pytest.approx((120 - 10) * 6 / 100)
+
+
 def test_pictures_have_errors_in_voxels(tmp_path: Path) -> None:
     sizes = {"one": 200, "two": 160, "prediction": 300}
     for name, size in sizes.items():
