@@ -3,10 +3,12 @@
 from monai_jdt.bundle_runtime.brats_settings import BratsEvaluation, BratsPrediction, BratsTraining
 from monai_jdt.bundle_runtime.building import build_or_exit
 from monai_jdt.bundle_runtime.caching import fill_cache
+from monai_jdt.bundle_runtime.evaluation_files import write_evaluation_files
 from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error, run_or_exit
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, trained_settings
 from monai_jdt.bundle_runtime.start import check_run
+from monai_jdt.report.rated_cases import rated_cases_of
 
 #: The former name of :func:`exit_on_error`, which overlay files of users may still call.
 or_exit = exit_on_error
@@ -27,6 +29,8 @@ __all__ = [
     "exit_with_error",
     "fill_cache",
     "or_exit",
+    "rated_cases_of",
     "run_or_exit",
     "trained_settings",
+    "write_evaluation_files",
 ]

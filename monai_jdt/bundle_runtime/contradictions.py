@@ -74,6 +74,12 @@ def _split_has_two_sides(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence("split", expected, f"none for {' and '.join(empty)}", "add cases, or split them otherwise")
 
 
+def _levels_need_expected_scores(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["decision"] == "threshold" and values["empty_below"] > 0:
+        expected = "0, since decision is threshold"
+        yield error_sentence("empty_below", expected, f"{values['empty_below']:g}", "--decision expected_dice, or leave it out")
+
+
 def _lower_before_higher(name: str) -> Rule:
     def rule(values: Mapping[str, Any]) -> Iterator[str]:
         low, high = values[name]
@@ -243,6 +249,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),
     (_fold_of_folds, ("fold", "folds")),
     (_split_has_two_sides, ("split",)),
+    (_levels_need_expected_scores, ("decision", "empty_below")),
     (_lower_before_higher("window"), ("window",)),
     (_lower_before_higher("percentiles"), ("percentiles",)),
     (_key_of("normalize", "normalizations"), ("normalize", "normalizations")),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from monai_jdt.bundle_runtime.kinds import (
+    AmongNames,
     Cases,
     DeviceName,
     KeyOf,
@@ -23,6 +24,7 @@ from monai_jdt.bundle_runtime.kinds import (
     Whole,
     WholeList,
 )
+from monai_jdt.transforms.decide_mask import MASK_DECISIONS
 
 #: The largest size of an image edge that a run accepts: beyond it a network's activations fit no memory.
 LARGEST_EDGE = 4096
@@ -97,6 +99,19 @@ class RunSettings(BaseModel):
     phantoms: PhantomSettings = Field(description="The phantoms: how many cases, of which shape.", examples=['"{cases: 12}"'])
     channels: Whole = Field(
         ge=1, le=1024, description="Number of image channels.", examples=[1], json_schema_extra=also("in_channels", "input_channels")
+    )
+    decision: Annotated[NameText, AmongNames(MASK_DECISIONS)] = Field(
+        description="How probabilities become masks: p > 0.5, or the mask with the best expected Dice or Jaccard score.",
+        examples=["expected_dice"],
+        json_schema_extra=also("decide", "mask", "threshold"),
+    )
+    empty_below: Number = Field(
+        ge=0,
+        le=1,
+        description="A channel whose best expected score is lower stays empty. Choose it on validation data; 0 where `decision` is "
+        "`threshold`.",
+        examples=[0.3],
+        json_schema_extra=also("empty_level", "level"),
     )
     num_workers: Whole = Field(
         ge=0,
@@ -183,4 +198,9 @@ class PredictionSettings(CheckpointSettings):
 
     out_channels: Whole = Field(ge=1, le=1024, description="Channels that the network predicts, as in training.", examples=[3])
     datalist: Cases = Field(description="One dictionary for each case: {case, image}.")
+    save_masks: bool = Field(
+        description="Whether masks are written, too, into `masks` below `output_dir`; needs monai_jdt.",
+        examples=["true"],
+        json_schema_extra=also("masks", "write_masks", "mask"),
+    )
     datalist_section: NameText = Field(description="Which list of `datalist_file` is predicted.", examples=["training"])

@@ -56,6 +56,7 @@ def demo_command(
     for path, what in {
         "eval/case.png": "a picture of one validation case: look at it first",
         "eval/metrics.csv": "the metrics, by region",
+        "eval/report.html": "every score against the raters, with intervals",
         "eval/predictions": "one probability map for each case, with the image's affine",
         "eval/tensorboard": "the course of training",
         "models/model.pt": "the weights of the best validation",

@@ -15,7 +15,8 @@ from monai_jdt.functional.expected_overlap import EmptyMatch, ExpectedScore, bes
 from monai_jdt.transforms.with_meta import with_meta_of
 from monai_jdt.validation import check_bool, check_choice, check_number, error_sentence
 
-_DECISIONS = ("threshold", "expected_dice", "expected_jaccard")
+#: Ways to make a mask of probabilities.
+MASK_DECISIONS = ("threshold", "expected_dice", "expected_jaccard")
 
 
 class DecideMask(Transform):
@@ -50,8 +51,8 @@ class DecideMask(Transform):
         both_empty: str = "one",
         empty_below: float = 0.0,
     ) -> None:
-        if decision not in _DECISIONS:
-            raise ValueError(error_sentence("decision", f"one of {list(_DECISIONS)}", repr(decision), "name one of them"))
+        if decision not in MASK_DECISIONS:
+            raise ValueError(error_sentence("decision", f"one of {list(MASK_DECISIONS)}", repr(decision), "name one of them"))
         self.decision = decision
         self.softmax = check_bool("softmax", softmax)
         self.threshold = check_number("threshold", threshold, 0, high=1)

@@ -218,6 +218,9 @@ def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     start("inference.yaml", root=trained, dataset_dir=phantoms, output_dir=str(tmp_path / "alone"), **NETWORK)
     assert len(glob.glob(str(tmp_path / "alone" / "**" / "*_prob.nii.gz"), recursive=True)) == 4
+    # masks by an expected score need it
+    with pytest.raises(SystemExit, match="monai_jdt: error: decision: expected threshold without save_masks where monai_jdt is not"):
+        start("inference.yaml", root=trained, dataset_dir=phantoms, decision="expected_dice", **NETWORK)
 
 
 def test_the_last_epoch_is_validated_whatever_the_interval(tmp_path, phantoms):

@@ -286,6 +286,9 @@ def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     start("inference.yaml", root=trained, dataset_dir=phantoms, output_dir=str(tmp_path / "alone"), **SMALL_NET)
     assert len(list((tmp_path / "alone").glob("case0?/task01.nii.gz"))) == 4
+    # masks by an expected score need it
+    with pytest.raises(SystemExit, match="monai_jdt: error: decision: expected threshold without save_masks where monai_jdt is not"):
+        start("inference.yaml", root=trained, dataset_dir=phantoms, decision="expected_dice", **SMALL_NET)
 
 
 def test_without_monai_jdt_a_flat_image_gets_a_third_axis(tmp_path, trained, monkeypatch):

@@ -79,6 +79,16 @@ EVERYWHERE = [
     ({"normalize": "zscor"}, "normalize: expected one of "),
     ({"window": [300, -200]}, 'window: expected a lower and a higher number, got [300.0, -200.0]. Fix: --window "[-200.0,300.0]"'),
     ({"percentiles": [1, 101]}, "percentiles: expected a list of 2 numbers from 0 to 100, got [1, 101]"),
+    (
+        {"decision": "expected"},
+        "decision: expected one of threshold, expected_dice, expected_jaccard, got 'expected'. Fix: --decision expected_dice",
+    ),
+    ({"decision": None}, "decision: expected one of threshold, expected_dice, expected_jaccard, got null. Fix: --decision "),
+    ({"empty_below": 1.5}, "empty_below: expected a number from 0 to 1, got 1.5. Fix: --empty_below 0.3"),
+    (
+        {"empty_below": 0.3},
+        "empty_below: expected 0, since decision is threshold, got 0.3. Fix: --decision expected_dice, or leave it out",
+    ),
     ({"phantoms#case": 3}, "phantoms#case: expected one of cases, shape, spacing, layout, seed, styles, progress, got an unknown key"),
     ({"phantoms#cases": 0}, "phantoms#cases: expected a whole number >= 2, got 0. Fix: --phantoms#cases 12"),
     ({"epoch": 3}, "--epoch: expected a key that the run reads, got an unknown one. Fix: did you mean --epochs?"),
@@ -237,6 +247,9 @@ def test_votes_are_held_against_the_settings(bundle: ModuleType, given: dict[str
         (brats, {"channel_order": [2, 1, 3, 4]}, "channel_order: expected places from 0 to 3 for 4 channels, got [2, 1, 3, 4]"),
         (brats, {"roi": [16, 16]}, "roi: expected a list of 3 whole numbers"),
         (brats, {"epochs": 3}, "--epochs: expected a key that the run reads, got an unknown one"),
+        (brats, {"decision": "dice"}, "decision: expected one of threshold, expected_dice, expected_jaccard, got 'dice'"),
+        (qubiq, {"save_masks": "maybe"}, "save_masks: expected true or false, got 'maybe'. Fix: --save_masks true"),
+        (qubiq, {"empty_below": 0.3}, "empty_below: expected 0, since decision is threshold, got 0.3"),
         (
             qubiq,
             {"ckpt_dir": "models"},

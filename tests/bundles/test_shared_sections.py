@@ -29,8 +29,10 @@ OWN = {
         *("data_dir", "phantoms", "datalist", "channels", "out_channels", "normalize", "check_data"),
         *("preprocessing", "postprocessing", "inferer", "as_in_file", "save", "network_def"),
         *("given", "changed", "initialize", "run"),
+        # what masks are called
+        *("region_names", "mask_ending"),
     ),
-    "evaluate": ("validate#handlers", "initialize"),
+    "evaluate": ("validate#handlers", "qubiq_dice", "initialize", "run"),
     "multi_gpu_train": ("initialize",),
     "votes": ("votes_to_label",),
 }

@@ -1,0 +1,205 @@
+"""What an evaluation and a prediction leave: scores by case, region and rater, probabilities, masks, and the record of the run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from monai_jdt.data import brats_datalist, qubiq_datalist, write_brats_phantoms, write_qubiq_phantoms
+from monai_jdt.functional.expected_overlap import best_expected_mask, expected_overlap
+from monai_jdt.handlers import CaseVolumeWriter
+from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows
+from monai_jdt.report.prediction_files import PredictionFolder, PredictionKind
+from monai_jdt.report.run_folder import TRAINING_COLUMNS, RunRecord, read_run, read_scores, read_training
+from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_qubiq_bundle as qubiq
+
+SMALL: dict[ModuleType, dict[str, Any]] = {brats: {**brats.TINY, "epochs": 1}, qubiq: qubiq.TINY}
+NET: dict[ModuleType, dict[str, Any]] = {brats: brats.NETWORK, qubiq: qubiq.SMALL_NET}
+
+
+@pytest.fixture(scope="module", params=[brats, qubiq], ids=["brats", "qubiq"])
+def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModuleType, Path, str]:
+    """The bundle's module of tests, a folder with its weights, and its data: four cases."""
+    bundle, root = request.param, tmp_path_factory.mktemp("run")
+    if bundle is brats:
+        data = write_brats_phantoms(root / "set", cases=4, shape=(16, 16, 16), progress=False)
+    else:
+        data = write_qubiq_phantoms(root / "set", datasets="prostate", cases=4, shape=(20, 24), progress=False)
+    bundle.start("train.yaml", root=root, dataset_dir=data, **SMALL[bundle])
+    return bundle, root, data
+
+
+def evaluate(trained: tuple[ModuleType, Path, str], out: Path, **given: Any) -> RunRecord:
+    bundle, root, data = trained
+    settings = {"dataset_dir": data, "output_dir": str(out), **SMALL[bundle], **given}
+    bundle.start("train.yaml", "evaluate.yaml", root=root, **settings)
+    return read_run(out)
+
+
+def rows_by_files(record: RunRecord) -> Iterator[tuple[tuple[str, ...], float]]:
+    """The rows that the verb `evaluate` makes of the files that a record names."""
+    (model,) = record.models
+    folder = PredictionFolder(model.folder, [case.plain for case in record.cases], model.pattern)
+    for case in record.cases:
+        path = folder.path_of(case.plain, case.others)
+        kind, regions = PredictionKind(model.kind), record.regions
+        of_case = EvaluationCase(model.name, case.name, case.patient, path, case.files, case.raters, regions, kind, record.decision)
+        for row in evaluation_rows(of_case):
+            yield tuple(row[key] for key in ("model", "case", "patient", "region", "rater", "score")), row["value"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Any) -> Path:
+    """The folder of an evaluation with the threshold."""
+    folder = trained[1] / "evaluated"
+    evaluate(trained, folder)
+    return folder
+
+
+#: One bundle is enough in the short tier: these sections are equal in both.
+one_bundle = pytest.mark.parametrize("trained", [pytest.param(brats, marks=pytest.mark.long), qubiq], indirect=True, ids=str)
+
+
+@pytest.mark.parametrize("decision", ["threshold", "expected_jaccard"])
+def test_the_scores_are_those_of_the_verb_evaluate(trained: Any, evaluated: Path, tmp_path: Path, decision: str) -> None:
+    folder = evaluated
+    if decision != "threshold":
+        folder = tmp_path / "one"
+        evaluate(trained, folder, decision=decision)
+    record = read_run(folder)
+    found = {tuple(row.values())[:-1]: float(row["value"]) for row in read_scores(folder)}
+    expected = dict(rows_by_files(record))
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-7, nan_ok=True)
+    assert len({case for _, case, *_ in found}) == len(record.cases) >= 1
+    # the metric of the training is not computed again
+    with (folder / "metrics.csv").open() as lines:
+        table = {name: float(value) for name, value in csv.reader(lines)}
+    if "val_thresholded_dice" in table:
+        values = [value for key, value in found.items() if key[-1] == "qubiq_dice"]
+        assert table["val_thresholded_dice"] == pytest.approx(np.mean(values))
+
+
+def test_the_record_says_what_was_run(trained: Any, evaluated: Path) -> None:
+    bundle, root, data = trained
+    record = read_run(evaluated)
+    assert record.settings["decision"] == record.decision == "threshold"
+    assert record.settings["ckpt_path"] == f"{root}/models/model.pt"
+    assert "datalist" not in record.settings
+    assert record.datalist == data
+    assert record.models[0].folder == str(evaluated / "predictions")
+    assert list(record.regions) == (["TC", "WT", "ET"] if bundle is brats else ["prostate task01"])
+    assert all(Path(file).is_file() for case in record.cases for file in (*case.files, *case.image))
+    assert "<html" in (evaluated / "report.html").read_text()
+    assert list(evaluated.rglob(".*")) == []
+
+
+def test_the_training_leaves_its_course(trained: Any) -> None:
+    rows = read_training(trained[1] / "eval")
+    assert tuple(rows[0]) == TRAINING_COLUMNS
+    assert {row["epoch"] for row in rows} == {"1"}
+    assert {"train_loss", "val_mean_dice"} <= {row["name"] for row in rows}
+
+
+class _Killed(BaseException):
+    pass
+
+
+@one_bundle
+def test_an_evaluation_that_is_killed_leaves_the_one_before(trained: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    evaluate(trained, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "tensorboard" not in str(path)}
+    write = CaseVolumeWriter.__call__
+
+    def killed(self: Any, engine: Any) -> None:
+        write(self, engine)
+        raise _Killed
+
+    monkeypatch.setattr(CaseVolumeWriter, "__call__", killed)
+    with pytest.raises(_Killed):
+        evaluate(trained, tmp_path, decision="expected_dice")
+    assert {path: path.read_bytes() for path in before} == before
+    assert list((tmp_path / "predictions" / ".unfinished").iterdir())
+    monkeypatch.undo()
+    assert evaluate(trained, tmp_path, decision="expected_dice").decision == "expected_dice"
+    assert not (tmp_path / "predictions" / ".unfinished").exists()
+
+
+@one_bundle
+def test_an_evaluation_of_expected_scores_names_the_level_of_its_cases(trained: Any, tmp_path: Path, caplog: Any) -> None:
+    def levels() -> list[str]:
+        return [message for message in caplog.messages if message.startswith("empty_below ")]
+
+    with caplog.at_level(logging.INFO):
+        evaluate(trained, tmp_path, decision="expected_dice")
+        assert len(levels()) == 1
+        # masks that a level has emptied say nothing of a better one
+        record = evaluate(trained, tmp_path, decision="expected_dice", empty_below=1)
+    assert len(levels()) == 1
+    assert record.settings["empty_below"] == "1.0"
+    scores = [float(row["value"]) for row in read_scores(tmp_path) if row["score"] == "dice"]
+    assert all(score in (0, 1) or np.isnan(score) for score in scores)
+
+
+@pytest.mark.parametrize("decision", ["threshold", "expected_dice"])
+def test_a_prediction_has_masks_and_confidences(trained: Any, tmp_path: Path, decision: str) -> None:
+    bundle, root, data = trained
+    given = {"decision": decision} if decision != "threshold" else {"save_masks": True}
+    bundle.start("inference.yaml", root=root, dataset_dir=data, output_dir=str(tmp_path), **NET[bundle], **given)
+    with (tmp_path / "confidence.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == ["case", "region", "score", "value"]
+    assert {row["score"] for row in rows} == {"expected_dice"}
+    masks = sorted((tmp_path / "masks").rglob("*.nii.gz"))
+    files = sorted(path for path in tmp_path.rglob("*.nii.gz") if "masks" not in path.parts)
+    assert len(masks) == len(files) == 4
+    names = list(dict.fromkeys(row["region"] for row in rows))
+    assert names == (["TC", "WT", "ET"] if bundle is brats else ["prostate task01"])
+    for mask, file in zip(masks, files, strict=True):
+        case = str(mask.relative_to(tmp_path / "masks")).removesuffix(".nii.gz")
+        assert case.partition("/")[0] == file.parent.name
+        chosen, stored = (np.asarray(nibabel.load(path).dataobj) for path in (mask, file))
+        assert chosen.dtype == np.uint8
+        assert chosen.shape == stored.shape
+        np.testing.assert_array_equal(nibabel.load(mask).affine, nibabel.load(file).affine)
+        prob = torch.from_numpy(np.moveaxis(stored, -1, 0) if len(names) > 1 else stored[None])[None]
+        expected = prob > 0.5
+        if decision == "expected_dice":
+            with_background = torch.cat([1 - prob, prob], 1)
+            expected = best_expected_mask(prob)[0] if bundle is brats else best_expected_mask(with_background, softmax=True)[0][:, 1:]
+        decided = torch.from_numpy(np.moveaxis(chosen, -1, 0) if len(names) > 1 else chosen[None])[None].bool()
+        assert torch.equal(decided, expected)
+        score = [float(row["value"]) for row in rows if row["case"] == case]
+        torch.testing.assert_close(torch.tensor([score]).double(), expected_overlap(prob, expected), rtol=1e-5, atol=1e-6)
+
+
+@one_bundle
+def test_names_of_raters_travel_with_the_list(trained: Any, tmp_path: Path) -> None:
+    bundle, root, data = trained
+    find = brats_datalist if bundle is brats else qubiq_datalist
+    listed = [
+        # names that are no file names, and one patient each: the split of a list
+        {"case": f"../{number}", "image": item["image"], "raters": dict(zip("abcdefgh", item["raters"], strict=False))}
+        for number, item in enumerate(find(data))
+    ]
+    shutil.copytree(root / "models", tmp_path / "models")
+    (tmp_path / "list.json").write_text(json.dumps({"training": listed}))
+    settings = {"datalist_file": str(tmp_path / "list.json"), "output_dir": str(tmp_path / "out"), **SMALL[bundle]}
+    bundle.start("train.yaml", "evaluate.yaml", root=tmp_path, **settings)
+    record = read_run(tmp_path / "out")
+    assert record.cases[0].raters[:2] == ("a", "b")
+    found = {tuple(row.values())[:-1]: float(row["value"]) for row in read_scores(tmp_path / "out")}
+    assert found == pytest.approx(dict(rows_by_files(record)), rel=1e-5, abs=1e-7, nan_ok=True)
+    assert {path.parent for path in tmp_path.rglob("*.nii.gz")} == {tmp_path / "out" / "predictions"}
