@@ -45,7 +45,7 @@ CASES = [
 
 def evaluator(items: list[dict[str, Any]]) -> Engine:
     def step(engine: Engine, one: Any) -> list[dict[str, Any]]:
-        engine.state.batch = [one]
+        engine.state.batch = [one]  # type: ignore[assignment]
         return [one]
 
     engine = Engine(step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from monai_jdt.handlers import CaseVolumeWriter
+from tests.nifti_files import load_nifti
 
 PLACE = torch.tensor([[0.0, 2, 0, 5], [3, 0, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1]])
 
@@ -24,7 +24,7 @@ def engine_of(items: list[dict[str, Any]]) -> Engine:
     def step(engine: Engine, item: Any) -> list[dict[str, Any]]:
         if isinstance(item["prob"], BaseException):
             raise item["prob"]
-        engine.state.batch = [{"case": item["case"]}]
+        engine.state.batch = [{"case": item["case"]}]  # type: ignore[assignment]
         return [{"prob": item["prob"]}]
 
     return Engine(step)
@@ -50,7 +50,7 @@ def test_voxels_lie_where_the_images_do(tmp_path: Path, shape: Any, space: Any, 
     values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     moved = MetaTensor(values, affine=torch.eye(4), meta={"spatial_shape": np.array(space), "original_affine": PLACE.numpy()})
     run([{"case": "site1/case3", "prob": moved}], tmp_path)
-    file = nibabel.load(tmp_path / "site1" / "case3.nii.gz")
+    file = load_nifti(tmp_path / "site1" / "case3.nii.gz")
     assert file.shape == expected
     assert file.get_data_dtype() == np.float32
     np.testing.assert_array_equal(file.affine, PLACE)
@@ -65,7 +65,7 @@ def test_names_stay_in_the_folder(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 3
     assert all(tmp_path / "a" / "b" / "c" in path.parents for path in files)
-    assert nibabel.load(files[0]).get_data_dtype() == np.uint8
+    assert load_nifti(files[0]).get_data_dtype() == np.uint8
 
 
 def test_a_picture_has_its_rows_on_the_second_axis(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_a_run_that_is_killed_leaves_the_files_of_the_run_before(tmp_path: Path)
     run(both(0.25, torch.zeros(1, 2, 2)), tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(both(0.5, KeyboardInterrupt()), tmp_path)
-    assert float(nibabel.load(tmp_path / "a.nii.gz").get_fdata().max()) == 0.25
+    assert float(load_nifti(tmp_path / "a.nii.gz").get_fdata().max()) == 0.25
     # the next run clears what the killed one left
     (tmp_path / ".unfinished" / "old.nii.gz").touch()
     run(both(0.75, torch.ones(1, 2, 2)), tmp_path)
-    assert float(nibabel.load(tmp_path / "a.nii.gz").get_fdata().max()) == 0.75
+    assert float(load_nifti(tmp_path / "a.nii.gz").get_fdata().max()) == 0.75
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz"]

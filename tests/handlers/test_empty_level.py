@@ -28,7 +28,7 @@ def test_the_best_level_is_logged(kind: str, faint: float, caplog: Any) -> None:
     search = EmptyLevelSearch(kind)
 
     def step(engine: Engine, one: Any) -> list[dict[str, Any]]:
-        engine.state.batch = [{}]
+        engine.state.batch = [{}]  # type: ignore[assignment]
         return [one]
 
     engine = Engine(step)
