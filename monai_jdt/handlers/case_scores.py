@@ -32,7 +32,7 @@ _VOXELS_PER_UNIT = {2: 100.0, 3: 1000.0}
 
 
 class ListedCase(Protocol):
-    """What a table says of a case; `monai_jdt.report.rated_cases.RatedCase` is one."""
+    """What a table says of a case, such as `monai_jdt.report.rated_cases.RatedCase`."""
 
     @property
     def name(self) -> str:

@@ -78,7 +78,7 @@ class CaseVolumeWriter:
         for item in decollated(engine):
             name = safe_relative_name(item[self.case_key]) + self.ending
             with whole_file(self._draft / name) as draft:
-                _write(draft, item[self.key], self.dtype)
+                _write_volume(draft, item[self.key], self.dtype)
             self._names.append(name)
 
     def _finish(self, engine: Engine) -> None:
@@ -90,7 +90,7 @@ class CaseVolumeWriter:
             shutil.rmtree(self._draft, ignore_errors=True)
 
 
-def _write(path: str, tensor: torch.Tensor, dtype: np.dtype) -> None:
+def _write_volume(path: str, tensor: torch.Tensor, dtype: np.dtype) -> None:
     values = torch.as_tensor(tensor).detach().cpu().numpy()
     if path.endswith(_PICTURE):
         from PIL import Image

@@ -55,7 +55,7 @@ class ExpectedOverlap(ImageScores):
         self.both_empty = check_choice("both_empty", both_empty, EmptyMatch)
 
     def score(self, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any = None) -> torch.Tensor:
-        """Score a batch as the function does; raters have no part in it."""
+        """Score a batch as the function does."""
         assert y is not None  # `needs_label`: the mask stands in the label's place
         first = 0 if self.include_background else 1
         return expected_overlap(y_pred[:, first:], y[:, first:], self.expected, both_empty=self.both_empty)
