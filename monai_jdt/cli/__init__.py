@@ -18,6 +18,7 @@ from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.cli.raters import raters_command
+from monai_jdt.cli.report import report_command
 from monai_jdt.data.problems import DataProblemError, error_line
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.command("figure")(figure_command)
 app.command("fuse")(fuse_command)
 app.command("phantom")(phantom_command)
 app.command("raters")(raters_command)
+app.command("report")(report_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -95,14 +95,14 @@ def _print_summary(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _models(predictions: Sequence[str]) -> dict[str, str]:
     """Return each folder under its name. Folders of one name get longer names that tell them apart."""
+    from monai_jdt.report.joined_runs import distinct_folder_names
+
     folders = [os.path.abspath(user_path(folder)) for folder in predictions]
     for given, folder in zip(predictions, folders, strict=True):
         if not os.path.isdir(folder):
             got = "a file" if os.path.exists(folder) else "nothing at that path"
             raise NotADirectoryError(error_sentence(given, "a folder of predictions", got, "name the folder"))
-    names = [os.path.basename(folder) for folder in folders]
-    if len(set(names)) < len(names):
-        names = [os.path.relpath(folder, os.path.commonpath(folders)) for folder in folders]
+    names = distinct_folder_names(folders)
     if len(set(names)) < len(names):
         raise ValueError(error_sentence("predictions", "each folder once", "a folder twice", "name it once"))
     return dict(zip(names, folders, strict=True))

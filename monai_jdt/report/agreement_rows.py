@@ -91,7 +91,7 @@ def _rows(case: AgreementCase, stack: torch.Tensor, edges: Sequence[float] | Non
         return {"score": score, "value": value, "note": note}
 
     yield "", "", "", number("raters", len(case.files))
-    size, unit = _unit_of_size(stack.shape[1:], edges)
+    size, unit = unit_of_size(stack.shape[1:], edges)
     estimates = estimate_staple(stack, [list(group) for group in case.regions.values()])[1]
     rule = LabelRule(votes=True, regions=tuple(case.regions.values()))
     kappa = rater_agreement(stack[None], len(case.regions), AgreementKind.FLEISS_KAPPA, rule)[0]
@@ -112,8 +112,13 @@ def _rows(case: AgreementCase, stack: torch.Tensor, edges: Sequence[float] | Non
     yield from ((("", rater, other, number(score, 1, note))) for rater, other, score, note in _suspicions(case, stack, anything))
 
 
-def _unit_of_size(shape: Sequence[int], edges: Sequence[float] | None) -> tuple[str, float]:
-    """Return the name of a size, and that of one voxel: ml in 3D, cm2 in 2D, where an axis may have length 1."""
+def unit_of_size(shape: Sequence[int], edges: Sequence[float] | None) -> tuple[str, float]:
+    """Return the name of a size, and that of one voxel: ml in 3D, cm2 in 2D, where an axis may have length 1.
+
+    Args:
+        shape: voxels along each axis.
+        edges: of a voxel, mm; None: unknown, and a voxel is the unit.
+    """
     if edges is None:
         return "volume_voxels", 1.0
     if len([length for length in shape if length > 1]) > 2:

@@ -12,7 +12,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 
-from monai_jdt.data.files.grids import VoxelGrid, without_last_ones
+from monai_jdt.data.files.grids import VoxelGrid, grid_problem, without_last_ones
 from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.files.volumes import PICTURES, can_be_volume
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
@@ -75,6 +75,32 @@ def load_case(files: CaseFiles) -> dict[str, Any]:
     return case
 
 
+def load_image(paths: Sequence[str], grid: VoxelGrid, channel_dim: str | int | None = None) -> np.ndarray:
+    """Load an image that lies on the voxels of its raters.
+
+    Args:
+        paths: one file, or one for each channel.
+        grid: of the raters.
+        channel_dim: the axis of the channels in the file, as :class:`monai_jdt.transforms.LoadVolume` takes it.
+
+    Returns:
+        `(C, *S)` in the file's dtype, with the shape of the grid.
+
+    Raises:
+        DataProblemError: a file that cannot be read, or another grid.
+    """
+    loaded = _load_channels(list(paths), "an image", channel_dim)
+    array = loaded.as_tensor().numpy()
+    space = without_last_ones(grid.shape)
+    if len(array) == 1 and array.ndim == 4 and without_last_ones(array.shape[1:]) != space == array.shape[1:3]:
+        array = np.moveaxis(array[0], -1, 0)  # a slice with its channels on the last axis
+    affine = None if paths[0].lower().endswith(PICTURES) else to_affine_nd(3, np.asarray(loaded.affine, np.float64))
+    problem = grid_problem(VoxelGrid(paths[0], tuple(array.shape[1:]), affine if grid.affine is not None else None), grid)
+    if problem is not None:
+        raise DataProblemError([problem])
+    return array.reshape(len(array), *grid.shape)
+
+
 def default_regions(votes: np.ndarray, prediction: np.ndarray | None = None) -> tuple[RegionSpec, str]:
     """Choose the regions of a case from the values that its raters' files hold.
 
@@ -128,14 +154,14 @@ def _sentence_of(regions: Mapping[str, Sequence[int]]) -> str:
     return f"regions by the values of the raters' files: {named}; choose others by --regions"
 
 
-def _load_channels(paths: list[str], what: str) -> MetaTensor:
+def _load_channels(paths: list[str], what: str, channel_dim: str | int | None = None) -> MetaTensor:
     for path in paths:
         if not can_be_volume(path):
             got = "a folder" if os.path.isdir(path) else "nothing at that path"
             raise DataProblemError([DataProblem(path, f"{what} file", got, "correct the path")])
     try:
         # dtype None keeps bytes as bytes: a photograph of 20000 x 20000 would take four times its memory
-        return LoadVolume(ensure_channel_first=True, dtype=None)(paths if len(paths) > 1 else paths[0])
+        return LoadVolume(ensure_channel_first=True, dtype=None, channel_dim=channel_dim)(paths if len(paths) > 1 else paths[0])
     except DataProblemError:
         raise
     except Exception as error:  # readers raise whatever their library raises

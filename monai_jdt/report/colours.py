@@ -20,6 +20,8 @@ CROWD_STYLE: dict[str, Any] = {"color": "#E69F00", "linestyle": "solid", "linewi
 #: The contour of the prediction at 0.5, and that of the raters' majority. Both stand on dark and on bright pixels.
 PREDICTION_STYLE: dict[str, Any] = {"color": "#FFFFFF", "linestyle": "solid", "linewidth": 1.5}
 MAJORITY_STYLE: dict[str, Any] = {"color": "#39FF14", "linestyle": (0, (3, 2)), "linewidth": 1.5}
+#: Colours of the models in charts on white, the first one's first. Okabe and Ito's palette without what is too pale there.
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: Colour maps of probabilities (0 to 1) and of differences (-1 to 1).
 PROBABILITY_MAP = "magma"
 DIFFERENCE_MAP = "RdBu_r"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,16 +87,12 @@ def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
     Raises:
         DataProblemError: a file that cannot be read, or files that do not fit each other.
     """
-    votes = LoadRaters()(list(case.files))
-    stack = votes.as_tensor()[None]
-    placed = not all(path.lower().endswith(WITHOUT_PLACE) for path in case.files)
-    affine = np.asarray(votes.affine, dtype=np.float64) if placed else None
-    grid = VoxelGrid(case.files[0], tuple(stack.shape[2:]), affine)
+    stack, grid = read_votes_on_grid(case.files)
     values, is_map = read_region_prediction(case.prediction, grid, case.regions, case.kind)
     # a file of one slice is a flat image, whose volume is an area
     space = without_last_ones(grid.shape)
     prob, stack = torch.from_numpy(values).reshape(1, -1, *space), stack.reshape(1, -1, *space)
-    spacing = None if affine is None else voxel_edges(affine)[: len(space)].tolist()
+    spacing = None if grid.affine is None else voxel_edges(grid.affine)[: len(space)].tolist()
     start = {"model": case.model, "case": case.name, "patient": case.patient}
     return [
         start | {"region": region, "rater": rater, "score": score, "value": value}
@@ -104,12 +100,39 @@ def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
     ]
 
 
+def read_votes_on_grid(files: Sequence[str]) -> tuple[torch.Tensor, VoxelGrid]:
+    """Read the raters of a case.
+
+    Args:
+        files: each rater's label map.
+
+    Returns:
+        Votes `(R, *S)`, and where their voxels lie. The affine is None where no file says it.
+
+    Raises:
+        DataProblemError: a file that cannot be read, or files that do not fit each other.
+    """
+    votes = LoadRaters()(list(files))
+    stack = votes.as_tensor()
+    placed = not all(path.lower().endswith(WITHOUT_PLACE) for path in files)
+    return stack, VoxelGrid(files[0], tuple(stack.shape[1:]), np.asarray(votes.affine, dtype=np.float64) if placed else None)
+
+
+def decided_mask(prob: torch.Tensor, decision: str) -> torch.Tensor:
+    """Make masks of probabilities.
+
+    Args:
+        prob: `(N, C, *S)`.
+        decision: "threshold" (.5), "expected_dice" or "expected_jaccard".
+    """
+    return prob > 0.5 if decision == "threshold" else best_expected_mask(prob, decision.removeprefix("expected_"))[0]
+
+
 def _scores(
     case: EvaluationCase, prob: torch.Tensor, votes: torch.Tensor, is_map: bool, spacing: list[float] | None
 ) -> Iterator[tuple[str, str, str, float]]:
     rule = LabelRule(votes=True, regions=tuple(case.regions.values()))
-    score = case.decision.removeprefix("expected_")
-    mask = prob > 0.5 if score == "threshold" else best_expected_mask(prob, score)[0]
+    mask = decided_mask(prob, case.decision)
     found = {
         "dice_raters": rater_dice(mask, votes, RaterDiceKind.MEAN, EmptyPair.UNDEFINED, rule),
         "qubiq_dice": thresholded_dice(prob, votes, THRESHOLD_PRESETS["qubiq"], rule),

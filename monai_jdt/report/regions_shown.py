@@ -216,7 +216,19 @@ def shown_window(regions: Sequence[RegionNumbers], plane: SlicePlane, zoom: bool
         Slices of the turned pictures. A window longer than three times its width is made wider, where the image has more.
     """
     footprint = np.any([region.footprint for region in regions], axis=0)
-    if not zoom or not footprint.any():
+    if not zoom:
+        return slice(0, footprint.shape[0]), slice(0, footprint.shape[1])
+    return window_around(footprint, plane)
+
+
+def window_around(footprint: np.ndarray, plane: SlicePlane) -> tuple[slice, slice]:
+    """Choose the rows and columns that show the surroundings of what is marked. Where nothing is, these are all.
+
+    Args:
+        footprint: bool, turned for display.
+        plane: gives the voxel sizes.
+    """
+    if not footprint.any():
         return slice(0, footprint.shape[0]), slice(0, footprint.shape[1])
     ends = []
     for along in (0, 1):
@@ -244,7 +256,16 @@ def shrunk(pixels: np.ndarray) -> np.ndarray:
     Args:
         pixels: `(H, W)` or `(H, W, 3)`.
     """
-    factor = -(-max(pixels.shape[:2]) // MOST_PIXELS)
+    return block_means(pixels, -(-max(pixels.shape[:2]) // MOST_PIXELS))
+
+
+def block_means(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Average blocks of pixels. A few last rows and columns may be cut off.
+
+    Args:
+        pixels: `(H, W)`, or with further axes.
+        factor: pixels of a block along both axes; below 2: the pixels as they are.
+    """
     if factor <= 1:
         return pixels
     rows, columns = (max(n // factor, 1) for n in pixels.shape[:2])

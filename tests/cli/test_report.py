@@ -1,0 +1,58 @@
+"""The verb `report`: a page of runs, and what it says of files that are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monai_jdt.cli import main
+from tests.report.run_folders import write_list, write_run_of
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *arguments, "--no-progress"])
+    return int(ended.value.code or 0)
+
+
+def test_a_page_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    datalist = write_list(tmp_path, named=False)
+    first = write_run_of(tmp_path, "first", datalist, {"net": 0})
+    second = write_run_of(tmp_path, "second", datalist, {"late": 2}, "--decision", "expected_dice")
+    assert run(str(first), str(second)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(first / "report.html")
+    page = (first / "report.html").read_text()
+    assert "3 cases of 3 patients, 2 raters per case" in page
+    assert "Difference to net, case by case" in page
+    assert "the best expected Dice" in page
+    assert "The list gives raters no names" in page
+
+
+def test_without_the_files_the_scores_remain(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    datalist = write_list(tmp_path)
+    folder = write_run_of(tmp_path, "run", datalist, {"net": 0})
+    for file in (tmp_path / "data").iterdir():
+        file.unlink()
+    assert run(str(folder), "--dest", str(tmp_path / "page.html")) == 1
+    assert "one: " in (shown := capsys.readouterr().err)
+    assert "Traceback" not in shown
+    page = (tmp_path / "page.html").read_text()
+    assert "Dice with each rater, mean" in page
+    assert 'id="viewer"' not in page
+
+
+def test_the_number_of_cases_with_pictures(tmp_path: Path) -> None:
+    folder = write_run_of(tmp_path, "run", write_list(tmp_path), {"net": 0})
+    assert run(str(folder), "--cases", "1") == 0
+    page = (folder / "report.html").read_text()
+    assert "The 1 worst of 3 cases" in page
+    # case three's second rater marks nothing: Dice 0
+    assert '<option value="0">1. three' in page
+    assert 'id="case-1"' not in page
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(str(tmp_path / "nowhere")) == 1
+    assert "run.json: expected the record of a run, got no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
