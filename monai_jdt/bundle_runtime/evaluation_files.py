@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from monai_jdt.bundle_runtime.workflow import StartedRun, started_run
 from monai_jdt.data.names import safe_relative_name
-from monai_jdt.report.evaluation_page import write_evaluation_page
 from monai_jdt.report.rated_cases import RatedCase
-from monai_jdt.report.run_folder import RunModel, RunRecord, read_scores, write_run
+from monai_jdt.report.run_folder import RunModel, RunRecord, write_run
+from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ def write_evaluation_files(
     regions: Mapping[str, Sequence[int]],
     decision: str,
     channel_dim: str | int | None = None,
+    progress: bool = True,
 ) -> None:
     """Write `run.json` and `report.html` of an evaluation into its folder.
 
@@ -45,6 +46,7 @@ def write_evaluation_files(
         regions: name to label values.
         decision: how masks were made.
         channel_dim: the axis of the channels in the images' files.
+        progress: whether to show a progress bar.
     """
     folder = os.path.expanduser(os.fspath(output_dir))
     run = started_run()
@@ -62,9 +64,24 @@ def write_evaluation_files(
         channel_dim=channel_dim,
     )
     write_run(folder, record)
+    _write_page(folder, progress)
+
+
+def _write_page(folder: str, progress: bool) -> None:
+    """Write the page. What it lacks is told, but the evaluation has done its work."""
+    # training and prediction import this module too, and need no charts
+    from monai_jdt.report.run_page import write_run_report
+
     page = os.path.join(folder, "report.html")
-    note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
-    write_evaluation_page(read_scores(folder), [model], page, title=os.path.basename(source), failures={}, note=note)
+    try:
+        unread = write_run_report([folder], page, progress=progress)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        fix = f"pip install {package}, then python -m monai_jdt report {folder}"
+        logger.warning(error_sentence(page, f"the package {package}", "none", fix))
+        return
+    for name, problem in unread.items():
+        logger.warning("%s: %s", name, problem)
     logger.info("report: %s", page)
 
 

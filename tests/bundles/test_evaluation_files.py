@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from monai_jdt.bundle_runtime import evaluation_files
 from monai_jdt.data import brats_datalist, qubiq_datalist, write_brats_phantoms, write_qubiq_phantoms
 from monai_jdt.functional.expected_overlap import best_expected_mask, expected_overlap
 from monai_jdt.handlers import CaseVolumeWriter
@@ -115,6 +117,20 @@ def test_the_training_leaves_its_course(trained: Any) -> None:
 
 class _Killed(BaseException):
     pass
+
+
+@one_bundle
+def test_a_page_that_lacks_its_library_is_told(trained: Any, evaluated: Path, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    shutil.copytree(evaluated, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    for name in [name for name in sys.modules if name.split(".")[0] == "plotly"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    evaluation_files._write_page(str(tmp_path / "run"), progress=False)
+    page = tmp_path / "run" / "report.html"
+    fix = f"pip install plotly, then python -m monai_jdt report {tmp_path}/run"
+    assert caplog.messages[-1] == f"{page}: expected the package plotly, got none. Fix: {fix}."
+    assert not page.exists()
 
 
 @one_bundle
