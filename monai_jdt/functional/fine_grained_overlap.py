@@ -59,7 +59,7 @@ def overlap_counts(
     ignore_index: int | None = None,
     include_background: bool = True,
 ) -> torch.Tensor:
-    """Count, in each image and class, the voxels of prediction and label, of the prediction, and of the label.
+    """Count, in each image and class, the voxels of prediction and label, of the prediction, of the label, and those that count.
 
     Args:
         y_pred: 0 and 1, `(N, C, *S)`; probabilities with `discretize` only.
@@ -69,7 +69,7 @@ def overlap_counts(
         include_background: False leaves channel 0 out, after `discretize`.
 
     Returns:
-        `(N, C, 3)`, or `(N, C - 1, 3)`; int64, exact.
+        `(N, C, 4)`, or `(N, C - 1, 4)`; int64, exact.
 
     Raises:
         TypeError: no tensors.
@@ -77,7 +77,7 @@ def overlap_counts(
 
     Example:
         >>> overlap_counts(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[1, 0, 0]]])).tolist()
-        [[[1, 2, 1]]]
+        [[[1, 2, 1, 3]]]
     """
     prob, label = read_prediction(y_pred, include_background), plain_tensor("y", y).detach()
     if label.shape != prob.shape:
@@ -101,7 +101,8 @@ def overlap_counts(
     if discretize is Discretization.ARGMAX:
         winner = rows.argmax(1, keepdim=True)
     first = 0 if include_background else 1
-    counts = torch.empty(prob.shape[0], prob.shape[1] - first, 3, dtype=torch.int64, device=prob.device)
+    counts = torch.empty(prob.shape[0], prob.shape[1] - first, 4, dtype=torch.int64, device=prob.device)
+    counts[..., 3] = truth.shape[-1] if counted is None else torch.count_nonzero(counted, -1)
     for channel in range(first, prob.shape[1]):
         found = (winner[:, 0] == channel) if discretize is Discretization.ARGMAX else rows[:, channel] > 0.5
         true = truth[:, channel] == 1
@@ -117,10 +118,10 @@ def overlap_of_counts(counts: torch.Tensor, kind: FineGrainedKind, one_channel: 
 
     A class that the label does not have is undefined, whatever the prediction: an image's classes are those of its label
     (arXiv:2310.19252). A single channel is judged in every image: where the label is empty, a prediction has IoU and Dice 0. Its
-    accuracy is undefined there, since no voxel could be found.
+    accuracy is undefined there, since no voxel could be found. Where no voxel counts, nothing is defined.
 
     Args:
-        counts: `(..., 3)` of :func:`overlap_counts`.
+        counts: `(..., 4)` of :func:`overlap_counts`.
         kind: which ratio.
         one_channel: the prediction has one channel.
         empty: the score of a single channel where prediction and label are empty.
@@ -128,7 +129,7 @@ def overlap_of_counts(counts: torch.Tensor, kind: FineGrainedKind, one_channel: 
     Returns:
         `(...)`, float64 (Apple's MPS: float32), NaN where undefined.
     """
-    both, predicted, labelled = counts.to(wide_dtype(counts.device)).unbind(-1)
+    both, predicted, labelled, counted = counts.to(wide_dtype(counts.device)).unbind(-1)
     if kind is FineGrainedKind.IOU:
         score = both / (predicted + labelled - both)
     elif kind is FineGrainedKind.DICE:
@@ -138,7 +139,8 @@ def overlap_of_counts(counts: torch.Tensor, kind: FineGrainedKind, one_channel: 
     if not one_channel:
         return torch.where(labelled > 0, score, UNDEFINED)
     nothing = (predicted == 0) & (labelled == 0)
-    return torch.where(nothing, 1.0 if empty is BothEmptyScore.ONE else UNDEFINED, score)
+    score = torch.where(nothing, 1.0 if empty is BothEmptyScore.ONE else UNDEFINED, score)
+    return torch.where(counted > 0, score, UNDEFINED)
 
 
 def fine_grained_average(

@@ -34,7 +34,8 @@ class FineGrainedOverlap(ImageScores):
     ==========  =====================================================================================================
 
     An image's classes are those of its label; a class that no label has is undefined. With a single channel a prediction where the
-    label is empty has IoU and Dice 0 and an undefined accuracy, and `empty` says what two empty masks score. Counts are exact.
+    label is empty has IoU and Dice 0 and an undefined accuracy, and `empty` says what two empty masks score. An image without a voxel that
+    counts is undefined. Counts are exact.
 
     Args:
         include_background: False leaves channel 0 out.
@@ -52,7 +53,7 @@ class FineGrainedOverlap(ImageScores):
 
     Shapes:
         - y_pred, y: `(N, C, *S)`, 0 and 1; y is a hard label: fuse raters before.
-        - result of a call: counts `(N, C, 3)`, int64: both, prediction, label.
+        - result of a call: counts `(N, C, 4)`, int64: both, prediction, label, voxels that count.
 
     Raises:
         TypeError: an argument of the wrong type.

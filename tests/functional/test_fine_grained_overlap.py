@@ -111,6 +111,20 @@ def test_accuracy_of_one_channel_is_undefined_where_the_label_is_empty():
 
 
 @pytest.mark.parametrize("average", ["dataset", "image", "class"])
+@pytest.mark.parametrize("kind", ["iou", "dice", "accuracy"])
+def test_an_image_in_which_nothing_counts_is_undefined(kind, average):
+    """Two empty masks score 1 by `empty`, but of an ignored image it is not known that its label is empty."""
+    found = torch.tensor([[[1, 0, 0]]])
+    metric = FineGrainedOverlap(kind=kind, empty="one", average=average, ignore_index=-1)
+    metric(found, torch.full((1, 1, 3), -1))
+    assert math.isnan(metric.aggregate())
+    metric(found * 0, torch.tensor([[[0, 0, -1]]]))
+    assert metric.aggregate() == 1
+    metric(torch.zeros(1, 1, 0), torch.zeros(1, 1, 0))  # no voxel at all
+    assert metric.aggregate() == 1
+
+
+@pytest.mark.parametrize("average", ["dataset", "image", "class"])
 def test_undefined_scores_spread(average):
     predicted, label = case(4)
     metric = FineGrainedOverlap(average=average, undefined="spread")
@@ -137,10 +151,10 @@ def test_probabilities_are_cut_and_ignored_voxels_do_not_count():
     prob = torch.tensor([[[0.2, 0.6, 0.4], [0.5, 0.3, 0.4], [0.3, 0.1, 0.2]]])
     label = torch.tensor([[[0, 1, -1], [1, 0, -1], [0, 0, -1]]])
     assert overlap_counts(prob, label, FineGrainedOverlap(discretize="argmax").discretize, ignore_index=-1).tolist() == [
-        [[1, 1, 1], [1, 1, 1], [0, 0, 0]]
+        [[1, 1, 1, 2], [1, 1, 1, 2], [0, 0, 0, 2]]
     ]
     assert overlap_counts(prob, label, FineGrainedOverlap(discretize="threshold").discretize, ignore_index=-1).tolist() == [
-        [[1, 1, 1], [0, 0, 1], [0, 0, 0]]
+        [[1, 1, 1, 2], [0, 0, 1, 2], [0, 0, 0, 2]]
     ]
     for arguments, words in (
         ((prob, label.clamp(0)), "y_pred: expected 0 and 1, got 0.2. Fix: pass discretize="),
@@ -177,4 +191,4 @@ def test_an_empty_run_and_the_handler():
     handler.attach(engine, "miou_c")
     engine.run([[{"pred": p, "label": t}] for p, t in zip(predicted, label, strict=True)])
     assert engine.state.metrics["miou_c"] == pytest.approx(oracle(predicted, label, "iou", "class", [100], NAN))
-    assert engine.state.metric_details["miou_c"].shape == (7, 4, 3)
+    assert engine.state.metric_details["miou_c"].shape == (7, 4, 4)
