@@ -19,8 +19,6 @@ from monai_jdt.validation import error_sentence
 if TYPE_CHECKING:
     from monai_jdt.report.case_files import CaseFiles
 
-_NO_PNG = (".nii", ".gz", ".mha", ".mhd", ".nrrd", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pdf", ".svg", ".json")
-
 
 def figure_command(
     dest: Annotated[str | None, typer.Argument(help="The PNG to write. Default: CASE_figure.png in this folder.")] = None,
@@ -164,7 +162,7 @@ def _optional(path: str | None) -> str | None:
 
 def _destination(dest: str | None, title: str, files: CaseFiles) -> str:
     out = safe_relative_name(title).replace(os.sep, "_") + "_figure.png" if dest is None else user_path(dest)
-    if out.lower().endswith(_NO_PNG):
+    if not out.lower().endswith(".png"):
         fix = f"name it {os.path.basename(out).split('.')[0] or 'case'}.png"
         raise ValueError(error_sentence("DEST", "the name of a PNG to write", out, fix))
     for path in (*files.image, *files.raters, files.prediction, files.truth):

@@ -207,7 +207,7 @@ def best_empty_level(
     # total[i]: the first i cases, those with the lowest expected scores, are emptied
     total = torch.cat([kept.new_zeros(1), (emptied - kept).cumsum(0)]) + kept.sum()
     # a level lies between two different expected scores
-    possible = torch.cat([torch.tensor([True]), level[1:] > level[:-1], level[-1:] < 1])
+    possible = torch.cat([torch.ones(1, dtype=torch.bool, device=level.device), level[1:] > level[:-1], level[-1:] < 1])
     best = int(torch.where(possible, total, -math.inf).argmax())
     if best == 0:
         return 0.0, float(total[0]) / len(level)

@@ -278,7 +278,7 @@ def held_value(ignore_index: int | None, dtype: torch.dtype) -> int | None:
 def _weights_of_images(rater_weights: Any, images: int, raters: int) -> tuple[tuple[float, ...], ...]:
     if rater_weights is None:
         return ((1.0,) * raters,) * images
-    weights = torch.as_tensor(rater_weights).detach().to("cpu", torch.float64)
+    weights = torch.as_tensor(rater_weights, device="cpu").detach().to("cpu", torch.float64)
     if weights.shape not in ((raters,), (images, raters)):
         expected = f"shape ({raters},) or ({images}, {raters}), one weight for each rater"
         raise ValueError(error_sentence("rater_weights", expected, str(tuple(weights.shape))))

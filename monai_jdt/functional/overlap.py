@@ -46,7 +46,8 @@ def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: Ratio
         rule: the constants.
 
     Returns:
-        The loss, of the same shape; 0 with gradient 0 where the denominator is 0.
+        The loss, of the same shape; 0 with gradient 0 where the denominator is 0. The gradient is 0, too, where the denominator is so
+        small that one over it is infinite.
 
     Example:
         >>> one = torch.ones(())
@@ -58,23 +59,30 @@ def ratio_loss(tp: torch.Tensor, fp: torch.Tensor, fn: torch.Tensor, rule: Ratio
     cost = _times(rule.alpha, fp) + _times(rule.beta, fn)
     everything = tp + cost + dr
     loss = cost if dr == nr else cost + (dr - nr)
-    if dr > torch.finfo(everything.dtype).tiny:
-        loss = loss / everything
-    else:  # without smoothing, a pair without prediction and label has the denominator 0
-        empty = everything == 0
-        everything = torch.where(empty, 1.0, everything)
-        loss = torch.where(empty, 0.0, loss / everything)
+    divide = torch.div if dr > torch.finfo(everything.dtype).tiny else _divide_small
+    loss = divide(loss, everything)
     if rule.log_loss:
         # 1 - l loses digits near l = 1, and log(score) near l = 0; each half is computed where it is exact, and an overlap of
         # nothing at all costs -log(smallest float) rather than infinity.
         far = loss > 0.5
-        score = torch.where(far, (tp + nr) / everything, 1.0).clamp_min(torch.finfo(loss.dtype).tiny)
+        score = torch.where(far, divide(tp + nr, everything), 1.0).clamp_min(torch.finfo(loss.dtype).tiny)
         loss = torch.where(far, -torch.log(score), -torch.log1p(-torch.where(far, 0.0, loss)))
     if rule.gamma != 1:
         # The slope of x ** gamma at 0 is infinite for gamma < 1; at the optimum the loss is 0 and its gradient is taken as 0.
         best = loss == 0
         loss = torch.where(best, 0.0, torch.where(best, 1.0, loss) ** rule.gamma)
     return loss
+
+
+def _divide_small(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Return `part / whole`, 0 where `whole` is 0, as it is in a pair without smoothing, prediction and label.
+
+    Where one over `whole` is infinite, the value has no gradient: infinite ones of `part` and `whole` would cancel to NaN. That is so
+    with `norm=2` at logits below -44 where the label is 0. The loss is 1 there whatever the logits, so that its gradient is 0.
+    """
+    small = whole < 1 / torch.finfo(whole.dtype).max
+    fixed = torch.where(whole == 0, 0.0, part.detach() / whole.detach())
+    return torch.where(small, fixed, part / torch.where(small, 1.0, whole))
 
 
 def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -> torch.Tensor:

@@ -156,7 +156,7 @@ def rater_calibration_error(
             defined = [(weight, error) for weight, error in errors if not math.isnan(error)]
             mass = sum(weight for weight, _ in defined)
             rows[-1].append(sum(weight * error for weight, error in defined) / mass if mass > 0 else UNDEFINED)
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(parts), columns).to(*_place(y_pred))
+    return torch.tensor(rows, dtype=torch.float64, device="cpu").reshape(len(parts), columns).to(*_place(y_pred))
 
 
 def error_of_bins(bins: torch.Tensor, kind: CalibrationKind) -> torch.Tensor:

@@ -113,15 +113,15 @@ def _image_score(matrix: list[list[float]], stack: RaterStack, image: int, kind:
         return math.nan
     if kind is RaterDiceKind.EACH and len(matrix) != len(stack.weights[image]):
         _refuse_each(len(matrix[0]), len(matrix), len(stack.weights[image]))
-    scores = torch.tensor(matrix, dtype=torch.float64)
+    scores = torch.tensor(matrix, dtype=torch.float64, device="cpu")
     if kind is RaterDiceKind.MEAN:
-        weights = torch.tensor([stack.weights[image][rater] for rater in stack.raters(image)], dtype=torch.float64)
+        weights = torch.tensor([stack.weights[image][rater] for rater in stack.raters(image)], dtype=torch.float64, device="cpu")
         weights = weights[:, None] * ~scores.isnan()
         return float((weights * scores.nan_to_num()).sum() / weights.sum())
     if kind is RaterDiceKind.EACH:
         return float(scores.diagonal().nanmean())
     if kind is RaterDiceKind.MATCH:
         rows, columns = _assignment(scores.nan_to_num(1.0).numpy(), maximize=True)
-        return float(scores[torch.as_tensor(rows), torch.as_tensor(columns)].nanmean())
+        return float(scores[torch.from_numpy(rows), torch.from_numpy(columns)].nanmean())
     best = scores.nan_to_num(-1.0).amax(0 if kind is RaterDiceKind.MAX else 1)
     return float(best[best >= 0].mean())

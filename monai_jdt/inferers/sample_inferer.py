@@ -97,7 +97,7 @@ class SampleInferer(Inferer):
                 found.append(self.samples_of(self.probability(last)))
         samples = torch.cat(found, 1)
         samples = samples.flatten(1, 2) if self.merge_channels else samples
-        return MetaTensor(samples).copy_meta_from(last) if isinstance(last, MetaTensor) else samples
+        return MetaTensor(samples, device=samples.device).copy_meta_from(last) if isinstance(last, MetaTensor) else samples
 
     def probability(self, output: Any) -> torch.Tensor:
         """Return an output as probabilities, plain, float32 or wider.

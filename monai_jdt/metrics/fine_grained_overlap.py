@@ -18,7 +18,7 @@ from monai_jdt.functional.fine_grained_overlap import (
 )
 from monai_jdt.functional.metric_labels import label_rule
 from monai_jdt.metrics.image_scores import ImageScores
-from monai_jdt.metrics.reduction import metric_reduction_of, reduce_classes, reduce_scores
+from monai_jdt.metrics.reduction import metric_reduction_of, nothing_scored, reduce_classes, reduce_scores
 from monai_jdt.validation import check_choice, check_int, error_sentence
 
 
@@ -34,8 +34,8 @@ class FineGrainedOverlap(ImageScores):
     ==========  =====================================================================================================
 
     An image's classes are those of its label; a class that no label has is undefined. With a single channel a prediction where the
-    label is empty has IoU and Dice 0 and an undefined accuracy, and `empty` says what two empty masks score. An image without a voxel that
-    counts is undefined. Counts are exact.
+    label is empty has IoU and Dice 0 and an undefined accuracy, and `empty` says what two empty masks score. An image without a counted
+    voxel is undefined. Counts are exact.
 
     Args:
         include_background: False leaves channel 0 out.
@@ -118,7 +118,7 @@ class FineGrainedOverlap(ImageScores):
         self._check_reduction(chosen)
         counts = self.get_buffer()
         if counts is None:
-            result, number = torch.tensor(float("nan"), dtype=torch.float64), torch.tensor(0.0)
+            result, number = nothing_scored()
         else:
             # without the background a single channel of counts is the second of two
             one_channel = counts.shape[1] == 1 and self.include_background

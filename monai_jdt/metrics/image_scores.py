@@ -12,7 +12,7 @@ from monai.utils import MetricReduction
 
 from monai_jdt.functional.undefined import UndefinedPolicy, undefined_policy_of
 from monai_jdt.metrics.gathering import rows_of_all_ranks
-from monai_jdt.metrics.reduction import metric_reduction_of, reduce_scores
+from monai_jdt.metrics.reduction import metric_reduction_of, nothing_scored, reduce_scores
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import check_bool, error_sentence
 
@@ -114,11 +114,11 @@ class ImageScores(CumulativeIterationMetric):
                 number,
                 _batch_of_one("y_pred", p),
                 None if label is None else _batch_of_one("y", label),
-                None if weight is None else torch.as_tensor(weight),
+                None if weight is None else torch.as_tensor(weight, device="cpu"),
             )
             for number, (p, label, weight) in enumerate(zip(y_pred, labels, weights, strict=True))
         ]
-        return torch.cat(rows) if rows else torch.empty(0, 0, dtype=torch.float64)
+        return torch.cat(rows) if rows else torch.empty(0, 0, dtype=torch.float64, device="cpu")
 
     def extend(self, *data: Any) -> None:
         """Keep scores for `aggregate`. A batch without an image, which MONAI's buffer cannot hold, adds nothing."""
@@ -146,7 +146,7 @@ class ImageScores(CumulativeIterationMetric):
         scores = self.get_buffer()
         if scores is None:
             # the number of classes is not known, so neither is the shape
-            result, number = torch.tensor(float("nan"), dtype=torch.float64), torch.tensor(0.0)
+            result, number = nothing_scored()
         else:
             result, number = reduce_scores(scores, metric_reduction_of(reduction or self.reduction), self.undefined)
         return (result, number) if self.get_not_nans else result
@@ -155,4 +155,4 @@ class ImageScores(CumulativeIterationMetric):
 def _batch_of_one(name: str, item: Any) -> torch.Tensor:
     """Return one image as a batch, with its affine if it has one."""
     batch = plain_tensor(name, item).detach()[None]
-    return MetaTensor(batch, meta=dict(item.meta)) if isinstance(item, MetaTensor) else batch
+    return MetaTensor(batch, meta=dict(item.meta), device=batch.device) if isinstance(item, MetaTensor) else batch

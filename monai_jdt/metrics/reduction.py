@@ -53,6 +53,12 @@ def reduce_scores(
     return result, number.float()
 
 
+def nothing_scored() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the result of a run without an image, and the number of its scores: NaN, and 0."""
+    # "cpu": no tensor says where, and a default device may hold no values
+    return torch.tensor(float("nan"), dtype=torch.float64, device="cpu"), torch.tensor(0.0, device="cpu")
+
+
 def reduce_classes(
     scores: torch.Tensor, reduction: MetricReduction, policy: UndefinedPolicy = UndefinedPolicy.LEAVE_OUT
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -52,7 +52,7 @@ def dice_weights(
     # numpy, since it compares and counts bytes several times as fast as torch
     flat = votes.reshape(votes.shape[0], -1).cpu().numpy()
     present = there.nonzero().flatten().tolist()
-    common = torch.zeros(votes.shape[0], dtype=torch.int64)
+    common = torch.zeros(votes.shape[0], dtype=torch.int64, device="cpu")
     sizes = torch.zeros_like(common)
     majority_size = 0
     for start in range(0, flat.shape[1], VOXEL_BLOCK):

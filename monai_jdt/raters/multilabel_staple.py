@@ -87,7 +87,7 @@ def estimate_multilabel_staple(
     fused = torch.where(decided, values[torch.from_numpy(truth.argmax(axis=1))], 0)
     index = torch.from_numpy(patterns.index)
     label = torch.stack([region_members(fused, group).to(torch.float32)[index].reshape(votes.shape[1:]) for group in groups])
-    confusion = torch.full((votes.shape[0], len(values), len(values)), float("nan"), dtype=torch.float64)
+    confusion = torch.full((votes.shape[0], len(values), len(values)), float("nan"), dtype=torch.float64, device="cpu")
     confusion[there] = torch.from_numpy(found)
     return label.to(votes.device), RaterEstimates(confusion=confusion, values=tuple(values.tolist()))
 

@@ -58,8 +58,8 @@ def estimate_staple(
         ([[0.0, 1.0, 1.0, 0.0]], [1.0, 1.0, 0.0])
     """
     votes, groups, there, patterns = present_patterns(votes, regions, rater_weights, max_iterations)
-    label = torch.empty((len(groups), *votes.shape[1:]), dtype=torch.float32)
-    sensitivity = torch.full((votes.shape[0], len(groups)), float("nan"), dtype=torch.float64)
+    label = torch.empty((len(groups), *votes.shape[1:]), dtype=torch.float32, device="cpu")
+    sensitivity = torch.full((votes.shape[0], len(groups)), float("nan"), dtype=torch.float64, device="cpu")
     specificity = sensitivity.clone()
     for c, group in enumerate(groups):
         marks = region_patterns(patterns, group)

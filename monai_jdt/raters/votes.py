@@ -83,8 +83,8 @@ def rater_shares(rater_weights: torch.Tensor | Sequence[float] | None, raters: i
         ValueError: for another length, a negative or non-finite weight, or weights that are all 0.
     """
     if rater_weights is None:
-        return torch.full((raters,), 1 / raters, dtype=torch.float64)
-    weights = torch.as_tensor(rater_weights).detach().cpu().to(torch.float64)
+        return torch.full((raters,), 1 / raters, dtype=torch.float64, device="cpu")
+    weights = torch.as_tensor(rater_weights, device="cpu").detach().to(torch.float64)
     if weights.shape != (raters,):
         raise ValueError(error_sentence("rater_weights", f"one weight for each of {raters} raters", f"shape {tuple(weights.shape)}"))
     if not (torch.isfinite(weights) & (weights >= 0)).all():

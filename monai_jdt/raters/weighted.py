@@ -46,7 +46,7 @@ def fuse_weighted(
     there = speaking.nonzero().flatten().tolist()
     if len(there) <= 8:
         # who marks a voxel is one byte, and each of the at most 256 bytes has one answer
-        bits = torch.arange(2 ** len(there)).unsqueeze(1) >> torch.arange(len(there)) & 1
+        bits = torch.arange(2 ** len(there), device="cpu").unsqueeze(1) >> torch.arange(len(there), device="cpu") & 1
         answers = (bits * weights[speaking]).sum(1).clamp(0, 1).to(torch.float32).to(votes.device)
         for start in range(0, flat.shape[1], VOXEL_BLOCK):
             block = flat[:, start : start + VOXEL_BLOCK]

@@ -245,8 +245,8 @@ def _as_tensors(estimates: RaterEstimates, regions: Iterable[Sequence[int]]) -> 
     if estimates.confusion is not None and estimates.values is not None:
         # the values that occur differ from case to case
         every = sorted({0, *estimates.values, *(value for group in regions for value in group)})
-        at = torch.tensor([every.index(value) for value in estimates.values])
+        at = torch.tensor([every.index(value) for value in estimates.values], device="cpu")
         full = estimates.confusion.new_full((len(estimates.confusion), len(every), len(every)), float("nan"))
         full[:, at[:, None], at] = estimates.confusion
-        tensors |= {"confusion": full, "values": torch.tensor(every)}
+        tensors |= {"confusion": full, "values": torch.tensor(every, device="cpu")}
     return tensors

@@ -97,8 +97,8 @@ class LoadRaters(Transform):
         votes = torch.from_numpy(np.stack(stack))  # uint8 if all are, else int16
         # the meta's shape and name stay those of one map: (R, *S) is not an image with R channels in the file
         place = next((a for a in (affine, grid.affine) if a is not None), np.eye(4))
-        meta |= {"original_channel_dim": 0, "spatial_shape": np.array(grid.shape), "affine": torch.as_tensor(place)}
-        return MetaTensor(votes, meta=meta)
+        meta |= {"original_channel_dim": 0, "spatial_shape": np.array(grid.shape), "affine": torch.from_numpy(place)}
+        return MetaTensor(votes, meta=meta, device=votes.device)
 
     def _read_one(self, path: str | os.PathLike) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
         """Return a label map in the narrowest dtype, its grid and metadata."""
@@ -143,7 +143,7 @@ class LoadRaters(Transform):
             if label.shape[channel_dim] != 1:
                 expected, fix = "a label map of one channel", "export label values, not colours or one-hot channels"
                 raise one_problem(name, expected, f"shape {tuple(label.shape)}, channels on axis {channel_dim}", fix)
-            label = MetaTensor(label.as_tensor().squeeze(channel_dim), meta=label.meta)
+            label = MetaTensor(label.as_tensor().squeeze(channel_dim), meta=label.meta, device=label.device)
         grid, meta = _grid_of(name, label), {**label.meta, "filename_or_obj": name}
         if self._in_file_order and name.lower().endswith(_NIFTI):
             grid = VoxelGrid(name, grid.shape, header.affine)  # not the reader's own rule for a NIfTI file's place

@@ -55,11 +55,12 @@ class PadRaters(Transform):
         count = len(stack)
         if count > self.raters:
             raise ValueError(error_sentence("votes", f"at most {self.raters} raters", str(count), "pass a larger `raters`"))
-        given = torch.ones(count) if rater_weights is None else torch.as_tensor(rater_weights, dtype=torch.float32)
+        place = rater_weights.device if isinstance(rater_weights, torch.Tensor) else "cpu"
+        given = torch.as_tensor([1.0] * count if rater_weights is None else rater_weights, dtype=torch.float32, device=place)
         if given.shape != (count,):
             expected = f"one weight for each of {count} raters"
             raise ValueError(error_sentence("rater_weights", expected, f"shape {tuple(given.shape)}"))
-        weights = torch.cat([given, torch.zeros(self.raters - count)])
+        weights = torch.cat([given, given.new_zeros(self.raters - count)])
         filling = stack.new_full((self.raters - count, *stack.shape[1:]), self.value)
         return with_meta_of(votes, torch.cat([stack, filling])), weights
 

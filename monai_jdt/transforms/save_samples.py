@@ -95,7 +95,8 @@ class SaveSamples(Transform):
             path = f"{self.layout.filename(str(subject), number)}{self.ending}"
             voxels = sample.to(torch.uint8).argmax(0) if self.softmax else sample[0] if len(sample) == 1 else sample.movedim(0, -1)
             with whole_file(path) as draft:
-                self.save(MetaTensor(voxels.to(torch.uint8), meta=dict(samples.meta)), filename=draft.removesuffix(self.ending))
+                image = MetaTensor(voxels.to(torch.uint8), meta=dict(samples.meta), device=voxels.device)
+                self.save(image, filename=draft.removesuffix(self.ending))
             paths.append(path)
         return paths
 

@@ -91,7 +91,8 @@ class SmoothLabel(Transform):
         return with_meta_of(label, smooth)
 
     def _blurred(self, label: torch.Tensor) -> torch.Tensor:
-        blur = GaussianFilter(label.ndim - 1, self.sigma).to(label)
+        with label.device:  # MONAI's filter makes its kernel on the default device
+            blur = GaussianFilter(label.ndim - 1, self.sigma).to(label)
         inside = blur(torch.ones_like(label[None, :1]))
         return (blur(label[None]) / inside)[0].clamp(0, 1)
 

@@ -10,6 +10,8 @@ from monai.data.meta_tensor import MetaTensor
 
 def with_meta_of(source: Any, value: torch.Tensor) -> MetaTensor:
     """Return `value` as a MetaTensor with the affine, meta and applied operations of `source`, if that is a MetaTensor."""
+    # MONAI moves a tensor without `device` to the default device
     if isinstance(source, MetaTensor):
-        return MetaTensor(value, meta=dict(source.meta), applied_operations=list(source.applied_operations))
-    return MetaTensor(value)
+        meta, operations = dict(source.meta), list(source.applied_operations)
+        return MetaTensor(value, meta=meta, applied_operations=operations, device=value.device)
+    return MetaTensor(value, device=value.device)

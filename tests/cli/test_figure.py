@@ -138,6 +138,8 @@ def test_a_name_from_a_list_stays_in_this_folder(files, capsys, drawn):
         (["--datalist", "list.json", "--prediction", "data/case7/ct.nii.gz"], ["ct.nii.gz: expected probabilities in [0, 1]"]),
         (["--datalist", "list.json", "--window", "5"], ["--window: expected one of lung"]),
         (["out.nii.gz", "--datalist", "list.json"], ["DEST: expected the name of a PNG", "name it out.png"]),
+        (["out.txt", "--datalist", "list.json"], ["DEST: expected the name of a PNG to write, got out.txt. Fix: name it out.png."]),
+        (["out", "--datalist", "list.json"], ["DEST: expected the name of a PNG to write, got out. Fix: name it out.png."]),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line_and_leaves_nothing(files, capsys, arguments, parts):
