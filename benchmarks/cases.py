@@ -3,7 +3,7 @@
 `python benchmarks/cases.py [--cases 1000 10000] [--size 16] [--workers 1 2] [--verbs check raters evaluate fuse]` prints a table: wall
 time, cases per second, processor time and the peak of the memory of all processes together. A verb is a process of its own, as a user
 starts it. Each case has an image, three raters and a prediction, which are files of its own. What is written must be the same by one
-process and by two, byte for byte. Needs psutil, which the extra `dask` brings.
+process and by two, byte for byte. Needs psutil (extra `test`).
 """
 
 from __future__ import annotations
