@@ -22,8 +22,8 @@ from monai_jdt.report.regions_shown import block_means, window_around
 
 #: The most slices of a case. Of more, every second (third, ...) is shown.
 MOST_SLICES = 64
-#: The most bytes of a case. Above, blocks of pixels are averaged: 100 cases stay below 45 MB as text.
-MOST_BYTES = 320_000
+#: The most bytes of a case, and of all cases of a page: 43 MB as text. Above, blocks of pixels are averaged.
+MOST_BYTES, BYTES_OF_PAGE = 2_000_000, 32_000_000
 #: Slices shown beyond the first and the last with a mark.
 _MARGIN = 2
 #: The most channels of an image.

@@ -19,8 +19,9 @@ from monai_jdt.functional.rater_calibration_error import rater_calibration_bins
 from monai_jdt.functional.region_members import region_members
 from monai_jdt.report.agreement_rows import unit_of_size
 from monai_jdt.report.case_files import load_image
-from monai_jdt.report.case_slices import ViewedCase, packed_slices
+from monai_jdt.report.case_slices import MOST_BYTES, ViewedCase, packed_slices
 from monai_jdt.report.evaluation_rows import decided_mask, read_votes_on_grid
+from monai_jdt.report.file_names import names_by_difference
 from monai_jdt.report.planes import slice_plane, through_plane_axis
 from monai_jdt.report.prediction_files import PredictionKind, read_region_prediction
 
@@ -53,7 +54,7 @@ class StudiedCase:
         regions: name to label values.
         predictions: those that are there.
         channel_dim: the axis of the channels in the images' files.
-        viewed: whether to pack slices.
+        most_bytes: the limit of the packed slices; 0: none are packed.
     """
 
     name: str
@@ -62,7 +63,7 @@ class StudiedCase:
     regions: Mapping[str, tuple[int, ...]]
     predictions: tuple[StudiedPrediction, ...]
     channel_dim: str | int | None = None
-    viewed: bool = True
+    most_bytes: int = MOST_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def study_case(case: StudiedCase) -> CaseStudy:
         sizes[region] = {who: count * voxel for who, count in counts.items()}
         marks[region] = list(drawn.values())
     slices = None
-    if case.viewed:
+    if case.most_bytes:
         slices = _slices_of(case, grid, marks, probs, problems)
     return CaseStudy(bins, pairs, sizes, unit, slices, tuple(problems))
 
@@ -152,14 +153,15 @@ def _slices_of(
         except (DataProblemError, OSError) as error:
             problems.append(str(error))
     plane = slice_plane(affine, through_plane_axis(affine, shape))
-    return packed_slices(
-        ViewedCase(
-            image,
-            {region: [mask.reshape(shape) for mask in masks] for region, masks in marks.items()},
-            {
-                region: {model: values[channel].reshape(shape) for model, values in probs.items()}
-                for channel, region in enumerate(case.regions)
-            },
-            plane,
-        )
-    ) | {"models": list(probs)}
+    viewed = ViewedCase(
+        image,
+        {region: [mask.reshape(shape) for mask in masks] for region, masks in marks.items()},
+        {
+            region: {model: values[channel].reshape(shape) for model, values in probs.items()}
+            for channel, region in enumerate(case.regions)
+        },
+        plane,
+    )
+    channels = 0 if image is None else len(image)
+    files = case.image if len(case.image) == channels else [""] * channels
+    return packed_slices(viewed, case.most_bytes) | {"models": list(probs), "channels": names_by_difference(files, "channel")}

@@ -54,14 +54,28 @@ def rater_names_of(raters: Sequence[str]) -> list[str]:
         >>> rater_names_of(["Anna/seg.nii", "Ben/seg.nii"])
         ['Anna', 'Ben']
     """
-    plain = [f"rater {number + 1}" for number in range(len(raters))]
-    if len(raters) < 2:
+    return names_by_difference(raters, "rater")
+
+
+def names_by_difference(paths: Sequence[str], word: str) -> list[str]:
+    """Find a name for each path: the part by which they differ, as in :func:`rater_names_of`.
+
+    Args:
+        paths: of files.
+        word: what stands before a number.
+
+    Example:
+        >>> names_by_difference(["c1_t1.nii", "c1_t1ce.nii"], "channel"), names_by_difference(["c1_0000.nii", "c1_0001.nii"], "channel")
+        (['t1', 't1ce'], ['channel 0000', 'channel 0001'])
+    """
+    plain = [f"{word} {number + 1}" for number in range(len(paths))]
+    if len(paths) < 2:
         return plain
-    levels = [_stem(path) for path in raters], *zip(*(_folders(path) for path in raters), strict=False)
+    levels = [_stem(path) for path in paths], *zip(*(_folders(path) for path in paths), strict=False)
     for names in levels:
         parts = _differing([str(name) for name in names])
-        if len({part.casefold() for part in parts}) == len(raters) and all(parts):
-            return [f"rater {part}" if part.isdecimal() else part for part in parts]
+        if len({part.casefold() for part in parts}) == len(paths) and all(parts):
+            return [f"{word} {part}" if part.isdecimal() else part for part in parts]
     return plain
 
 

@@ -274,10 +274,9 @@ def _sizes(studies: Mapping[str, CaseStudy], models: Sequence[str], region: str)
     _add_diagonal(figure, min(means), max(means))
     figure.update_xaxes(type="log")
     figure.update_yaxes(type="log")
-    caption = (
-        f"A bar spans the raters of a case, a dot is a model's mask. It is within the bar: {', '.join(inside)}. "
-        f"Nothing marked is drawn at {least:.2g} {unit}."
-    )
+    caption = f"A bar spans the raters of a case, a dot is a model's mask. It is within the bar: {', '.join(inside)}."
+    if any(size == 0 for study in marked.values() for size in study.sizes[region].values()):
+        caption += f" Nothing marked is drawn at {least:.2g} {unit}."
     return Chart("Size against the raters' spread", caption, _json_of(figure))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from monai_jdt.data.case_runner import run_cases
-from monai_jdt.report.case_slices import MOST_BYTES, MOST_SLICES
+from monai_jdt.report.case_slices import BYTES_OF_PAGE, MOST_BYTES, MOST_SLICES
 from monai_jdt.report.case_study import CaseStudy, StudiedCase, StudiedPrediction, study_case
 from monai_jdt.report.colours import DIFFERENCE_MAP, PROBABILITY_MAP, rater_style
 from monai_jdt.report.evaluation_page import evaluation_summary, paired_comparison
@@ -69,6 +69,7 @@ def write_run_report(
     main = _main_scores(runs, models)
     order = sorted(runs.cases, key=lambda name: (math.isnan(main[name]), main[name]))
     work = _work_of(runs, order, most_cases)
+    most_bytes = max((case.most_bytes for case in work), default=0)
     outcomes = list(
         run_cases(
             study_case, work, [case.name for case in work], what="report", workers=workers, scheduler=scheduler, progress=progress
@@ -82,7 +83,7 @@ def write_run_report(
         for name, study in studies.items()
         if study.slices is not None
     ]
-    _write_report_page(runs, models, studies, viewed, main, unread, dest)
+    _write_report_page(runs, models, studies, viewed, main, unread, most_bytes, dest)
     return unread
 
 
@@ -93,6 +94,7 @@ def _write_report_page(
     viewed: Sequence[Mapping[str, Any]],
     main: Mapping[str, float],
     unread: Mapping[str, str],
+    most_bytes: int,
     dest: str | os.PathLike[str],
 ) -> None:
     # imported late, as everything that takes long and `--help` does not need
@@ -123,7 +125,7 @@ def _write_report_page(
         viewed=viewed,
         numbers={case["name"]: number for number, case in enumerate(viewed)},
         most_slices=MOST_SLICES,
-        most_kilobytes=MOST_BYTES // 1000,
+        most_kilobytes=most_bytes // 1000,
         failures={**runs.failures, **unread},
         colour_maps=_script_json(maps),
         gradients={kind: ", ".join("rgb({}, {}, {})".format(*colour) for colour in colours[::10]) for kind, colours in maps.items()}
@@ -154,17 +156,18 @@ def _work_of(runs: JoinedRuns, order: Sequence[str], most_cases: int) -> list[St
     scored = {(row["case"], row["model"]) for row in runs.rows}
     files = {model.name: predictions_of(model) for model in runs.models}
     channel_dims = {case.name: run.channel_dim for run in reversed(list(runs.runs.values())) for case in run.cases}
+    cases = [name for name in order if any((name, model.name) in scored for model in runs.models)]
+    most_bytes = min(MOST_BYTES, BYTES_OF_PAGE // max(min(len(cases), most_cases), 1))
     work: list[StudiedCase] = []
-    for name in order:
+    for name in cases:
         models = [model for model in runs.models if (name, model.name) in scored]
-        if models:
-            predictions = [
-                StudiedPrediction(model.name, files[model.name].get(name, model.model.folder), model.model.kind, model.run.decision)
-                for model in models
-            ]
-            case = runs.cases[name]
-            viewed = len(work) < most_cases
-            work.append(StudiedCase(name, case.files, case.image, runs.regions, tuple(predictions), channel_dims[name], viewed))
+        predictions = [
+            StudiedPrediction(model.name, files[model.name].get(name, model.model.folder), model.model.kind, model.run.decision)
+            for model in models
+        ]
+        case = runs.cases[name]
+        limit = most_bytes if len(work) < most_cases else 0
+        work.append(StudiedCase(name, case.files, case.image, runs.regions, tuple(predictions), channel_dims[name], limit))
     return work
 
 

@@ -81,4 +81,4 @@ def test_an_image_on_other_voxels_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_slices_are_made_where_they_are_wanted(tmp_path: Path) -> None:
-    assert study_case(replace(case_in(tmp_path), viewed=False)).slices is None
+    assert study_case(replace(case_in(tmp_path), most_bytes=0)).slices is None

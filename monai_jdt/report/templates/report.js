@@ -66,7 +66,7 @@
     shown = loaded;
     setOptions(chosen.region, Object.keys(slices.marks).map((name) => [name, name]));
     setOptions(chosen.model, slices.models.map((name) => [name, name]));
-    setOptions(chosen.channel, slices.images.map((_, number) => [String(number), "channel " + (number + 1)]));
+    setOptions(chosen.channel, slices.images.map((_, number) => [String(number), slices.channels[number]]));
     slider.max = String(slices.numbers.length - 1);
     slider.value = String(slices.open);
     byId("slices").hidden = slices.numbers.length < 2;
