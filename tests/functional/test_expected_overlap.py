@@ -176,7 +176,7 @@ def test_the_level_is_held_against_the_scores_returned(softmax: bool) -> None:
 
 def test_bad_arguments_are_named() -> None:
     prob = torch.rand(1, 2, 4)
-    for bad, arguments, words in [
+    mistakes: list[tuple[torch.Tensor, dict[str, Any], str]] = [
         (prob * 3 - 1, {}, "prob: expected values in"),
         (prob.long(), {}, "prob: expected floating point"),
         (prob[0, 0], {}, "prob: expected shape"),
@@ -184,7 +184,8 @@ def test_bad_arguments_are_named() -> None:
         (prob, {"score": "hausdorff"}, "score: expected"),
         (prob, {"both_empty": "nan"}, "both_empty: expected"),
         (prob, {"empty_below": 2.0}, "empty_below"),
-    ]:
+    ]
+    for bad, arguments, words in mistakes:
         with pytest.raises((TypeError, ValueError), match=words):
             best_expected_mask(bad, **arguments)
     with pytest.raises(ValueError, match="mask: expected 0 and 1"):

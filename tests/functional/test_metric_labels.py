@@ -1,5 +1,7 @@
 """The labels of metrics: ignored values in narrow dtypes and dense labels, and predictions at ignored voxels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from tests.metrics.rater_cases import rater_case
 NAN = float("nan")
 
 
-def test_an_ignored_value_that_bytes_cannot_hold_ignores_nothing():
+def test_an_ignored_value_that_bytes_cannot_hold_ignores_nothing() -> None:
     votes, p = torch.tensor([[[0, 255, 255], [255, 255, 0], [255, 0, 255]]]), torch.rand(1, 1, 3)
     spread = rater_brier_score(p, votes.to(torch.uint8), BrierPart.SPREAD, label_rule(True, [[255]], -1))
     assert spread.item() == pytest.approx(2 / 9)  # 2 of 3 raters at each voxel: 2/3 * 1/3
@@ -37,7 +39,7 @@ def test_an_ignored_value_that_bytes_cannot_hold_ignores_nothing():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool, torch.float16, torch.bfloat16])
-def test_held_values_are_those_that_a_tensor_of_the_dtype_keeps(dtype):
+def test_held_values_are_those_that_a_tensor_of_the_dtype_keeps(dtype: torch.dtype) -> None:
     kept = {torch.bool: lambda v: v in (0, 1), torch.float16: lambda v: abs(v) <= 65504, torch.bfloat16: lambda v: True}
     for value in (-1, 0, 1, 44, 127, 128, 255, 300, 999, 40_000, 100_000):
         if dtype in kept:
@@ -51,7 +53,7 @@ def test_held_values_are_those_that_a_tensor_of_the_dtype_keeps(dtype):
     assert held_value(None, dtype) is None
 
 
-def test_a_value_that_would_wrap_to_the_ignored_one_is_no_class():
+def test_a_value_that_would_wrap_to_the_ignored_one_is_no_class() -> None:
     votes = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
     with pytest.raises(ValueError, match="y: expected label values from 0 to 1, the channels of y_pred, got 255"):
         rater_brier_score(torch.full((1, 2, 3), 0.5), votes, rule=label_rule(True, None, -1))
@@ -60,7 +62,7 @@ def test_a_value_that_would_wrap_to_the_ignored_one_is_no_class():
     assert many[0, [0, 1, 255]].tolist() == pytest.approx([1 / 3] * 3)
 
 
-def test_a_dense_labels_ignored_value_is_none_of_its_values():
+def test_a_dense_labels_ignored_value_is_none_of_its_values() -> None:
     for value in (0, 1):
         for build in (label_rule, FineGrainedOverlap, SoftDice, ThresholdedDice):
             with pytest.raises(ValueError, match=rf"ignore_index: expected a value outside \[0, 1\] with a dense label, got {value}"):
@@ -73,7 +75,7 @@ def test_a_dense_labels_ignored_value_is_none_of_its_values():
 
 
 @pytest.mark.parametrize("bad", [NAN, float("inf"), -3.0])
-def test_predictions_at_ignored_voxels_reach_no_score_and_elsewhere_are_refused(bad):
+def test_predictions_at_ignored_voxels_reach_no_score_and_elsewhere_are_refused(bad: Any) -> None:
     case = rater_case("classes silent", 0)
     rule = label_rule(True, None, 7)
     somebody = (case.votes != 7).any(1, keepdim=True)
@@ -101,7 +103,7 @@ def test_predictions_at_ignored_voxels_reach_no_score_and_elsewhere_are_refused(
                 score(torch.where(torch.rand(dirty.shape) < 0.5, bad, clean.float()))
 
 
-def test_predictions_at_ignored_voxels_of_dense_labels():
+def test_predictions_at_ignored_voxels_of_dense_labels() -> None:
     p, m = torch.rand(2, 2, 6), torch.rand(2, 2, 6).round()
     ignored, spoilt = m.clone(), p.clone()
     ignored[:, :, 4:], spoilt[:, :, 4:] = 255, NAN
@@ -117,7 +119,7 @@ def test_predictions_at_ignored_voxels_of_dense_labels():
             score(spoilt, m, label_rule())
 
 
-def test_an_ignored_image_has_no_thresholded_score_whatever_two_empty_maps_score():
+def test_an_ignored_image_has_no_thresholded_score_whatever_two_empty_maps_score() -> None:
     rule = threshold_rule("qubiq")  # two empty maps score 1
     p = torch.rand(1, 1, 4)
     assert thresholded_dice(p, torch.full((1, 1, 4), -1.0), rule, label_rule(False, None, -1)).isnan().all()

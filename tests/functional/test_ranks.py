@@ -7,16 +7,18 @@ import gc
 import os
 import pickle
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from monai_jdt.kernels.registry import is_installed
 from monai_jdt.losses import (
@@ -30,6 +32,7 @@ from monai_jdt.losses import (
     SoftDeepSupervisionLoss,
 )
 from tests.forced import auto_takes
+from tests.present import present
 
 IGNORED = 255
 CLASSES = 3
@@ -93,7 +96,7 @@ SPLITS = {
 def _value_and_gradients(network: torch.nn.Module, loss: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     network.zero_grad()
     loss.backward()
-    return loss.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
+    return loss.detach(), torch.cat([present(p.grad).flatten() for p in network.parameters()])
 
 
 def _expect(case: str, got: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -169,7 +172,7 @@ def _compare_unlabelled_ranks(rank: int, world: int) -> None:
     """The first rank has labels, the others a teacher only: the label half is that of the first rank's images alone."""
     images, labels = _data()
     teacher = torch.randn(6, CLASSES, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    options = {"softmax": True, "to_onehot_y": True, "ignore_index": IGNORED, "average": "image", "temperature": 2.0}
+    options: dict[str, Any] = {"softmax": True, "to_onehot_y": True, "ignore_index": IGNORED, "average": "image", "temperature": 2.0}
     parts = [[0, 1, 2], *[list(range(3, 6))[r - 1 :: world - 1] for r in range(1, world)]]
 
     network = _network()
@@ -212,9 +215,11 @@ def _in_rank_of_a_group(rank: int, meeting: str) -> None:
                 value = same(part, label[mine])
                 value.backward()
                 torch.testing.assert_close(value, expected)
-                torch.testing.assert_close(part.grad / 2, alone.grad[mine])  # a rank's gradient is the group's size times its share
+                torch.testing.assert_close(
+                    present(part.grad) / 2, present(alone.grad)[mine]
+                )  # a rank's gradient is the group's size times its share
             assert loss.group is group
-        _compare_distributed_tensors(logits, label, alone.grad, expected)
+        _compare_distributed_tensors(logits, label, present(alone.grad), expected)
         dist.barrier()
         Path(f"{meeting}.compared.{rank}").touch()
     finally:
@@ -232,6 +237,7 @@ def _compare_distributed_tensors(logits: torch.Tensor, label: torch.Tensor, grad
             value.backward()
             assert type(value) is torch.Tensor
             torch.testing.assert_close(value, expected)
+            assert isinstance(spread.grad, DTensor)
             torch.testing.assert_close(spread.grad.full_tensor(), gradient)
     with pytest.raises(ValueError, match=r"target: .*DTensor.* Fix: .*to_local"):
         loss(distribute_tensor(logits, mesh, [Shard(0)]), label[:2])
@@ -240,7 +246,7 @@ def _compare_distributed_tensors(logits: torch.Tensor, label: torch.Tensor, grad
 
 def _refuse_to_add_the_whole(logits: torch.Tensor, label: torch.Tensor, mesh: DeviceMesh) -> None:
     """Every rank has all of a gathered tensor: with sync it would count three times, and the smoothing once."""
-    options = {"softmax": True, "to_onehot_y": True, "sync": True}
+    options: dict[str, Any] = {"softmax": True, "to_onehot_y": True, "sync": True}
     whole, index = distribute_tensor(logits, mesh, [Shard(0)]), distribute_tensor(label, mesh, [Replicate()])
     calls = {
         "input": lambda: JDTCELoss(**options)(whole, label),
@@ -295,7 +301,7 @@ def test_without_sync_ranks_are_not_one_process() -> None:
 
 
 @pytest.fixture
-def one_rank(tmp_path: Path):
+def one_rank(tmp_path: Path) -> Iterator[None]:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo") if Path("/sys/class/net/lo").exists() else None
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
     yield

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from monai_jdt.functional.disagreement_correlation import UncertaintyKind, disagreement_correlation
 from monai_jdt.functional.generalized_energy_distance import EmptyDistance, generalized_energy_distance
-from monai_jdt.functional.metric_labels import label_rule
+from monai_jdt.functional.metric_labels import LabelRule, label_rule
 from monai_jdt.functional.rater_agreement import AgreementKind, rater_agreement
 from monai_jdt.functional.rater_brier_score import BrierPart, rater_brier_score
 from monai_jdt.functional.rater_dice import EmptyPair, RaterDiceKind, rater_dice
@@ -18,17 +19,17 @@ from monai_jdt.functional.rater_nll import rater_nll
 from monai_jdt.functional.set_overlap import SetOverlap
 from monai_jdt.functional.soft_overlap import OverlapKind, soft_overlap
 from monai_jdt.functional.volume_crps import CrpsKind, volume_crps
-from tests.metrics.rater_cases import KINDS, REGIONS, rater_case
+from tests.metrics.rater_cases import KINDS, REGIONS, RaterCase, rater_case
 from tests.oracles import rater_metrics as oracle
 
 SEEDS = [0, 1]  # without weights and with them
 
 
-def rule_of(case):
+def rule_of(case: RaterCase) -> LabelRule:
     return label_rule(True, case.regions, case.ignored)
 
 
-def expected(case, one):
+def expected(case: RaterCase, one: Callable[..., float]) -> np.ndarray:
     """`one(image, p, samples, votes, weights, channel, group)` of every image and channel."""
     rows = []
     for image in range(2):
@@ -37,7 +38,7 @@ def expected(case, one):
     return np.array(rows)
 
 
-def agree(got, rows):
+def agree(got: torch.Tensor, rows: list[list[float]] | np.ndarray) -> None:
     assert got.dtype == torch.float64
     np.testing.assert_allclose(got.numpy(), rows, rtol=1e-6, atol=1e-9)  # probabilities are float32
 
@@ -47,7 +48,7 @@ cases = pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KIND
 
 @cases
 @pytest.mark.parametrize("overlap", list(OverlapKind))
-def test_soft_overlap(kind, seed, overlap):
+def test_soft_overlap(kind: str, seed: int, overlap: OverlapKind) -> None:
     case = rater_case(kind, seed)
     got = soft_overlap(case.prob, case.votes, overlap, rule_of(case), rater_weights=case.weights)
     jaccard = overlap is OverlapKind.JACCARD
@@ -55,7 +56,7 @@ def test_soft_overlap(kind, seed, overlap):
 
 
 @cases
-def test_brier_score_and_its_parts(kind, seed):
+def test_brier_score_and_its_parts(kind: str, seed: int) -> None:
     case = rater_case(kind, seed)
     parts = {part: rater_brier_score(case.prob, case.votes, part, rule_of(case), rater_weights=case.weights) for part in BrierPart}
     for part, got in parts.items():
@@ -66,7 +67,7 @@ def test_brier_score_and_its_parts(kind, seed):
 
 @cases
 @pytest.mark.parametrize("classwise", [None, True])
-def test_nll(kind, seed, classwise):
+def test_nll(kind: str, seed: int, classwise: bool | None) -> None:
     case = rater_case(kind, seed)
     got = rater_nll(case.prob, case.votes, classwise, 1e-7, rule_of(case), rater_weights=case.weights)
     by_class = classwise or case.regions is not None or case.prob.shape[1] == 1
@@ -79,17 +80,26 @@ def test_nll(kind, seed, classwise):
 
 @cases
 @pytest.mark.parametrize("empty", list(EmptyPair))
-def test_rater_dice(kind, seed, empty):
+def test_rater_dice(kind: str, seed: int, empty: EmptyPair) -> None:
     value = 1.0 if empty is EmptyPair.ONE else math.nan
     for choice in RaterDiceKind:
         case = rater_case(kind, seed, equal=choice is not RaterDiceKind.MEAN)
 
-        def one(p, samples, votes, weights, c, group, case=case, choice=choice):
+        def one(
+            p: np.ndarray,
+            samples: np.ndarray,
+            votes: np.ndarray,
+            weights: list[float],
+            c: int,
+            group: oracle.Group,
+            case: RaterCase = case,
+            choice: RaterDiceKind = choice,
+        ) -> float:
             matrix = oracle.dice_matrix(samples[:, c], votes, weights, group, case.ignored, value)
             own = [weights[r] for r in oracle.there(votes, weights, case.ignored)]
             return oracle.rater_dice(matrix, own, choice.value)
 
-        def score(case=case, choice=choice):
+        def score(case: RaterCase = case, choice: RaterDiceKind = choice) -> torch.Tensor:
             return rater_dice(case.samples, case.votes, choice, empty, rule_of(case), rater_weights=case.weights)
 
         if choice is RaterDiceKind.EACH:
@@ -100,7 +110,7 @@ def test_rater_dice(kind, seed, empty):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_sample_with_its_own_rater(seed):
+def test_each_sample_with_its_own_rater(seed: int) -> None:
     case = rater_case("classes", 2 * seed)
     votes = case.votes[:, :3]
     got = rater_dice(case.samples, votes, RaterDiceKind.EACH)
@@ -113,7 +123,7 @@ def test_each_sample_with_its_own_rater(seed):
 @cases
 @pytest.mark.parametrize("distance", list(SetOverlap))
 @pytest.mark.parametrize("diagonal", [True, False])
-def test_energy_distance(kind, seed, distance, diagonal):
+def test_energy_distance(kind: str, seed: int, distance: SetOverlap, diagonal: bool) -> None:
     case, dice = rater_case(kind, seed), distance is SetOverlap.DICE
     for empty in EmptyDistance:
         got = generalized_energy_distance(
@@ -121,18 +131,35 @@ def test_energy_distance(kind, seed, distance, diagonal):
         )
         value = 0.0 if empty is EmptyDistance.ZERO else math.nan
 
-        def one(p, samples, votes, weights, c, group, value=value):
+        def one(
+            p: np.ndarray,
+            samples: np.ndarray,
+            votes: np.ndarray,
+            weights: list[float],
+            c: int,
+            group: oracle.Group,
+            value: float = value,
+        ) -> float:
             return oracle.energy_distance(samples[:, c], votes, weights, group, case.ignored, dice, diagonal, value)
 
         agree(got, expected(case, one))
 
 
-def _pairs(ignored, dice, p, samples, votes, weights, c, group):
+def _pairs(
+    ignored: int | None,
+    dice: bool,
+    p: np.ndarray,
+    samples: np.ndarray,
+    votes: np.ndarray,
+    weights: list[float],
+    c: int,
+    group: oracle.Group,
+) -> float:
     return oracle.pair_overlap(votes, weights, group, ignored, dice)
 
 
 @cases
-def test_agreement(kind, seed):
+def test_agreement(kind: str, seed: int) -> None:
     case = rater_case(kind, seed, equal=True)
     channels = case.prob.shape[1]
     for choice, dice in ((AgreementKind.PAIRWISE_DICE, True), (AgreementKind.PAIRWISE_JACCARD, False)):
@@ -146,7 +173,7 @@ def test_agreement(kind, seed):
         agree(kappa, expected(case, lambda p, s, v, w, c, g: oracle.fleiss_kappa(v, w, [g], case.ignored)))
 
 
-def test_kappa_is_the_published_examples():
+def test_kappa_is_the_published_examples() -> None:
     """Fleiss 1971 has other data; the table of 10 subjects, 14 raters and 5 categories that textbooks use gives .210."""
     table = [
         [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
@@ -157,18 +184,18 @@ def test_kappa_is_the_published_examples():
 
 
 @cases
-def test_correlation(kind, seed):
+def test_correlation(kind: str, seed: int) -> None:
     case = rater_case(kind, seed)
     for choice in UncertaintyKind:
         got = disagreement_correlation(case.prob, case.votes, choice, rule_of(case), rater_weights=case.weights)
         separate = case.regions is not None or case.prob.shape[1] == 1
 
-        def uncertainty(values, choice=choice, separate=separate):
+        def uncertainty(values: np.ndarray, choice: UncertaintyKind = choice, separate: bool = separate) -> np.ndarray:
             if separate:
                 values = np.stack([values[0], 1 - values[0]])
             if choice is UncertaintyKind.ENTROPY:
-                return -sum(np.where(v > 0, v * np.log(np.maximum(v, 1e-300)), 0) for v in values)
-            return (1 - sum(v**2 for v in values)) / (2 if separate else 1)  # p (1 - p) is half of 1 - p^2 - (1 - p)^2
+                return -np.where(values > 0, values * np.log(np.maximum(values, 1e-300)), 0).sum(0)
+            return (1 - (values**2).sum(0)) / (2 if separate else 1)  # p (1 - p) is half of 1 - p^2 - (1 - p)^2
 
         for image in range(2):
             p, _, votes = case.image(image)
@@ -187,13 +214,13 @@ def test_correlation(kind, seed):
 
 
 @cases
-def test_crps(kind, seed):
+def test_crps(kind: str, seed: int) -> None:
     case = rater_case(kind, seed)
     spacing = [1.5, 2.0, 3.0][: case.prob.ndim - 2]
     unit = math.prod(spacing) / {3: 1000, 2: 100}.get(len(spacing), 1)
     got = volume_crps(case.prob, case.votes, CrpsKind.EMPIRICAL, spacing, rule_of(case), rater_weights=case.weights)
 
-    def one(p, samples, votes, weights, c, group):
+    def one(p: np.ndarray, samples: np.ndarray, votes: np.ndarray, weights: list[float], c: int, group: oracle.Group) -> float:
         whole = [r for r in oracle.there(votes, weights, case.ignored) if not (votes[r] == case.ignored).any()]
         if not whole:
             return math.nan
@@ -204,7 +231,7 @@ def test_crps(kind, seed):
     agree(got, expected(case, one))
 
 
-def test_gaussian_and_the_challenges_crps():
+def test_gaussian_and_the_challenges_crps() -> None:
     """Numerical integration of the definition, and the numbers of a case far from its raters: raters 90, 100, 110 and v = 200."""
     scipy_stats, scipy_integrate = pytest.importorskip("scipy.stats"), pytest.importorskip("scipy.integrate")
     votes = torch.zeros(1, 3, 400, dtype=torch.int64)
@@ -219,7 +246,7 @@ def test_gaussian_and_the_challenges_crps():
         exact = volume_crps(prob, votes, CrpsKind.GAUSSIAN).item()
         wide = sorted({volume, 100 - 12 * deviation, 100 + 12 * deviation})
 
-        def integrand(x, cdf=normal.cdf, volume=volume):
+        def integrand(x: float, cdf: Callable[[float], float] = normal.cdf, volume: float = volume) -> float:
             return (cdf(x) - (x >= volume)) ** 2
 
         parts = [scipy_integrate.quad(integrand, a, b, limit=200)[0] for a, b in itertools.pairwise(wide)]
@@ -240,7 +267,7 @@ def test_gaussian_and_the_challenges_crps():
         assert volume_crps(far, votes[:, :1], kind).item() == pytest.approx(110)
 
 
-def test_samples_drawn_from_the_raters_have_distance_zero_and_the_analytic_expectation():
+def test_samples_drawn_from_the_raters_have_distance_zero_and_the_analytic_expectation() -> None:
     """Every rater once: the V-statistic is 0. M samples drawn from R raters: E D^2 = E d(y, y') / M, since a sample meets itself."""
     votes = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (1, 4, 30)))
     assert generalized_energy_distance(votes[:, :, None], votes).item() == pytest.approx(0, abs=1e-12)
@@ -250,7 +277,7 @@ def test_samples_drawn_from_the_raters_have_distance_zero_and_the_analytic_expec
     assert np.mean(scores) == pytest.approx(np.mean(pairs) / 2, abs=4 * np.std(scores) / math.sqrt(400))
 
 
-def test_votes_are_one_label_with_their_mean():
+def test_votes_are_one_label_with_their_mean() -> None:
     case = rater_case("classes", 0)
     mean = torch.stack([(case.votes == c).double().mean(1) for c in range(3)], 1)
     for kind in OverlapKind:
@@ -258,7 +285,7 @@ def test_votes_are_one_label_with_their_mean():
         torch.testing.assert_close(by_votes, soft_overlap(case.prob, mean, kind), rtol=1e-12, atol=0)
 
 
-def test_order_of_raters_and_voxels_changes_nothing_and_uniform_weights_are_none():
+def test_order_of_raters_and_voxels_changes_nothing_and_uniform_weights_are_none() -> None:
     case = rater_case("regions silent", 0)
     rule = rule_of(case)
     scores = {
@@ -281,7 +308,7 @@ def test_order_of_raters_and_voxels_changes_nothing_and_uniform_weights_are_none
             torch.testing.assert_close(other, plain, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
-def test_raters_without_a_common_voxel_have_no_distance_and_are_left_out():
+def test_raters_without_a_common_voxel_have_no_distance_and_are_left_out() -> None:
     votes = torch.tensor([[[1, 0, 7, 7], [7, 7, 1, 1], [1, 1, 1, 0]]])  # the first two never meet
     samples = torch.tensor([[[[1, 0, 1, 0]], [[0, 0, 1, 1]]]])
     rule, groups = label_rule(True, None, 7), (1,)
@@ -289,13 +316,14 @@ def test_raters_without_a_common_voxel_have_no_distance_and_are_left_out():
         value = 0.0 if empty is EmptyDistance.ZERO else math.nan
         for diagonal in (True, False):
             got = generalized_energy_distance(samples, votes, SetOverlap.IOU, diagonal, empty, rule)
-            image = samples[0, :, 0].numpy(), votes[0].numpy()
-            assert got.item() == pytest.approx(oracle.energy_distance(*image, [1.0] * 3, groups, 7, False, diagonal, value))
+            drawn, marked = samples[0, :, 0].numpy(), votes[0].numpy()
+            wanted = oracle.energy_distance(drawn, marked, [1.0] * 3, groups, 7, False, diagonal, value)
+            assert got.item() == pytest.approx(wanted)
     # the two alone: no pair, and so no expectation without the diagonal
     assert generalized_energy_distance(samples, votes[:, :2], diagonal=False, rule=rule).isnan().all()
 
 
-def test_each_sample_of_an_image_in_which_nobody_speaks_is_undefined():
+def test_each_sample_of_an_image_in_which_nobody_speaks_is_undefined() -> None:
     samples, votes = torch.ones(2, 2, 1, 3), torch.ones(2, 2, 3, dtype=torch.int64)
     votes[1] = 7
     scores = rater_dice(samples, votes, RaterDiceKind.EACH, rule=label_rule(True, None, 7))
@@ -305,14 +333,14 @@ def test_each_sample_of_an_image_in_which_nobody_speaks_is_undefined():
         rater_dice(samples, votes, RaterDiceKind.EACH, rule=label_rule(True, None, 7))
 
 
-def test_the_only_channel_of_agreement_is_not_left_out():
+def test_the_only_channel_of_agreement_is_not_left_out() -> None:
     votes = torch.zeros(1, 2, 4, dtype=torch.int64)
     for kind in AgreementKind:
         with pytest.raises(ValueError, match="include_background=False: expected at least 2 channels, got 1"):
             rater_agreement(votes, 1, kind, include_background=False)
 
 
-def test_regions_without_votes_and_wrong_arguments():
+def test_regions_without_votes_and_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="regions: expected None without votes"):
         label_rule(False, REGIONS)
     with pytest.raises(ValueError, match="ignore_index: expected a value of no region, got 4"):
@@ -350,7 +378,7 @@ def test_regions_without_votes_and_wrong_arguments():
         soft_overlap(p, p, OverlapKind.DICE, rater_weights=[1.0])
 
 
-def test_an_image_in_which_nobody_speaks_is_undefined_everywhere():
+def test_an_image_in_which_nobody_speaks_is_undefined_everywhere() -> None:
     p, votes = torch.full((1, 1, 4), 0.5), torch.full((1, 2, 4), 7)
     rule = label_rule(True, None, 7)
     results = [
@@ -367,7 +395,7 @@ def test_an_image_in_which_nobody_speaks_is_undefined_everywhere():
     assert all(result.shape == (1, 1) and result.isnan().all() for result in results)
 
 
-def test_dense_labels_with_an_ignored_value():
+def test_dense_labels_with_an_ignored_value() -> None:
     p = torch.rand(2, 2, 6, generator=torch.Generator().manual_seed(0))
     m = torch.rand(2, 2, 6, generator=torch.Generator().manual_seed(1))
     ignored = m.clone()

@@ -1,6 +1,8 @@
 """The thresholded Dice score against loops, ITK's overlap filter, and arithmetic."""
 
+from builtins import TypeError, ValueError
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from tests.oracles import rater_metrics as oracle
 QUBIQ = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 
-def loops(p, m, thresholds, comparison=">", both_empty="undefined"):
+def loops(p: list[int], m: list[int], thresholds: list[float], comparison: str = ">", both_empty: str = "undefined") -> float:
     """Voxel by voxel, threshold by threshold, for one image and class of whole numbers of hundredths."""
     scores = []
     for t in thresholds:
@@ -45,7 +47,7 @@ def loops(p, m, thresholds, comparison=">", both_empty="undefined"):
     return sum(scores) / len(scores) if scores else float("nan")
 
 
-def rows(values):
+def rows(values: list[int]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)[None, None] / 100
 
 
@@ -60,13 +62,15 @@ hundredths = st.lists(st.integers(0, 100), min_size=6, max_size=6)
     both_empty=st.sampled_from(["one", "zero", "undefined"]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_it_is_what_loops_over_whole_hundredths_count(p, m, thresholds, comparison, both_empty, dtype):
+def test_it_is_what_loops_over_whole_hundredths_count(
+    p: list[int], m: list[int], thresholds: list[float], comparison: str, both_empty: str, dtype: torch.dtype
+) -> None:
     rule = threshold_rule(thresholds, comparison, both_empty)
     got = float(thresholded_dice(rows(p).to(dtype), rows(m).to(dtype), rule))
     assert got == pytest.approx(loops(p, m, thresholds, comparison, both_empty), abs=1e-12, nan_ok=True)
 
 
-def test_itks_filter_gives_the_same_at_each_threshold():
+def test_itks_filter_gives_the_same_at_each_threshold() -> None:
     rng = np.random.default_rng(0)
     p, m = rng.random((2, 3, 7, 6, 5)), rng.integers(0, 6, (2, 3, 7, 6, 5)) / 5
     expected = np.zeros((2, 3))
@@ -84,7 +88,7 @@ def test_itks_filter_gives_the_same_at_each_threshold():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", sorted(THRESHOLD_PRESETS))
-def test_a_share_of_raters_that_is_the_threshold_is_at_it(name, dtype):
+def test_a_share_of_raters_that_is_the_threshold_is_at_it(name: str, dtype: torch.dtype) -> None:
     # .3 in float32 is more than .3 in float64: a comparison in float64 would count 3 of 10 raters as more than .3
     met = 0
     for raters in range(1, 21):
@@ -103,7 +107,7 @@ def test_a_share_of_raters_that_is_the_threshold_is_at_it(name, dtype):
 
 
 @pytest.mark.parametrize("raters", [2, 3, 5, 6, 7, 10])
-def test_averages_of_this_package_and_means_of_torch_meet_the_threshold_exactly(raters):
+def test_averages_of_this_package_and_means_of_torch_meet_the_threshold_exactly(raters: int) -> None:
     # voxel k is marked by k of the raters
     votes = (torch.arange(raters)[:, None] < torch.arange(raters + 1)).to(torch.uint8)
     averages = [fuse_average(votes[..., None], [1])[0, :, 0], votes.to(torch.float32).mean(0)]
@@ -116,7 +120,7 @@ def test_averages_of_this_package_and_means_of_torch_meet_the_threshold_exactly(
             assert dice == pytest.approx(2 * above / (above + raters + 1), abs=1e-12)
 
 
-def test_the_presets_are_the_published_thresholds():
+def test_the_presets_are_the_published_thresholds() -> None:
     assert list(THRESHOLD_PRESETS["qubiq"].thresholds) == QUBIQ
     assert THRESHOLD_PRESETS["mrnet"].thresholds == (0.1, 0.3, 0.5, 0.7, 0.9)
     np.testing.assert_allclose(THRESHOLD_PRESETS["curvas-pdacvi"].thresholds, np.linspace(0.1, 0.8, 6), rtol=1e-15)
@@ -125,7 +129,7 @@ def test_the_presets_are_the_published_thresholds():
         assert (preset.comparison, preset.both_empty) == (ThresholdComparison.ABOVE, BothEmpty.ONE)
 
 
-def test_arguments_override_a_preset_and_numbers_have_their_own_rule():
+def test_arguments_override_a_preset_and_numbers_have_their_own_rule() -> None:
     rule = threshold_rule("qubiq", ">=", "zero")
     assert (rule.comparison, rule.both_empty) == (ThresholdComparison.AT_LEAST, BothEmpty.ZERO)
     assert threshold_rule(np.array([0.2, 0.7])) == ThresholdRule((0.2, 0.7), ThresholdComparison.ABOVE, BothEmpty.UNDEFINED)
@@ -137,26 +141,26 @@ def test_arguments_override_a_preset_and_numbers_have_their_own_rule():
     # above .2: one voxel in the prediction, none in the label: 0; above .6: empty in both
     [("one", 0.5), ("zero", 0.0), ("undefined", 0.0)],
 )
-def test_both_empty_at_one_threshold(both_empty, expected):
+def test_both_empty_at_one_threshold(both_empty: str, expected: float) -> None:
     p, m = torch.tensor([[[0.5, 0.1]]]), torch.tensor([[[0.1, 0.0]]])
     assert float(thresholded_dice(p, m, threshold_rule([0.2, 0.6], both_empty=both_empty))) == expected
 
 
 @pytest.mark.parametrize(("both_empty", "expected"), [("one", 1.0), ("zero", 0.0), ("undefined", float("nan"))])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (2, 3, 0, 4)])
-def test_both_empty_at_every_threshold(both_empty, expected, shape):
+def test_both_empty_at_every_threshold(both_empty: str, expected: float, shape: tuple[int, ...]) -> None:
     scores = thresholded_dice(torch.zeros(shape), torch.zeros(shape), threshold_rule("qubiq", both_empty=both_empty))
     np.testing.assert_array_equal(scores.numpy(), np.full((2, 3), expected))
 
 
 @given(m=hundredths, both_empty=st.sampled_from(["one", "undefined"]))
-def test_a_label_against_itself_is_one(m, both_empty):
+def test_a_label_against_itself_is_one(m: list[int], both_empty: str) -> None:
     score = float(thresholded_dice(rows(m), rows(m), threshold_rule("qubiq", both_empty=both_empty)))
     assert score == 1 or (both_empty == "undefined" and max(m) <= 10 and np.isnan(score))
 
 
 @given(p=hundredths, m=hundredths, seed=st.integers(0, 9))
-def test_swapping_the_maps_and_permuting_voxels_change_nothing(p, m, seed):
+def test_swapping_the_maps_and_permuting_voxels_change_nothing(p: list[int], m: list[int], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(6)
     score = float(thresholded_dice(rows(p), rows(m)))
     assert float(thresholded_dice(rows(m), rows(p))) == score
@@ -164,14 +168,14 @@ def test_swapping_the_maps_and_permuting_voxels_change_nothing(p, m, seed):
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 10**6])
-def test_cutting_into_other_blocks_changes_nothing(block, monkeypatch):
+def test_cutting_into_other_blocks_changes_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     p, m = torch.rand(2, 3, 5, 13), torch.rand(2, 3, 5, 13)
     expected = thresholded_dice(p, m)
     monkeypatch.setattr("monai_jdt.functional.thresholded_dice._BLOCK", block)
     assert torch.equal(thresholded_dice(p, m), expected)
 
 
-def test_hard_maps_of_any_dtype_give_the_dice_score():
+def test_hard_maps_of_any_dtype_give_the_dice_score() -> None:
     p, m = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 0, 0, 0]]])
     for dtype in (torch.bool, torch.uint8, torch.uint16, torch.int64, torch.float16, torch.float32):
         for comparison in (">", ">="):
@@ -179,7 +183,7 @@ def test_hard_maps_of_any_dtype_give_the_dice_score():
             assert float(thresholded_dice(p.to(dtype), m.to(dtype), threshold_rule("mrnet", comparison))) == pytest.approx(2 / 3)
 
 
-def test_counts_beyond_two_to_the_24_are_exact():
+def test_counts_beyond_two_to_the_24_are_exact() -> None:
     # float32 cannot count past 16777216: it would not see the one voxel that differs
     voxels = 2**24 + 3
     p = torch.ones(1, 1, voxels, dtype=torch.bool)
@@ -190,7 +194,7 @@ def test_counts_beyond_two_to_the_24_are_exact():
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 4), (2, 3), (1, 2, 5), (1, 2, 3, 4, 5), (1, 1, 2, 2, 2, 2)])
-def test_shapes(shape):
+def test_shapes(shape: tuple[int, ...]) -> None:
     p = torch.rand(shape)
     scores = thresholded_dice(p, p)
     assert scores.shape == shape[:2]
@@ -198,7 +202,7 @@ def test_shapes(shape):
     assert bool((scores == 1).all())
 
 
-def test_meta_tensors_views_and_gradients_go_in_a_plain_tensor_comes_out():
+def test_meta_tensors_views_and_gradients_go_in_a_plain_tensor_comes_out() -> None:
     p, m = torch.rand(2, 2, 4, 6), torch.rand(2, 2, 4, 6)
     expected = thresholded_dice(p, m)
     kept = p.clone(), m.clone()
@@ -218,7 +222,7 @@ def test_meta_tensors_views_and_gradients_go_in_a_plain_tensor_comes_out():
 
 
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KINDS for seed in (0, 1)])
-def test_votes_are_their_weighted_mean(kind, seed):
+def test_votes_are_their_weighted_mean(kind: str, seed: int) -> None:
     """The mean is made by loops, where anybody speaks; there alone the dense maps are compared."""
     case = rater_case(kind, seed)
     reading = label_rule(True, case.regions, case.ignored)
@@ -235,7 +239,7 @@ def test_votes_are_their_weighted_mean(kind, seed):
                 np.testing.assert_array_equal(got[image, channel].numpy(), expected[0, 0].numpy())
 
 
-def test_the_share_of_votes_meets_a_threshold_exactly():
+def test_the_share_of_votes_meets_a_threshold_exactly() -> None:
     for raters in (3, 5, 10):
         votes = (torch.arange(raters)[:, None] < torch.arange(raters + 1))[None].to(torch.uint8)
         for threshold in QUBIQ:
@@ -262,17 +266,17 @@ P = torch.full((2, 2, 4), 0.5)
         (P.to(torch.complex64), P, TypeError, "y_pred: expected real numbers"),
     ],
 )
-def test_maps_that_do_not_fit_are_told(p, m, error, says):
+def test_maps_that_do_not_fit_are_told(p: torch.Tensor, m: torch.Tensor, error: type[TypeError | ValueError], says: str) -> None:
     with pytest.raises(error, match=says):
         thresholded_dice(p, m)
 
 
-def test_one_channel_without_the_background_is_an_error():
+def test_one_channel_without_the_background_is_an_error() -> None:
     with pytest.raises(ValueError, match="include_background=False: expected at least 2 channels, got 1"):
         thresholded_dice(P[:, :1], P[:, :1], include_background=False)
 
 
-def test_where_values_are_not_read_nan_is_not_marked():
+def test_where_values_are_not_read_nan_is_not_marked() -> None:
     p = torch.tensor([[[float("nan"), 0.9]]])
     with value_checks("off"):
         # above .5: one voxel against two, 2 * 1 / (1 + 2)
@@ -301,6 +305,6 @@ def test_where_values_are_not_read_nan_is_not_marked():
         ({"both_empty": 1}, ValueError, r"both_empty: expected one of 'one', 'zero', 'undefined', got 1"),
     ],
 )
-def test_rules_that_make_no_sense_are_refused(arguments, error, says):
+def test_rules_that_make_no_sense_are_refused(arguments: dict[str, Any], error: type[ValueError], says: str) -> None:
     with pytest.raises(error, match=says):
         threshold_rule(**arguments)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, VoxelRecipe, VoxelSums
+from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, VoxelRecipe, VoxelSums
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.operators import fast_voxel_sums
 from monai_jdt.kernels.registry import KERNELS
+
+#: A label, its form, the regions of its values, and the weights of its raters.
+Label = tuple[torch.Tensor, LabelForm, tuple[tuple[int, ...], ...] | None, torch.Tensor | None]
 
 REGIONS = ((1,), (1, 2), (0, 4))
 
@@ -19,7 +22,7 @@ def device_of(kernel: Backend) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
-def label_of(form: str, n: int, c: int, space: tuple[int, ...], activation: Activation, ignore: int | None):
+def label_of(form: str, n: int, c: int, space: tuple[int, ...], activation: Activation, ignore: int | None) -> Label:
     """A label, its reading, and the weights of its raters."""
     regions, weights = None, None
     if form == "dense":
@@ -47,10 +50,10 @@ def label_of(form: str, n: int, c: int, space: tuple[int, ...], activation: Acti
 def graded(sums: VoxelSums, seed: int = 0) -> torch.Tensor:
     """A number in which every sum has a slope of its own."""
     generator = torch.Generator().manual_seed(seed)
-    total = 0
+    total = torch.zeros(())
     for part in (sums.tp, sums.fp, sums.fn, sums.pixel):
         if part is not None:
-            total = total + (part * torch.rand(part.shape, generator=generator).to(part)).sum()
+            total = total.to(part.device) + (part * torch.rand(part.shape, generator=generator).to(part)).sum()
     return total
 
 
@@ -96,10 +99,20 @@ def close(got: torch.Tensor, expected: torch.Tensor, relative: float, what: str)
     keep = torch.isfinite(expected)
     if keep.any():
         far = (got - expected)[keep].abs().max()
-        assert far <= relative * max(expected[keep].abs().max(), 1e-3), f"{what}: {far}"
+        assert far <= relative * max(float(expected[keep].abs().max()), 1e-3), f"{what}: {far}"
 
 
-def assert_agrees(kernel, logits, label, recipe, mask=None, weights=None, class_weight=None, judge=torch.float64, tolerance=2e-6):
+def assert_agrees(
+    kernel: Backend,
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    recipe: VoxelRecipe,
+    mask: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+    class_weight: torch.Tensor | None = None,
+    judge: torch.dtype = torch.float64,
+    tolerance: float = 2e-6,
+) -> bool | None:
     """Compare a kernel's sums and gradient with the judge's; return whether its own check found something."""
     with torch.no_grad():
         seen = logits.to(judge)
@@ -120,7 +133,16 @@ def assert_agrees(kernel, logits, label, recipe, mask=None, weights=None, class_
     return suspicious
 
 
-def recipe_of(activation, form, regions, pixel=None, norm=1, ignore=None, smoothing=0.0, include_background=True):
+def recipe_of(
+    activation: Activation,
+    form: LabelForm,
+    regions: tuple[tuple[int, ...], ...] | None,
+    pixel: PixelRule | None = None,
+    norm: int = 1,
+    ignore: int | None = None,
+    smoothing: float = 0.0,
+    include_background: bool = True,
+) -> VoxelRecipe:
     return VoxelRecipe(
         activation=activation,
         label=LabelReading(form=form, regions=regions, ignore_index=ignore, smoothing=smoothing),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -17,11 +18,12 @@ TRITON_RUNS_ONE_IN = 12
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
     """Fill fresh memory with NaN, or the largest integer, so that what a kernel forgets to write shows."""
-    before = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic  # a module whose type makes it a property
+    before = switches.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    switches.fill_uninitialized_memory = True
     yield
-    torch.utils.deterministic.fill_uninitialized_memory = before
+    switches.fill_uninitialized_memory = before
     torch.use_deterministic_algorithms(False)
 
 
@@ -32,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     on_triton = defaultdict(list)
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if item.path.name == "test_contract.py" and parameters.get("kernel") is Backend.TRITON:
+        if isinstance(item, pytest.Function) and item.path.name == "test_contract.py" and parameters.get("kernel") is Backend.TRITON:
             on_triton[item.originalname].append(item)
     left_out = {item for group in on_triton.values() for number, item in enumerate(group) if number % TRITON_RUNS_ONE_IN}
     config.hook.pytest_deselected(items=sorted(left_out, key=lambda item: item.nodeid))

@@ -10,6 +10,7 @@ from monai_jdt.definitions import Backend
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.chunked import kernel as chunked
 from tests.losses.strategies import Configuration, configurations
+from tests.present import present
 
 #: By the dtype of the logits: of values, and of gradients relative to the largest.
 TOLERANCES = {
@@ -19,7 +20,7 @@ TOLERANCES = {
     torch.bfloat16: (2e-6, 2e-2),
 }
 MANY = settings(
-    max_examples=4 * settings.default.max_examples,
+    max_examples=4 * present(settings.default).max_examples,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 
@@ -76,7 +77,7 @@ def test_chunks_are_the_definition(monkeypatch: pytest.MonkeyPatch, configuratio
     check_parity(configuration, Backend.CHUNKED)
 
 
-@settings(MANY, max_examples=settings.default.max_examples // 2)
+@settings(MANY, max_examples=present(settings.default).max_examples // 2)
 @given(configurations(most=60))
 def test_blocks_of_triton_are_the_definition(configuration: Configuration) -> None:
     check_parity(configuration, Backend.TRITON)

@@ -14,7 +14,7 @@ from monai_jdt.kernels.labels import read_label
 from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.losses import DiceSemimetricLoss, DistillationLoss, JDTCELoss, JDTFocalLoss, JDTLoss
 
-KERNELS = [
+HERE = [
     kernel
     for kernel in (Backend.EAGER, *KERNELS)
     if refusal(kernel, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), VoxelRecipe(activation=Activation.SOFTMAX)) is None
@@ -28,7 +28,7 @@ LOSSES: dict[str, tuple[type, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=KERNELS, ids=lambda kernel: kernel.value)
+@pytest.fixture(params=HERE, ids=lambda kernel: kernel.value)
 def kernel(request: pytest.FixtureRequest) -> Backend:
     return request.param
 
@@ -55,8 +55,8 @@ def step(make: type, options: dict[str, Any], logits: torch.Tensor, label: torch
 def test_near_a_perfect_fit(kernel: Backend, name: str, activation: str, channels: int, margin: float) -> None:
     if kernel is Backend.TRITON and (margin not in (12, 20) or channels == 3):
         return  # the interpreter is slow
-    make, options = LOSSES[name]
-    options = {**options, activation: True, "smooth_nr": 0.0, "smooth_dr": 0.0}
+    make, own = LOSSES[name]
+    options: dict[str, Any] = {**own, activation: True, "smooth_nr": 0.0, "smooth_dr": 0.0}
     logits, label = sure(activation, channels, margin, 400 if kernel is Backend.TRITON else 5000)
     value, slope = step(make, {**options, "backend": kernel.value}, logits, label)
     exact, exact_slope = step(make, {**options, "backend": "eager"}, logits.double(), label.double())
@@ -68,8 +68,8 @@ def test_a_sure_teacher_and_a_sure_student() -> None:
     """Soft labels near 1, whose rest has digits that the label's dtype gives it."""
     logits = torch.randn(1, 1, 2000) + 9
     label = torch.sigmoid(logits + 0.5 * torch.randn(1, 1, 2000))
-    options = {"sigmoid": True, "smooth_nr": 0.0, "smooth_dr": 0.0}
-    for kernel in KERNELS:
+    options: dict[str, Any] = {"sigmoid": True, "smooth_nr": 0.0, "smooth_dr": 0.0}
+    for kernel in HERE:
         value, _ = step(JDTLoss, {**options, "backend": kernel.value}, logits, label)
         exact, _ = step(JDTLoss, {**options, "backend": "eager"}, logits.double(), label.double())
         assert float(value) == pytest.approx(float(exact), rel=1e-6)

@@ -144,7 +144,12 @@ def test_the_trial_is_switched_off(word: str, monkeypatch: pytest.MonkeyPatch) -
 def test_one_trial_for_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     right = trial._compare
-    monkeypatch.setattr(trial, "_compare", lambda kernel, device: (ran.append(kernel), right(kernel, device))[1])
+
+    def compare(kernel: Backend, device: torch.device) -> str:
+        ran.append(kernel)
+        return right(kernel, device)
+
+    monkeypatch.setattr(trial, "_compare", compare)
     callers = [threading.Thread(target=choose_kernel, args=(Backend.CHUNKED, *tensors(), SOFTMAX)) for _ in range(5)]
     for caller in callers:
         caller.start()

@@ -7,7 +7,9 @@ seeded generator, so that hypothesis shrinks the structure and not every voxel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,37 +32,37 @@ class Configuration:
     """A loss and what it is called with."""
 
     loss: str
-    arguments: dict
+    arguments: dict[str, Any]
     input: torch.Tensor = field(repr=False)
     target: torch.Tensor = field(repr=False)
     mask: torch.Tensor | None = field(repr=False)
     rater_weights: torch.Tensor | None = field(repr=False)
     what: str = ""
 
-    def module(self, **other):
+    def module(self, **other: Any) -> losses.JDTLoss:
         return getattr(losses, self.loss)(**{**self.arguments, **other})
 
-    def __call__(self, input=None, **other):
-        given = {} if self.rater_weights is None else {"rater_weights": self.rater_weights}
+    def __call__(self, input: torch.Tensor | None = None, **other: Any) -> torch.Tensor:
+        given: dict[str, Any] = {} if self.rater_weights is None else {"rater_weights": self.rater_weights}
         return self.module(**other)(self.input if input is None else input, self.target, self.mask, **given)
 
-    def arrays(self) -> tuple:
-        return tuple(None if x is None else as_array(x) for x in (self.input, self.target, self.mask))
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        return as_array(self.input), as_array(self.target), None if self.mask is None else as_array(self.mask)
 
-    def oracle_arguments(self) -> dict:
+    def oracle_arguments(self) -> dict[str, Any]:
         arguments = {key: v for key, v in self.arguments.items() if key not in ("other_act", "sync", "backend")}
         if "other_act" in self.arguments:
             arguments["other_act"] = lambda x: np.clip(0.5 + 0.25 * np.tanh(x), 0, 1)
         return {**arguments, "rater_weights": None if self.rater_weights is None else as_array(self.rater_weights)}
 
-    def oracle(self):
+    def oracle(self) -> np.ndarray | float:
         return norm_form.value(self.loss, *self.arrays(), **self.oracle_arguments())
 
-    def oracle_gradient(self):
+    def oracle_gradient(self) -> np.ndarray:
         return norm_form.gradient(self.loss, *self.arrays(), **self.oracle_arguments())
 
 
-def without_warning(loss: str, arguments: dict) -> dict:
+def without_warning(loss: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Name `focal_gamma`, at its default, beside `gamma`: JDTFocalLoss warns of `gamma` alone, which is MONAI's name for the other."""
     return {"focal_gamma": 2.0, **arguments} if loss == "JDTFocalLoss" and "gamma" in arguments else arguments
 
@@ -94,7 +96,7 @@ def holds(dtype: torch.dtype, value: int) -> bool:
 
 
 @st.composite
-def shapes(draw, empty: bool = True, most: int = 40):
+def shapes(draw: st.DrawFn, empty: bool = True, most: int = 40) -> tuple[int, int, list[int]]:
     """(N, C, space)."""
     n = draw(st.sampled_from([1, 1, 2, 2, 3] + ([0] if empty else [])))
     c = draw(st.sampled_from([1, 2, 3, 4]))
@@ -105,15 +107,15 @@ def shapes(draw, empty: bool = True, most: int = 40):
 
 
 @st.composite
-def activations(draw, compound: bool, channels: int, soften: bool = False):
-    choices = [{"sigmoid": True}] + ([{"softmax": True}] if channels > 1 else [])
+def activations(draw: st.DrawFn, compound: bool, channels: int) -> dict[str, Any]:
+    choices: list[dict[str, Any]] = [{"sigmoid": True}] + ([{"softmax": True}] if channels > 1 else [])
     if not compound:
         choices += [{}, {"other_act": tame}]
     return draw(st.sampled_from(choices))
 
 
 @st.composite
-def forms(draw, activation: dict, channels: int):
+def forms(draw: st.DrawFn, activation: dict[str, Any], channels: int) -> str:
     """Label form: "dense", "index", "regions", "votes", "votes of regions"."""
     choices = ["dense", "dense", "votes"]
     if channels > 1:
@@ -123,15 +125,16 @@ def forms(draw, activation: dict, channels: int):
     return draw(st.sampled_from(choices))
 
 
-def sometimes(draw, one_in: int = 3) -> bool:
+def sometimes(draw: st.DrawFn, one_in: int = 3) -> bool:
     return draw(st.integers(1, one_in)) == 1
 
 
 @st.composite
-def ratio_arguments(draw, loss: str):
-    arguments: dict = {}
+def ratio_arguments(draw: st.DrawFn, loss: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
     if sometimes(draw, 4):
-        arguments = draw(st.sampled_from([{"norm": 2}, {"squared_pred": True}])).copy()
+        squared: list[dict[str, Any]] = [{"norm": 2}, {"squared_pred": True}]
+        arguments = draw(st.sampled_from(squared)).copy()
     if loss in FREE and sometimes(draw, 2):
         alpha = draw(st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0]))
         beta = alpha if arguments else draw(st.sampled_from([0.7, 0.5, 0.25, 1.0, 0.0]))
@@ -148,13 +151,13 @@ def ratio_arguments(draw, loss: str):
 
 
 @st.composite
-def averaging_arguments(draw, loss: str, channels: int):
-    arguments: dict = {}
+def averaging_arguments(draw: st.DrawFn, loss: str, channels: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
     kept = channels
     if channels > 1 and sometimes(draw, 3):
         arguments["include_background"] = False
         kept -= 1
-    classes = draw(st.sampled_from(["all", "all", "present", "label", "prob", "both", "list", "pooled"]))
+    classes: str | list[int] = draw(st.sampled_from(["all", "all", "present", "label", "prob", "both", "list", "pooled"]))
     if classes == "list":
         first = channels - kept
         classes = draw(st.lists(st.integers(first, channels - 1), min_size=1, max_size=kept, unique=True))
@@ -170,27 +173,29 @@ def averaging_arguments(draw, loss: str, channels: int):
         arguments["reduction"] = draw(st.sampled_from(choices))
     if how == "average":
         kinds = ["dataset", "image"] + ([] if classes == "pooled" else ["class"])
-        average = draw(st.sampled_from([*kinds, "weights"]))
+        average: str | dict[str, float] = draw(st.sampled_from([*kinds, "weights"]))
         if average == "weights":
             average = {kind: draw(st.sampled_from([0.2, 0.3, 1.5])) for kind in kinds}
         arguments["average"] = average
     if classes != "pooled" and sometimes(draw, 3):
         length = channels if loss in COMPOUND else kept
-        each = st.lists(st.sampled_from([0.0, 0.5, 1.0, 20.0]), min_size=length, max_size=length)
+        each: st.SearchStrategy[float | list[float]] = st.lists(
+            st.sampled_from([0.0, 0.5, 1.0, 20.0]), min_size=length, max_size=length
+        )
         arguments["weight"] = draw(st.one_of(st.just(2.5), each))
     return arguments
 
 
 @st.composite
 def configurations(
-    draw,
+    draw: st.DrawFn,
     names: tuple[str, ...] = OVERLAP + COMPOUND,
     dtypes: tuple[torch.dtype, ...] = FLOATS,
     empty: bool = True,
     ties: bool = True,
     most: int = 24,
     plain_layout: bool = False,
-):
+) -> Configuration:
     """What the documentation allows, of any kind."""
     loss = draw(st.sampled_from(names))
     n, c, space = draw(shapes(empty, most))
@@ -216,7 +221,8 @@ def configurations(
         arguments["ignore_index"] = ignore
     if form in ("regions", "votes of regions"):
         arguments["regions"] = [draw(st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=3, unique=True)) for _ in range(c)]
-    arguments.update({"index": {"to_onehot_y": True}, "votes": {"votes": True}, "votes of regions": {"votes": True}}.get(form, {}))
+    by_form = {"index": {"to_onehot_y": True}, "votes": {"votes": True}, "votes of regions": {"votes": True}}
+    arguments.update(by_form.get(form, {}))
 
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dtype = draw(st.sampled_from(dtypes))
@@ -231,7 +237,8 @@ def configurations(
     rater_weights = None
     if form.startswith("votes") and sometimes(draw, 2):
         raters = target.shape[1]
-        shape = draw(st.sampled_from([(n, raters), (raters,)]))
+        shapes_of_weights: list[tuple[int, ...]] = [(n, raters), (raters,)]
+        shape = draw(st.sampled_from(shapes_of_weights))
         dtype_of_weights = draw(st.sampled_from([torch.float32, torch.float64]))
         rater_weights = torch.from_numpy(rng.choice([0.0, 0.5, 1.0, 3.0], shape)).to(dtype_of_weights)
     return Configuration(
@@ -245,7 +252,15 @@ def configurations(
     )
 
 
-def _target(draw, rng, form, arguments, input, activation, ties):
+def _target(
+    draw: st.DrawFn,
+    rng: np.random.Generator,
+    form: str,
+    arguments: dict[str, Any],
+    input: torch.Tensor,
+    activation: dict[str, Any],
+    ties: bool,
+) -> tuple[torch.Tensor, torch.dtype]:
     n, c, *space = input.shape
     ignore = arguments.get("ignore_index")
     if form == "dense":
@@ -277,7 +292,7 @@ def _target(draw, rng, form, arguments, input, activation, ties):
     return target, dtype
 
 
-def _mask(draw, rng, n, c, space, per_channel):
+def _mask(draw: st.DrawFn, rng: np.random.Generator, n: int, c: int, space: list[int], per_channel: bool) -> torch.Tensor | None:
     if not sometimes(draw, 2):
         return None
     channels = draw(st.sampled_from([1, c])) if per_channel else 1
@@ -287,7 +302,7 @@ def _mask(draw, rng, n, c, space, per_channel):
 
 
 #: Contradictions: name -> (condition on the configuration, change of its arguments).
-CONTRADICTIONS = {
+CONTRADICTIONS: dict[str, tuple[Callable[[Configuration], bool], dict[str, Any]]] = {
     "average with batch": (lambda k: True, {"average": "image", "batch": True, "reduction": "mean"}),
     "average with sum": (lambda k: True, {"average": "class", "classes": "all", "reduction": "sum"}),
     "pooled with weight": (lambda k: True, {"classes": "pooled", "average": None, "weight": 1.0}),
@@ -321,7 +336,7 @@ CONTRADICTIONS = {
 
 
 @st.composite
-def mistaken_configurations(draw, **options):
+def mistaken_configurations(draw: st.DrawFn, **options: Any) -> tuple[Configuration, str]:
     """An allowed configuration and the name of one contradiction put into it."""
     configuration = draw(configurations(**options))
     fits = [name for name, (condition, _) in CONTRADICTIONS.items() if condition(configuration)]

@@ -33,7 +33,7 @@ class RaterCase:
         """One weight for each rater."""
         return [1.0] * self.votes.shape[1] if self.weights is None else self.weights[image].tolist()
 
-    def image(self, image: int):
+    def image(self, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`p (C, V)`, samples `(M, C, V)` and votes `(R, V)` of an image as numpy arrays."""
         return (
             self.prob[image].double().flatten(1).numpy(),

@@ -107,7 +107,7 @@ def marked(values: np.ndarray, group: Group, voxels: Iterable[int]) -> set[int]:
 
 
 def dice_matrix(
-    samples: Sequence[np.ndarray], votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None, empty: float
+    samples: np.ndarray, votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None, empty: float
 ) -> np.ndarray:
     matrix = []
     for r in there(votes, weights, ignored):
@@ -117,7 +117,7 @@ def dice_matrix(
     return np.array(matrix)
 
 
-def nanmean(values: Sequence[float]) -> float:
+def nanmean(values: Iterable[float]) -> float:
     found = [value for value in values if not math.isnan(value)]
     return sum(found) / len(found) if found else NAN
 
@@ -134,7 +134,7 @@ def rater_dice(matrix: np.ndarray, weights: Sequence[float], kind: str) -> float
         best = [max((d for d in line if not math.isnan(d)), default=NAN) for line in lines]
         return nanmean(best)
     if kind == "each":
-        return nanmean(list(np.diag(matrix)))
+        return nanmean(np.diag(matrix))
     # every assignment, one by one
     table = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     filled = np.where(np.isnan(table), 1.0, table)
@@ -143,7 +143,7 @@ def rater_dice(matrix: np.ndarray, weights: Sequence[float], kind: str) -> float
 
 
 def energy_distance(
-    samples: Sequence[np.ndarray],
+    samples: np.ndarray,
     votes: np.ndarray,
     weights: Sequence[float],
     group: Group,

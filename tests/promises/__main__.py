@@ -7,7 +7,7 @@ import datetime
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import monai
@@ -127,7 +127,11 @@ def page(table: Table, date: str) -> str:
     for title, numbers in GROUPS.items():
         lines += ["", f"## {title}", ""]
         heads = [f"{number}. {PROMISES[number].title}" for number in numbers]
-        lines += rows(["loss", "of", *heads], lambda s, numbers=numbers: [cell(table[s.name][n]) for n in numbers])
+
+        def cells(subject: Subject, numbers: Sequence[int] = numbers) -> list[str]:
+            return [cell(table[subject.name][n]) for n in numbers]
+
+        lines += rows(["loss", "of", *heads], cells)
     lines += ["", NOTES]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -276,16 +276,18 @@ def ignored_voxels_are_ignored(subject: Subject) -> Measured:
     ignored[0, :, :, :2] = True  # a whole block of the coarse head
     marker = 255
     by_mask = subject.mask == "mask"
-    module = subject.make("softmax", form, **({} if by_mask else {"ignore_index": marker}))
+    options: dict[str, Any] = {} if by_mask else {"ignore_index": marker}
+    module = subject.make("softmax", form, **options)
     mask = ~ignored if by_mask else None
     logits = torch.randn(2, 3, 4, 6, generator=random(2))
 
     def case(bad_logit: float, bad_label: float) -> tuple[torch.Tensor, torch.Tensor]:
         target = (label if form == "dense" else index).masked_fill(ignored, marker if not by_mask else bad_label)
-        prediction: torch.Tensor | Heads = logits.masked_fill(ignored, bad_logit)
+        fine = logits.masked_fill(ignored, bad_logit)
+        prediction: torch.Tensor | Heads = fine
         if subject.heads:
             whole = ignored.unflatten(-1, (-1, 2)).all(-1)
-            prediction = [prediction, with_coarse_head(logits, "softmax")[1].masked_fill(whole, bad_logit)]
+            prediction = [fine, with_coarse_head(logits, "softmax")[1].masked_fill(whole, bad_logit)]
         return value_and_gradient(subject, module, prediction, target, mask)
 
     nan = float("nan")
@@ -319,7 +321,7 @@ def forms_are_one_label(subject: Subject) -> Measured:
         tries.append(("votes", "votes", index))
     plain, weighted, refused = 0.0, 0.0, set()
     for weight in (None, (1.0, 5.0, 2.0)) if subject.weights else (None,):
-        options = {} if weight is None else {"weight": weight}
+        options: dict[str, Any] = {} if weight is None else {"weight": weight}
         value, gradient = value_and_gradient(subject, subject.make("softmax", "dense", **options), logits, dense.float())
         for form, name, label in tries:
             try:
@@ -367,7 +369,9 @@ def _wrong_inputs(subject: Subject) -> Iterator[tuple[str, Callable[[], Any]]]:
     if not subject.soft:
         label = one_hot(index, 3).float()
 
-    def call(prediction: torch.Tensor, target: torch.Tensor, form: str = "dense", mask: torch.Tensor | None = None, **options: Any):
+    def call(
+        prediction: torch.Tensor, target: torch.Tensor, form: str = "dense", mask: torch.Tensor | None = None, **options: Any
+    ) -> Callable[[], Any]:
         def action() -> None:
             heads = [prediction] if subject.heads else prediction
             subject.value(subject.make("softmax", form, **options), heads, target, mask)
@@ -431,13 +435,14 @@ def layouts_do_not_matter(subject: Subject) -> Measured:
         label = soft_label(*shape) if subject.soft else torch.rand(shape, generator=random(0))
         return label if subject.soft else one_hot(label.argmax(1, keepdim=True), shape[1]).float()
 
-    def same(name: str, views: tuple[torch.Tensor, torch.Tensor], plain: tuple[torch.Tensor, torch.Tensor] | float) -> None:
+    def same(name: str, views: Iterable[torch.Tensor], plain: tuple[torch.Tensor, torch.Tensor] | float) -> None:
         nonlocal count
         count += 1
         try:
-            value, gradient = value_and_gradient(subject, module, *views)
+            prediction, label = views
+            value, gradient = value_and_gradient(subject, module, prediction, label)
             if isinstance(plain, float):
-                expected, slope = torch.tensor(plain), torch.zeros_like(views[0])
+                expected, slope = torch.tensor(plain), torch.zeros_like(prediction)
             else:
                 expected, slope = value_and_gradient(subject, module, *plain)
             fits = torch.allclose(torch.as_tensor(value.as_subclass(torch.Tensor)), expected, rtol=1e-6)
@@ -550,7 +555,7 @@ def state_is_its_own(subject: Subject) -> Measured:
     label = soft_label(2, 3, 4, 6)
     label = label if form == "dense" else label.argmax(1, keepdim=True)
     logits = torch.randn(2, 3, 4, 6, generator=random(1))
-    options = {"weight": (1.0, 5.0, 2.0)} if subject.weights else {}
+    options: dict[str, Any] = {"weight": (1.0, 5.0, 2.0)} if subject.weights else {}
 
     def value(module: nn.Module) -> float:
         return float(subject.value(module, logits, label))

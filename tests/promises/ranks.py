@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.present import present
 from tests.promises.subjects import SUBJECTS, Subject
 
 #: Which images each rank has: class 2 is in image 0 only.
@@ -65,7 +66,7 @@ def _gradient(subject: Subject, network: torch.nn.Module, images: torch.Tensor, 
     options = {} if whole or not subject.syncs else {"sync": False}
     loss = subject.make("softmax", "dense", whole_batch=True, **options)
     subject.value(loss, network(images).to(subject.exact), labels).backward()
-    return torch.cat([p.grad.flatten() for p in network.parameters()])
+    return torch.cat([present(p.grad).flatten() for p in network.parameters()])
 
 
 def _errors(subject: Subject, rank: int) -> tuple[float, ...] | str:

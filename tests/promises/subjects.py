@@ -94,13 +94,15 @@ class Subject:
         """
         extra = () if mask is None else (mask,)
         if self.vectors:
+            assert not isinstance(prediction, list)
             x = activated(prediction, activation)
             return tuple(v.flatten(2) if v.ndim > 2 else v.unsqueeze(2) for v in (x, label))
         if self.heads and not isinstance(prediction, list):
             prediction = with_coarse_head(prediction, activation)
         if self.teacher:
+            assert not isinstance(prediction, list)
             return prediction, label, teacher_of(prediction, label, activation), *extra
-        if self.family == "torch" and label.shape[1] == 1 < prediction.shape[1]:
+        if self.family == "torch" and not isinstance(prediction, list) and label.shape[1] == 1 < prediction.shape[1]:
             label = label[:, 0]  # (N, *S) is torch's shape of class indices
         return prediction, label, *extra
 
@@ -223,7 +225,7 @@ def _of(cls: Callable[..., nn.Module], weight_as: Callable = list, **fixed: Any)
     return build
 
 
-def _in(wrapper: Callable[[nn.Module], nn.Module], build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def _in(wrapper: Callable[..., nn.Module], build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return lambda **options: wrapper(build(**options))
 
 

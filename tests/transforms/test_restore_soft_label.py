@@ -35,7 +35,7 @@ PADDING = st.sampled_from(["zeros", "border", "reflection"])
 
 
 @st.composite
-def spatial(draw: Callable[..., Any]) -> Transform:
+def spatial(draw: st.DrawFn) -> Transform:
     """One of MONAI's spatial transforms with drawn arguments."""
     mode, padding = draw(st.sampled_from(["bilinear", "nearest"])), draw(PADDING)
     angle = draw(st.floats(0.05, 1.5))

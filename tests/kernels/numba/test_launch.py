@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import types
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from monai_jdt.kernels import choice, registry
 from monai_jdt.kernels.choice import choose_kernel, refusal
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.losses import JDTCELoss
+from tests.present import present
 
 numba = pytest.importorskip("numba")
 compilation = pytest.importorskip("monai_jdt.kernels.numba.compilation")
@@ -31,16 +34,20 @@ program = pytest.importorskip("monai_jdt.kernels.numba.program")
 records = pytest.importorskip("monai_jdt.kernels.numba.records")
 vectors = pytest.importorskip("monai_jdt.kernels.numba.vectors")
 
+#: What numba compiles: a function of numbers or of lanes, which no annotation can name.
+Compiled = Callable[..., Any]
+Arrays = Callable[[np.ndarray], np.ndarray]
 
-def over(function, result):
+
+def over(function: Compiled, result: type[np.generic]) -> Arrays:
     """A function of one number on arrays."""
 
     @numba.njit
-    def each(values, out):
+    def each(values: np.ndarray, out: np.ndarray) -> None:
         for i in range(len(values)):
             out[i] = function(values[i])
 
-    def apply(values):
+    def apply(values: np.ndarray) -> np.ndarray:
         out = np.empty(len(values), result)
         each(values, out)
         return out
@@ -53,15 +60,15 @@ def last_places(got: np.ndarray, exact: np.ndarray) -> float:
     return float((np.abs(got.astype(np.float64) - exact) / np.spacing(np.abs(exact).astype(np.float32))).max())
 
 
-def over_lanes(function):
+def over_lanes(function: Compiled) -> Arrays:
     """A function of lanes on float32 arrays."""
 
     @numba.njit
-    def each(values, out, n):
+    def each(values: int, out: int, n: int) -> None:
         for i in range(0, 4 * n, records.LANES):
             vectors.store(out + i, function(vectors.lanes_at(values + i)))
 
-    def apply(values):
+    def apply(values: np.ndarray) -> np.ndarray:
         padded = np.ones(-(-len(values) // vectors.WIDTH) * vectors.WIDTH, np.float32)
         padded[: len(values)] = values
         out = np.empty_like(padded)
@@ -71,12 +78,12 @@ def over_lanes(function):
     return apply
 
 
-def test_operators_of_lanes():
+def test_operators_of_lanes() -> None:
     """Each against numpy, lanes and single numbers mixed."""
     half, three = np.float32(0.5), np.float32(3)
 
     @numba.njit
-    def arithmetic(x):
+    def arithmetic(x: Any) -> Any:
         return -(three * x + half) / (x - three) + abs(x) * x
 
     x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
@@ -84,7 +91,7 @@ def test_operators_of_lanes():
     np.testing.assert_allclose(over_lanes(arithmetic)(x), expected, rtol=3e-6, atol=3e-6)
 
     @numba.njit
-    def choices(x):
+    def choices(x: Any) -> Any:
         middle = ((x > -half) & (x < half)) | ~(x <= three)
         edges = (x >= three) & (three >= x) | (x == -three)
         return vectors.select(edges, x, vectors.select(middle, three, half))
@@ -94,11 +101,11 @@ def test_operators_of_lanes():
     np.testing.assert_array_equal(over_lanes(choices)(x), expected)
 
 
-def test_sum_of_lanes_has_one_order():
+def test_sum_of_lanes_has_one_order() -> None:
     """Halves are added to each other until one number is left."""
 
     @numba.njit
-    def total(address):
+    def total(address: int) -> float:
         return vectors.total(vectors.lanes_at(address))
 
     values = np.random.default_rng(0).normal(size=vectors.WIDTH).astype(np.float32)
@@ -108,9 +115,9 @@ def test_sum_of_lanes_has_one_order():
     assert total(values.ctypes.data) == expected[0]
 
 
-def test_any_of_lanes():
+def test_any_of_lanes() -> None:
     @numba.njit
-    def any_negative(address):
+    def any_negative(address: int) -> bool:
         return vectors.any_lane(vectors.lanes_at(address) < np.float32(0))
 
     values = np.ones(vectors.WIDTH, np.float32)
@@ -121,7 +128,7 @@ def test_any_of_lanes():
         assert any_negative(alone.ctypes.data)
 
 
-def test_exponential():
+def test_exponential() -> None:
     exponential = over_lanes(vectors.exponential)
     x = np.concatenate([np.linspace(-87.3, 0, 2_000_001), -np.logspace(-40, 0, 100_000)]).astype(np.float32)
     assert last_places(exponential(x), np.exp(x.astype(np.float64))) < 1.5
@@ -129,7 +136,7 @@ def test_exponential():
     np.testing.assert_array_equal(exponential(special), np.array([1, 1, 0, 0, 0, np.nan], np.float32))
 
 
-def test_logarithm():
+def test_logarithm() -> None:
     logarithm = over_lanes(vectors.logarithm)
     bits = np.arange(1, 0x7F800000, 997, dtype=np.uint32)
     x = np.concatenate([bits.view(np.float32), np.linspace(0.5, 2, 1_000_001).astype(np.float32)])
@@ -139,11 +146,11 @@ def test_logarithm():
     np.testing.assert_array_equal(logarithm(special), np.array([0, -np.inf, -np.inf, np.inf, np.nan, np.nan, np.nan], np.float32))
 
 
-def test_log_of_one_plus():
+def test_log_of_one_plus() -> None:
     one = np.float32(1)
 
     @numba.njit
-    def alone(x):
+    def alone(x: Any) -> Any:
         return vectors.log_of_one_plus(x, one / (one + x))
 
     function = over_lanes(alone)
@@ -153,7 +160,7 @@ def test_log_of_one_plus():
     np.testing.assert_array_equal(function(np.array([0, np.nan], np.float32)), np.array([0, np.nan], np.float32))
 
 
-def test_power():
+def test_power() -> None:
     for exponent in (0.25, 1.0, 1.5, 3.0):
         e = np.float32(exponent)
         each = over_lanes(numba.njit(lambda x, e=e: vectors.power(x, e)))
@@ -161,7 +168,7 @@ def test_power():
         np.testing.assert_allclose(each(x), x.astype(np.float64) ** exponent, rtol=5e-6)
 
 
-def test_float16():
+def test_float16() -> None:
     every = np.arange(2**16, dtype=np.uint16)
     widened = over(memory_rows.from_float16, np.float32)(every)
     np.testing.assert_array_equal(widened, every.view(np.float16).astype(np.float32))
@@ -173,7 +180,7 @@ def test_float16():
     np.testing.assert_array_equal(over(memory_rows.to_float16, np.uint16)(values).view(np.float16), expected)
 
 
-def test_bfloat16():
+def test_bfloat16() -> None:
     every = np.arange(2**16, dtype=np.uint16)
     widened = over(memory_rows.from_bfloat16, np.float32)(every)
     expected = torch.from_numpy(every.view(np.int16)).view(torch.bfloat16).float().numpy()
@@ -184,21 +191,21 @@ def test_bfloat16():
     np.testing.assert_array_equal(got, torch.from_numpy(values).to(torch.bfloat16).float().numpy())
 
 
-def pair(seed: int = 0, size: int = 40):
+def pair(seed: int = 0, size: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and a label, made once: torch's softmax may round by the number of threads."""
     generator = torch.Generator().manual_seed(seed)
     shape = (2, 3, size, size, size)
     return torch.randn(shape, generator=generator), torch.softmax(torch.randn(shape, generator=generator), 1)
 
 
-def step(logits, label):
+def step(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     logits = logits.detach().requires_grad_()
     loss = JDTCELoss(softmax=True, backend="numba")(logits, label)
     loss.backward()
-    return loss.detach(), logits.grad
+    return loss.detach(), present(logits.grad)
 
 
-def test_number_of_threads_changes_nothing():
+def test_number_of_threads_changes_nothing() -> None:
     data, results = pair(), []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
@@ -208,7 +215,7 @@ def test_number_of_threads_changes_nothing():
         assert torch.equal(gradient, results[0][1])
 
 
-def test_several_callers_at_once():
+def test_several_callers_at_once() -> None:
     data = [pair(seed) for seed in range(4)]
     expected = [step(*each) for each in data]
     got: dict[int, tuple] = {}
@@ -223,7 +230,7 @@ def test_several_callers_at_once():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_forked_child_has_threads_of_its_own():
+def test_forked_child_has_threads_of_its_own() -> None:
     torch.set_num_threads(2)
     # the kernel alone: OpenMP, which torch's own operations may use, does not survive a fork
     logits, label = torch.randn(2, 3, 40000), torch.randint(0, 3, (2, 1, 40000))
@@ -251,19 +258,19 @@ print(len(program.run_range.stats.cache_hits), len(program.run_range.stats.cache
 """
 
 
-def child(**environment):
+def child(**environment: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
-def test_second_process_needs_no_compiler():
+def test_second_process_needs_no_compiler() -> None:
     step(*pair(size=8))  # on disk from here on
     assert child() == ["1", "0"]
 
 
-def test_without_a_folder_it_is_compiled_in_memory(monkeypatch):
-    def without_folder(*functions, cache=False, **options):
+def test_without_a_folder_it_is_compiled_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_folder(*functions: Compiled, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return numba.njit(*functions, **options)
@@ -277,7 +284,7 @@ def test_without_a_folder_it_is_compiled_in_memory(monkeypatch):
 @pytest.mark.parametrize(
     "case", [Case("soft", 4, 128, 1), Case("votes", 4, 128, 1), Case("index", 32, 64, 1)], ids=lambda case: case.form
 )
-def test_memory_is_the_gradient(case, contender, most):
+def test_memory_is_the_gradient(case: Case, contender: str, most: float) -> None:
     """By the benchmark's measure: the high-water mark of a process, set back before the step."""
     task = {"case": asdict(case), "what": "memory", "contender": contender}
     done = subprocess.run([sys.executable, kernels.__file__, "--task", json.dumps(task)], capture_output=True, text=True)
@@ -285,7 +292,7 @@ def test_memory_is_the_gradient(case, contender, most):
     assert 0.9 < float(done.stdout) < most
 
 
-def test_what_only_eager_has_is_said():
+def test_what_only_eager_has_is_said() -> None:
     x = torch.randn(1, 3, 40, requires_grad=True)
     loss = JDTCELoss(sigmoid=True, backend="numba")
     (gradient,) = torch.autograd.grad(loss(x, torch.rand(1, 3, 40)), x, create_graph=True)
@@ -295,7 +302,7 @@ def test_what_only_eager_has_is_said():
         torch.vmap(loss)(torch.randn(2, 1, 3, 40), torch.rand(2, 1, 3, 40))
 
 
-def test_what_the_loops_cannot_read_is_refused():
+def test_what_the_loops_cannot_read_is_refused() -> None:
     loss = JDTCELoss(sigmoid=True, backend="numba", regions=[[1], [2**31]])
     with pytest.raises(ValueError, match=r"backend: .* 2147483648"):
         loss(torch.randn(1, 2, 40), torch.zeros(1, 1, 40))
@@ -329,12 +336,17 @@ def test_a_folder_that_fails_is_left_out(error: Exception, monkeypatch: pytest.M
     class Failing:
         stats, py_func = right.stats, staticmethod(right.py_func)
 
-        def __call__(self, *arguments):
+        def __call__(self, *arguments: object) -> None:
             raise error
 
     given = []
+
+    def in_memory(function: Compiled) -> Any:
+        given.append(function)
+        return right
+
     monkeypatch.setattr(program, "run_range", Failing())
-    monkeypatch.setattr(compilation, "in_memory", lambda function: (given.append(function), right)[1])
+    monkeypatch.setattr(compilation, "in_memory", in_memory)
     launch._program.cache_clear()
     logits, label = torch.zeros(1, 2, 8), torch.full((1, 2, 8), 0.5)
     with caplog.at_level("INFO"):

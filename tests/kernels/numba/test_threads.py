@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -73,9 +74,15 @@ def test_without_a_new_thread_the_caller_does_all(monkeypatch: pytest.MonkeyPatc
     for can_start in (0, 1):
         threads._forget_pool()
         pool = threads._helpers(3)
-        right, calls = pool.submit, []
+        calls: list[object] = []
 
-        def submit(function: object, *arguments: object, right=right, calls=calls, can_start=can_start) -> object:
+        def submit(
+            function: Callable[..., Any],
+            *arguments: object,
+            right: Callable[..., Any] = pool.submit,
+            calls: list[object] = calls,
+            can_start: int = can_start,
+        ) -> Any:
             calls.append(function)
             if len(calls) > can_start:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")

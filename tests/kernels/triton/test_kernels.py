@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.present import present
+
 pytest.importorskip("triton")
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
@@ -107,7 +109,7 @@ def test_wrong_values_are_still_found_on_a_cpu() -> None:
 
 
 def test_too_many_channels_are_refused_with_the_number() -> None:
-    logits = torch.zeros(1, MOST_CHANNELS + 1, 2, device=DEVICE)
+    logits = torch.zeros(1, present(MOST_CHANNELS) + 1, 2, device=DEVICE)
     reason = refusal(Backend.TRITON, logits, logits, VoxelRecipe(SOFTMAX))
     assert reason is not None
     assert str(MOST_CHANNELS) in reason
