@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import monai_jdt.losses as losses
+from tests.present import present
 
 NAMES = ("JDTLoss", "DiceSemimetricLoss", "JDTCELoss", "JDTFocalLoss", "DistillationLoss")
 WEIGHT = [0.1, 0.2, 0.7]
@@ -18,7 +20,7 @@ LARGE = [70000.0, 257.0, 0.1]
 X, SOFT = torch.randn(2, 3, 4), torch.softmax(torch.randn(2, 3, 4), 1)
 
 
-def value(loss, x=X, target=SOFT):
+def value(loss: torch.nn.Module, x: torch.Tensor = X, target: torch.Tensor = SOFT) -> torch.Tensor:
     return loss(x, target, x) if isinstance(loss, losses.DistillationLoss) else loss(x, target)
 
 
@@ -26,7 +28,7 @@ def value(loss, x=X, target=SOFT):
     "weight", [WEIGHT, tuple(WEIGHT), torch.tensor(WEIGHT), np.array(WEIGHT), np.float32(0.5), torch.tensor(2.0), 2]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loss_is_built_on_meta_and_under_fake_tensors(name, weight):
+def test_a_loss_is_built_on_meta_and_under_fake_tensors(name: str, weight: Any) -> None:
     kind = getattr(losses, name)
     expected = value(kind(softmax=True, weight=weight))
     with torch.device("meta"):
@@ -42,14 +44,14 @@ def test_a_loss_is_built_on_meta_and_under_fake_tensors(name, weight):
 
 
 @pytest.mark.parametrize("bad", [[1.0, -1.0], [float("nan")], [[1.0, 2.0]], [], torch.tensor([-1.0]), np.array([np.inf])])
-def test_a_bad_weight_is_refused_everywhere(bad):
+def test_a_bad_weight_is_refused_everywhere(bad: Any) -> None:
     for where in (torch.device("cpu"), torch.device("meta"), FakeTensorMode()):
         with where, pytest.raises(ValueError, match="weight"):
             losses.JDTLoss(softmax=True, weight=bad)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cast_does_not_round_a_weight(name):
+def test_a_cast_does_not_round_a_weight(name: str) -> None:
     kind = getattr(losses, name)
     expected = value(kind(softmax=True, weight=LARGE), X.half(), SOFT.half())
     for cast in (torch.nn.Module.half, torch.nn.Module.bfloat16, torch.nn.Module.double, lambda module: module.to(torch.float16)):
@@ -59,7 +61,7 @@ def test_a_cast_does_not_round_a_weight(name):
             assert torch.equal(value(same, X.half(), SOFT.half()), expected)
 
 
-def test_a_weight_is_exact_in_float64():
+def test_a_weight_is_exact_in_float64() -> None:
     """One class of three weighs .1: the loss is that of the class times .1 / 3, to the last digits."""
     x, target = X.double(), SOFT.double()
     pairs = losses.JDTLoss(softmax=True, reduction="none")(x, target)
@@ -67,13 +69,13 @@ def test_a_weight_is_exact_in_float64():
     assert abs(got - 0.1 * pairs[:, 0].sum() / 6) < 1e-16
 
 
-def test_state_dicts_of_either_precision_load():
+def test_state_dicts_of_either_precision_load() -> None:
     loss = losses.JDTLoss(softmax=True, weight=[1.0, 1.0, 1.0])
-    assert loss.class_weight.dtype is torch.float32
+    assert present(loss.class_weight).dtype is torch.float32
     loss.load_state_dict({"class_weight": torch.tensor(WEIGHT)})
-    assert torch.equal(loss.class_weight.float(), torch.tensor(WEIGHT))
+    assert torch.equal(present(loss.class_weight).float(), torch.tensor(WEIGHT))
     loss.load_state_dict(losses.JDTLoss(softmax=True, weight=WEIGHT).state_dict())
-    assert loss.class_weight.tolist() == WEIGHT
+    assert present(loss.class_weight).tolist() == WEIGHT
 
 
 def test_a_move_that_fails_leaves_the_weight() -> None:
@@ -86,7 +88,7 @@ def test_a_move_that_fails_leaves_the_weight() -> None:
     with pytest.raises(RuntimeError, match="no such device"):
         loss._apply(fail)
     assert loss.class_weight is not None
-    assert loss.class_weight.tolist() == [1.0, 5.0]
+    assert present(loss.class_weight).tolist() == [1.0, 5.0]
     assert list(loss.state_dict()) == ["class_weight"]
 
 
@@ -100,7 +102,14 @@ def test_a_loss_without_numbers_can_be_shown() -> None:
 def test_the_default_dtype_rounds_no_weight(default: torch.dtype, backend: str) -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(2, 2, 50), torch.randint(2, (2, 1, 50))
-    settings = {"softmax": True, "to_onehot_y": True, "lambda_jdt": 0.0, "lambda_ce": 1.0, "weight": [1.0, 1.01], "backend": backend}
+    settings: dict[str, Any] = {
+        "softmax": True,
+        "to_onehot_y": True,
+        "lambda_jdt": 0.0,
+        "lambda_ce": 1.0,
+        "weight": [1.0, 1.01],
+        "backend": backend,
+    }
     expected = float(losses.JDTCELoss(**settings)(logits, label))
     before = torch.get_default_dtype()
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from monai_jdt.checks import value_checks
 from tests.losses.generated import some
 
 
-def callables():
+def callables() -> dict[str, tuple[torch.nn.Module, tuple[Any, ...]]]:
     """name -> (module, its arguments)."""
     x, label, teacher, mask = (v.float() if v.is_floating_point() else v for v in some(0, 2, 3, 4, 4))
     index = label.argmax(1, keepdim=True)
@@ -40,7 +42,7 @@ NAMES = list(callables())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_companions_compile_and_export(name):
+def test_companions_compile_and_export(name: str) -> None:
     module, given = callables()[name]
     expected = module(*given)
     torch._dynamo.reset()
@@ -50,11 +52,13 @@ def test_companions_compile_and_export(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_companions_do_not_wait_for_the_device(name):
+def test_companions_do_not_wait_for_the_device(name: str) -> None:
     seen = []
 
     class Waits(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
             if any(word in str(func) for word in ("_local_scalar_dense", "nonzero", "masked_select")):
                 seen.append(str(func))
             return func(*args, **(kwargs or {}))
@@ -68,7 +72,7 @@ def test_companions_do_not_wait_for_the_device(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_companions_state(name):
+def test_companions_state(name: str) -> None:
     module, given = callables()[name]
     before = copy.deepcopy(module.state_dict())
     copies = copy.deepcopy(given)
@@ -82,17 +86,17 @@ def test_companions_state(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_companions_on_meta_tensors(name):
+def test_companions_on_meta_tensors(name: str) -> None:
     module, given = callables()[name]
 
-    def meta(v):
+    def meta(v: Any) -> Any:
         return [meta(e) for e in v] if isinstance(v, list) else None if v is None else v.to("meta")
 
     assert module.to("meta")(*(meta(v) for v in given)).is_meta
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(("Soft", "Jaccard", "Dice"))])
-def test_companions_of_nothing(name):
+def test_companions_of_nothing(name: str) -> None:
     module, given = callables()[name]
     for cut in (lambda v: v[:0], lambda v: v[..., :0]):
         x = cut(given[0]).clone().requires_grad_()

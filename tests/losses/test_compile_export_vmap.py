@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import monai.data
 import pytest
@@ -13,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import monai_jdt.losses as losses
 from monai_jdt.checks import value_checks
 from tests.losses.strategies import COMPOUND, OVERLAP, without_warning
+from tests.present import present
 
 ALL = OVERLAP + COMPOUND
 X = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -22,7 +25,7 @@ VOTES = torch.randint(0, 3, (2, 4, 4, 5), generator=torch.Generator().manual_see
 MASK = torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(3)) < 0.7
 
 #: What takes different paths: form, activation, averages, powers, masks.
-WAYS = {
+WAYS: dict[str, tuple[dict[str, Any], tuple[torch.Tensor, ...]]] = {
     "soft softmax": ({"softmax": True}, (SOFT,)),
     "masked sigmoid": ({"sigmoid": True, "average": {"dataset": 0.2, "image": 0.3, "class": 0.5}, "classes": "both"}, (SOFT, MASK)),
     "index": (
@@ -40,26 +43,28 @@ WAYS = {
 CASES = [pytest.param(name, way, id=f"{name}-{way}") for name in ALL for way in WAYS]
 
 
-def made(name, way):
+def made(name: str, way: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     options, given = WAYS[way]
     return getattr(losses, name)(**without_warning(name, options)), given
 
 
-def value_and_gradient(loss, given, x=X):
+def value_and_gradient(
+    loss: Callable[..., torch.Tensor], given: Sequence[torch.Tensor], x: torch.Tensor = X
+) -> tuple[torch.Tensor, torch.Tensor]:
     leaf = x.detach().clone().requires_grad_()
     value = loss(leaf, *given)
     value.backward()
-    return value.detach(), leaf.grad
+    return value.detach(), present(leaf.grad)
 
 
 @pytest.fixture(autouse=True)
-def _fresh_compiler():
+def _fresh_compiler() -> Iterator[None]:
     yield
     torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_compile_in_one_graph(name, way):
+def test_compile_in_one_graph(name: str, way: str) -> None:
     loss, given = made(name, way)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(value_and_gradient(compiled, given), value_and_gradient(loss, given), rtol=1e-5, atol=1e-7)
@@ -67,20 +72,20 @@ def test_compile_in_one_graph(name, way):
 
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_compile_with_inductor(name, way):
+def test_compile_with_inductor(name: str, way: str) -> None:
     loss, given = made(name, way)
     compiled = torch.compile(loss, fullgraph=True)
     torch.testing.assert_close(value_and_gradient(compiled, given), value_and_gradient(loss, given), rtol=1e-5, atol=1e-6)
 
 
-def test_compile_with_inductor_once():
+def test_compile_with_inductor_once() -> None:
     loss, given = made("JDTCELoss", "index")
     compiled = torch.compile(loss, fullgraph=True)
     torch.testing.assert_close(value_and_gradient(compiled, given), value_and_gradient(loss, given), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["JDTCELoss"])
-def test_compile_for_any_size(name):
+def test_compile_for_any_size(name: str) -> None:
     """Dynamic shapes: one graph for all sizes, and no break at another one."""
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     loss = getattr(losses, name)(softmax=True, to_onehot_y=True, ignore_index=255)
@@ -92,13 +97,13 @@ def test_compile_for_any_size(name):
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_export(name, way):
+def test_export(name: str, way: str) -> None:
     loss, given = made(name, way)
     program = torch.export.export(loss, (X, *given))
     torch.testing.assert_close(program.module()(X, *given), loss(X, *given))
 
 
-def test_export_with_a_free_batch_and_space():
+def test_export_with_a_free_batch_and_space() -> None:
     loss, given = made("JDTCELoss", "index")
     n, d = torch.export.Dim("n", min=2, max=64), torch.export.Dim("d", min=2, max=64)
     shape = {0: n, 2: d}
@@ -108,12 +113,12 @@ def test_export_with_a_free_batch_and_space():
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_vmap_over_the_batch(name, way):
+def test_vmap_over_the_batch(name: str, way: str) -> None:
     """Each image by itself, as in per-sample gradients; the gradients too."""
     loss, given = made(name, way)
     singles = [value_and_gradient(loss, [g[i : i + 1] for g in given], X[i : i + 1]) for i in range(2)]
 
-    def one(x, *rest):
+    def one(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         return loss(x[None], *(r[None] for r in rest))
 
     torch.testing.assert_close(torch.vmap(one)(X, *given), torch.stack([value for value, _ in singles]))
@@ -122,7 +127,7 @@ def test_vmap_over_the_batch(name, way):
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_meta_tensors(name, way):
+def test_meta_tensors(name: str, way: str) -> None:
     """Shapes and dtypes without numbers, as when a model is planned."""
     loss, given = made(name, way)
     x = X.to("meta").requires_grad_()
@@ -131,17 +136,19 @@ def test_meta_tensors(name, way):
     assert value.is_meta
     assert value.shape == ()
     assert value.dtype is torch.float32
-    assert x.grad.shape == X.shape
+    assert present(x.grad).shape == X.shape
 
 
 class Waits(TorchDispatchMode):
     """Counts the operations that wait for a device: reading a number, and shapes that depend on values."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.seen = []
+        self.seen: list[str] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         name = str(func)
         boolean_index = name.startswith(("aten.index.", "aten.index_put")) and any(
             i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
@@ -152,7 +159,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_the_counter_counts():
+def test_the_counter_counts() -> None:
     with Waits() as waits:
         x = torch.rand(4)
         x[x > 0.5].sum().item()
@@ -161,7 +168,7 @@ def test_the_counter_counts():
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_no_wait_for_the_device(name, way):
+def test_no_wait_for_the_device(name: str, way: str) -> None:
     loss, given = made(name, way)
     x = X.clone().requires_grad_()
     with value_checks("off"), Waits() as waits:
@@ -169,7 +176,7 @@ def test_no_wait_for_the_device(name, way):
     assert waits.seen == []
 
 
-def test_no_wait_for_the_device_with_rater_weights():
+def test_no_wait_for_the_device_with_rater_weights() -> None:
     loss = losses.JDTCELoss(softmax=True, votes=True, ignore_index=255)
     x = X.clone().requires_grad_()
     with value_checks("off"), Waits() as waits:
@@ -178,7 +185,7 @@ def test_no_wait_for_the_device_with_rater_weights():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_metatensors_in_plain_tensor_out(name):
+def test_metatensors_in_plain_tensor_out(name: str) -> None:
     for way in WAYS:
         loss, given = made(name, way)
         expected, gradient = value_and_gradient(loss, given)
@@ -187,11 +194,11 @@ def test_metatensors_in_plain_tensor_out(name):
         value.backward()
         assert type(value) is torch.Tensor
         assert torch.equal(value, expected)
-        assert torch.equal(leaf.grad, gradient)
+        assert torch.equal(present(leaf.grad), gradient)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_memory_layouts(name):
+def test_memory_layouts(name: str) -> None:
     """Promise 8: crops, transposes, channels_last and expanded batches are the numbers they hold (hole 14)."""
     loss = getattr(losses, name)(softmax=True, average="image")
     expected = loss(X, SOFT, MASK)
@@ -211,7 +218,7 @@ def test_memory_layouts(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_one_to_four_dimensions_and_none(name):
+def test_one_to_four_dimensions_and_none(name: str) -> None:
     """The same 24 voxels in any number of dimensions; (N, C) is one voxel for each pair."""
     x, t = torch.randn(2, 3, 24), torch.softmax(torch.randn(2, 3, 24), 1)
     loss = getattr(losses, name)(softmax=True)

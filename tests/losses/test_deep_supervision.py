@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +15,11 @@ import monai_jdt.losses as losses
 from tests.losses.generated import generator, some
 from tests.losses.strategies import COMPOUND, OVERLAP, as_array
 from tests.oracles import companions, norm_form
+from tests.present import present
 
 ALL = OVERLAP + COMPOUND
 seeds = st.integers(0, 10**6)
-FEW = settings(max_examples=max(settings.default.max_examples // 6, 8))  # the oracles' loops are slow
+FEW = settings(max_examples=max(present(settings.default).max_examples // 6, 8))  # the oracles' loops are slow
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -24,7 +27,7 @@ FEW = settings(max_examples=max(settings.default.max_examples // 6, 8))  # the o
 @pytest.mark.parametrize("per_channel", [False, True])
 @FEW
 @given(seed=seeds)
-def test_deep_supervision_by_area_means_over_counted_voxels(name, key, per_channel, seed):
+def test_deep_supervision_by_area_means_over_counted_voxels(name: str, key: str, per_channel: bool, seed: int) -> None:
     g = generator(seed)
     _, label, _, mask = some(seed, 2, 3, 4, 6, softmax=key == "softmax")
     if per_channel and key == "sigmoid":
@@ -36,24 +39,24 @@ def test_deep_supervision_by_area_means_over_counted_voxels(name, key, per_chann
     expected = 0.0
     for weight, head, size in zip((1.0, 0.5, 0.25, 0.125), heads, sizes, strict=True):
         small, counted = companions.area_mean(as_array(label), as_array(mask), size)
-        expected += weight * norm_form.value(name, as_array(head), small, counted, **{key: True})
+        expected += weight * float(norm_form.value(name, as_array(head), small, counted, **{key: True}))
     assert got.item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("mode", ["exp", "two", "same"])
-def test_deep_supervision_weights(mode):
+def test_deep_supervision_weights(mode: str) -> None:
     """MONAI's: exp max(.5^l, .0625), two 1 and .5, same 1."""
     t = torch.rand(1, 1, 8, dtype=torch.float64)
     heads = [torch.rand(1, 1, 8, dtype=torch.float64) for _ in range(6)]
     single = [losses.JaccardMetricLoss()(head, t).item() for head in heads]
-    weights = {"exp": [1, 0.5, 0.25, 0.125, 0.0625, 0.0625], "two": [1] + [0.5] * 5, "same": [1] * 6}[mode]
+    by_mode: dict[str, list[float]] = {"exp": [1, 0.5, 0.25, 0.125, 0.0625, 0.0625], "two": [1] + [0.5] * 5, "same": [1] * 6}
     got = losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss(), mode)(heads, t)
-    assert got.item() == pytest.approx(sum(w * v for w, v in zip(weights, single, strict=True)))
+    assert got.item() == pytest.approx(sum(w * v for w, v in zip(by_mode[mode], single, strict=True)))
     own = losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss(), weights=[0.0, 2.0, 0.0, 0.0, 0.0, 1.0])(heads, t)
     assert own.item() == pytest.approx(2 * single[1] + single[5])
 
 
-def test_deep_supervision_sentinels_never_enter_a_mean():
+def test_deep_supervision_sentinels_never_enter_a_mean() -> None:
     """Index maps with 255, votes with silent raters, dense markers: like the dense label with a mask."""
     g = generator(5)
     index = torch.randint(0, 3, (2, 1, 4, 4), generator=g)
@@ -62,12 +65,13 @@ def test_deep_supervision_sentinels_never_enter_a_mean():
     dense = torch.nn.functional.one_hot(index[:, 0], 3).movedim(-1, 1).double()
     heads = [torch.randn(2, 3, 4, 4, generator=g, dtype=torch.float64), torch.randn(2, 3, 2, 2, generator=g, dtype=torch.float64)]
     expected = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True))(heads, dense, ~nowhere)
-    for options, target, mask in (
+    forms: list[tuple[dict[str, Any], torch.Tensor, torch.Tensor | None]] = [
         ({"to_onehot_y": True, "ignore_index": 255}, index.masked_fill(nowhere, 255), None),
         ({"votes": True, "ignore_index": 255}, index.masked_fill(nowhere, 255).expand(2, 4, 4, 4), None),
         ({"ignore_index": 255}, dense.masked_fill(nowhere, 255), None),
         ({}, dense.masked_fill(nowhere, math.nan), ~nowhere),
-    ):
+    ]
+    for options, target, mask in forms:
         got = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(softmax=True, **options))(heads, target, mask)
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=0)
     # What a head says in the block that nobody counts does not matter.
@@ -77,7 +81,7 @@ def test_deep_supervision_sentinels_never_enter_a_mean():
 
 
 @pytest.mark.parametrize("name", OVERLAP)
-def test_deep_supervision_is_zero_at_the_area_means(name):
+def test_deep_supervision_is_zero_at_the_area_means(name: str) -> None:
     t = torch.rand(2, 2, 4, 4, dtype=torch.float64)
     means = torch.nn.functional.avg_pool2d(t, 2)
     loss = losses.SoftDeepSupervisionLoss(getattr(losses, name)())
@@ -85,7 +89,7 @@ def test_deep_supervision_is_zero_at_the_area_means(name):
     assert loss([t, means + 0.01], t).item() > 1e-4
 
 
-def test_deep_supervision_takes_odd_sizes_and_stacked_heads():
+def test_deep_supervision_takes_odd_sizes_and_stacked_heads() -> None:
     """PyTorch's adaptive blocks [floor(i s / o), ceil((i + 1) s / o)) where sizes do not divide; DynUNet's stacked heads."""
     t = torch.rand(1, 1, 5, dtype=torch.float64)
     head = torch.rand(1, 1, 3, dtype=torch.float64)
@@ -98,8 +102,8 @@ def test_deep_supervision_takes_odd_sizes_and_stacked_heads():
     assert torch.equal(stacked, listed)
 
 
-def test_deep_supervision_errors():
-    make = losses.SoftDeepSupervisionLoss
+def test_deep_supervision_errors() -> None:
+    make: Callable[..., losses.SoftDeepSupervisionLoss] = losses.SoftDeepSupervisionLoss
     with pytest.raises(TypeError, match="loss"):
         make("JDTLoss")
     with pytest.raises(TypeError, match="loss"):
@@ -121,7 +125,7 @@ def test_deep_supervision_errors():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_deep_supervision_in_half_precision(dtype):
+def test_deep_supervision_in_half_precision(dtype: torch.dtype) -> None:
     x = torch.randn(2, 2, 8, 8).to(dtype)
     small = torch.randn(2, 2, 4, 4).to(dtype)
     label = torch.softmax(torch.randn(2, 2, 8, 8), 1).to(dtype)

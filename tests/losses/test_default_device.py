@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 
@@ -28,7 +31,7 @@ def tensors_of(reading: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Te
     return logits, torch.randint(0, 3, (2, raters, 3, 13)), mask, torch.tensor([1.0, 0.25, 0.0, 0.7]) if raters > 1 else None
 
 
-def value_and_gradient(loss, given, **options):
+def value_and_gradient(loss: torch.nn.Module, given: Sequence[Any], **options: Any) -> list[torch.Tensor]:
     """Of the input, or of the first of several heads."""
     first, *rest = given
     leaf = (first[0] if isinstance(first, list) else first).clone().requires_grad_()
@@ -36,7 +39,7 @@ def value_and_gradient(loss, given, **options):
     return [value.detach(), *torch.autograd.grad(value, leaf)]
 
 
-def assert_same_under_a_default_device(loss, given, **options):
+def assert_same_under_a_default_device(loss: torch.nn.Module, given: Sequence[Any], **options: Any) -> None:
     expected = value_and_gradient(loss, given, **options)
     with torch.device("meta"):
         inside = value_and_gradient(loss, given, **options)
@@ -47,17 +50,17 @@ def assert_same_under_a_default_device(loss, given, **options):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", OVERLAP + COMPOUND)
-def test_a_default_device_changes_no_bit(name, reading, dtype):
+def test_a_default_device_changes_no_bit(name: str, reading: str, dtype: torch.dtype) -> None:
     loss = getattr(losses, name)(**READINGS[reading])
     *given, rater_weights = tensors_of(reading, dtype)
     assert_same_under_a_default_device(loss, given, rater_weights=rater_weights)
 
 
 @pytest.mark.parametrize("name", callables())
-def test_a_default_device_changes_no_bit_of_a_companion(name):
+def test_a_default_device_changes_no_bit_of_a_companion(name: str) -> None:
     assert_same_under_a_default_device(*callables()[name])
 
 
-def test_every_loss_is_called_here():
+def test_every_loss_is_called_here() -> None:
     tested = {*OVERLAP, *COMPOUND, *(name.split()[0] for name in callables())}
     assert tested == {name for name in losses.__all__ if isinstance(getattr(losses, name), type)}

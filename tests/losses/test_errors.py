@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from builtins import TypeError, ValueError
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -97,7 +100,7 @@ CONSTRUCTORS = [
 ]  # fmt: skip
 
 
-def raises(error, words, action):
+def raises(error: type[Exception] | tuple[type[Exception], ...], words: Sequence[str], action: Callable[[], object]) -> None:
     with pytest.raises(error) as caught:
         action()
     for word in words:
@@ -108,7 +111,12 @@ def raises(error, words, action):
     ("name", "arguments", "error", "words"),
     [pytest.param(name, a, e, w, id=f"{name}-{i}") for i, (names, a, e, w) in enumerate(CONSTRUCTORS) for name in names],
 )
-def test_constructors(name, arguments, error, words):
+def test_constructors(
+    name: str,
+    arguments: dict[str, Any],
+    error: type[Exception] | tuple[type[Exception], ...],
+    words: list[str],
+) -> None:
     raises(error, words, lambda: getattr(losses, name)(**arguments))
 
 
@@ -116,7 +124,7 @@ def test_constructors(name, arguments, error, words):
 
 C1 = {"x": torch.randn(2, 1, 4, 5), "t": torch.rand(2, 1, 4, 5)}
 JAGGED = torch.nested.nested_tensor(list(X), layout=torch.jagged)
-CALLS = [
+CALLS: list[tuple[dict[str, Any], tuple[Any, ...], type[Exception], list[str]]] = [
     # one channel
     (SOFTMAX, (C1["x"], C1["t"]), ValueError, ["softmax", "1", "sigmoid"]),
     ({"sigmoid": True, "to_onehot_y": True}, (C1["x"], C1["t"].round()), ValueError, ["to_onehot_y", "1"]),
@@ -186,7 +194,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_class_hands_its_options_on(name):
+def test_every_class_hands_its_options_on(name: str) -> None:
     """Each option reaches the one constructor: a wrong value is refused, whatever the class."""
     wrong = {
         "gamma": 0, "log_loss": 1, "norm": 3, "average": "images", "classes": "some", "threshold": -1, "label_smoothing": 2,
@@ -207,30 +215,30 @@ def test_every_class_hands_its_options_on(name):
 
 @pytest.mark.parametrize("name", TWO)
 @pytest.mark.parametrize("number", range(len(CALLS)))
-def test_calls(name, number):
+def test_calls(name: str, number: int) -> None:
     arguments, given, error, words = CALLS[number]
     loss = getattr(losses, name)(**arguments)
     given = (*given, None, None)[:4]
-    extra = {} if given[3] is None else {"rater_weights": given[3]}
+    extra: dict[str, Any] = {} if given[3] is None else {"rater_weights": given[3]}
     raises(error, words, lambda: loss(*given[:3], **extra))
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-def test_quantised_labels():
+def test_quantised_labels() -> None:
     label = torch.quantize_per_tensor(SOFT, 0.01, 0, torch.quint8)
     raises(TypeError, ["target", "quint8", r"target\.dequantize\(\)"], lambda: losses.JDTLoss(softmax=True)(X, label))
 
 
 @pytest.mark.parametrize("name", OVERLAP)
-def test_logits_without_activation(name):
+def test_logits_without_activation(name: str) -> None:
     raises(ValueError, ["input", r"\[0, 1\]", "sigmoid", "softmax"], lambda: getattr(losses, name)()(X * 3, SOFT))
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_weight_lengths_without_background(name):
+def test_weight_lengths_without_background(name: str) -> None:
     """Overlap-only: the channels kept, as MONAI. With a pixel term, which sees channel 0: all of them."""
     right, wrong = ([1.0, 2.0, 3.0], [2.0, 3.0]) if name in COMPOUND else ([2.0, 3.0], [1.0, 2.0, 3.0])
-    options = {"softmax": True, "include_background": False}
+    options: dict[str, Any] = {"softmax": True, "include_background": False}
     getattr(losses, name)(weight=right, **options)(X, SOFT)
     raises(ValueError, ["weight", str(len(right)), str(len(wrong))], lambda: getattr(losses, name)(weight=wrong, **options)(X, SOFT))
 
@@ -238,7 +246,7 @@ def test_weight_lengths_without_background(name):
 # --- the switch ---
 
 
-def test_static_checks_are_never_switched_off():
+def test_static_checks_are_never_switched_off() -> None:
     with value_checks("off"):
         raises(ValueError, ["target"], lambda: losses.JDTLoss(softmax=True)(X, SOFT[:1]))
         raises(TypeError, ["input"], lambda: losses.JDTLoss(softmax=True)(X.long(), SOFT))
@@ -246,7 +254,7 @@ def test_static_checks_are_never_switched_off():
         raises(ValueError, ["mask"], lambda: losses.JDTLoss(softmax=True)(X, SOFT, torch.ones(1, 1, 4, 5)))
 
 
-def test_value_checks_off_and_on():
+def test_value_checks_off_and_on() -> None:
     loss = losses.JDTLoss(sigmoid=True)
     with value_checks("off"):
         assert loss(X, SOFT * 255).isfinite()
@@ -263,7 +271,7 @@ def test_value_checks_off_and_on():
 @pytest.mark.parametrize("name", ["JDTLoss", *COMPOUND])
 @pytest.mark.parametrize("wrong", [3, 255, -1])
 @pytest.mark.parametrize("form", [{"to_onehot_y": True}, {"votes": True}])
-def test_an_index_out_of_range_is_nan_where_values_are_not_read(name, wrong, form):
+def test_an_index_out_of_range_is_nan_where_values_are_not_read(name: str, wrong: Any, form: dict[str, Any]) -> None:
     """Never another class: a clamp would make 255 class C - 1 and -1 class 0."""
     index = INDEX.clone() if "to_onehot_y" in form else VOTES.clone()
     index[0, 0, 0, 0] = wrong
@@ -273,13 +281,14 @@ def test_an_index_out_of_range_is_nan_where_values_are_not_read(name, wrong, for
         assert ignored.isfinite()
 
 
-def test_values_that_do_not_count_are_not_checked():
+def test_values_that_do_not_count_are_not_checked() -> None:
     mask = torch.ones(2, 1, 4, 5).bool()
     mask[0, 0, 0, 0] = False
     bad = SOFT.clone()
     bad[0, :, 0, 0] = 255
     with value_checks("on"):
-        for options in ({"softmax": True}, {"sigmoid": True}):
+        activations: list[dict[str, Any]] = [{"softmax": True}, {"sigmoid": True}]
+        for options in activations:
             assert losses.JDTCELoss(**options)(X, bad, mask).isfinite()
         assert losses.JDTLoss()(torch.where(mask, torch.sigmoid(X), 17.0), SOFT, mask).isfinite()
         index = INDEX.clone()
@@ -289,7 +298,7 @@ def test_values_that_do_not_count_are_not_checked():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("channels", [2, 3, 10, 40])
-def test_rounded_softmax_labels_pass(dtype, channels):
+def test_rounded_softmax_labels_pass(dtype: torch.dtype, channels: int) -> None:
     """The sum of a legal label in bfloat16 is not exactly 1; 8-bit labels are off by up to C / 512."""
     label = torch.softmax(torch.randn(4, channels, 50), 1)
     assert losses.JDTCELoss(softmax=True)(torch.randn(4, channels, 50), label.to(dtype)).isfinite()
@@ -298,7 +307,7 @@ def test_rounded_softmax_labels_pass(dtype, channels):
         assert losses.JDTCELoss(softmax=True)(torch.randn(4, channels, 50), eight_bits).isfinite()
 
 
-def test_nothing_warns():
+def test_nothing_warns() -> None:
     import warnings
 
     with warnings.catch_warnings():

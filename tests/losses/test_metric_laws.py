@@ -9,21 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import monai_jdt.losses as losses
+from tests.present import present
 
-MANY = settings(max_examples=6 * settings.default.max_examples)
+MANY = settings(max_examples=6 * present(settings.default).max_examples)
 #: Numbers at which norms meet: ends, ties, and anything else.
 numbers = st.one_of(st.sampled_from([0.0, 1.0, 0.5, 0.1]), st.floats(0, 1, width=32))
 triples = st.integers(1, 5).flatmap(lambda size: st.lists(st.lists(numbers, min_size=size, max_size=size), min_size=3, max_size=3))
 smoothing = st.sampled_from([0.0, 1e-5, 1.0])
 
 
-def tensors(vectors):
+def tensors(vectors: list[list[float]]) -> torch.Tensor:
     return torch.tensor(vectors, dtype=torch.float64)[:, None, None]
 
 
 @MANY
 @given(triples, smoothing)
-def test_jml_is_a_metric(vectors, smooth):
+def test_jml_is_a_metric(vectors: list[list[float]], smooth: float) -> None:
     """d(a, c) <= d(a, b) + d(b, c), symmetric, 0 iff equal; equal smoothing is one voxel more that all labels share."""
     a, b, c = tensors(vectors)
     d = losses.JaccardMetricLoss(smooth_nr=smooth, smooth_dr=smooth)
@@ -36,7 +37,7 @@ def test_jml_is_a_metric(vectors, smooth):
 
 @MANY
 @given(triples, smoothing)
-def test_dml_is_a_semimetric(vectors, smooth):
+def test_dml_is_a_semimetric(vectors: list[list[float]], smooth: float) -> None:
     """Symmetric, 0 iff equal, a function of JML; its triangle inequality holds up to a factor only."""
     a, b, c = tensors(vectors)
     d, j = (losses.__dict__[name](smooth_nr=smooth, smooth_dr=smooth) for name in ("DiceSemimetricLoss", "JaccardMetricLoss"))
@@ -55,7 +56,7 @@ def test_dml_is_a_semimetric(vectors, smooth):
     assert ac <= 1.5 * (ab + bc) + 1e-9
 
 
-def test_dml_has_no_triangle_inequality():
+def test_dml_has_no_triangle_inequality() -> None:
     """{1}, {1, 2}, {2}: d(a, c) = 1, d(a, b) = d(b, c) = 1 / 3. No promise, and so it is said."""
     a, b, c = (torch.tensor([[v]], dtype=torch.float64) for v in ([1.0, 0.0], [1.0, 1.0], [0.0, 1.0]))
     d = losses.DiceSemimetricLoss(smooth_nr=0, smooth_dr=0)
@@ -66,14 +67,14 @@ def test_dml_has_no_triangle_inequality():
     assert j(a, c).item() == j(a, b).item() + j(b, c).item() == 1  # a metric, on the edge
 
 
-def test_unequal_smoothing_is_no_distance():
+def test_unequal_smoothing_is_no_distance() -> None:
     """smooth_nr < smooth_dr costs zero-iff-equal: (dr - nr) / (2 tp + dr) at the label; it is allowed for MONAI's sake."""
     t = torch.tensor([[[1.0, 0.5]]], dtype=torch.float64)
     assert losses.JaccardMetricLoss(smooth_nr=0, smooth_dr=1)(t, t).item() == pytest.approx(1 / (2 * 1.5 + 1))
 
 
 @given(st.integers(0, 10**6))
-def test_jaccard_metric_in_volumes_and_means(seed):
+def test_jaccard_metric_in_volumes_and_means(seed: int) -> None:
     """A mean of metrics over classes and images is one too."""
     rng = np.random.default_rng(seed)
     a, b, c = torch.from_numpy(rng.random((3, 2, 3, 2, 2)) * (rng.random((3, 2, 3, 2, 2)) < 0.5))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import monai.losses
 import pytest
 import torch
+from torch import nn
 
 import monai_jdt.losses as losses
+from tests.present import present
 
 SPACES = [(6,), (3, 4), (2, 3, 2)]
 ACTIVATIONS = [{"sigmoid": True}, {"softmax": True}, {"other_act": torch.sigmoid}]
@@ -19,7 +23,7 @@ GRID = [
 ]
 
 
-def assert_same(ours, theirs, x, target, rtol=1e-9):
+def assert_same(ours: nn.Module, theirs: nn.Module, x: torch.Tensor, target: torch.Tensor, rtol: float = 1e-9) -> None:
     """Values and gradients of two losses; the sum of them for reduction "none"."""
     results = []
     for loss in (ours, theirs):
@@ -33,7 +37,7 @@ def assert_same(ours, theirs, x, target, rtol=1e-9):
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-10 if rtol < 1e-6 else 1e-8)
 
 
-def hard_label(channels, space, form):
+def hard_label(channels: int, space: tuple[int, ...], form: str) -> tuple[torch.Tensor, dict[str, Any]]:
     index = torch.randint(0, channels, (2, 1, *space))
     if form == "index":
         return index, {"to_onehot_y": True}
@@ -42,23 +46,23 @@ def hard_label(channels, space, form):
     return torch.nn.functional.one_hot(index[:, 0], channels).movedim(-1, 1).contiguous().double(), {}
 
 
-def options_of(options):
-    options = dict(options)
-    options["smooth_nr"], options["smooth_dr"] = options.pop("smooth")
-    return options
+def options_of(options: dict[str, Any]) -> dict[str, Any]:
+    own = dict(options)
+    own["smooth_nr"], own["smooth_dr"] = own.pop("smooth")
+    return own
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=["sigmoid", "softmax", "other_act"])
 @pytest.mark.parametrize("form", ["index", "one-hot", "regions"])
 @pytest.mark.parametrize("soft", [False, True])
-def test_dice_loss(activation, form, soft):
+def test_dice_loss(activation: dict[str, Any], form: str, soft: bool) -> None:
     """DiceLoss -> DiceSemimetricLoss, DiceLoss(jaccard=True) -> JaccardMetricLoss; MONAI's soft_label=True on top."""
     if form == "regions" and "softmax" in activation:
         pytest.skip("softmax labels sum to 1")
-    for options, space in zip(GRID, itertools.cycle(SPACES), strict=False):
+    for drawn, space in zip(GRID, itertools.cycle(SPACES), strict=False):
         target, reading = hard_label(3, space, form)
         x = torch.randn(2, 3, *space, dtype=torch.float64)
-        options = {**options_of(options), **activation, **reading}
+        options = {**options_of(drawn), **activation, **reading}
         assert_same(losses.DiceSemimetricLoss(**options), monai.losses.DiceLoss(soft_label=soft, **options), x, target)
         assert_same(losses.JaccardMetricLoss(**options), monai.losses.DiceLoss(jaccard=True, soft_label=soft, **options), x, target)
 
@@ -66,12 +70,14 @@ def test_dice_loss(activation, form, soft):
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("weight", [None, 2.0, [20.0, 1.0, 0.5], [20.0, 1.0]])
 @pytest.mark.parametrize("ignore_index", [None, 255, 2])
-def test_dice_loss_with_weight_squares_and_ignore_index(squared, weight, ignore_index):
+def test_dice_loss_with_weight_squares_and_ignore_index(
+    squared: bool, weight: list[float] | float | None, ignore_index: int | None
+) -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     index = torch.randint(0, 3, (2, 1, 4, 5))
     if ignore_index is not None:
         index[:, :, 1] = ignore_index
-    options = {
+    options: dict[str, Any] = {
         "to_onehot_y": True,
         "squared_pred": squared,
         "softmax": True,
@@ -89,13 +95,13 @@ def test_dice_loss_with_weight_squares_and_ignore_index(squared, weight, ignore_
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=["sigmoid", "softmax", "other_act"])
 @pytest.mark.parametrize("form", ["index", "one-hot", "regions"])
 @pytest.mark.parametrize("costs", [{}, {"alpha": 0.3, "beta": 0.7}, {"alpha": 1.0, "beta": 0.25}])
-def test_tversky_loss(activation, form, costs):
+def test_tversky_loss(activation: dict[str, Any], form: str, costs: dict[str, Any]) -> None:
     if form == "regions" and "softmax" in activation:
         pytest.skip("softmax labels sum to 1")
-    for options, space in zip(GRID, itertools.cycle(SPACES), strict=False):
+    for drawn, space in zip(GRID, itertools.cycle(SPACES), strict=False):
         target, reading = hard_label(3, space, form)
         x = torch.randn(2, 3, *space, dtype=torch.float64)
-        options = {**options_of(options), **activation, **reading, **costs}
+        options = {**options_of(drawn), **activation, **reading, **costs}
         assert_same(losses.CompatibleTverskyLoss(**options), monai.losses.TverskyLoss(**options), x, target)
 
 
@@ -103,11 +109,11 @@ def test_tversky_loss(activation, form, costs):
     "options", [{}, {"include_background": False}, {"batch": True}, {"reduction": "sum"}, {"weight": [20.0, 1.0, 0.5]}]
 )
 @pytest.mark.parametrize("lambdas", [(1.0, 1.0), (0.75, 0.25), (0.0, 2.0)])
-def test_dice_ce_loss_with_softmax(options, lambdas):
+def test_dice_ce_loss_with_softmax(options: dict[str, Any], lambdas: tuple[float, ...]) -> None:
     """Ours adds its smoothing to tp, MONAI's to 2 tp: half of it."""
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     index = torch.randint(0, 3, (2, 1, 4, 5))
-    theirs = dict(options)
+    theirs: dict[str, Any] = dict(options)
     if "weight" in theirs:
         theirs["weight"] = torch.tensor(theirs["weight"], dtype=torch.float64)
     assert_same(
@@ -129,7 +135,7 @@ def test_dice_ce_loss_with_softmax(options, lambdas):
 
 
 @pytest.mark.parametrize("weight", [None, 3.0])
-def test_dice_ce_loss_with_sigmoid_and_one_channel(weight):
+def test_dice_ce_loss_with_sigmoid_and_one_channel(weight: float | None) -> None:
     """MONAI's weight there is BCE's pos_weight, which on hard labels is w t + 1 - t; its DiceLoss has none with one channel."""
     x = torch.randn(2, 1, 4, 5, dtype=torch.float64)
     target = torch.randint(0, 2, (2, 1, 4, 5)).double()
@@ -148,7 +154,7 @@ def test_dice_ce_loss_with_sigmoid_and_one_channel(weight):
     "options", [{}, {"batch": True}, {"reduction": "none"}, {"include_background": False}, {"smooth_nr": 0.2, "smooth_dr": 0.7}]
 )
 @pytest.mark.parametrize("activation", [{"sigmoid": True}, {"softmax": True}])
-def test_soft_labels_are_those_of_soft_label_true(options, activation):
+def test_soft_labels_are_those_of_soft_label_true(options: dict[str, Any], activation: dict[str, Any]) -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     target = torch.softmax(torch.randn(2, 3, 4, 5, dtype=torch.float64), 1)
     options = {**options, **activation}
@@ -160,23 +166,23 @@ def test_soft_labels_are_those_of_soft_label_true(options, activation):
         target,
     )
     assert_same(losses.JaccardMetricLoss(**options), monai.losses.DiceLoss(soft_label=True, jaccard=True, **options), x, target)
-    costs = {"alpha": 0.3, "beta": 0.7}
+    costs: dict[str, Any] = {"alpha": 0.3, "beta": 0.7}
     assert_same(
         losses.CompatibleTverskyLoss(**costs, **options), monai.losses.TverskyLoss(soft_label=True, **costs, **options), x, target
     )
 
 
-def test_one_channel():
+def test_one_channel() -> None:
     x, target = torch.randn(2, 1, 4, 5, dtype=torch.float64), torch.randint(0, 2, (2, 1, 4, 5))
     assert_same(losses.DiceSemimetricLoss(sigmoid=True), monai.losses.DiceLoss(sigmoid=True), x, target)
     assert_same(losses.CompatibleTverskyLoss(sigmoid=True), monai.losses.TverskyLoss(sigmoid=True), x, target)
     assert_same(losses.DiceSemimetricLoss(sigmoid=True, weight=[2.0]), monai.losses.DiceLoss(sigmoid=True, weight=[2.0]), x, target)
 
 
-def test_one_channel_beside_the_background():
+def test_one_channel_beside_the_background() -> None:
     """There a weight does nothing in MONAI's overlap term, and still weighs voxels in its cross-entropy."""
     x, index = torch.randn(2, 2, 4, 5, dtype=torch.float64), torch.randint(0, 2, (2, 1, 4, 5))
-    options = {"softmax": True, "to_onehot_y": True, "include_background": False}
+    options: dict[str, Any] = {"softmax": True, "to_onehot_y": True, "include_background": False}
     assert_same(losses.DiceSemimetricLoss(weight=[2.0], **options), monai.losses.DiceLoss(weight=[2.0], **options), x, index)
     assert_same(
         losses.JDTCELoss(alpha=0.5, beta=0.5, lambda_jdt=1, lambda_ce=1, smooth_nr=5e-6, smooth_dr=5e-6, weight=[1.0, 3.0], **options),
@@ -246,13 +252,20 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("row", "name", "options", "x", "target", "expected"), PUBLISHED, ids=[case[0] for case in PUBLISHED])
-def test_published_cases(row, name, options, x, target, expected):
+def test_published_cases(
+    row: str,
+    name: str,
+    options: dict[str, Any],
+    x: list[Any],
+    target: list[Any],
+    expected: list[Any] | float,
+) -> None:
     got = getattr(losses, name)(**options)(torch.tensor(x), torch.tensor(target))
     torch.testing.assert_close(got, torch.tensor(expected), rtol=1e-4 if row.startswith("T") else 1e-5, atol=1e-6, check_dtype=False)
 
 
 @pytest.mark.parametrize("activation", [torch.tanh, torch.nn.LogSoftmax(1)])
-def test_published_cases_outside_the_unit_interval_are_refused(activation):
+def test_published_cases_outside_the_unit_interval_are_refused(activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """MONAI's cases with tanh and log_softmax give predictions below 0, where the overlap is not defined."""
     with pytest.raises(ValueError, match=r"other_act.*\[0, 1\]"):
         losses.DiceSemimetricLoss(other_act=activation, to_onehot_y=True)(torch.tensor(X4), torch.tensor(T4))
@@ -261,7 +274,7 @@ def test_published_cases_outside_the_unit_interval_are_refused(activation):
 # --- ten steps of training with the loss exchanged ---
 
 
-def losses_and_gradients(loss, target):
+def losses_and_gradients(loss: nn.Module, target: torch.Tensor) -> list[tuple[float, list[torch.Tensor]]]:
     torch.manual_seed(1)
     net = torch.nn.Sequential(torch.nn.Conv3d(2, 6, 3, padding=1), torch.nn.PReLU(), torch.nn.Conv3d(6, 3, 3, padding=1))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
@@ -271,7 +284,7 @@ def losses_and_gradients(loss, target):
         optimiser.zero_grad()
         value = loss(net(images), target)
         value.backward()
-        trace.append((value.item(), [p.grad.clone() for p in net.parameters()]))
+        trace.append((value.item(), [present(p.grad).clone() for p in net.parameters()]))
         optimiser.step()
     return trace
 
@@ -279,7 +292,7 @@ def losses_and_gradients(loss, target):
 INDEX = torch.randint(0, 3, (2, 1, 8, 8, 8), generator=torch.Generator().manual_seed(3))
 REGIONS = torch.stack([INDEX[:, 0] > 1, INDEX[:, 0] > 0, INDEX[:, 0] == 1], 1).float()
 HALF = {"smooth_nr": 0.5e-5, "smooth_dr": 0.5e-5}
-EXCHANGES = [
+EXCHANGES: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any], torch.Tensor]] = [
     ("DiceLoss", DML, {"to_onehot_y": True, "softmax": True}, {}, {}, INDEX),
     ("DiceLoss", DML, {"sigmoid": True, "squared_pred": True, "smooth_nr": 0, "smooth_dr": 1e-5}, {}, {}, REGIONS),
     ("DiceLoss", DML, {"sigmoid": True, "batch": True, "include_background": False}, {}, {}, REGIONS),
@@ -292,7 +305,9 @@ EXCHANGES = [
 
 
 @pytest.mark.parametrize(("theirs", "ours", "shared", "for_theirs", "for_ours", "target"), EXCHANGES)
-def test_ten_steps_with_the_loss_exchanged(theirs, ours, shared, for_theirs, for_ours, target):
+def test_ten_steps_with_the_loss_exchanged(
+    theirs: str, ours: str, shared: dict[str, Any], for_theirs: dict, for_ours: dict[str, Any], target: torch.Tensor
+) -> None:
     expected = losses_and_gradients(getattr(monai.losses, theirs)(**shared, **for_theirs), target)
     got = losses_and_gradients(getattr(losses, ours)(**shared, **for_ours), target)
     for (value, gradients), (value_expected, gradients_expected) in zip(got, expected, strict=True):
@@ -305,11 +320,11 @@ def test_ten_steps_with_the_loss_exchanged(theirs, ours, shared, for_theirs, for
 
 
 @pytest.mark.parametrize("mode", ["exp", "same", "two"])
-def test_deep_supervision_on_heads_of_equal_size(mode):
+def test_deep_supervision_on_heads_of_equal_size(mode: str) -> None:
     """At full size there is nothing to shrink: MONAI's DeepSupervisionLoss."""
     target = torch.randint(0, 3, (2, 1, 4, 4))
     heads = [torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(6)]
-    dice = {"to_onehot_y": True, "softmax": True}
+    dice: dict[str, Any] = {"to_onehot_y": True, "softmax": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = monai.losses.DeepSupervisionLoss(monai.losses.DiceLoss(**dice), weight_mode=mode)(heads, target)

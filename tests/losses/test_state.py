@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 from fractions import Fraction
+from typing import Any
 
 import monai.bundle
 import numpy as np
@@ -24,7 +25,7 @@ VOTES = torch.randint(0, 3, (2, 4, 4))
 
 @pytest.mark.parametrize("weight", [None, 2.0, [1.0, 20.0, 3.0], torch.tensor([1.0, 20.0, 3.0])])
 @pytest.mark.parametrize("name", ALL)
-def test_state_dict_is_unchanged_by_forward_and_loads(name, weight):
+def test_state_dict_is_unchanged_by_forward_and_loads(name: str, weight: Any) -> None:
     """Hole 16: MONAI's scalar weight becomes a vector on the first forward, and its state dict loads no more."""
     loss = getattr(losses, name)(softmax=True, weight=weight)
     before = copy.deepcopy(loss.state_dict())
@@ -41,14 +42,14 @@ def test_state_dict_is_unchanged_by_forward_and_loads(name, weight):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_scalar_weight_serves_any_number_of_channels(name):
+def test_a_scalar_weight_serves_any_number_of_channels(name: str) -> None:
     loss = getattr(losses, name)(sigmoid=True, weight=2.0)
     for channels in (1, 3, 4, 2):
         assert loss(torch.randn(2, channels, 4), torch.rand(2, channels, 4)).isfinite()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_callers_weight_is_copied(name):
+def test_the_callers_weight_is_copied(name: str) -> None:
     weight = torch.tensor([1.0, 20.0, 3.0])
     loss = getattr(losses, name)(softmax=True, weight=weight)
     before = loss(X, SOFT)
@@ -61,7 +62,7 @@ def test_the_callers_weight_is_copied(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_callers_dicts_and_lists_are_untouched(name):
+def test_the_callers_dicts_and_lists_are_untouched(name: str) -> None:
     average, classes, regions = {"dataset": 0.2, "image": 0.8}, [0, 2], [[1, 4], [1, 2, 4], [4]]
     kept = copy.deepcopy((average, classes, regions))
     loss = getattr(losses, name)(sigmoid=True, average=average, classes=classes, regions=regions)
@@ -73,7 +74,8 @@ def test_the_callers_dicts_and_lists_are_untouched(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_callers_tensors_are_untouched(name):
+def test_the_callers_tensors_are_untouched(name: str) -> None:
+    options: dict[str, Any]
     for options, target, extra in (
         ({"softmax": True, "label_smoothing": 0.1}, SOFT, {}),
         ({"softmax": True, "votes": True}, VOTES, {"rater_weights": torch.rand(2, 4)}),
@@ -90,7 +92,7 @@ def test_the_callers_tensors_are_untouched(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_weights_follow_the_module(name):
+def test_weights_follow_the_module(name: str) -> None:
     loss = getattr(losses, name)(softmax=True, weight=[1.0, 20.0, 3.0])
     (key,) = loss.state_dict()
     assert loss.double().state_dict()[key].dtype is torch.float64
@@ -101,8 +103,8 @@ def test_weights_follow_the_module(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_pickle_and_deepcopy(name):
-    options = {"softmax": True} if name in COMPOUND else {"other_act": tame}
+def test_pickle_and_deepcopy(name: str) -> None:
+    options: dict[str, Any] = {"softmax": True} if name in COMPOUND else {"other_act": tame}
     options = without_warning(name, {**options, "gamma": 1.5})
     loss = getattr(losses, name)(**options, weight=[1.0, 2.0, 3.0], classes="both", average={"image": 0.5, "class": 0.5})
     expected = loss(X, SOFT)
@@ -115,7 +117,7 @@ def test_pickle_and_deepcopy(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_forward_has_no_memory(name):
+def test_forward_has_no_memory(name: str) -> None:
     """The same call twice, and after other calls, is the same."""
     loss = getattr(losses, name)(softmax=True, average="image")
     first = loss(X, SOFT)
@@ -125,9 +127,9 @@ def test_forward_has_no_memory(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_arguments_stand_in_a_config(name):
+def test_arguments_stand_in_a_config(name: str) -> None:
     """JSON-plain arguments, through MONAI's parser, by the full name and by the short one."""
-    plain = {
+    plain: dict[str, Any] = {
         "sigmoid": True,
         "average": {"image": 0.5, "class": 0.5},
         "classes": [0, 2],
@@ -142,7 +144,7 @@ def test_arguments_stand_in_a_config(name):
         assert torch.equal(loss(X, VOTES[:, :1]), expected)
 
 
-def test_reduction_enum_of_monai():
+def test_reduction_enum_of_monai() -> None:
     from monai.utils import LossReduction
 
     assert torch.equal(
@@ -150,11 +152,17 @@ def test_reduction_enum_of_monai():
     )
 
 
-def test_numbers_of_any_library_are_stored_as_pythons():
+def test_numbers_of_any_library_are_stored_as_pythons() -> None:
     """A fraction times a tensor is a TypeError, and the operators' settings are text."""
     plain = losses.JDTFocalLoss(softmax=True, alpha=0.25, beta=0.5, gamma=1.5, focal_gamma=2.0, threshold=0.5, norm=1, lambda_jdt=0.5)
     for kind in (Fraction, np.float32, np.float64):
-        options = {"alpha": kind(0.25), "beta": kind(0.5), "gamma": kind(1.5), "focal_gamma": kind(2), "threshold": kind(0.5)}
+        options: dict[str, Any] = {
+            "alpha": kind(0.25),
+            "beta": kind(0.5),
+            "gamma": kind(1.5),
+            "focal_gamma": kind(2),
+            "threshold": kind(0.5),
+        }
         other = losses.JDTFocalLoss(softmax=True, **options, norm=np.int64(1), lambda_jdt=kind(0.5))
         assert repr(other) == repr(plain)
         assert torch.equal(other(X, SOFT), plain(X, SOFT))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 import monai_jdt.losses as losses
-from tests.losses.strategies import COMPOUND, OVERLAP, as_array, configurations
+from tests.losses.strategies import COMPOUND, OVERLAP, Configuration, as_array, configurations
 from tests.oracles import norm_form
+from tests.present import present
 
 RELAXED = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-MANY = settings(RELAXED, max_examples=5 * settings.default.max_examples)
+MANY = settings(RELAXED, max_examples=5 * present(settings.default).max_examples)
 
 
-def assert_close(got: torch.Tensor, expected, rel: float, gamma: float = 1.0) -> None:
-    got, expected = as_array(got), np.asarray(expected)
+def assert_close(loss: torch.Tensor, oracle: ArrayLike, rel: float, gamma: float = 1.0) -> None:
+    got, expected = as_array(loss), np.asarray(oracle)
     assert got.shape == expected.shape
     # Near 0 there is an absolute error too: a probability near 1 is rounded to 6e-8 (1e-16), times weights of up to 20 and pairs;
     # a root magnifies it.
@@ -28,7 +31,7 @@ def assert_close(got: torch.Tensor, expected, rel: float, gamma: float = 1.0) ->
 
 @MANY
 @given(configurations(dtypes=(torch.float64,)))
-def test_float64_equals_the_oracle(configuration):
+def test_float64_equals_the_oracle(configuration: Configuration) -> None:
     got = configuration()
     assert got.dtype is torch.float64
     assert_close(got, configuration.oracle(), 1e-9, configuration.arguments.get("gamma", 1.0))
@@ -36,7 +39,7 @@ def test_float64_equals_the_oracle(configuration):
 
 @MANY
 @given(configurations(dtypes=(torch.float32, torch.float16, torch.bfloat16)))
-def test_smaller_dtypes_equal_the_oracle_on_the_rounded_input(configuration):
+def test_smaller_dtypes_equal_the_oracle_on_the_rounded_input(configuration: Configuration) -> None:
     got = configuration()
     assert got.dtype is torch.float32
     assert_close(got, configuration.oracle(), 1e-5, configuration.arguments.get("gamma", 1.0))
@@ -45,7 +48,7 @@ def test_smaller_dtypes_equal_the_oracle_on_the_rounded_input(configuration):
 @pytest.mark.parametrize("name", OVERLAP + COMPOUND)
 @RELAXED
 @given(data=st.data())
-def test_each_loss_equals_the_oracle(name, data):
+def test_each_loss_equals_the_oracle(name: str, data: st.DataObject) -> None:
     """The same by loss, so that each gets its own number of examples."""
     configuration = data.draw(configurations(names=(name,), dtypes=(torch.float64,), empty=False, most=12))
     assert_close(configuration(), configuration.oracle(), 1e-9, configuration.arguments.get("gamma", 1.0))
@@ -75,7 +78,7 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize(("p", "t", "arguments", "expected"), BY_HAND)
-def test_arithmetic_by_hand(p, t, arguments, expected):
+def test_arithmetic_by_hand(p: torch.Tensor, t: torch.Tensor, arguments: dict[str, Any], expected: float) -> None:
     arguments = {"smooth_nr": 0.0, "smooth_dr": 0.0, **arguments}
     assert norm_form.jdt("JDTLoss", p.numpy(), t.numpy(), **arguments) == pytest.approx(expected, rel=1e-12)
     assert float(losses.JDTLoss(**arguments)(p, t)) == pytest.approx(expected, rel=1e-12)
@@ -115,15 +118,15 @@ AVERAGES = [
 
 
 @pytest.mark.parametrize(("arguments", "expected"), AVERAGES)
-def test_averages_by_hand(arguments, expected):
+def test_averages_by_hand(arguments: dict[str, Any], expected: float) -> None:
     arguments = {"smooth_nr": 0.0, "smooth_dr": 0.0, **arguments}
     assert norm_form.jdt("JDTLoss", PAIRS.numpy(), LABELS.numpy(), **arguments) == pytest.approx(expected, rel=1e-12)
     assert float(losses.JDTLoss(**arguments)(PAIRS, LABELS)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_smoothing_stands_beside_2_tp_in_the_presets_of_dice_loss():
+def test_smoothing_stands_beside_2_tp_in_the_presets_of_dice_loss() -> None:
     p, t = one(0.5, 0.2), one(0.3, 0.6)  # tp .5, fp .2, fn .4
-    given = {"smooth_nr": 0.1, "smooth_dr": 0.2}
+    given: dict[str, Any] = {"smooth_nr": 0.1, "smooth_dr": 0.2}
     assert float(losses.DiceSemimetricLoss(**given)(p, t)) == pytest.approx(1 - (2 * 0.5 + 0.1) / (2 * 0.5 + 0.6 + 0.2), rel=1e-12)
     assert float(losses.JaccardMetricLoss(**given)(p, t)) == pytest.approx(1 - (2 * 0.5 + 0.1) / (2 * (0.5 + 0.6) + 0.2), rel=1e-12)
     assert float(losses.CompatibleTverskyLoss(**given)(p, t)) == pytest.approx(1 - (0.5 + 0.1) / (0.5 + 0.3 + 0.2), rel=1e-12)
@@ -133,23 +136,23 @@ def test_smoothing_stands_beside_2_tp_in_the_presets_of_dice_loss():
 @pytest.mark.parametrize("name", OVERLAP)
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("space", [(), (3,), (2, 3), (2, 2, 2)])
-def test_shape_of_the_unreduced_loss(name, batch, space):
+def test_shape_of_the_unreduced_loss(name: str, batch: bool, space: tuple[int, ...]) -> None:
     x, t = torch.rand(2, 3, *space), torch.rand(2, 3, *space)
     ones = (1,) * len(space) if name in ("DiceSemimetricLoss", "JaccardMetricLoss") else ()
     assert getattr(losses, name)(reduction="none", batch=batch)(x, t).shape == ((3, *ones) if batch else (2, 3, *ones))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_logarithm_of_no_overlap_is_finite(dtype):
+def test_logarithm_of_no_overlap_is_finite(dtype: torch.dtype) -> None:
     """Score 0 without smoothing: the logarithm stops somewhere, instead of inf."""
     p, t = torch.zeros(1, 1, 3, dtype=dtype, requires_grad=True), torch.ones(1, 1, 3, dtype=dtype)
     loss = losses.JDTLoss(log_loss=True, smooth_nr=0)(p, t)
     loss.backward()
     assert 50 < loss.item() < 1000
-    assert p.grad.isfinite().all()
+    assert present(p.grad).isfinite().all()
 
 
-def test_votes_by_hand():
+def test_votes_by_hand() -> None:
     """Three raters: 1, 0, 255 at one voxel; weights 3, 1, 5 make 3/4 of those who speak; the second voxel has nobody."""
     votes = torch.tensor([[[1, 255], [0, 255], [255, 255]]])
     p = torch.tensor([[[0.5, 0.9]]], dtype=torch.float64)
@@ -161,7 +164,7 @@ def test_votes_by_hand():
     assert float(silent) == 1  # the rater who says 0 is alone: tp 0, fp .5
 
 
-def test_regions_by_hand():
+def test_regions_by_hand() -> None:
     """Values 1, 2, 4, 0 in the BraTS regions TC = {1, 4}, WT = {1, 2, 4}, ET = {4}."""
     index = torch.tensor([[[1, 2, 4, 0]]])
     label = torch.tensor([[[1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]]])
@@ -174,11 +177,11 @@ def test_regions_by_hand():
         assert torch.equal(got, loss(sigmoid=True, regions=regions, votes=True)(logits, index.expand(1, 2, 4)))
 
 
-def test_weights_of_the_pixel_term_by_hand():
+def test_weights_of_the_pixel_term_by_hand() -> None:
     """Softmax over two classes of equal logits: CE log 2 each; weights do not move a mean of equal numbers, but they do a sum."""
     zeros = torch.zeros(1, 2, 2, dtype=torch.float64)
     t = torch.tensor([[[0.3, 1.0], [0.7, 0.0]]], dtype=torch.float64)
-    only = {"lambda_jdt": 0.0, "lambda_ce": 1.0, "weight": [1.0, 20.0]}
+    only: dict[str, Any] = {"lambda_jdt": 0.0, "lambda_ce": 1.0, "weight": [1.0, 20.0]}
     assert float(losses.JDTCELoss(softmax=True, **only)(zeros, t)) == pytest.approx(math.log(2), rel=1e-12)
     # w_v = .3 + .7 * 20 = 14.3 and 1
     summed = losses.JDTCELoss(softmax=True, reduction="sum", **only)(zeros, t)
@@ -194,10 +197,11 @@ def test_weights_of_the_pixel_term_by_hand():
 
 @pytest.mark.parametrize("key", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("name", COMPOUND)
-def test_a_compound_without_background_drops_the_first_weight(name, key):
+def test_a_compound_without_background_drops_the_first_weight(name: str, key: str) -> None:
     """In the overlap term only: the pixel term sees channel 0, with its weight."""
     x, t = torch.randn(2, 3, 5, dtype=torch.float64), torch.softmax(torch.randn(2, 3, 5, dtype=torch.float64), 1)
-    options, pixel = {key: True, "include_background": False}, "lambda_ce" if name == "JDTCELoss" else "lambda_focal"
+    options: dict[str, Any] = {key: True, "include_background": False}
+    pixel = "lambda_ce" if name == "JDTCELoss" else "lambda_focal"
     overlap = getattr(losses, name)(weight=[7.0, 20.0, 3.0], lambda_jdt=1.0, **{pixel: 0.0}, **options)(x, t)
     assert overlap.item() == pytest.approx(losses.JDTLoss(weight=[20.0, 3.0], **options)(x, t).item(), rel=1e-12)
     rest = [
