@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 def opened_at(browser: Browser, report: Path, width: int, seen: list[str]) -> Page:
     """Open the page, and collect what it must not do: errors, dialogs, and requests for anything but the file itself."""
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.on("console", lambda message: seen.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.append(str(error)))
     page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))

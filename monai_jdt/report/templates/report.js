@@ -6,6 +6,11 @@
   const drawChart = (place) => {
     if (place.dataset.drawn) return;
     place.dataset.drawn = "yes";
+    if (!window.Plotly) {
+      const library = document.createElement("script");
+      library.textContent = byId("plotly").textContent; // reading 5 MB of code can wait until a chart is near
+      document.head.append(library);
+    }
     const figure = JSON.parse(place.querySelector("script").textContent);
     const options = { responsive: true, displaylogo: false, displayModeBar: false };
     Plotly.newPlot(place.querySelector(".plot"), figure.data, figure.layout, options);
@@ -58,7 +63,7 @@
     const ticket = ++wanted;
     const content = JSON.parse(byId("case-" + chosen.case.value).textContent);
     const slices = content.slices;
-    const loaded = { ...content, ...slices, percent: {} };
+    const loaded = { ...content, ...slices, percent: {}, marked: new Map() };
     loaded.pictures = await Promise.all(slices.images.map(pictureOf));
     loaded.bits = await inflatedValues(slices.marks);
     for (const region of Object.keys(slices.probabilities)) loaded.percent[region] = await inflatedValues(slices.probabilities[region]);
@@ -128,23 +133,33 @@
     return pen;
   };
 
+  // What a rater or model marked in a slice, with a rim of zeros, and its outline. Both are kept: a picture is drawn often.
   const markedBy = (bit, index) => {
-    const [rows, columns] = shown.size;
-    const planes = shown.bits[chosen.region.value];
-    const start = ((bit >> 3) * shown.numbers.length + index) * rows * columns;
-    return planes.subarray(start, start + rows * columns).map((byte) => (byte >> (bit & 7)) & 1);
+    const key = [chosen.region.value, bit, index].join();
+    if (!shown.marked.has(key)) {
+      const [rows, columns] = shown.size;
+      const wide = columns + 2;
+      const planes = shown.bits[chosen.region.value];
+      let from = ((bit >> 3) * shown.numbers.length + index) * rows * columns;
+      const inside = new Uint8Array((rows + 2) * wide);
+      for (let row = 1; row <= rows; row++) {
+        for (let column = 1; column <= columns; column++) inside[row * wide + column] = (planes[from++] >> (bit & 7)) & 1;
+      }
+      shown.marked.set(key, { inside, path: outline(inside, rows, columns) });
+    }
+    return shown.marked.get(key);
   };
 
-  // A contour runs along the edges of voxels: it shows exactly what was marked. Edges in one line are one stroke.
-  const contour = (pen, inside, style) => {
-    const [rows, columns] = shown.size;
-    const [high, wide] = [pen.canvas.height / rows, pen.canvas.width / columns];
+  // An outline runs along the edges of voxels: it shows exactly what was marked. Edges in one line are one stroke.
+  const outline = (inside, rows, columns) => {
     const path = new Path2D();
-    const trace = (lines, length, differs, stroke) => {
+    const wide = columns + 2;
+    const trace = (lines, length, along, beside, stroke) => {
       for (let line = 0; line <= lines; line++) {
         let start = -1;
         for (let place = 0; place <= length; place++) {
-          const edge = place < length && differs(line, place);
+          const here = line * beside + (place + 1) * along;
+          const edge = inside[here] !== inside[here + beside];
           if (edge && start < 0) start = place;
           if (!edge && start >= 0) {
             stroke(line, start, place);
@@ -153,10 +168,16 @@
         }
       }
     };
-    const across = (row, column) => (row > 0 ? inside[(row - 1) * columns + column] : 0) !== (row < rows ? inside[row * columns + column] : 0);
-    const down = (column, row) => (column > 0 ? inside[row * columns + column - 1] : 0) !== (column < columns ? inside[row * columns + column] : 0);
-    trace(rows, columns, across, (row, from, to) => (path.moveTo(from * wide, row * high), path.lineTo(to * wide, row * high)));
-    trace(columns, rows, down, (column, from, to) => (path.moveTo(column * wide, from * high), path.lineTo(column * wide, to * high)));
+    trace(rows, columns, 1, wide, (row, from, to) => (path.moveTo(from, row), path.lineTo(to, row)));
+    trace(columns, rows, wide, 1, (column, from, to) => (path.moveTo(column, from), path.lineTo(column, to)));
+    return path;
+  };
+
+  const contour = (pen, mark, style) => {
+    const [rows, columns] = shown.size;
+    const [high, wide] = [pen.canvas.height / rows, pen.canvas.width / columns];
+    const path = new Path2D();
+    path.addPath(mark.path, new DOMMatrix([wide, 0, 0, high, 0, 0]));
     // thin lines where a voxel is smaller than a pixel of the screen: the structures are thin there as well
     const sharp = (window.devicePixelRatio || 1) * Math.min(Math.max(wide / (window.devicePixelRatio || 1), 0.45), 1);
     pen.lineCap = style.dash.length ? "butt" : "round";
@@ -177,10 +198,12 @@
     const small = new OffscreenCanvas(columns, rows);
     const brush = small.getContext("2d");
     const pixels = brush.createImageData(columns, rows);
-    for (let place = 0; place < rows * columns; place++) {
+    for (let place = 0, at = 0; place < rows * columns; place++, at += 4) {
       const colour = colours[valueAt(place)];
-      for (let part = 0; part < 3; part++) pixels.data[4 * place + part] = colour[part];
-      pixels.data[4 * place + 3] = 255;
+      pixels.data[at] = colour[0];
+      pixels.data[at + 1] = colour[1];
+      pixels.data[at + 2] = colour[2];
+      pixels.data[at + 3] = 255;
     }
     brush.putImageData(pixels, 0, 0);
     pen.imageSmoothingEnabled = false;
@@ -213,9 +236,15 @@
   };
 
   const sharesAt = (index) => {
-    const sums = new Float32Array(shown.size[0] * shown.size[1]);
-    shown.raters.forEach((_, bit) => markedBy(bit, index).forEach((one, place) => (sums[place] += one)));
-    return sums.map((sum) => sum / shown.raters.length);
+    const [rows, columns] = shown.size;
+    const shares = new Float32Array(rows * columns);
+    for (let bit = 0; bit < shown.raters.length; bit++) {
+      const inside = markedBy(bit, index).inside;
+      for (let row = 0, place = 0; row < rows; row++) {
+        for (let column = 0; column < columns; column++) shares[place++] += inside[(row + 1) * (columns + 2) + column + 1];
+      }
+    }
+    return shares.map((sum) => sum / shown.raters.length);
   };
 
   const draw = () => {
