@@ -1,6 +1,9 @@
 import os
+from collections.abc import Callable
+from pathlib import Path
 from pickle import UnpicklingError
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +16,14 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.handlers import NonFiniteLossError
 
 
-def last_line(capsys):
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.rstrip("\n").splitlines()[-1]
 
 
-def test_or_exit(capsys):
+def test_or_exit(capsys: pytest.CaptureFixture[str]) -> None:
     assert bundle_start.exit_on_error(max, 1, 2) == 2
 
-    def fail():
+    def fail() -> None:
         raise DataProblemError([DataProblem(f"{c}.nii.gz", "a", "b", "c") for c in "xyz"])
 
     with pytest.raises(SystemExit) as caught:
@@ -34,9 +37,9 @@ def test_or_exit(capsys):
 
 
 @pytest.mark.parametrize("error", [NonFiniteLossError("the loss is nan"), DataProblemError([DataProblem(*"abcd")])])
-def test_run_or_exit_finds_what_was_wrapped(capsys, error):
+def test_run_or_exit_finds_what_was_wrapped(capsys: pytest.CaptureFixture[str], error: DataProblemError | NonFiniteLossError) -> None:
     class Engine:
-        def run(self):
+        def run(self) -> None:
             try:
                 raise error
             except Exception as inner:
@@ -70,9 +73,9 @@ def test_run_or_exit_finds_what_was_wrapped(capsys, error):
         ),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(capsys, error, line):
+def test_what_a_user_can_mend_is_one_line(capsys: pytest.CaptureFixture[str], error: Any, line: str) -> None:
     class Engine:
-        def run(self):
+        def run(self) -> None:
             raise RuntimeError("in a handler") from error
 
     with pytest.raises(SystemExit):
@@ -80,16 +83,16 @@ def test_what_a_user_can_mend_is_one_line(capsys, error, line):
     assert last_line(capsys).startswith(f"monai_jdt: error: {line}")
 
 
-def test_run_or_exit_leaves_other_errors():
+def test_run_or_exit_leaves_other_errors() -> None:
     class Engine:
-        def run(self):
+        def run(self) -> None:
             raise ValueError("size mismatch")
 
     with pytest.raises(ValueError, match="size mismatch"):
         bundle_start.run_or_exit(Engine())
 
 
-def test_data_folder(tmp_path, capsys):
+def test_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     phantoms = bundle_start.data_folder(None, str(tmp_path / "data"), ensure_brats_phantoms, cases=1, shape=[12, 12, 12])
     assert os.listdir(phantoms)
     assert bundle_start.data_folder(phantoms, "unused", ensure_brats_phantoms) == phantoms
@@ -101,7 +104,7 @@ def test_data_folder(tmp_path, capsys):
     assert not (tmp_path / "never").exists()
 
 
-def test_a_bundle_is_copied_once(tmp_path):
+def test_a_bundle_is_copied_once(tmp_path: Path) -> None:
     assert "brats_multirater_segmentation" in shipped_bundles()
     copy = copy_bundle("brats_multirater_segmentation", tmp_path / "deep" / "mine")
     assert sorted(os.listdir(copy)) == ["LICENSE", "configs", "docs"]
@@ -112,10 +115,15 @@ def test_a_bundle_is_copied_once(tmp_path):
         copy_bundle("brats", tmp_path / "x")
 
 
-CHECKPOINTS = {
+def save_truncated(path: Path) -> None:
+    torch.save({"weight": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:900])
+
+
+CHECKPOINTS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("hello"),
     "empty": lambda path: path.touch(),
-    "truncated": lambda path: (torch.save({"weight": torch.zeros(1000)}, path), path.write_bytes(path.read_bytes()[:900])),
+    "truncated": save_truncated,
     "list": lambda path: torch.save([1], path),
     "tensor": lambda path: torch.save(torch.zeros(3), path),
     "module": lambda path: torch.save(torch.nn.Conv2d(1, 1, 1), path),
@@ -124,13 +132,14 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_a_checkpoint_of_any_other_kind_is_one_line(kind, tmp_path, capsys):
+def test_a_checkpoint_of_any_other_kind_is_one_line(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     CHECKPOINTS[kind](tmp_path / "model.pt")
     loader = CheckpointLoader(load_path=str(tmp_path / "model.pt"), load_dict={"model": torch.nn.Linear(1, 1)})
 
     class Engine:
-        def run(self):
-            loader(SimpleNamespace(logger=None, state=SimpleNamespace(max_epochs=1, epoch=0)))
+        def run(self) -> None:
+            engine: Any = SimpleNamespace(logger=None, state=SimpleNamespace(max_epochs=1, epoch=0))
+            loader(engine)
 
     with pytest.raises(SystemExit) as caught:
         bundle_start.run_or_exit(Engine())
@@ -140,19 +149,19 @@ def test_a_checkpoint_of_any_other_kind_is_one_line(kind, tmp_path, capsys):
     assert len(line) < 500
 
 
-def test_a_data_problem_in_a_process_of_the_loader_is_one_line(capsys):
+def test_a_data_problem_in_a_process_of_the_loader_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(torch.utils.data.Dataset):
-        def __len__(self):
+        def __len__(self) -> int:
             return 1
 
-        def __getitem__(self, number):
+        def __getitem__(self, number: int) -> None:
             try:
                 raise DataProblemError([DataProblem("scan.nii.gz", "a whole file", "half of one", "copy it again")])
             except DataProblemError as error:
                 raise RuntimeError("applying transform") from error
 
     class Engine:
-        def run(self):
+        def run(self) -> None:
             list(torch.utils.data.DataLoader(Broken(), num_workers=1))
 
     with pytest.raises(SystemExit):

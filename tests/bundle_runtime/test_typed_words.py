@@ -42,7 +42,7 @@ def test_a_run_takes_the_word(name: str, word: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     line = [f"--{name}", word]
     monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", *line])
-    data = {"datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)], "dataset_dir": "."}
+    data: dict[str, Any] = {"datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)], "dataset_dir": "."}
     (tmp_path / "a.nii").touch()
     (tmp_path / "check.yaml").write_text("initialize: ['$bundle_start.check_run(bundle_start.BratsTraining)']\n")
     files = [*brats.configs("train.yaml"), "check.yaml"]

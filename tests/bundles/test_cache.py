@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from monai.bundle import ConfigWorkflow
@@ -34,7 +35,7 @@ def test_a_case_is_read_once(bundle: ModuleType, workers: int, tmp_path: Path) -
         data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=4, shape=(16, 20), progress=False)
     overlay = tmp_path / "count.yaml"
     overlay.write_text(COUNT)
-    settings = {**bundle.TINY, "batch_size": 1, "num_workers": workers}
+    settings: dict[str, Any] = {**bundle.TINY, "batch_size": 1, "num_workers": workers}
     files = bundle.configs("train.yaml", str(overlay))
     workflow = ConfigWorkflow(files, logging_file=False, bundle_root=str(tmp_path), dataset_dir=data, **settings)
     workflow.initialize()

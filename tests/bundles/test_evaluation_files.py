@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -26,6 +25,7 @@ from monai_jdt.report.prediction_files import PredictionFolder, PredictionKind
 from monai_jdt.report.run_folder import TRAINING_COLUMNS, RunRecord, read_run, read_scores, read_training
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
+from tests.nifti_files import load_nifti
 
 SMALL: dict[ModuleType, dict[str, Any]] = {brats: {**brats.TINY, "epochs": 1}, qubiq: qubiq.TINY}
 NET: dict[ModuleType, dict[str, Any]] = {brats: brats.NETWORK, qubiq: qubiq.SMALL_NET}
@@ -45,7 +45,7 @@ def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Mod
 
 def evaluate(trained: tuple[ModuleType, Path, str], out: Path, **given: Any) -> RunRecord:
     bundle, root, data = trained
-    settings = {"dataset_dir": data, "output_dir": str(out), **SMALL[bundle], **given}
+    settings: dict[str, Any] = {"dataset_dir": data, "output_dir": str(out), **SMALL[bundle], **given}
     bundle.start("train.yaml", "evaluate.yaml", root=root, **settings)
     return read_run(out)
 
@@ -172,7 +172,7 @@ def test_an_evaluation_of_expected_scores_names_the_level_of_its_cases(trained: 
 @pytest.mark.parametrize("decision", ["threshold", "expected_dice"])
 def test_a_prediction_has_masks_and_confidences(trained: Any, tmp_path: Path, decision: str) -> None:
     bundle, root, data = trained
-    given = {"decision": decision} if decision != "threshold" else {"save_masks": True}
+    given: dict[str, Any] = {"decision": decision} if decision != "threshold" else {"save_masks": True}
     bundle.start("inference.yaml", root=root, dataset_dir=data, output_dir=str(tmp_path), **NET[bundle], **given)
     with (tmp_path / "confidence.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -186,10 +186,10 @@ def test_a_prediction_has_masks_and_confidences(trained: Any, tmp_path: Path, de
     for mask, file in zip(masks, files, strict=True):
         case = str(mask.relative_to(tmp_path / "masks")).removesuffix(".nii.gz")
         assert case.partition("/")[0] == file.parent.name
-        chosen, stored = (np.asarray(nibabel.load(path).dataobj) for path in (mask, file))
+        chosen, stored = (np.asarray(load_nifti(path).dataobj) for path in (mask, file))
         assert chosen.dtype == np.uint8
         assert chosen.shape == stored.shape
-        np.testing.assert_array_equal(nibabel.load(mask).affine, nibabel.load(file).affine)
+        np.testing.assert_array_equal(load_nifti(mask).affine, load_nifti(file).affine)
         prob = torch.from_numpy(np.moveaxis(stored, -1, 0) if len(names) > 1 else stored[None])[None]
         expected = prob > 0.5
         if decision == "expected_dice":
@@ -212,7 +212,7 @@ def test_names_of_raters_travel_with_the_list(trained: Any, tmp_path: Path) -> N
     ]
     shutil.copytree(root / "models", tmp_path / "models")
     (tmp_path / "list.json").write_text(json.dumps({"training": listed}))
-    settings = {"datalist_file": str(tmp_path / "list.json"), "output_dir": str(tmp_path / "out"), **SMALL[bundle]}
+    settings: dict[str, Any] = {"datalist_file": str(tmp_path / "list.json"), "output_dir": str(tmp_path / "out"), **SMALL[bundle]}
     bundle.start("train.yaml", "evaluate.yaml", root=tmp_path, **settings)
     record = read_run(tmp_path / "out")
     assert record.cases[0].raters[:2] == ("a", "b")

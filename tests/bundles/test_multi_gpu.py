@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ WITHOUT_DRAWS = {
     qubiq: "train#augmentations: []\n",
 }
 # so that three cases are validated: an uneven number for two processes
-SPLIT = {brats: {"val_fraction": 0.4}, qubiq: {"folds": 2}}
+SPLIT: dict[ModuleType, dict[str, Any]] = {brats: {"val_fraction": 0.4}, qubiq: {"folds": 2}}
 KEY_METRIC = {brats: "val_mean_dice", qubiq: "val_thresholded_dice"}
 
 
@@ -65,7 +66,7 @@ def test_two_processes_train_and_validate_as_one(bundle: ModuleType, tmp_path: P
     assert len(list((tmp_path / "eval").glob("case.png"))) == 1
 
     # each of them said the loss of the whole batch, which is that of one process with twice the batch size
-    settings = {**bundle.TINY, **SPLIT[bundle], "dataset_dir": data, "epochs": 2, "val_interval": 2}
+    settings: dict[str, Any] = {**bundle.TINY, **SPLIT[bundle], "dataset_dir": data, "epochs": 2, "val_interval": 2}
     (tmp_path / "alone").mkdir()
     bundle.start("train.yaml", str(steps), root=tmp_path / "alone", **{**settings, "batch_size": 2})
     one, two = _losses(tmp_path / "alone"), _losses(tmp_path)

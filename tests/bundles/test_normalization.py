@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
@@ -17,7 +16,7 @@ from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from monai_jdt.handlers import TrainedSettingsWriter, check_trained_settings
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 CHOICES = ("mr", "zscore", "ct", "percentiles", "photo", "none")
 BUNDLES = pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
@@ -65,7 +64,7 @@ def test_training_and_inference_normalise_alike(bundle: ModuleType, choice: str,
     trained = as_trained(bundle, files, tmp_path, normalize=choice, window=[-100, 200])
     predicted = as_predicted(bundle, files, tmp_path, normalize=choice, window=[-100, 200])
     np.testing.assert_array_equal(trained, predicted)
-    values = nibabel.load(files[0]).get_fdata()
+    values = load_nifti(files[0]).get_fdata()
     by_hand = {
         "mr": np.where(values != 0, (values - values[values != 0].mean()) / values[values != 0].std(), 0),
         "zscore": (values - values.mean()) / values.std(),
@@ -85,7 +84,7 @@ def test_training_and_inference_normalise_alike(bundle: ModuleType, choice: str,
 def test_water_lies_between_its_neighbours_in_ct(bundle: ModuleType, tmp_path: Path) -> None:
     files = write_ct(tmp_path / "a", shape_of(bundle))
     image = as_trained(bundle, files, tmp_path, normalize="ct")[0]
-    values = nibabel.load(files[0]).get_fdata()
+    values = load_nifti(files[0]).get_fdata()
     below, water, above = (float(image[values == hu][0]) for hu in (-1, 0, 1))
     assert below < water < above
     assert water - below == pytest.approx(above - water, rel=1e-3)
@@ -114,7 +113,7 @@ def test_inference_takes_what_the_weights_were_trained_with(trained_on_ct: tuple
     assert (saved["normalize"], saved["window"], saved["size"]) == ("ct", [-3, 3], [16, 16])
     parser = content(qubiq, "inference.yaml", root)
     assert [parser.get_parsed_content(key) for key in ("normalize", "window")] == ["ct", [-3, 3]]
-    network = {key: value for key, value in qubiq.SMALL_NET.items() if key != "size"}
+    network: dict[str, Any] = {key: value for key, value in qubiq.SMALL_NET.items() if key != "size"}
     qubiq.start("inference.yaml", root=root, dataset_dir=data, output_dir=str(tmp_path), **network)
     assert len(list(tmp_path.rglob("*.nii.gz"))) == 4
 
@@ -126,10 +125,10 @@ def test_another_normalisation_than_in_training_is_refused(
 ) -> None:
     root, data = trained_on_ct
     settings = {"normalize": "ct", "window": [-3, 3], key: value, "output_dir": str(tmp_path / "out")}
-    overrides = {**qubiq.SMALL_NET, **settings} if names == ["inference.yaml"] else {**qubiq.TINY, **settings}
+    overrides: dict[str, Any] = {**qubiq.SMALL_NET, **settings} if names == ["inference.yaml"] else {**qubiq.TINY, **settings}
     with pytest.raises(SystemExit) as caught:
         qubiq.start(*names, root=root, dataset_dir=data, **overrides)
-    line = caught.value.code if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    line = str(caught.value.code) if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
     assert line.startswith(f"monai_jdt: error: {key}: expected ")
     assert "Fix:" in line
     assert not (tmp_path / "out").exists()

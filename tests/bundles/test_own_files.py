@@ -14,7 +14,7 @@ from PIL import Image
 from monai_jdt.data import write_datalist
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 # every character that a shell, a pattern, a path or a config gives a meaning
 ODD = 'O\'Brien [1-2] {a} *? "Ä~é" 50% $HOME @x & Co., Dr. Who'
@@ -48,9 +48,9 @@ def train_and_predict_volumes(root: Path, data: str, overlay: str, **settings: A
     settings = {**settings, "roi": [16, 16, 8]}
     brats.start("train.yaml", str(root / "overlay.yaml"), root=root, dataset_dir=data, **{**brats.TINY, **settings, "epochs": 1})
     assert (root / "eval" / "case.png").is_file()
-    network = {key: value for key, value in brats.NETWORK.items() if key != "roi"}
+    network: dict[str, Any] = {key: value for key, value in brats.NETWORK.items() if key != "roi"}
     brats.start("inference.yaml", root=root, dataset_dir=data, image_endings=["ct.nii.gz"], **network)
-    return [nibabel.load(path) for path in sorted((root / "eval" / "predictions").rglob("*.nii.gz"))]
+    return [load_nifti(path) for path in sorted((root / "eval" / "predictions").rglob("*.nii.gz"))]
 
 
 @pytest.mark.parametrize("regions", ["{lesion: [1]}", "{lesion: [1], rest: [0]}"])
@@ -77,7 +77,7 @@ def test_flat_images_keep_their_shape_and_place(tmp_path: Path, shape: tuple[int
     qubiq.start("train.yaml", str(tmp_path / "overlay.yaml"), root=tmp_path, dataset_dir=data, **qubiq.TINY)
     qubiq.start("inference.yaml", root=tmp_path, dataset_dir=data, image_name="ct.nii.gz", **qubiq.SMALL_NET)
     for case in "abc":
-        prediction = nibabel.load(tmp_path / "eval" / "predictions" / case / "task01.nii.gz")
+        prediction = load_nifti(tmp_path / "eval" / "predictions" / case / "task01.nii.gz")
         assert prediction.shape == shape
         np.testing.assert_allclose(prediction.affine, AFFINE, atol=1e-5)
 
@@ -113,14 +113,14 @@ def write_pictures(folder: Path, mode: str, marked: int, unmarked: int) -> str:
 def test_pictures_are_trained_on_and_predicted(tmp_path: Path, mode: str, masks: tuple[int, int], overlay: str) -> None:
     data = write_pictures(tmp_path / "set", mode, *masks)
     (tmp_path / "overlay.yaml").write_text(PICTURES_OVERLAY + overlay)
-    settings = {**qubiq.TINY, "dataset_dir": data}
+    settings: dict[str, Any] = {**qubiq.TINY, "dataset_dir": data}
     qubiq.start("train.yaml", str(tmp_path / "overlay.yaml"), root=tmp_path, **settings)
     assert (tmp_path / "eval" / "case.png").is_file()
     settings = {**qubiq.SMALL_NET, "dataset_dir": data, "image_name": "B??.png"}
     qubiq.start("inference.yaml", root=tmp_path, **settings)
     qubiq.start("inference.yaml", root=tmp_path, prediction_name="cell.png", output_dir=str(tmp_path / "png"), **settings)
     for case in ("B01", "B02", "B03", "B04"):
-        prediction = nibabel.load(tmp_path / "eval" / "predictions" / case / "task01.nii.gz")
+        prediction = load_nifti(tmp_path / "eval" / "predictions" / case / "task01.nii.gz")
         assert prediction.shape == (17, 22)  # x, y
         assert prediction.get_data_dtype() == np.float32
         picture = np.asarray(Image.open(tmp_path / "png" / case / "cell.png"))
@@ -132,7 +132,7 @@ def test_marked_pixels_are_those_of_the_region(tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "set", "L", 0, 255)
     (tmp_path / "overlay.yaml").write_text(PICTURES_OVERLAY + "regions: {cell: [0]}\nlabel_values: [0, 1, 255]\n")
     names = [*qubiq.configs("train.yaml"), str(tmp_path / "overlay.yaml")]
-    settings = {"bundle_root": str(tmp_path), "dataset_dir": data, "size": [24, 16], "train#augmentations": []}
+    settings: dict[str, Any] = {"bundle_root": str(tmp_path), "dataset_dir": data, "size": [24, 16], "train#augmentations": []}
     parser = qubiq.ConfigParser(qubiq.ConfigParser.load_config_files(names))
     for key, value in settings.items():
         parser[key] = value
@@ -186,16 +186,16 @@ def test_folders_may_have_any_name(tmp_path: Path, bundle: Any, monkeypatch: pyt
     overlay = odd / "own overlay.yaml"
     overlay.write_text(BRATS_OVERLAY + ("" if flat else "channels: 1\nnormalize: ct\n"))
     folders = {"output_dir": str(odd / "out [1]"), "ckpt_dir": str(odd / "Weights é")}
-    settings = {**bundle.TINY, "epochs": 1, "dataset_dir": data, **folders}
+    settings: dict[str, Any] = {**bundle.TINY, "epochs": 1, "dataset_dir": data, **folders}
     size = {} if flat else {"roi": [16, 16, 8]}
     bundle.start("train.yaml", str(overlay), root=odd / "root's", **{**settings, **size})
     assert sorted(os.listdir(odd / "Weights é")) == ["model.json", "model.pt"]
     bundle.start("train.yaml", bundle.configs("evaluate.yaml")[0], str(overlay), root=odd / "root's", **{**settings, **size})
     assert (odd / "out [1]" / "metrics.csv").is_file()
     assert (odd / "out [1]" / "case.png").is_file()
-    network = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
-    images = {"image_name": "ct.nii.gz"} if flat else {"image_endings": ["ct.nii.gz"]}
-    places = {"ckpt_path": str(odd / "Weights é" / "model.pt"), "dataset_dir": data, "output_dir": str(odd / "out [2]")}
+    network: dict[str, Any] = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
+    images: dict[str, Any] = {"image_name": "ct.nii.gz"} if flat else {"image_endings": ["ct.nii.gz"]}
+    places: dict[str, Any] = {"ckpt_path": str(odd / "Weights é" / "model.pt"), "dataset_dir": data, "output_dir": str(odd / "out [2]")}
     bundle.start("inference.yaml", root=odd / "root's", **network, **images, **places)
     names = {path.relative_to(odd / "out [2]").parts[0] for path in (odd / "out [2]").rglob("*.nii.gz")}
     assert names == {"a [x] O'Neil", "b [x] O'Neil", "c"}
@@ -221,12 +221,12 @@ def test_a_tilde_is_the_users_home(tmp_path: Path, bundle: Any, monkeypatch: pyt
     small = {"phantoms": {"cases": 2, "shape": [16, 16, 16] if bundle is brats else [16, 16]}, "val_fraction": 0.5}
     if bundle is qubiq:
         del small["val_fraction"]
-    settings = {**bundle.TINY, "epochs": 1, **small}
+    settings: dict[str, Any] = {**bundle.TINY, "epochs": 1, **small}
     bundle.start("train.yaml", root="~/run", **settings, output_dir="~/out")
     home = tmp_path / "home"
     for path in ("run/models/model.pt", "run/data", "out/case.png", "out/tensorboard"):
         assert (home / path).exists(), path
-    network = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
+    network: dict[str, Any] = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
     bundle.start("inference.yaml", root="~/run", **network, ckpt_path="~/run/models/model.pt", phantoms=small["phantoms"])
     assert len(list((home / "run" / "eval" / "predictions").rglob("*.nii.gz"))) == 2
     assert os.listdir(tmp_path) == ["home"]
@@ -244,7 +244,7 @@ def test_a_data_list_takes_the_place_of_a_folder(tmp_path: Path, bundle: Any, ca
     own = {"regions": {"lesion": [1]}, "label_values": [0, 1], "datalist_file": listed, "epochs": 1}
     own |= {"channels": 1, "roi": [16, 16, 8], "normalize": "zscore"} if bundle is brats else {}
     bundle.start("train.yaml", root=tmp_path, **{**bundle.TINY, **own})
-    network = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
+    network: dict[str, Any] = {k: v for k, v in bundle.TINY.items() if k.startswith("network_def")}
     bundle.start("inference.yaml", root=tmp_path, datalist_file=listed, **network)
     found = {
         path.relative_to(tmp_path / "eval" / "predictions").parts[0] for path in (tmp_path / "eval" / "predictions").rglob("*.nii.gz")

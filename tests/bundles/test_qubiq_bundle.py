@@ -5,33 +5,39 @@ import glob
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, run
 
 from monai_jdt.data import QUBIQ_SETS, qubiq_datalist, write_qubiq_phantoms
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "qubiq_multirater_segmentation"
-SMALL_NET = {"network_def#init_filters": 8, "network_def#blocks_down": [1, 1], "network_def#blocks_up": [1], "size": [16, 16]}
-TINY = {**SMALL_NET, "epochs": 1, "val_interval": 1, "folds": 2, "show_progress": False}
+SMALL_NET: dict[str, Any] = {
+    "network_def#init_filters": 8,
+    "network_def#blocks_down": [1, 1],
+    "network_def#blocks_up": [1],
+    "size": [16, 16],
+}
+TINY: dict[str, Any] = {**SMALL_NET, "epochs": 1, "val_interval": 1, "folds": 2, "show_progress": False}
 SOURCES = ["average", "weighted", "majority", "staple", "random_rater"]
 
 
-def configs(*names):
+def configs(*names: str) -> list[str]:
     return [str(BUNDLE / "configs" / name) for name in names]
 
 
-def start(*names, root, **overrides):
+def start(*names: str, root: Path | str, **overrides: Any) -> None:
     # the logging file would bind a handler to the standard output of this test
-    run(config_file=configs(*names), bundle_root=str(root), logging_file=False, **overrides)
+    run(config_file=configs(*names), bundle_root=str(root), **{"logging_file": False, **overrides})
 
 
-def resolved(root, *ids, **overrides):
+def resolved(root: Path | str, *ids: str, **overrides: Any) -> list[Any]:
     """What the ids of train.yaml are under these overrides."""
     parser = ConfigParser(ConfigParser.load_config_files(configs("train.yaml")))
     for key, value in {"bundle_root": str(root), **overrides}.items():
@@ -41,19 +47,19 @@ def resolved(root, *ids, **overrides):
 
 
 @pytest.fixture(scope="module")
-def phantoms(tmp_path_factory):
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Every set in one folder, 2D 20 x 24, 3D 24 x 20 x 24; four cases, of which one or more lack the sixth rater of the prostate."""
     return write_qubiq_phantoms(tmp_path_factory.mktemp("data") / "set", datasets="all", cases=4, shape=(20, 24), progress=False)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, phantoms):
+def trained(tmp_path_factory: pytest.TempPathFactory, phantoms: str) -> Path:
     root = tmp_path_factory.mktemp("bundle")
     start("train.yaml", root=root, dataset_dir=phantoms, **TINY)
     return root
 
 
-def test_training_writes_weights_events_and_a_picture(trained):
+def test_training_writes_weights_events_and_a_picture(trained: Path) -> None:
     weights = torch.load(trained / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert sorted(os.listdir(trained / "models")) == ["model.json", "model.pt"]
@@ -61,7 +67,7 @@ def test_training_writes_weights_events_and_a_picture(trained):
     assert os.listdir(trained / "eval" / "tensorboard")
 
 
-def test_evaluation_writes_tables(trained, phantoms):
+def test_evaluation_writes_tables(trained: Path, phantoms: str) -> None:
     start("train.yaml", "evaluate.yaml", root=trained, dataset_dir=phantoms, **TINY)
     with (trained / "eval" / "metrics.csv").open() as lines:
         table = {row[0]: float(row[1]) for row in csv.reader(lines)}
@@ -73,15 +79,15 @@ def test_evaluation_writes_tables(trained, phantoms):
     assert table["val_thresholded_dice"] == pytest.approx(np.mean([float(row.split(",")[1]) for row in rows[1:]]), abs=1e-3)
 
 
-def test_phantoms_are_made_on_first_use_and_get_the_short_protocol(tmp_path):
-    settings = {"phantoms": {"cases": 4, "shape": [16, 16]}}
+def test_phantoms_are_made_on_first_use_and_get_the_short_protocol(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"phantoms": {"cases": 4, "shape": [16, 16]}}
     start("train.yaml", root=tmp_path, set="kidney", **TINY, **settings)
     assert len(glob.glob(f"{tmp_path}/data/phantoms_kidney/*/kidney/Training/case0*/task01_seg03.nii.gz")) == 4
     assert (tmp_path / "models" / "model.pt").is_file()
     assert resolved(tmp_path, "protocol", "epochs", "size", set="kidney", **settings) == ["short", 40, [64, 64]]
 
 
-def test_real_data_get_the_protocol_of_the_paper(tmp_path, phantoms):
+def test_real_data_get_the_protocol_of_the_paper(tmp_path: Path, phantoms: str) -> None:
     shutil.copytree(phantoms, tmp_path / "set", ignore=shutil.ignore_patterns("phantom.json"))
     keys = ("protocol", "epochs", "size", "batch_size", "split", "loss", "optimizer")
     found = resolved(tmp_path, *keys, dataset_dir=str(tmp_path / "set"), folds=2)
@@ -94,8 +100,8 @@ def test_real_data_get_the_protocol_of_the_paper(tmp_path, phantoms):
 
 
 @pytest.mark.parametrize("name", QUBIQ_SETS)
-def test_every_set_from_files_to_predictions(tmp_path, phantoms, name, capsys):
-    settings = {"set": name, "task": QUBIQ_SETS[name].tasks, "dataset_dir": phantoms}
+def test_every_set_from_files_to_predictions(tmp_path: Path, phantoms: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings: dict[str, Any] = {"set": name, "task": QUBIQ_SETS[name].tasks, "dataset_dir": phantoms}
     dims = QUBIQ_SETS[name].spatial_dims
     start("train.yaml", root=tmp_path, **settings, **{**TINY, "size": [16] * dims})
     assert (tmp_path / "eval" / "case.png").stat().st_size > 10_000
@@ -108,7 +114,7 @@ def test_every_set_from_files_to_predictions(tmp_path, phantoms, name, capsys):
     assert len(found) == 4
     for case, path in found.items():
         assert path == out / case / f"task{QUBIQ_SETS[name].tasks:02d}.nii.gz"
-        prediction, mask = nibabel.load(path), nibabel.load(masks[case])
+        prediction, mask = load_nifti(path), load_nifti(masks[case])
         # a trailing axis of length 1 as well: without it a comparison with a mask would broadcast
         assert prediction.shape == mask.shape
         assert prediction.get_data_dtype() == np.float32
@@ -118,8 +124,14 @@ def test_every_set_from_files_to_predictions(tmp_path, phantoms, name, capsys):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_label_source_gives_its_label(tmp_path, phantoms, source):
-    settings = {"dataset_dir": phantoms, "label_source": source, "set": "prostate", "size": [16, 16], "train#augmentations": []}
+def test_every_label_source_gives_its_label(tmp_path: Path, phantoms: str, source: str) -> None:
+    settings: dict[str, Any] = {
+        "dataset_dir": phantoms,
+        "label_source": source,
+        "set": "prostate",
+        "size": [16, 16],
+        "train#augmentations": [],
+    }
     items, transforms = resolved(tmp_path, "datalist", "train#preprocessing", **settings)
     assert {len(item["raters"]) for item in items} == {5, 6}
     item = next(item for item in items if len(item["raters"]) == 6)
@@ -129,7 +141,7 @@ def test_every_label_source_gives_its_label(tmp_path, phantoms, source):
     label = labels[0]
     # 20 x 24 to 16 x 16 by the nearest: the voxel in which the centre of the new one lies
     rows, columns = ((np.arange(16) + 0.5) * 20 / 16).astype(int), ((np.arange(16) + 0.5) * 24 / 16).astype(int)
-    votes = np.stack([np.asarray(nibabel.load(path).dataobj)[rows][:, columns, 0] for path in item["raters"]])
+    votes = np.stack([np.asarray(load_nifti(path).dataobj)[rows][:, columns, 0] for path in item["raters"]])
     count = votes.sum(0)
     if source == "average":
         np.testing.assert_allclose(label[1], count / 6, atol=1e-6)
@@ -148,14 +160,21 @@ def test_every_label_source_gives_its_label(tmp_path, phantoms, source):
 
 
 @pytest.mark.parametrize("source", SOURCES[1:])
-def test_training_on_every_label_source(tmp_path, phantoms, source):
+def test_training_on_every_label_source(tmp_path: Path, phantoms: str, source: str) -> None:
     start("train.yaml", root=tmp_path, dataset_dir=phantoms, label_source=source, **TINY)
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
-def test_a_short_training_learns_the_structure(tmp_path):
+def test_a_short_training_learns_the_structure(tmp_path: Path) -> None:
     data = write_qubiq_phantoms(tmp_path / "set", datasets="brain-growth", cases=8, shape=(32, 32), progress=False)
-    settings = {"dataset_dir": data, "set": "brain-growth", "size": [32, 32], "folds": 4, "learning_rate": 0.01, "batch_size": 3}
+    settings: dict[str, Any] = {
+        "dataset_dir": data,
+        "set": "brain-growth",
+        "size": [32, 32],
+        "folds": 4,
+        "learning_rate": 0.01,
+        "batch_size": 3,
+    }
     start("train.yaml", root=tmp_path, **{**TINY, **settings, "epochs": 15, "val_interval": 15})
     start("train.yaml", "evaluate.yaml", root=tmp_path, **{**TINY, **settings})
     with (tmp_path / "eval" / "metrics.csv").open() as lines:
@@ -164,7 +183,7 @@ def test_a_short_training_learns_the_structure(tmp_path):
     assert table["val_mean_dice"] > 0.7
 
 
-def test_another_data_set_needs_an_overlay_only(tmp_path):
+def test_another_data_set_needs_an_overlay_only(tmp_path: Path) -> None:
     # two contrasts, one structure, raters in files of their own, slices of different sizes
     rng = np.random.default_rng(0)
     for number, case in enumerate(("a", "b", "c", "d")):
@@ -201,7 +220,9 @@ def test_another_data_set_needs_an_overlay_only(tmp_path):
         ({"dataset_dir": str(BUNDLE)}, "expected QUBIQ cases"),
     ],
 )
-def test_a_wrong_setting_is_one_line(tmp_path, phantoms, capsys, settings, says):
+def test_a_wrong_setting_is_one_line(
+    tmp_path: Path, phantoms: str, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], says: str
+) -> None:
     with pytest.raises(SystemExit) as caught:
         start("train.yaml", root=tmp_path, **{**TINY, "dataset_dir": phantoms, **settings})
     assert caught.value.code == 1
@@ -211,7 +232,7 @@ def test_a_wrong_setting_is_one_line(tmp_path, phantoms, capsys, settings, says)
     assert not (tmp_path / "models").exists()
 
 
-def test_files_with_and_without_a_last_axis_make_one_batch(tmp_path, phantoms):
+def test_files_with_and_without_a_last_axis_make_one_batch(tmp_path: Path, phantoms: str) -> None:
     shutil.copytree(phantoms, tmp_path / "set")
     for number, path in enumerate(sorted(glob.glob(f"{tmp_path}/set/*/prostate/Training/case03/*.nii.gz"))):
         if number % 2:
@@ -220,12 +241,12 @@ def test_files_with_and_without_a_last_axis_make_one_batch(tmp_path, phantoms):
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
-def rewritten(path, change):
-    volume = nibabel.load(path)
+def rewritten(path: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    volume = load_nifti(path)
     save_nifti(path, change(np.asanyarray(volume.dataobj)).astype(np.float32), volume.affine)
 
 
-BREAKS = {
+BREAKS: dict[str, Callable[..., object]] = {
     "truncated": lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-20]),
     "other shape": lambda path: rewritten(path, lambda values: values[:-1]),
     "unknown label": lambda path: rewritten(path, lambda values: values * 255),
@@ -233,7 +254,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-def test_a_bad_rater_ends_with_one_line(kind, phantoms, tmp_path, capsys):
+def test_a_bad_rater_ends_with_one_line(kind: str, phantoms: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(phantoms, tmp_path / "set")
     (bad,) = glob.glob(f"{tmp_path}/set/*/prostate/Training/case03/task01_seg02.nii.gz")
     BREAKS[kind](bad)
@@ -247,10 +268,10 @@ def test_a_bad_rater_ends_with_one_line(kind, phantoms, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("names", [["train.yaml", "evaluate.yaml"], ["inference.yaml"]])
-def test_a_missing_checkpoint_is_one_line(names, phantoms, tmp_path, capsys):
+def test_a_missing_checkpoint_is_one_line(names: list[str], phantoms: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         start(*names, root=tmp_path, dataset_dir=phantoms)
-    line = caught.value.code if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    line = str(caught.value.code) if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
     assert line.startswith(f"monai_jdt: error: {tmp_path}/models/model.pt: expected a checkpoint")
 
 
@@ -262,26 +283,28 @@ def test_a_missing_checkpoint_is_one_line(names, phantoms, tmp_path, capsys):
         ({"image_name": "scan.nii.gz"}, "expected images of prostate named scan.nii.gz"),
     ],
 )
-def test_inference_with_a_wrong_setting_is_one_line(trained, phantoms, capsys, settings, says):
+def test_inference_with_a_wrong_setting_is_one_line(
+    trained: Path, phantoms: str, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], says: str
+) -> None:
     with pytest.raises(SystemExit) as caught:
         start("inference.yaml", root=trained, dataset_dir=phantoms, **{**SMALL_NET, **settings})
-    line = caught.value.code if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
+    line = str(caught.value.code) if caught.value.code != 1 else capsys.readouterr().err.rstrip("\n").splitlines()[-1]
     assert line.startswith("monai_jdt: error: ")
     assert says in line
 
 
-def test_predictions_of_two_folders_do_not_overwrite_each_other(trained, phantoms, tmp_path):
+def test_predictions_of_two_folders_do_not_overwrite_each_other(trained: Path, phantoms: str, tmp_path: Path) -> None:
     source = glob.glob(f"{phantoms}/*/prostate/Training/case01/image.nii.gz")[0]
     for part in ("first", "second"):
         (tmp_path / "images" / part / "case01").mkdir(parents=True)
         shutil.copy(source, tmp_path / "images" / part / "case01" / "image.nii.gz")
-    settings = {"dataset_dir": str(tmp_path / "images"), "output_dir": str(tmp_path / "out"), **SMALL_NET}
+    settings: dict[str, Any] = {"dataset_dir": str(tmp_path / "images"), "output_dir": str(tmp_path / "out"), **SMALL_NET}
     start("inference.yaml", root=trained, **settings)
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.nii.gz"))
     assert found == ["first/case01/task01.nii.gz", "second/case01/task01.nii.gz"]
 
 
-def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
+def test_inference_needs_no_monai_jdt(tmp_path: Path, phantoms: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "monai_jdt"]:
         monkeypatch.setitem(sys.modules, name, None)
     start("inference.yaml", root=trained, dataset_dir=phantoms, output_dir=str(tmp_path / "alone"), **SMALL_NET)
@@ -291,11 +314,11 @@ def test_inference_needs_no_monai_jdt(tmp_path, phantoms, trained, monkeypatch):
         start("inference.yaml", root=trained, dataset_dir=phantoms, decision="expected_dice", **SMALL_NET)
 
 
-def test_without_monai_jdt_a_flat_image_gets_a_third_axis(tmp_path, trained, monkeypatch):
+def test_without_monai_jdt_a_flat_image_gets_a_third_axis(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(20, 18)).astype(np.float32), np.eye(4))
     for name in [name for name in sys.modules if name.split(".")[0] == "monai_jdt"]:
         monkeypatch.setitem(sys.modules, name, None)
-    images = {
+    images: dict[str, Any] = {
         "dataset_dir": str(tmp_path),
         "image_name": "a.nii.gz",
         "prediction_name": "p.nii.gz",
@@ -303,4 +326,4 @@ def test_without_monai_jdt_a_flat_image_gets_a_third_axis(tmp_path, trained, mon
     }
     start("inference.yaml", root=trained, **images, **SMALL_NET)
     (path,) = (tmp_path / "alone").rglob("p.nii.gz")
-    assert nibabel.load(path).shape == (20, 18, 1)
+    assert load_nifti(path).shape == (20, 18, 1)

@@ -22,7 +22,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="names a device th
 
 
 #: Cases whose files are not looked at by the check of a run.
-LISTED = {
+LISTED: dict[str, Any] = {
     "datalist": [{"case": str(n), "image": "a.nii", "raters": ["b.nii"]} for n in range(4)],
     "dataset_dir": os.path.dirname(__file__),
 }
@@ -33,7 +33,7 @@ def refused(capsys: pytest.CaptureFixture[str], root: Path, files: list[str], **
     before = sorted(root.rglob("*"))
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
-        run(config_file=files, logging_file=False, **{"bundle_root": str(root), **given})
+        run(config_file=files, **{"bundle_root": str(root), "logging_file": False, **given})
     printed = capsys.readouterr()
     assert caught.value.code == 1
     lines = printed.err.rstrip("\n").splitlines()
@@ -44,7 +44,7 @@ def refused(capsys: pytest.CaptureFixture[str], root: Path, files: list[str], **
     return lines[-1].removeprefix("monai_jdt: error: ")
 
 
-EVERYWHERE = [
+EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with marks
     ({"device": "gpu"}, "device: expected a device of this machine, got 'gpu'. Fix: --device "),
     pytest.param({"device": "cuda:7"}, "device: expected a device of this machine, got 'cuda:7'. Fix: --device cpu", marks=NO_GPU),
     ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 4096, got 0. Fix: --batch_size 1"),
@@ -327,9 +327,10 @@ def test_settings_of_a_training_that_cannot_be_read_are_told(bundle: ModuleType,
 
 
 def test_an_args_file_is_checked_as_the_command_line(tmp_path: Path, capsys: Any) -> None:
+    quiet: dict[str, Any] = {"logging_file": False}
     (tmp_path / "args.yaml").write_text(f"config_file: {brats.configs('train.yaml')}\nbundle_root: {tmp_path}\nepochz: 3\n")
     with pytest.raises(SystemExit):
-        run(args_file=str(tmp_path / "args.yaml"), logging_file=False)
+        run(args_file=str(tmp_path / "args.yaml"), **quiet)
     assert "--epochz: expected a key that the run reads, got an unknown one. Fix: did you mean --epochs?" in capsys.readouterr().err
 
 

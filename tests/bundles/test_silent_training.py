@@ -6,7 +6,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torch
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_qubiq_bundle as qubiq
 from tests.bundles.test_own_files import BRATS_OVERLAY, write_cases
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 BUNDLES = pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
 
@@ -23,7 +22,7 @@ def cases(bundle: ModuleType, root: Path, marked: int) -> str:
     shape = (20, 18) if bundle is qubiq else (20, 18, 8)
     data = write_cases(root / "set", shape, shape)
     for path in Path(data).rglob("reader*.nii.gz"):
-        volume = nibabel.load(path)
+        volume = load_nifti(path)
         values = np.asanyarray(volume.dataobj) * np.uint8(marked)
         save_nifti(path, values, volume.affine)
     return data

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,28 +57,28 @@ NOT_NEEDED = {"train#key_metric", "key_metric"}
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 
-def layers(bundle, name):
+def layers(bundle: Path, name: str) -> list[str]:
     return [str(bundle / "configs" / file) for file in LAYERS[name]]
 
 
-def parsed(bundle, name):
+def parsed(bundle: Path, name: str) -> ConfigParser:
     return ConfigParser(ConfigParser.load_config_files(layers(bundle, name)))
 
 
-def metadata(bundle):
+def metadata(bundle: Path) -> dict[str, Any]:
     return json.loads((bundle / "configs" / "metadata.json").read_text())
 
 
 @pytest.fixture
-def offline(monkeypatch):
-    def refuse(*args, **kwargs):
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture
-def empty_folder(tmp_path, monkeypatch):
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, which stays empty where nothing is written."""
     folder = tmp_path / "here"
     folder.mkdir()
@@ -85,7 +86,7 @@ def empty_folder(tmp_path, monkeypatch):
     return folder
 
 
-def check_verifies(tmp_path, content):
+def check_verifies(tmp_path: Path, content: dict[str, Any]) -> None:
     file, schema = tmp_path / "metadata.json", tmp_path / "schema.json"
     file.write_text(json.dumps(content))
     # where the file is there, MONAI downloads nothing
@@ -94,7 +95,7 @@ def check_verifies(tmp_path, content):
     assert schema.read_bytes() == SCHEMA.read_bytes()
 
 
-def test_every_folder_of_bundles_is_looked_at():
+def test_every_folder_of_bundles_is_looked_at() -> None:
     found = {path.name for path in BUNDLES}
     assert "brats_multirater_segmentation" in found
     tracked = subprocess.run(["git", "ls-files", "bundles"], cwd=ROOT, capture_output=True, text=True)
@@ -103,7 +104,7 @@ def test_every_folder_of_bundles_is_looked_at():
 
 
 @every_bundle
-def test_the_files_of_a_bundle_are_there(bundle):
+def test_the_files_of_a_bundle_are_there(bundle: Path) -> None:
     assert [name for name in sorted(FILES) if not (bundle / name).is_file()] == []
 
 
@@ -111,11 +112,11 @@ def test_the_files_of_a_bundle_are_there(bundle):
 
 
 @every_bundle
-def test_the_metadata_fit_the_schema(bundle, tmp_path, offline):
+def test_the_metadata_fit_the_schema(bundle: Path, tmp_path: Path, offline: None) -> None:
     check_verifies(tmp_path, metadata(bundle))
 
 
-def test_the_schema_says_that_it_is_not_monais():
+def test_the_schema_says_that_it_is_not_monais() -> None:
     schema = json.loads(SCHEMA.read_text())
     assert schema["title"].startswith("metadata.json of a MONAI bundle. Not the schema that MONAI publishes")
 
@@ -155,7 +156,7 @@ ABSENT = object()
         ((*PRED, "channel_def"), {"0": 1}, "1 is not of type 'string'"),
     ],
 )
-def test_the_schema_rejects(path, value, says, tmp_path, offline):
+def test_the_schema_rejects(path: tuple[str, ...], value: Any, says: str, tmp_path: Path, offline: None) -> None:
     content = metadata(BUNDLES[0])
     holder = content
     for key in path[:-1]:
@@ -169,18 +170,18 @@ def test_the_schema_rejects(path, value, says, tmp_path, offline):
 
 
 @every_bundle
-def test_every_channel_is_described(bundle):
+def test_every_channel_is_described(bundle: Path) -> None:
     for tensors in metadata(bundle)["network_data_format"].values():
         for tensor in tensors.values():
             assert list(tensor["channel_def"]) == [str(c) for c in range(tensor["num_channels"])]
 
 
-def numbers(version):
+def numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
 @every_bundle
-def test_versions_are_those_that_the_tests_run_with_and_the_package_asks_for(bundle):
+def test_versions_are_those_that_the_tests_run_with_and_the_package_asks_for(bundle: Path) -> None:
     content = metadata(bundle)
     # a bundle's version is its own: its newest change, whatever else the package has changed
     assert content["version"] == max(content["changelog"], key=numbers)
@@ -197,7 +198,7 @@ def test_versions_are_those_that_the_tests_run_with_and_the_package_asks_for(bun
         assert numbers(version)[:2] == numbers(floors[name])[:2], name
 
 
-def test_names_differ():
+def test_names_differ() -> None:
     names = [metadata(bundle)["name"] for bundle in BUNDLES]
     assert len(set(names)) == len(names)
 
@@ -207,7 +208,7 @@ def test_names_differ():
 
 @every_bundle
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_target_is_a_full_path_that_resolves(bundle, name):
+def test_every_target_is_a_full_path_that_resolves(bundle: Path, name: str) -> None:
     parser = parsed(bundle, name)
     parser.parse()
     targets = [
@@ -227,7 +228,7 @@ def test_every_target_is_a_full_path_that_resolves(bundle, name):
 
 
 @every_bundle
-def test_an_overlay_keeps_the_imports_below_it(bundle):
+def test_an_overlay_keeps_the_imports_below_it(bundle: Path) -> None:
     below, above = parsed(bundle, "train"), parsed(bundle, "multi_gpu_train")
     assert above["imports"][: len(below["imports"])] == below["imports"]
     assert len(above["imports"]) > len(below["imports"])
@@ -235,10 +236,10 @@ def test_an_overlay_keeps_the_imports_below_it(bundle):
 
 @every_bundle
 @pytest.mark.parametrize("name", LAYERS)
-def test_what_apps_look_up_is_there(bundle, name):
+def test_what_apps_look_up_is_there(bundle: Path, name: str) -> None:
     parser = parsed(bundle, name)
     kind = "inference" if name == "inference" else "train"
-    properties = InferProperties if kind == "inference" else TrainProperties
+    properties: dict[Any, Any] = InferProperties if kind == "inference" else TrainProperties
     ids = {entry["id"].replace("::", "#") for entry in properties.values()} - NOT_NEEDED
     assert len(ids) > 7
     assert [key for key in sorted(ids | set(KEYS[kind])) if key not in parser] == []
@@ -256,7 +257,7 @@ def test_what_apps_look_up_is_there(bundle, name):
 # --- the network ---
 
 
-def network(bundle, name):
+def network(bundle: Path, name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     return parsed(bundle, name).get_parsed_content("network_def").eval()
 
@@ -264,7 +265,7 @@ def network(bundle, name):
 @every_bundle
 @pytest.mark.parametrize("name", ["train", "inference"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_the_network_takes_and_gives_what_the_metadata_say(bundle, name, n, empty_folder):
+def test_the_network_takes_and_gives_what_the_metadata_say(bundle: Path, name: str, n: int, empty_folder: Path) -> None:
     verify_net_in_out(
         net_id="network_def",
         meta_file=str(bundle / "configs" / "metadata.json"),
@@ -276,7 +277,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say(bundle, name, n, empt
 
 
 @every_bundle
-def test_a_network_that_differs_from_the_metadata_is_found(bundle, empty_folder):
+def test_a_network_that_differs_from_the_metadata_is_found(bundle: Path, empty_folder: Path) -> None:
     channels = metadata(bundle)["network_data_format"]["outputs"]["pred"]["num_channels"]
     with pytest.raises(ValueError, match=f"output channel number `{channels}` doesn't match: `{channels + 1}`"):
         verify_net_in_out(
@@ -289,13 +290,13 @@ def test_a_network_that_differs_from_the_metadata_is_found(bundle, empty_folder)
 
 
 @every_bundle
-def test_weights_of_a_training_fit_inference(bundle):
+def test_weights_of_a_training_fit_inference(bundle: Path) -> None:
     shapes = [{key: value.shape for key, value in network(bundle, name).state_dict().items()} for name in ("train", "inference")]
     assert shapes[0] == shapes[1]
 
 
 @every_bundle
-def test_an_exported_network_runs_where_torch_alone_is_installed(bundle, tmp_path, empty_folder):
+def test_an_exported_network_runs_where_torch_alone_is_installed(bundle: Path, tmp_path: Path, empty_folder: Path) -> None:
     net = network(bundle, "inference")
     weights, exported = tmp_path / "model.pt", tmp_path / "model.ts"
     torch.save(net.state_dict(), weights)

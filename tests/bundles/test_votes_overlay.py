@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -29,8 +30,15 @@ def _steps(bundle: ModuleType, root: Path, data: str, *names: str, **overrides: 
     root.mkdir()
     (root / "watch.yaml").write_text(WATCH)
     files = [*bundle.configs("train.yaml", *names), str(root / "watch.yaml")]
-    settings = {**bundle.TINY, "epochs": 2, "val_interval": 2, "batch_size": 4, "optimizer#eps": 1e-3, **overrides}
-    run(config_file=files, bundle_root=str(root), logging_file=False, dataset_dir=data, **settings)
+    settings: dict[str, Any] = {
+        **bundle.TINY,
+        "epochs": 2,
+        "val_interval": 2,
+        "batch_size": 4,
+        "optimizer#eps": 1e-3,
+        "logging_file": False,
+    }
+    run(config_file=files, bundle_root=str(root), dataset_dir=data, **{**settings, **overrides})
     assert (root / "models" / "model.pt").is_file()
     assert (root / "eval" / "case.png").is_file()
     return [line.split() for line in (root / "seen").read_text().splitlines()]

@@ -19,11 +19,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     with pytest.raises(SystemExit) as ended:
         main(["bundle", *arguments])
     output = capsys.readouterr()
-    return ended.value.code or 0, output.out, output.err
+    return int(ended.value.code or 0), output.out, output.err
 
 
 @pytest.mark.parametrize("name", ['O\'Brien "2" [x] *? $HOME `id`', "Ä b", "n" * 232, "-x", "a,b"])
-def test_the_printed_command_names_the_copy(tmp_path: Path, monkeypatch, capsys, name: str) -> None:
+def test_the_printed_command_names_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, _ = run(capsys, "copy", "--", BUNDLE, name)
     assert code == 0
@@ -33,7 +35,7 @@ def test_the_printed_command_names_the_copy(tmp_path: Path, monkeypatch, capsys,
     assert os.listdir(tmp_path) == [name]
 
 
-def test_home(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert run(capsys, "copy", BUNDLE, "~/mine")[0] == 0
     assert (tmp_path / "mine" / "configs" / "train.yaml").is_file()
@@ -48,7 +50,9 @@ def test_home(tmp_path: Path, monkeypatch, capsys) -> None:
         (BUNDLE, "mine/x/y", "y: expected a place in a folder, got one below a file ("),
     ],
 )
-def test_refusals_are_one_line(tmp_path: Path, monkeypatch, capsys, name: str, dest: str, says: str) -> None:
+def test_refusals_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, dest: str, says: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").touch()

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -8,22 +9,22 @@ import pytest
 
 from monai_jdt.cli import main
 from monai_jdt.data import qubiq_datalist, read_datalist, write_brats_phantoms, write_qubiq_phantoms
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 
-def _run(capsys, *arguments):
+def _run(capsys: pytest.CaptureFixture[str], *arguments: Path | str) -> tuple[int, list[str], list[str]]:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     output = capsys.readouterr()
-    return ended.value.code or 0, output.out.splitlines(), output.err.splitlines()
+    return int(ended.value.code or 0), output.out.splitlines(), output.err.splitlines()
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> str:
     return write_qubiq_phantoms(tmp_path / "set", datasets=["kidney", "prostate"], cases=5, shape=(16, 16), seed=1, progress=False)
 
 
-def test_list_write_and_check(root, tmp_path, capsys):
+def test_list_write_and_check(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "datalist", "qubiq", root, "--dataset", "prostate", "--task", "2")
     assert code == 0
     assert out[0].startswith(f"{root}: 5 cases, 5 items (task02); raters of an item: 6 (5 items); skipped: 0")
@@ -45,11 +46,11 @@ def test_list_write_and_check(root, tmp_path, capsys):
     )
 
 
-def test_problems_are_lines_and_the_exit_code_is_1(root, tmp_path, capsys):
+def test_problems_are_lines_and_the_exit_code_is_1(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "kidney.json"
     _run(capsys, "datalist", "qubiq", root, "--dataset", "kidney", "--write", file)
     first, second = (item["raters"] for item in qubiq_datalist(root, "kidney")[:2])
-    save_nifti(first[0], np.zeros((16, 16), np.uint8), nibabel.load(first[0]).affine)
+    save_nifti(first[0], np.zeros((16, 16), np.uint8), load_nifti(first[0]).affine)
     code, out, _ = _run(capsys, "check", file, "--no-progress")
     assert (code, out[-1]) == (0, "looked at every voxel: 0 problems, 1 warning")
     assert out[0] == (
@@ -62,9 +63,9 @@ def test_problems_are_lines_and_the_exit_code_is_1(root, tmp_path, capsys):
     assert err == []
 
 
-def test_folds_stand_in_the_items(root, tmp_path, capsys):
+def test_folds_stand_in_the_items(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "prostate.json"
-    settings = ["datalist", "qubiq", root, "--dataset", "prostate", "--write", file, "--absolute", "--folds", "5"]
+    settings: list[str | Path] = ["datalist", "qubiq", root, "--dataset", "prostate", "--write", file, "--absolute", "--folds", "5"]
     assert _run(capsys, *settings)[0] == 0
     items = read_datalist(file)
     assert [(i["case"], i["fold"]) for i in items] == [(f"case0{n}", n - 1) for n in range(1, 6) for _ in range(2)]
@@ -74,7 +75,7 @@ def test_folds_stand_in_the_items(root, tmp_path, capsys):
     assert sorted(i["fold"] for i in read_datalist(file)) == sorted(2 * list(range(5)))
 
 
-def test_brats_and_patterns(tmp_path, capsys):
+def test_brats_and_patterns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_brats_phantoms(tmp_path / "set", cases=2, shape=(12, 12, 12), seed=1, progress=False)
     code, out, _ = _run(capsys, "datalist", "brats", root)
     assert code == 0
@@ -110,14 +111,16 @@ def test_brats_and_patterns(tmp_path, capsys):
         (["check", "x.json", "--label-values", "a"], "--label-values: expected whole numbers, or one of brats2018"),
     ],
 )
-def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+def test_errors_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = _run(capsys, *arguments)
     assert (code, out, len(err)) == (1, [], 1)
     assert re.search(message, err[0])
 
 
-def test_validation_and_folds_exclude_each_other(root, capsys):
+def test_validation_and_folds_exclude_each_other(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = _run(capsys, "datalist", "qubiq", root, "--validation", "0.2", "--folds", "2")
     assert (code, err) == (
         1,
@@ -125,7 +128,7 @@ def test_validation_and_folds_exclude_each_other(root, capsys):
     )
 
 
-def test_kits21_is_merged(tmp_path, capsys):
+def test_kits21_is_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "case_00000"
     (place / "segmentations").mkdir(parents=True)
     mask = nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))

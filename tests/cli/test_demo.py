@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fire.parser import DefaultParseValue
@@ -14,10 +15,12 @@ from monai_jdt.cli import main
 
 
 @pytest.mark.parametrize("name", ['O\'Brien [1] "a"', "-x", "~/b"])
-def test_printed_commands_can_be_pasted(tmp_path: Path, monkeypatch, capsys, name: str) -> None:
+def test_printed_commands_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     ran: list[list[str]] = []
 
-    def remember(command: list[str], **_) -> subprocess.CompletedProcess:
+    def remember(command: list[str], **_: dict[str, Any]) -> subprocess.CompletedProcess:
         ran.append(command[1:])
         return subprocess.CompletedProcess(command, 0)
 

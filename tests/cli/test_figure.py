@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch):
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A case of three raters with the values 0 and 255, and a list of it and another one."""
     monkeypatch.chdir(tmp_path)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (16, 18, 6)], indexing="ij"))
@@ -31,21 +32,21 @@ def files(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
     """What the verb hands to the drawing, in place of a picture."""
     calls = []
     monkeypatch.setattr("monai_jdt.report.figure.draw_case", lambda path, **arguments: calls.append({"path": path, **arguments}))
     return calls
 
 
-def run(capsys, *arguments):
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], list[str]]:
     with pytest.raises(SystemExit) as done:
         main(["figure", *map(str, arguments)])
     out, err = capsys.readouterr()
-    return done.value.code or 0, out.splitlines(), err.splitlines()
+    return int(done.value.code or 0), out.splitlines(), err.splitlines()
 
 
-def test_one_line_draws_the_raters_of_a_listed_case(files, capsys):
+def test_one_line_draws_the_raters_of_a_listed_case(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "--datalist", "list.json", "--case", "case7")
     assert (code, out) == (0, ["case7_figure.png"])
     assert err == ["regions by the values of the raters' files: label 255 [255]; choose others by --regions"]
@@ -53,7 +54,7 @@ def test_one_line_draws_the_raters_of_a_listed_case(files, capsys):
     assert sorted(os.listdir()) == ["case7_figure.png", "data", "list.json"]
 
 
-def test_the_picture_is_named_by_case_and_raters(files, capsys, drawn):
+def test_the_picture_is_named_by_case_and_raters(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
     assert run(capsys, "--datalist", "list.json", "--case", "case7", "--prediction", "data/case7/prob.nii.gz")[0] == 0
     given = drawn[0]
     assert given["case"] == "case7"
@@ -65,7 +66,7 @@ def test_the_picture_is_named_by_case_and_raters(files, capsys, drawn):
     assert given["axis"] == 2  # the long voxels
 
 
-def test_files_name_their_case_themselves(files, capsys, drawn):
+def test_files_name_their_case_themselves(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
     folder = "data/case7"
     raters = [a for r in (0, 2) for a in ("--rater", f"{folder}/reader{r}.nii.gz")]
     code, out, _ = run(capsys, "--image", f"{folder}/ct.nii.gz", *raters)
@@ -92,21 +93,21 @@ def test_files_name_their_case_themselves(files, capsys, drawn):
 
 
 @pytest.mark.parametrize("text", ["{'cell':[255]}", '{"cell": [255]}'])
-def test_regions_in_the_quoting_that_bundles_take(files, capsys, drawn, text):
+def test_regions_in_the_quoting_that_bundles_take(files: Path, capsys: pytest.CaptureFixture[str], drawn: list, text: str) -> None:
     code, _, err = run(capsys, "--datalist", "list.json", "--regions", text)
     assert code == 0
     assert drawn[0]["regions"] == {"cell": (255,)}
     assert err == ["list.json: case7, the first of 2 items; choose another by --case"]
 
 
-def test_a_region_without_a_label_is_one_warning(files, capsys, drawn):
+def test_a_region_without_a_label_is_one_warning(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
     code, _, err = run(capsys, "--datalist", "list.json", "--case", "case7", "--regions", "{'nodule': [1]}")
     assert code == 0
     assert len(err) == 1
     assert err[0].startswith("warning: --regions: expected label values that the files hold (0, 255), got nodule [1]")
 
 
-def test_a_missing_rater_of_the_list_is_left_out(files, capsys, drawn):
+def test_a_missing_rater_of_the_list_is_left_out(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
     content = json.loads((files / "list.json").read_text())
     content["training"][0]["raters"][1] = None
     (files / "list.json").write_text(json.dumps(content))
@@ -115,7 +116,7 @@ def test_a_missing_rater_of_the_list_is_left_out(files, capsys, drawn):
     assert len(drawn[0]["votes"]) == 2
 
 
-def test_a_name_from_a_list_stays_in_this_folder(files, capsys, drawn):
+def test_a_name_from_a_list_stays_in_this_folder(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
     code, out, _ = run(capsys, "--datalist", "list.json", "--case", "other/../8")
     assert code == 0
     assert os.sep not in out[0]
@@ -142,7 +143,9 @@ def test_a_name_from_a_list_stays_in_this_folder(files, capsys, drawn):
         (["out", "--datalist", "list.json"], ["DEST: expected the name of a PNG to write, got out. Fix: name it out.png."]),
     ],
 )
-def test_what_cannot_be_drawn_is_one_line_and_leaves_nothing(files, capsys, arguments, parts):
+def test_what_cannot_be_drawn_is_one_line_and_leaves_nothing(
+    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]
+) -> None:
     code, _, err = run(capsys, *arguments)
     assert code == 1
     assert err[-1].startswith("monai_jdt: error: ")
@@ -151,7 +154,7 @@ def test_what_cannot_be_drawn_is_one_line_and_leaves_nothing(files, capsys, argu
     assert sorted(os.listdir()) == ["data", "list.json"]
 
 
-def test_a_file_of_the_case_is_never_overwritten(files, capsys):
+def test_a_file_of_the_case_is_never_overwritten(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("a1.png")
     Image.fromarray(np.eye(8, dtype=np.uint8)).save("a1_seg.png")
     before = (files / "a1.png").read_bytes()
@@ -161,7 +164,7 @@ def test_a_file_of_the_case_is_never_overwritten(files, capsys):
     assert (files / "a1.png").read_bytes() == before
 
 
-def test_a_photograph_keeps_its_colours_and_bytes(files, capsys, drawn):
+def test_a_photograph_keeps_its_colours_and_bytes(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.uint8)).save("r1.png")
     Image.fromarray(np.eye(12, 16) > 0).save("r1_a.png")
     assert run(capsys, "--image", "r1.png", "--rater", "r1_a.png")[0] == 0
@@ -173,7 +176,7 @@ def test_a_photograph_keeps_its_colours_and_bytes(files, capsys, drawn):
 
 
 @pytest.mark.parametrize(("values", "channels", "regions"), [((1, 2), 2, ["label 1", "label 2"]), ((1, 2), 1, ["labels 1, 2"])])
-def test_default_regions_fit_the_prediction(values, channels, regions):
+def test_default_regions_fit_the_prediction(values: tuple[int, ...], channels: int, regions: list[str]) -> None:
     from monai_jdt.report.case_files import default_regions
 
     votes = np.array([[0, *values]], np.uint8)
@@ -181,7 +184,7 @@ def test_default_regions_fit_the_prediction(values, channels, regions):
     assert list(chosen) == regions
 
 
-def test_overlapping_channels_are_a_convention_or_must_be_named():
+def test_overlapping_channels_are_a_convention_or_must_be_named() -> None:
     from monai_jdt.report.case_files import default_regions
 
     nested = np.full((3, 4), 0.9, np.float32)
@@ -192,7 +195,7 @@ def test_overlapping_channels_are_a_convention_or_must_be_named():
         default_regions(np.array([[0, 1, 2, 4]], np.uint8), nested[:2])
 
 
-def test_many_label_values_are_cut_to_the_largest_and_told():
+def test_many_label_values_are_cut_to_the_largest_and_told() -> None:
     from monai_jdt.report.case_files import default_regions
 
     votes = np.repeat(np.arange(10), np.arange(10, 0, -1))[None].astype(np.int16)

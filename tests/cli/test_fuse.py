@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from monai_jdt.cli import main
 from monai_jdt.cli.fused_case import fused_case_rows
 from monai_jdt.data.files.folder_lock import sole_run_in
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -1, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1]])
 
@@ -33,13 +34,13 @@ def raters(tmp_path: Path) -> list[str]:
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main(["fuse", *arguments])
-    return ended.value.code or 0
+    return int(ended.value.code or 0)
 
 
 def test_the_average_of_a_region_lies_on_the_raters_grid(tmp_path: Path, raters: list[str]) -> None:
     dest = str(tmp_path / "out" / "average.nii.gz")
     assert run(dest, *raters) == 0
-    image = nibabel.load(dest)
+    image = load_nifti(dest)
     np.testing.assert_array_equal(image.affine, AFFINE)
     assert image.get_data_dtype() == np.float32
     # rows 0 and 1: raters 1 and 2 of 3; row 2: rater 2; value 4 is no part of the region [1]
@@ -49,7 +50,7 @@ def test_the_average_of_a_region_lies_on_the_raters_grid(tmp_path: Path, raters:
 def test_regions_stand_on_the_last_axis(tmp_path: Path, raters: list[str]) -> None:
     dest = str(tmp_path / "majority.nii")
     assert run(dest, *raters, "--method", "majority", "--regions", '{"all": [1, 4], "four": [4]}') == 0
-    data = nibabel.load(dest).get_fdata()
+    data = load_nifti(dest).get_fdata()
     assert data.shape == (4, 4, 2, 2)
     np.testing.assert_array_equal(data[:, 0, 0, 0], [1, 1, 0, 0])  # three, two, one and none of three
     assert not data[..., 1].any()
@@ -62,13 +63,13 @@ def test_multilabel_staple_at_ties(tmp_path: Path) -> None:
         save_nifti(path, np.array(label, np.uint8).reshape(4, 1, 1), AFFINE)
     dest = str(tmp_path / "fused.nii")
     assert run(dest, *paths, "--method", "multilabel_staple", "--regions", "[[1], [2]]") == 0
-    np.testing.assert_array_equal(nibabel.load(dest).get_fdata().reshape(4, 2), [[1, 0], [0, 0], [0, 0], [0, 1]])
+    np.testing.assert_array_equal(load_nifti(dest).get_fdata().reshape(4, 2), [[1, 0], [0, 0], [0, 0], [0, 1]])
 
 
 def test_weights(tmp_path: Path, raters: list[str]) -> None:
     dest = str(tmp_path / "weighted.nii")
     assert run(dest, *raters, "--method", "weighted", "--weights", "1,3,0") == 0
-    np.testing.assert_allclose(nibabel.load(dest).get_fdata()[:, 0, 0], [1, 1, 0.75, 0], rtol=1e-6)
+    np.testing.assert_allclose(load_nifti(dest).get_fdata()[:, 0, 0], [1, 1, 0.75, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,9 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
         (["n" * 256 + ".nii"], "expected a name that the file system takes, got 260 bytes. Fix: name it shorter."),
     ],
 )
-def test_what_cannot_be_done_is_one_line(tmp_path: Path, raters: list[str], capsys, arguments: list[str], says: str) -> None:
+def test_what_cannot_be_done_is_one_line(
+    tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
     before = sorted(tmp_path.iterdir())
     assert run(str(tmp_path / arguments[0]), *raters, *arguments[1:]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
@@ -103,7 +106,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, raters: list[str], caps
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in (("a.nii", 255), ("b.nii", 0)):
         save_nifti(tmp_path / name, np.full((4, 4, 2), value, np.uint8), AFFINE)
     assert run(str(tmp_path / "black.nii"), str(tmp_path / "a.nii"), str(tmp_path / "b.nii")) == 0
@@ -115,21 +118,21 @@ def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[
     assert capsys.readouterr().err == ""
 
 
-def test_regions_in_pythons_quoting(tmp_path: Path, raters: list[str], capsys) -> None:
+def test_regions_in_pythons_quoting(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tmp_path / "a.nii"), *raters, "--regions", "{'all': [1, 4]}") == 0
     assert capsys.readouterr().out.strip().endswith("regions all")
 
 
-def test_home_and_odd_names(tmp_path: Path, raters: list[str], monkeypatch) -> None:
+def test_home_and_odd_names(tmp_path: Path, raters: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     odd = tmp_path / 'O\'Brien [1] *? "Ä"' / "-r.nii"
     odd.parent.mkdir()
     odd.write_bytes(nibabel.Nifti1Image(np.ones((4, 4, 2), np.uint8), AFFINE).to_bytes())
     assert run("~/out/x.nii", "~/rater0.nii.gz", str(odd)) == 0
-    np.testing.assert_allclose(nibabel.load(tmp_path / "out" / "x.nii").get_fdata()[:, 0, 0], [1, 1, 0.5, 0.5])
+    np.testing.assert_allclose(load_nifti(tmp_path / "out" / "x.nii").get_fdata()[:, 0, 0], [1, 1, 0.5, 0.5])
 
 
-def test_all_missing_files_are_named(tmp_path: Path, raters: list[str], capsys) -> None:
+def test_all_missing_files_are_named(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tmp_path / "x.nii"), raters[0], str(tmp_path / "no.nii"), str(tmp_path)) == 1
     first, second, last = capsys.readouterr().err.splitlines()
     assert first == f"{tmp_path}/no.nii: expected a rater's label map, got nothing at that path. Fix: correct the path."
@@ -138,26 +141,27 @@ def test_all_missing_files_are_named(tmp_path: Path, raters: list[str], capsys) 
     assert not (tmp_path / "x.nii").exists()
 
 
-def test_a_file_given_twice_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+def test_a_file_given_twice_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tmp_path / "x.nii"), raters[0], raters[1], raters[0]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"warning: {raters[0]}: expected each rater's file once, got it is there again. Fix: remove one."
 
 
-def test_a_region_named_twice_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+def test_a_region_named_twice_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for text in ('{"a": [1], "a": [4]}', "{'a': [1], 'a': [4]}"):
         assert run(str(tmp_path / "x.nii"), *raters, "--regions", text) == 1
         line = "monai_jdt: error: --regions: expected each region once, got 'a' twice. Fix: give it all its label values: [1, 2]."
         assert capsys.readouterr().err.splitlines() == [line]
 
 
-def test_a_negative_seed_is_told(tmp_path: Path, raters: list[str], capsys) -> None:
+def test_a_negative_seed_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tmp_path / "x.nii"), *raters, "--seed", "-1") == 1
     assert capsys.readouterr().err.splitlines() == ["monai_jdt: error: --seed: expected a whole number >= 0, got -1. Fix: --seed 0."]
     assert not (tmp_path / "x.nii").exists()
 
 
-Cases = dict[str, dict[str, Any] | list[str]]
+#: The raters' files of each case, with names or without.
+Cases = Mapping[str, Any]
 
 
 def write_list(path: Path, cases: Cases) -> str:
@@ -167,7 +171,7 @@ def write_list(path: Path, cases: Cases) -> str:
 
 
 @pytest.fixture
-def cases(tmp_path: Path, raters: list[str]) -> Cases:
+def cases(tmp_path: Path, raters: list[str]) -> dict[str, list[str]]:
     return {"b": raters, "site1/a": raters[::-1], "c": raters[:2]}
 
 
@@ -180,7 +184,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_list_gives_the_label_of_each_case(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_gives_the_label_of_each_case(tmp_path: Path, cases: dict[str, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     dest, arguments = tmp_path / "labels", ["--method", "staple", "--regions", "[[1], [4]]"]
     assert run(str(dest), write_list(tmp_path / "list.json", cases), *arguments) == 0
     assert capsys.readouterr().out == f"{dest}/fusion.csv: staple of 3 cases; regions label_1, label_4\n"
@@ -192,7 +196,7 @@ def test_a_list_gives_the_label_of_each_case(tmp_path: Path, cases: Cases, capsy
     alone = tmp_path / "alone.nii.gz"
     for name, files in cases.items():
         assert run(str(alone), *files, *arguments) == 0
-        one, listed = nibabel.load(alone), nibabel.load(dest / f"{name}.nii.gz")
+        one, listed = load_nifti(alone), load_nifti(dest / f"{name}.nii.gz")
         np.testing.assert_array_equal(listed.get_fdata(), one.get_fdata())
         np.testing.assert_array_equal(listed.affine, one.affine)
         alone.unlink()
@@ -204,14 +208,16 @@ def test_a_list_gives_the_label_of_each_case(tmp_path: Path, cases: Cases, capsy
 
 
 @pytest.mark.long
-def test_two_processes_write_what_one_writes(tmp_path: Path, cases: Cases) -> None:
+def test_two_processes_write_what_one_writes(tmp_path: Path, cases: dict[str, list[str]]) -> None:
     datalist = write_list(tmp_path / "list.json", cases)
     assert run(str(tmp_path / "one"), datalist) == 0
     assert run(str(tmp_path / "two"), datalist, "--workers", "2") == 0
     assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
 
 
-def test_a_bad_case_is_tried_again_alone(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+def test_a_bad_case_is_tried_again_alone(
+    tmp_path: Path, cases: dict[str, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = tmp_path / "bad.nii.gz"
     cases["site1/a"] = [*cases["b"], str(bad)]
     datalist, dest = write_list(tmp_path / "list.json", cases), tmp_path / "labels"
@@ -222,7 +228,12 @@ def test_a_bad_case_is_tried_again_alone(tmp_path: Path, cases: Cases, capsys: p
     bad.write_bytes(Path(cases["b"][0]).read_bytes())
     (dest / "c.nii.gz").unlink()
     done = []
-    monkeypatch.setattr("monai_jdt.cli.fuse.fused_case_rows", lambda case: (done.append(case.name), fused_case_rows(case))[1])
+
+    def fused(case: Any) -> list[dict[str, Any]]:
+        done.append(case.name)
+        return fused_case_rows(case)
+
+    monkeypatch.setattr("monai_jdt.cli.fuse.fused_case_rows", fused)
     assert run(str(dest), datalist) == 0
     assert done == ["site1/a", "c"]
     assert set(files_in(dest)) == {"b.nii.gz", "site1/a.nii.gz", "c.nii.gz", "fusion.csv"}
@@ -234,7 +245,7 @@ def test_a_bad_case_is_tried_again_alone(tmp_path: Path, cases: Cases, capsys: p
     assert files_in(dest) == before
 
 
-def test_the_label_of_an_earlier_run_does_not_outlive_a_failure(tmp_path: Path, cases: Cases) -> None:
+def test_the_label_of_an_earlier_run_does_not_outlive_a_failure(tmp_path: Path, cases: dict[str, list[str]]) -> None:
     dest = tmp_path / "labels"
     cases["site1/a"] = [str(tmp_path / "bad.nii.gz")]
     datalist = write_list(tmp_path / "list.json", cases)
@@ -245,10 +256,13 @@ def test_the_label_of_an_earlier_run_does_not_outlive_a_failure(tmp_path: Path, 
     assert set(files_in(dest)) == {"fusion.csv", "fusion.csv.unfinished"}
 
 
-def test_weights_of_a_list_need_the_same_raters_everywhere(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_of_a_list_need_the_same_raters_everywhere(
+    tmp_path: Path, cases: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second, third = cases["b"]
     names = ("Anna", "Ben", "Cem")
     others = {"a": dict(zip(names, (first, second, third), strict=True)), "b": {"Ben": second, "Anna": first, "Cem": third}}
+    listed: Cases
     for listed, got in (
         (cases, "rater 1, rater 2, rater 3 in b, rater 1, rater 2 in c"),
         (others, "Anna, Ben, Cem in a, Ben, Anna, Cem in b"),
@@ -260,10 +274,12 @@ def test_weights_of_a_list_need_the_same_raters_everywhere(tmp_path: Path, cases
     assert "--weights: expected 3 numbers, one for each rater" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
     assert run(str(tmp_path / "x"), write_list(tmp_path / "list.json", {"a": others["a"]}), "--weights", "1,3,0") == 0
-    np.testing.assert_allclose(nibabel.load(tmp_path / "x" / "a.nii.gz").get_fdata()[:, 0, 0], [1, 1, 0.5, 0], rtol=1e-6)
+    np.testing.assert_allclose(load_nifti(tmp_path / "x" / "a.nii.gz").get_fdata()[:, 0, 0], [1, 1, 0.5, 0], rtol=1e-6)
 
 
-def test_what_cannot_be_done_with_a_list_is_one_line(tmp_path: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_done_with_a_list_is_one_line(
+    tmp_path: Path, cases: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     datalist, dest = write_list(tmp_path / "list.json", cases), str(tmp_path / "labels")
     assert run(str(tmp_path / "x.nii"), *cases["b"], "--section", "training") == 1
     assert "--section: expected no such option without a data list, got 'training'. Fix: " in capsys.readouterr().err

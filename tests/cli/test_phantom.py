@@ -1,17 +1,19 @@
+from pathlib import Path
+
 import pytest
 
 from monai_jdt.cli import main
 from monai_jdt.data import brats_datalist
 
 
-def _run(capsys, *arguments):
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     output = capsys.readouterr()
-    return ended.value.code or 0, output.out, output.err
+    return int(ended.value.code or 0), output.out, output.err
 
 
-def test_phantom_makes_a_data_set(tmp_path, capsys):
+def test_phantom_makes_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dest = str(tmp_path / "set")
     code, out, _ = _run(capsys, "phantom", dest, "--cases", "2", "--size", "12", "--layout", "brats2023", "--no-progress")
     items = brats_datalist(dest, "brats2023")
@@ -21,7 +23,7 @@ def test_phantom_makes_a_data_set(tmp_path, capsys):
     assert out.strip() == f"{dest}: 2 phantom cases, {raters} rater files, layout brats2023, seed 0"
 
 
-def test_phantom_in_qubiqs_layout(tmp_path, capsys):
+def test_phantom_in_qubiqs_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dest = str(tmp_path / "set")
     settings = ["--cases", "1", "--size", "16", "--layout", "qubiq2021", "--no-progress"]
     code, out, _ = _run(capsys, "phantom", dest, "--dataset", "kidney", "--dataset", "brain-tumor", *settings)
@@ -37,7 +39,7 @@ def test_phantom_in_qubiqs_layout(tmp_path, capsys):
     )
 
 
-def test_errors_are_one_last_line(tmp_path, capsys):
+def test_errors_are_one_last_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").touch()
     code, out, err = _run(capsys, "phantom", str(tmp_path))
     assert code == 1
@@ -49,10 +51,10 @@ def test_errors_are_one_last_line(tmp_path, capsys):
     assert err.startswith("monai_jdt: error: shape: expected three whole numbers of at least 12")
 
 
-def test_several_problems_end_in_one_line(capsys, monkeypatch):
+def test_several_problems_end_in_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from monai_jdt.data import DataProblem, DataProblemError
 
-    def fail(**_):
+    def fail(**_: list[str] | str) -> None:
         raise DataProblemError([DataProblem("a", "b", "c", "d"), DataProblem("e", "f", "g", "h")], more=3)
 
     monkeypatch.setattr("monai_jdt.cli.app", lambda **settings: fail(**settings))
@@ -66,7 +68,7 @@ def test_several_problems_end_in_one_line(capsys, monkeypatch):
     ]
 
 
-def test_help_names_verbs_and_options(capsys):
+def test_help_names_verbs_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "--help")
     assert code == 0
     assert "phantom" in out

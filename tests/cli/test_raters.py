@@ -64,7 +64,7 @@ def test_numbers_of_two_cubes(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     datalist = write_list(tmp_path, {"LIDC-IDRI-0001_1": [one, two], "LIDC-IDRI-0001_2": [one, one, np.zeros_like(one)]})
     assert run(datalist, str(tmp_path / "out")) == 0
     rows = rows_in(tmp_path / "out")
-    pair = {"case": "LIDC-IDRI-0001_1", "rater": "rater 1", "other": "rater 2"}
+    pair: dict[str, Any] = {"case": "LIDC-IDRI-0001_1", "rater": "rater 1", "other": "rater 2"}
     # 4 x 4 x 4 voxels each, 3 x 4 x 4 in both
     assert value(rows, score="dice", **pair) == pytest.approx(2 * 48 / 128)
     assert value(rows, score="jaccard", **pair) == pytest.approx(48 / 80)
@@ -81,7 +81,7 @@ def test_numbers_of_two_cubes(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     notes = {(row["rater"], row["other"]): row["score"] for row in rows if row["note"]}
     assert notes == {("rater 1", "rater 2"): "identical", ("rater 3", ""): "marked_nothing"}
     # with STAPLE, two who agree are right against one who marked nothing
-    third = {"case": "LIDC-IDRI-0001_2", "rater": "rater 3"}
+    third: dict[str, Any] = {"case": "LIDC-IDRI-0001_2", "rater": "rater 3"}
     assert value(rows, score="staple_sensitivity", **third) == pytest.approx(0, abs=1e-6)
     page = (tmp_path / "out" / "agreement.html").read_text()
     assert "2 cases of 1 patient, 2 to 3 raters" in page

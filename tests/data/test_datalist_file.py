@@ -2,19 +2,22 @@
 
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 from monai.data import load_decathlon_datalist
 
 from monai_jdt.data import DataProblemError, brats_datalist, read_datalist, write_brats_phantoms, write_datalist
+from monai_jdt.data.layouts.listing import CaseList
 
 
 @pytest.fixture
-def items(tmp_path):
+def items(tmp_path: Path) -> CaseList:
     return brats_datalist(write_brats_phantoms(tmp_path / "set", cases=2, shape=(12, 12, 12), progress=False))
 
 
-def test_round_trip_and_a_move(items, tmp_path):
+def test_round_trip_and_a_move(items: CaseList, tmp_path: Path) -> None:
     path = write_datalist({"training": items[:1], "validation": items[1:]}, tmp_path / "lists" / "a.json")
     with open(path) as file:
         content = json.load(file)
@@ -33,7 +36,7 @@ def test_round_trip_and_a_move(items, tmp_path):
     assert all(os.path.isfile(file) for file in moved[0]["image"] + moved[0]["raters"])
 
 
-def test_nested_raters_and_relative_roots(tmp_path, monkeypatch):
+def test_nested_raters_and_relative_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     item = {"case": "a", "task": "x", "image": "d/i.nii", "raters": [[["d/k1.nii"], []], [["d/k2.nii", "d/k3.nii"], []]]}
     write_datalist([item], "d/list.json")
@@ -43,14 +46,14 @@ def test_nested_raters_and_relative_roots(tmp_path, monkeypatch):
     assert read_datalist("d/list.json") == [item]
 
 
-def test_monai_reads_it(items, tmp_path):
+def test_monai_reads_it(items: CaseList, tmp_path: Path) -> None:
     path = write_datalist(items, tmp_path / "list.json")
     assert load_decathlon_datalist(path) == items
     absolute = write_datalist(items, tmp_path / "absolute.json", relative=False)
     assert load_decathlon_datalist(absolute, base_dir="/nowhere") == items
 
 
-def test_we_read_the_decathlons(tmp_path):
+def test_we_read_the_decathlons(tmp_path: Path) -> None:
     root = write_brats_phantoms(tmp_path / "m", cases=1, shape=(12, 12, 12), layout="msd", progress=False)
     (item,) = read_datalist(os.path.join(root, "dataset.json"))
     label = f"{root}/labelsTr/BRATS_001.nii.gz"
@@ -71,7 +74,7 @@ def test_we_read_the_decathlons(tmp_path):
         ('{"testing": [{"image": "a"}], "training": 3}', "got the sections testing. Fix: name one that is there"),
     ],
 )
-def test_files_that_are_none(tmp_path, text, message):
+def test_files_that_are_none(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "list.json"
     if text is not None:
         path.write_text(text)
@@ -79,11 +82,12 @@ def test_files_that_are_none(tmp_path, text, message):
         read_datalist(path)
 
 
-def test_nothing_to_write(tmp_path):
+def test_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="items: expected at least one item to write, got an empty list"):
         write_datalist([], tmp_path / "a.json")
+    no_items: Any = ["a"]
     with pytest.raises(ValueError, match=r"items\[0\] of 'training': expected a dictionary, got str"):
-        write_datalist(["a"], tmp_path / "a.json")
+        write_datalist(no_items, tmp_path / "a.json")
     with pytest.raises(TypeError):
         write_datalist([{"case": object()}], tmp_path / "a.json")
     assert os.listdir(tmp_path) == []

@@ -42,7 +42,7 @@ def test_the_decathlon(tmp_path: Path) -> None:
     assert len(read_datalist(tmp_path / "list.json", "all")) == 3
 
 
-def test_check_needs_no_raters_of_cases_to_predict(tmp_path: Path, capsys) -> None:
+def test_check_needs_no_raters_of_cases_to_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mark = np.zeros((4, 4, 4), np.uint8)
     mark[1] = 1
     for name in ("a", "b", "l"):
@@ -52,7 +52,7 @@ def test_check_needs_no_raters_of_cases_to_predict(tmp_path: Path, capsys) -> No
     def check(**content: Any) -> tuple[int, list[str]]:
         with pytest.raises(SystemExit) as ended:
             main(["check", str(written(tmp_path, content)), "--no-progress"])
-        return ended.value.code or 0, capsys.readouterr().out.splitlines()
+        return int(ended.value.code or 0), capsys.readouterr().out.splitlines()
 
     assert check(training=training, test=["b.nii"])[0] == 0
     assert check(training=training, testing=[{"image": "b.nii"}])[0] == 0
@@ -80,7 +80,7 @@ def test_auto3dseg_and_other_names_of_sections(tmp_path: Path) -> None:
     assert [item["case"] for item in read_datalist(path, "validation")] == ["b"]
 
 
-def test_nnunet(tmp_path: Path, capsys) -> None:
+def test_nnunet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "imagesTr").mkdir()
     for name in ("a [1]_0000", "a [1]_0001", "b_0000"):
         (tmp_path / "imagesTr" / f"{name}.nii.gz").touch()
@@ -127,7 +127,7 @@ def test_encodings_and_lists_without_sections(tmp_path: Path, encoding: str, for
     assert read_datalist(tmp_path / "list.json") == expected
 
 
-def test_paths_of_every_kind(tmp_path: Path, monkeypatch) -> None:
+def test_paths_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "odd\\name.nii").touch()
     paths = {
@@ -146,7 +146,7 @@ def test_paths_of_every_kind(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_names_of_raters_are_kept_if_asked_for(tmp_path: Path) -> None:
-    content = {
+    content: dict[str, list[dict[str, Any]]] = {
         "training": [
             {"image": "i.nii", "raters": {"anna": "a.nii", "ben": None, "cem": "c.nii"}},
             {"image": "j.nii", "raters": ["b.nii"]},
@@ -228,7 +228,9 @@ LINE = "{root}/list.json: training[1] (case c2): "
         ({"image": "a.nii", "dataset": ["x"]}, LINE + 'dataset: expected text or a number, got ["x"]. Fix: write it as text.'),
     ],
 )
-def test_what_is_not_understood_names_file_case_and_fix(tmp_path: Path, capsys, entry: dict[str, Any], line: str) -> None:
+def test_what_is_not_understood_names_file_case_and_fix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, Any], line: str
+) -> None:
     path = written(tmp_path, {"training": [{"case": "c1", "image": "a.nii"}, {"case": "c2", **entry}]})
     with pytest.raises(DataProblemError) as caught:
         read_datalist(path)
@@ -274,7 +276,7 @@ def test_what_was_read_can_be_written_and_read_again(tmp_path: Path) -> None:
     assert read_datalist(write_datalist(items, tmp_path / "new" / "again.json")) == items
 
 
-def test_equal_names_in_two_sections_are_two_cases(tmp_path: Path, capsys) -> None:
+def test_equal_names_in_two_sections_are_two_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the folders of the sections tell such cases apart; cases to predict are named among them."""
     names = {"training": "tr", "validation": "va", "test": "ts"}
     content = {name: [{"image": f"{folder}/001.nii", "label": f"{folder}/seg.nii"}] for name, folder in names.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_name_leads_out_of_a_folder(tmp_path, name: str) -> None:
+def test_no_name_leads_out_of_a_folder(tmp_path: Path, name: str) -> None:
     safe = safe_relative_name(name)
     place = os.path.normpath(os.path.join(tmp_path, safe))
     assert place != str(tmp_path)
@@ -47,7 +48,7 @@ def test_two_names_never_become_one() -> None:
     assert len({safe_relative_name(name) for name in names}) == len(names)
 
 
-def test_home_is_expanded(monkeypatch) -> None:
+def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert [user_path(path) for path in ("~", "~/a b", "a/~", "~nobody-of-that-name/x")] == [
         "/somewhere",

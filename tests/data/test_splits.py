@@ -1,11 +1,13 @@
 """Splits and folds: by patient, seeded, and the blocks of the JDT paper."""
 
+from typing import Any
+
 import pytest
 
 from monai_jdt.data import folds, split_cases
 
 
-def test_split_keeps_a_patient_on_one_side():
+def test_split_keeps_a_patient_on_one_side() -> None:
     names = [f"BraTS-GLI-{n:05d}-{t:03d}" for n in range(20) for t in range(3)]
     items = [{"case": name} for name in names]
     for seed in range(5):
@@ -17,10 +19,10 @@ def test_split_keeps_a_patient_on_one_side():
         assert sorted(item["case"] for item in train + validation) == names
 
 
-def test_split_is_seeded_and_does_not_look_at_the_order():
+def test_split_is_seeded_and_does_not_look_at_the_order() -> None:
     items = [{"case": f"c{n}"} for n in range(30)]
 
-    def validation(items, seed):
+    def validation(items: list[dict[str, Any]], seed: int) -> set[str]:
         return {item["case"] for item in split_cases(items, 0.3, seed)[1]}
 
     assert validation(items, 1) == validation(items[::-1], 1)
@@ -28,12 +30,12 @@ def test_split_is_seeded_and_does_not_look_at_the_order():
 
 
 @pytest.mark.parametrize(("fraction", "sizes"), [(0.01, (2, 1)), (0.99, (1, 2)), (0.5, (1, 2))])
-def test_split_leaves_a_case_on_each_side(fraction, sizes):
+def test_split_leaves_a_case_on_each_side(fraction: float, sizes: tuple[int, ...]) -> None:
     train, validation = split_cases([{"id": n} for n in "abc"], fraction, key="id")
     assert (len(train), len(validation)) == sizes
 
 
-def test_split_errors():
+def test_split_errors() -> None:
     with pytest.raises(ValueError, match="at least 2 patients to split, got 1"):
         split_cases([{"case": "BraTS-GLI-00001-000"}, {"case": "BraTS-GLI-00001-001"}])
     with pytest.raises(ValueError, match="fraction"):
@@ -42,7 +44,7 @@ def test_split_errors():
         split_cases([{"case": "a"}, {"case": "b"}], key="id")
 
 
-def test_crops_of_one_patient_stay_together():
+def test_crops_of_one_patient_stay_together() -> None:
     patients = ("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LNDb-0003")
     sides = split_cases([{"case": patient + crop} for patient in patients for crop in ("_n1", "-2", "")], fraction=0.4)
     assert [len(side) for side in sides] == [6, 3]
@@ -50,11 +52,11 @@ def test_crops_of_one_patient_stay_together():
     assert not train & validation
 
 
-def _sizes(cut):
+def _sizes(cut: list[tuple[list[dict], list[dict]]]) -> list[int]:
     return [len(validation) for _, validation in cut]
 
 
-def test_folds_by_case_order_are_the_papers():
+def test_folds_by_case_order_are_the_papers() -> None:
     items = [{"case": f"case{n:02d}", "task": t} for n in range(1, 25) for t in ("task01", "task02")]
     cut = folds(items)
     assert _sizes(cut) == [8, 8, 8, 8, 16]  # 24 // 5 = 4 patients of two tasks, the last fold takes the rest
@@ -64,7 +66,7 @@ def test_folds_by_case_order_are_the_papers():
         assert len(train) + len(validation) == len(items)
 
 
-def test_folds_by_seed():
+def test_folds_by_seed() -> None:
     items = [{"case": f"BraTS-GLI-{n:05d}-{t:03d}", "x": [n]} for n in range(11) for t in range(2)]
     cut = folds(items, 4, seed=3)
     assert sorted(_sizes(cut)) == [4, 6, 6, 6]
@@ -75,7 +77,7 @@ def test_folds_by_seed():
     assert all(item["case"] != "changed" for item in items)
 
 
-def test_equal_names_in_two_sets_are_two_patients():
+def test_equal_names_in_two_sets_are_two_patients() -> None:
     items = [{"case": "case01", "dataset": d} for d in ("kidney", "prostate")]
     assert _sizes(folds(items, 2)) == [1, 1]
     sessions = [{"case": "01_ses-1"}, {"case": "01_ses-2"}, {"case": "02_ses-1"}]
@@ -83,6 +85,6 @@ def test_equal_names_in_two_sets_are_two_patients():
 
 
 @pytest.mark.parametrize("k", [1, 4, 2.5])
-def test_folds_errors(k):
+def test_folds_errors(k: Any) -> None:
     with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds, at most as many as patients, got {k}"):
         folds([{"case": c} for c in "abc"], k)

@@ -30,7 +30,9 @@ def saved(folder: Path, number: int = 3) -> list[str]:
     paths = []
     for seed in range(number):
         other = network()
-        nn.init.normal_(other[3].weight, generator=torch.Generator().manual_seed(seed))
+        last = other[3]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.normal_(last.weight, generator=torch.Generator().manual_seed(seed))
         paths.append(str(folder / f"{seed}.pt"))
         torch.save(other.state_dict(), paths[-1])
     return paths

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from monai.handlers import from_engine
 import monai_jdt.handlers
 import monai_jdt.metrics
 from monai_jdt.metrics import RaterAgreement, SoftDice, VolumeCRPS
-from tests.metrics.rater_cases import rater_case
+from tests.metrics.rater_cases import RaterCase, rater_case
+from tests.present import present
 
 BY_PROBABILITY = [
     "RaterCalibrationError",
@@ -30,7 +32,7 @@ BY_PROBABILITY = [
 ]
 BY_SAMPLES = ["RaterDice", "GeneralizedEnergyDistance"]
 #: What a metric needs to be told.
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "SoftDice": {"votes": True},
     "SoftJaccard": {"votes": True},
     "ThresholdedDice": {"votes": True},
@@ -40,11 +42,11 @@ OWN = {
 EVERY = [*BY_PROBABILITY, *BY_SAMPLES, "RaterAgreement"]
 
 
-def build(name, **options):
+def build(name: str, **options: Any) -> Any:
     return getattr(monai_jdt.metrics, name)(**OWN.get(name, {}), **options)
 
 
-def inputs(name, case):
+def inputs(name: str, case: RaterCase) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`y_pred` and `y` of a metric."""
     if name == "RaterAgreement":
         return case.votes, None
@@ -52,13 +54,13 @@ def inputs(name, case):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_list_is_a_batch_and_calls_accumulate(name):
+def test_a_list_is_a_batch_and_calls_accumulate(name: str) -> None:
     case = rater_case("classes", 1, equal=True)
     y_pred, y = inputs(name, case)
     metric = build(name, reduction="none")
     batch = metric(y_pred, y, case.weights)
     assert metric.get_buffer().shape == batch.shape
-    listed = metric(list(y_pred), None if y is None else list(y), list(case.weights))
+    listed = metric(list(y_pred), None if y is None else list(y), list(present(case.weights)))
     assert torch.equal(batch, listed)
     whole = metric.aggregate()
     assert torch.equal(whole, torch.cat([batch, batch]))
@@ -70,22 +72,22 @@ def test_a_list_is_a_batch_and_calls_accumulate(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_items_of_a_list_have_their_own_raters_and_metatensors_are_plain(name):
+def test_items_of_a_list_have_their_own_raters_and_metatensors_are_plain(name: str) -> None:
     case = rater_case("classes", 0)
-    y_pred, y = inputs(name, case)
+    y_pred, _ = inputs(name, case)
     metric = build(name, reduction="none")
     if name == "RaterAgreement":
         got = metric([MetaTensor(y_pred[0]), y_pred[1, :2]])
         alone = torch.cat([build(name)(y_pred[:1]), build(name)(y_pred[1:, :2])])
     else:
-        got = metric([MetaTensor(y_pred[0]), y_pred[1]], [y[0], MetaTensor(y[1, :2])])
-        alone = torch.cat([build(name)(y_pred[:1], y[:1]), build(name)(y_pred[1:], y[1:, :2])])
+        got = metric([MetaTensor(y_pred[0]), y_pred[1]], [case.votes[0], MetaTensor(case.votes[1, :2])])
+        alone = torch.cat([build(name)(y_pred[:1], case.votes[:1]), build(name)(y_pred[1:], case.votes[1:, :2])])
     assert type(got) is torch.Tensor
     assert torch.equal(got, alone)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_an_empty_run_is_undefined(name):
+def test_an_empty_run_is_undefined(name: str) -> None:
     metric = build(name, get_not_nans=True)
     metric([], None if name == "RaterAgreement" else [])
     result, number = metric.aggregate()
@@ -94,7 +96,7 @@ def test_an_empty_run_is_undefined(name):
 
 
 @pytest.mark.parametrize("name", ["RaterBrierScore", "SoftDice", "ThresholdedDice", *BY_SAMPLES])
-def test_the_background_is_left_out(name):
+def test_the_background_is_left_out(name: str) -> None:
     case = rater_case("classes", 0)
     y_pred, y = inputs(name, case)
     assert torch.equal(build(name, include_background=False)(y_pred, y), build(name)(y_pred, y)[:, 1:])
@@ -102,7 +104,7 @@ def test_the_background_is_left_out(name):
         build(name, include_background=False)(y_pred[:, :, :1] if name in BY_SAMPLES else y_pred[:, :1], y)
 
 
-def test_wrong_calls_keep_nothing():
+def test_wrong_calls_keep_nothing() -> None:
     metric = build("RaterBrierScore")
     case = rater_case("classes", 0)
     for arguments, words in (
@@ -128,7 +130,7 @@ def test_wrong_calls_keep_nothing():
         SoftDice()(case.prob)
 
 
-def test_volumes_use_the_spacing_of_each_image():
+def test_volumes_use_the_spacing_of_each_image() -> None:
     votes = torch.zeros(2, 2, 2, 5, dtype=torch.int64)
     votes[0] = 1
     prob = torch.full((1, 2, 2, 5), 0.5)
@@ -140,7 +142,7 @@ def test_volumes_use_the_spacing_of_each_image():
     assert VolumeCRPS()(MetaTensor(prob[None], affine=images[1].affine), votes[None]).item() == pytest.approx(5.0)
 
 
-def test_a_sagittal_picture_has_the_edges_of_its_own_axes():
+def test_a_sagittal_picture_has_the_edges_of_its_own_axes() -> None:
     votes = torch.ones(1, 1, 2, 5, dtype=torch.int64)
     # its axes run along y and z of space, in steps of 2 and 30 mm; a voxel is 60 mm2, .6 cm2
     affine = torch.tensor([[0.0, 0, 7, 0], [2, 0, 0, 0], [0, 30, 0, 0], [0, 0, 0, 1]])
@@ -149,7 +151,7 @@ def test_a_sagittal_picture_has_the_edges_of_its_own_axes():
     assert VolumeCRPS()(batch, votes).item() == pytest.approx(6.0)
 
 
-def test_spacing_for_all_images_or_for_each():
+def test_spacing_for_all_images_or_for_each() -> None:
     prob, votes = torch.zeros(2, 1, 2, 5), torch.ones(2, 1, 2, 5, dtype=torch.int64)
     rows = [[10, 10], [10, 20]]  # 1 and 2 cm2, 10 voxels
     assert VolumeCRPS(spacing=rows)(prob, votes).flatten().tolist() == pytest.approx([10.0, 20.0])
@@ -158,6 +160,7 @@ def test_spacing_for_all_images_or_for_each():
     for images in (1, 2):
         with pytest.raises(ValueError, match="spacing: expected"):
             VolumeCRPS(spacing=[*rows, [1, 1]])(list(prob[:images]), list(votes[:images]))
+    wrong: Any
     for wrong in (1.0, "11", [[1.0, 1.0], 2.0]):
         with pytest.raises(TypeError, match="spacing: expected voxel sizes, mm along each axis of space, or a row"):
             VolumeCRPS(spacing=wrong)
@@ -167,7 +170,7 @@ def test_spacing_for_all_images_or_for_each():
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_handlers_by_config_with_the_raters_weights(name):
+def test_handlers_by_config_with_the_raters_weights(name: str) -> None:
     case = rater_case("classes", 1, equal=True)
     y_pred, y = inputs(name, case)
     handler_name = "RaterCalibrationErrorHandler" if name == "RaterCalibrationError" else f"Mean{name}"
@@ -177,27 +180,28 @@ def test_handlers_by_config_with_the_raters_weights(name):
     handler._output_transform = from_engine(keys)
     engine = Engine(lambda _, batch: batch)
     handler.attach(engine, "score")
-    engine.run([[{"pred": y_pred[i], "votes": case.votes[i], "weights": case.weights[i]}] for i in range(2)])
+    engine.run([[{"pred": y_pred[i], "votes": case.votes[i], "weights": present(case.weights)[i]}] for i in range(2)])
     metric = build(name)
     scores = metric(y_pred, y, None if name == "RaterAgreement" else case.weights)
     assert engine.state.metrics["score"] == pytest.approx(metric.aggregate().item(), nan_ok=True)
-    assert torch.equal(engine.state.metric_details["score"], scores)
+    assert torch.equal(vars(engine.state)["metric_details"]["score"], scores)
 
 
-def test_ranks_with_unequal_parts_and_none_equal_one_process(monkeypatch):
+def test_ranks_with_unequal_parts_and_none_equal_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gathering of three ranks by a stand-in: two cases, one, and none. The long tier has real processes."""
     case = rater_case("classes", 0)
     alone = build("RaterBrierScore", reduction="mean_batch")
-    rows = [alone(case.prob, case.votes), alone(case.prob[:1], case.votes[:1]), None]
+    scored = [alone(case.prob, case.votes), alone(case.prob[:1], case.votes[:1])]
+    rows: list[torch.Tensor | None] = [*scored, None]
 
-    def gather(every, own):
+    def gather(every: list[torch.Tensor | None], own: torch.Tensor | None) -> None:
         every[:] = rows
         assert own is None or any(row is not None and torch.equal(own, row) for row in rows)
 
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 3)
     monkeypatch.setattr(dist, "all_gather_object", gather)
-    together = torch.cat(rows[:2])
+    together = torch.cat(scored)
     for part in ((case.prob, case.votes), (case.prob[:1], case.votes[:1]), None):
         metric = build("RaterBrierScore", reduction="mean_batch")
         if part is not None:

@@ -14,6 +14,7 @@ import torch
 
 from monai_jdt.functional.fine_grained_overlap import overlap_counts
 from monai_jdt.metrics import FineGrainedOverlap, RaterCalibrationError, SoftDice, SoftJaccard
+from tests.present import tensor_of
 
 KINDS = ("iou", "dice", "accuracy")
 AVERAGES = ("dataset", "image", "class")
@@ -27,7 +28,7 @@ def score(metric: Any, *given: torch.Tensor) -> float:
     metric.reset()
     metric(*given)
     value = metric.aggregate().item()
-    assert metric.aggregate().item() == pytest.approx(value, nan_ok=True)  # twice
+    assert tensor_of(metric.aggregate()).item() == pytest.approx(value, nan_ok=True)  # twice
     return value
 
 
@@ -45,7 +46,9 @@ def found() -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("worst", [None, "averaged", 1])
-def test_a_class_that_no_image_has_leaves_no_trace(index, found, kind, average, worst) -> None:
+def test_a_class_that_no_image_has_leaves_no_trace(
+    index: torch.Tensor, found: torch.Tensor, kind: str, average: str, worst: str | float | None
+) -> None:
     """The fault: a placeholder of 10^6 for an undefined ratio was divided like a score, and the mean over quantiles was 3 * 10^7."""
     if average == "dataset" and worst is not None:
         return
@@ -60,7 +63,7 @@ def test_a_class_that_no_image_has_leaves_no_trace(index, found, kind, average, 
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-def test_accuracy_needs_no_option(index, found, average) -> None:
+def test_accuracy_needs_no_option(index: torch.Tensor, found: torch.Tensor, average: str) -> None:
     """The fault: with the default `ignore_index=None` every call ended in an AttributeError."""
     # class 0 is found at 2 of 3 and 4 of 4 voxels, class 1 at 2 of 3 and 2 of 2
     expected = {"dataset": (6 / 7 + 4 / 5) / 2, "image": (2 / 3 + 1) / 2, "class": (2 / 3 + 1) / 2}[average]
@@ -80,18 +83,18 @@ def test_one_image_without_foreground_does_not_make_the_mean_undefined() -> None
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("average", AVERAGES)
-def test_nothing_scored_is_undefined_in_overlap(kind, average, channels) -> None:
+def test_nothing_scored_is_undefined_in_overlap(kind: str, average: str, channels: int) -> None:
     """The faults: an IndexError of a run without an image, and of a run in which all voxels are ignored."""
     metric = FineGrainedOverlap(kind=kind, average=average, ignore_index=255, discretize="threshold")
-    assert math.isnan(metric.aggregate())
+    assert tensor_of(metric.aggregate()).isnan()
     assert math.isnan(score(metric, torch.rand(2, channels, 3, 3), torch.full((2, channels, 3, 3), 255)))
 
 
 @pytest.mark.parametrize("options", [{}, {"kind": "mce"}, {"classwise": True}, {"level": "image"}, {"against": "raters"}])
-def test_nothing_scored_is_not_calibrated(options) -> None:
+def test_nothing_scored_is_not_calibrated(options: dict[str, Any]) -> None:
     """The faults: with all voxels ignored the calibration error was 0, as if it were perfect, or a ZeroDivisionError."""
     metric = RaterCalibrationError(ignore_index=255, **options)
-    assert math.isnan(metric.aggregate())
+    assert tensor_of(metric.aggregate()).isnan()
     assert math.isnan(score(metric, torch.rand(2, 3, 4).softmax(1), torch.full((2, 2, 4), 255)))
 
 
@@ -129,7 +132,7 @@ def test_counts_beyond_2_to_the_24_are_exact() -> None:
     metric = RaterCalibrationError()
     for _ in range(2):
         metric(p, votes)
-    assert metric.aggregate().item() == pytest.approx(float(p[0, 0, 0]) - (1 - (half // 10) / half), abs=1e-12)
+    assert tensor_of(metric.aggregate()).item() == pytest.approx(float(p[0, 0, 0]) - (1 - (half // 10) / half), abs=1e-12)
     ones = torch.ones(1, 1, 1, dtype=torch.bool).expand(3, 1, half)
     assert overlap_counts(ones, ones).sum(0).tolist() == [[3 * half] * 4]
 
@@ -153,7 +156,7 @@ def test_what_a_prediction_may_be() -> None:
 
 
 @pytest.mark.parametrize("metric", [SoftDice(), SoftJaccard(), FineGrainedOverlap(), FineGrainedOverlap(average="image")])
-def test_a_run_of_empty_masks_is_undefined(metric) -> None:
+def test_a_run_of_empty_masks_is_undefined(metric: SoftDice | SoftJaccard | FineGrainedOverlap) -> None:
     """The fault: MONAI's `DiceMetric` aggregates a run of empty masks to 0, which reads as a failure of every case."""
     empty = torch.zeros(3, 1, 2, 2)
     assert math.isnan(score(metric, empty, empty))

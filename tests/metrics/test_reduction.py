@@ -15,13 +15,13 @@ SCORES = torch.tensor([[0.5, NAN], [1.0, 0.0], [NAN, NAN]], dtype=torch.float64)
 
 
 @given(
-    scores=st.integers(1, 4).flatmap(
+    rows=st.integers(1, 4).flatmap(
         lambda c: st.lists(st.lists(st.sampled_from([NAN, 0.0, 0.25, 1.0]), min_size=c, max_size=c), min_size=1, max_size=4)
     ),
     reduction=st.sampled_from(list(MetricReduction)),
 )
-def test_it_is_monais_where_something_is_defined(scores, reduction):
-    scores = torch.tensor(scores)
+def test_it_is_monais_where_something_is_defined(rows: list[list[float]], reduction: MetricReduction) -> None:
+    scores = torch.tensor(rows)
     expected, not_nans = do_metric_reduction(scores.clone(), reduction)
     result, number = reduce_scores(scores, reduction)
     assert torch.equal(number.reshape(-1), not_nans.reshape(-1))
@@ -41,7 +41,7 @@ def test_it_is_monais_where_something_is_defined(scores, reduction):
         ("sum_channel", [0.5, 1.0, NAN], [1, 2, 0]),
     ],
 )
-def test_undefined_scores_are_left_out(reduction, expected, number):
+def test_undefined_scores_are_left_out(reduction: str, expected: list[float] | float, number: list[int] | int) -> None:
     result, defined = reduce_scores(SCORES, metric_reduction_of(reduction))
     torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), equal_nan=True, rtol=0, atol=1e-15)
     assert defined.tolist() == number
@@ -58,18 +58,18 @@ def test_undefined_scores_are_left_out(reduction, expected, number):
         ("sum_channel", [NAN, 1.0, NAN]),
     ],
 )
-def test_undefined_scores_spread(reduction, expected):
+def test_undefined_scores_spread(reduction: str, expected: list[float] | float) -> None:
     result, _ = reduce_scores(SCORES, metric_reduction_of(reduction), UndefinedPolicy.SPREAD)
     torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), equal_nan=True, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("policy", list(UndefinedPolicy))
-def test_the_mean_of_nothing_is_undefined(policy):
+def test_the_mean_of_nothing_is_undefined(policy: UndefinedPolicy) -> None:
     assert mean_of_defined(torch.zeros(2, 0), 1, policy).isnan().tolist() == [True, True]
     assert mean_of_defined(torch.zeros(0, 2), (0, 1), policy).isnan().item()
 
 
-def test_the_scores_are_not_written_to():
+def test_the_scores_are_not_written_to() -> None:
     kept = SCORES.clone()
     reduce_scores(SCORES, MetricReduction.MEAN)
     torch.testing.assert_close(SCORES, kept, equal_nan=True)

@@ -6,14 +6,17 @@ import math
 import os
 import pickle
 import warnings
+from builtins import TypeError, ValueError
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from ignite.engine import Engine
+from ignite.engine.events import State
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.handlers import from_engine
@@ -21,38 +24,39 @@ from monai.handlers import from_engine
 from monai_jdt.functional.thresholded_dice import threshold_rule, thresholded_dice
 from monai_jdt.handlers import MeanThresholdedDice
 from monai_jdt.metrics import ThresholdedDice
+from tests.present import tensor_of
 
 # class 0: above .2 {0, 1} and {0}, 2/3; above .6 {0} and {0}, 1. Class 1: nothing anywhere
 P = torch.tensor([[[0.9, 0.5], [0.0, 0.0]]])
 M = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-RULE = {"thresholds": [0.2, 0.6]}
+RULE: dict[str, Any] = {"thresholds": [0.2, 0.6]}
 SCORE = (2 / 3 + 1) / 2
 
 
-def test_calls_accumulate_and_reset_forgets():
+def test_calls_accumulate_and_reset_forgets() -> None:
     metric = ThresholdedDice(**RULE)
     scores = metric(y_pred=P, y=M)
     assert scores[0, 0].item() == pytest.approx(SCORE)
     assert math.isnan(scores[0, 1])
     metric(M, M)
-    assert metric.aggregate().item() == pytest.approx((SCORE + 1) / 2)
-    assert metric.aggregate().dtype == torch.float64
-    assert metric.aggregate("mean_batch").tolist() == pytest.approx([(SCORE + 1) / 2, math.nan], nan_ok=True)
+    assert tensor_of(metric.aggregate()).item() == pytest.approx((SCORE + 1) / 2)
+    assert tensor_of(metric.aggregate()).dtype == torch.float64
+    assert tensor_of(metric.aggregate("mean_batch")).tolist() == pytest.approx([(SCORE + 1) / 2, math.nan], nan_ok=True)
     metric.reset()
     metric(M, M)
-    assert metric.aggregate().item() == 1
+    assert tensor_of(metric.aggregate()).item() == 1
 
 
-def test_arguments_reach_the_score():
+def test_arguments_reach_the_score() -> None:
     p, m = torch.rand(3, 4, 5, 6), torch.rand(3, 4, 5, 6)
     metric = ThresholdedDice(False, "none", thresholds="mrnet", comparison=">=", both_empty="zero")
     metric(p, m)
     expected = thresholded_dice(p, m, threshold_rule("mrnet", ">=", "zero"))[:, 1:]
-    assert torch.equal(metric.aggregate(), expected)
+    assert torch.equal(tensor_of(metric.aggregate()), expected)
     assert not torch.equal(expected, thresholded_dice(p, m)[:, 1:])
 
 
-def test_undefined_scores_are_counted_and_may_spread():
+def test_undefined_scores_are_counted_and_may_spread() -> None:
     metric = ThresholdedDice(get_not_nans=True, reduction="mean_batch", **RULE)
     metric(P, M)
     result, number = metric.aggregate()
@@ -60,10 +64,10 @@ def test_undefined_scores_are_counted_and_may_spread():
     assert number.tolist() == [1, 0]
     metric = ThresholdedDice(undefined="spread", **RULE)
     metric(P, M)
-    assert math.isnan(metric.aggregate())
+    assert tensor_of(metric.aggregate()).isnan()
 
 
-def test_an_empty_run_is_undefined():
+def test_an_empty_run_is_undefined() -> None:
     metric = ThresholdedDice(get_not_nans=True)
     metric(torch.zeros(0, 2, 4), torch.zeros(0, 2, 4))
     metric([], [])
@@ -73,7 +77,7 @@ def test_an_empty_run_is_undefined():
     assert metric.get_buffer() is None
 
 
-def test_lists_of_images_of_different_sizes():
+def test_lists_of_images_of_different_sizes() -> None:
     metric = ThresholdedDice(reduction="none", **RULE)
     metric([P[0], MetaTensor(torch.ones(2, 7))], [M[0], torch.ones(2, 7)])
     scores = metric.aggregate()
@@ -93,7 +97,9 @@ def test_lists_of_images_of_different_sizes():
         (P + 2, M, ValueError, "apply sigmoid or softmax"),
     ],
 )
-def test_calls_that_do_not_fit(p, m, error, says):
+def test_calls_that_do_not_fit(
+    p: list[torch.Tensor] | torch.Tensor, m: list[torch.Tensor] | torch.Tensor, error: type[ValueError], says: str
+) -> None:
     metric = ThresholdedDice()
     with pytest.raises(error, match=says):
         metric(p, m)
@@ -110,36 +116,36 @@ def test_calls_that_do_not_fit(p, m, error, says):
         ({"thresholds": [1.5]}, ValueError, "thresholds: "),
     ],
 )
-def test_arguments_are_checked_at_once(arguments, error, says):
+def test_arguments_are_checked_at_once(arguments: dict[str, Any], error: type[TypeError | ValueError], says: str) -> None:
     with pytest.raises(error, match=says):
         ThresholdedDice(**arguments)
 
 
-def test_copies_go_on_counting():
+def test_copies_go_on_counting() -> None:
     metric = ThresholdedDice(**RULE)
     metric(P, M)
     for other in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric))):
         other(M, M)
-        assert other.aggregate().item() == pytest.approx((SCORE + 1) / 2)
-    assert metric.aggregate().item() == pytest.approx(SCORE)
+        assert tensor_of(other.aggregate()).item() == pytest.approx((SCORE + 1) / 2)
+    assert tensor_of(metric.aggregate()).item() == pytest.approx(SCORE)
 
 
-def run(handler, batches):
+def run(handler: MeanThresholdedDice, batches: list[list[dict[str, Any]]]) -> State:
     engine = Engine(lambda _, batch: batch)
     handler.attach(engine, "val_qubiq_dice")
     engine.run(batches)
     return engine.state
 
 
-def test_the_handler_reports_a_run():
+def test_the_handler_reports_a_run() -> None:
     # one case a batch, as decollated items of an evaluator
     batches = [[{"prob": P[0], "label": M[0]}], [{"prob": M[0], "label": M[0]}]]
     state = run(MeanThresholdedDice(output_transform=from_engine(["prob", "label"]), **RULE), batches)
     assert state.metrics["val_qubiq_dice"] == pytest.approx((SCORE + 1) / 2)
-    assert state.metric_details["val_qubiq_dice"].shape == (2, 2)
+    assert vars(state)["metric_details"]["val_qubiq_dice"].shape == (2, 2)
 
 
-def test_the_handler_forgets_between_runs_and_reports_undefined():
+def test_the_handler_forgets_between_runs_and_reports_undefined() -> None:
     handler = MeanThresholdedDice(save_details=False, **RULE)
     engine = Engine(lambda _, batch: batch)
     handler.attach(engine, "dice")
@@ -150,29 +156,31 @@ def test_the_handler_forgets_between_runs_and_reports_undefined():
 
 
 @pytest.mark.parametrize("prefix", ["", "monai_jdt.handlers."])
-def test_a_config_names_it_short_or_in_full(prefix):
+def test_a_config_names_it_short_or_in_full(prefix: str) -> None:
     config = {
         "imports": ["$import monai_jdt"],
         "metric": {"_target_": f"{prefix}MeanThresholdedDice", "thresholds": [0.2, 0.6], "comparison": ">=", "reduction": "mean_batch"},
     }
     handler = ConfigParser(json.loads(json.dumps(config))).get_parsed_content("metric")
     assert type(handler) is MeanThresholdedDice
-    assert handler.metric_fn.rule == threshold_rule([0.2, 0.6], ">=")
-    assert handler.metric_fn.reduction == "mean_batch"
+    metric = handler.metric_fn
+    assert isinstance(metric, ThresholdedDice)
+    assert metric.rule == threshold_rule([0.2, 0.6], ">=")
+    assert metric.reduction == "mean_batch"
 
 
-def case(number):
+def case(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(number)
     return torch.rand(1, 2, 6, generator=generator), torch.rand(1, 2, 6, generator=generator)
 
 
-def _score_part(rank, folder):
+def _score_part(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     try:
         metric = ThresholdedDice(reduction="mean_batch")
-        for number in ((0, 1, 2, 3), ())[rank]:  # the second has no case
+        for number in range(4) if rank == 0 else ():  # the second has no case
             metric(*case(number))
         torch.save(metric.aggregate(), f"{folder}/{rank}.pt")
         dist.barrier()
@@ -181,7 +189,7 @@ def _score_part(rank, folder):
 
 
 @pytest.mark.long
-def test_processes_with_unequal_parts_report_what_one_process_does(tmp_path):
+def test_processes_with_unequal_parts_report_what_one_process_does(tmp_path: Path) -> None:
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     mp.spawn(_score_part, (str(tmp_path),), nprocs=2)
@@ -189,4 +197,4 @@ def test_processes_with_unequal_parts_report_what_one_process_does(tmp_path):
     for number in range(4):
         alone(*case(number))
     for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), alone.aggregate(), rtol=0, atol=1e-15)
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), tensor_of(alone.aggregate()), rtol=0, atol=1e-15)

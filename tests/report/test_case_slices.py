@@ -113,7 +113,7 @@ def test_nothing_marked_shows_everything() -> None:
 
 @pytest.mark.parametrize(("dtype", "colours"), [(np.uint8, True), (np.float32, False)])
 def test_photographs_keep_their_colours(dtype: type, colours: bool) -> None:
-    image = np.zeros((3, 24, 16, 1), dtype)
+    image: np.ndarray = np.zeros((3, 24, 16, 1), dtype)
     image[0] = 200 if colours else 0.5
     mask = np.ones((24, 16, 1), bool)
     packed = packed_slices(ViewedCase(image, {"vessel": [mask]}, {}, slice_plane(None, 2)))

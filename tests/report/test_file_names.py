@@ -17,7 +17,7 @@ from monai_jdt.report.file_names import case_name, rater_names_of
         ("a/scan11.png", ["b/scan12.png"], "scan11"),  # another case's rater: no name of half a number
     ],
 )
-def test_the_case_is_named_by_its_files_not_by_the_word_image(image, raters, name):
+def test_the_case_is_named_by_its_files_not_by_the_word_image(image: str, raters: list[str], name: str) -> None:
     assert case_name(image, raters) == name
 
 
@@ -34,5 +34,5 @@ def test_the_case_is_named_by_its_files_not_by_the_word_image(image, raters, nam
         (["a/seg.nii", "a/seg_2.nii"], ["seg", "seg_2"]),
     ],
 )
-def test_raters_are_named_by_what_differs(paths, names):
+def test_raters_are_named_by_what_differs(paths: list[str], names: list[str]) -> None:
     assert rater_names_of(paths) == names

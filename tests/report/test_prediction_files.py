@@ -55,7 +55,7 @@ def test_channels_of_volumes_are_classes_or_regions(tmp_path: Path, classes: np.
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_label_maps_are_told_by_their_values(tmp_path: Path, dtype: type) -> None:
-    labels = np.random.default_rng(1).integers(0, 4, SHAPE).astype(dtype)
+    labels: np.ndarray = np.random.default_rng(1).integers(0, 4, SHAPE).astype(dtype)
     got, is_map = read_region_prediction(save_nifti(tmp_path / "a.nii.gz", labels), GRID, REGIONS)
     assert is_map
     np.testing.assert_array_equal(got, [np.isin(labels, [1, 3]), labels > 0])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from monai_jdt.report.run_page import write_run_report
 from tests.report.run_folders import HOSTILE, write_list, write_run_of
@@ -50,7 +50,12 @@ def opened_at(browser: Browser, report: Path, width: int, seen: list[str]) -> Pa
     page.set_default_timeout(60_000)
     page.on("console", lambda message: seen.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        seen.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.on("request", lambda request: None if request.url.startswith(("data:", report.as_uri())) else seen.append(request.url))
     page.goto(report.as_uri())
     page.wait_for_function("document.getElementById('viewer').dataset.open")

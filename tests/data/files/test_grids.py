@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from monai_jdt.data import AFFINE_TOLERANCE, VoxelGrid, grid_problem
+from monai_jdt.data.problems import DataProblem
 
 SHAPE = (11, 21, 31)
 IMAGE = np.diag([1.0, 2.0, 4.0, 1.0])
 
 
-def problem_of(affine: np.ndarray | None, shape: tuple[int, ...] = SHAPE) -> object:
+def problem_of(affine: np.ndarray | None, shape: tuple[int, ...] = SHAPE) -> DataProblem | None:
     return grid_problem(VoxelGrid("rater", shape, affine), VoxelGrid("image", SHAPE, IMAGE))
 
 
@@ -39,4 +40,5 @@ def test_the_same_voxels_in_another_orientation() -> None:
     flipped[:, 0] *= -1
     flipped[0, 3] = 10.0  # the last voxel of the first axis lies at 10 mm
     problem = problem_of(flipped)
+    assert problem is not None
     assert (problem.expected, problem.got) == ("the orientation RAS, as image", "LAS, on the same voxels")

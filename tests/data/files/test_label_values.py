@@ -8,6 +8,7 @@ import pytest
 from monai_jdt.data import distinct_values, whole_labels
 from monai_jdt.data.files import voxel_blocks
 from monai_jdt.data.files.label_values import LabelTally
+from tests.present import present
 
 # around 16 different values (found by comparison), around 2^16 (by counting, by sorting), and the ends of dtypes
 RANGES = [(0, 0), (0, 15), (0, 16), (-3, 12), (-3, 13), (250, 255), (-40, 40_000), (-40_000, 40_000), (2**31 - 9, 2**31 + 9)]
@@ -40,7 +41,7 @@ def test_values_that_are_not_finite_are_counted_and_no_values() -> None:
 def test_within_a_thousandth_of_a_whole_number() -> None:
     assert whole_labels(np.array([0, 0.9991, 2.0009]))[0].tolist() == [0, 1, 2]
     assert whole_labels(np.array([0, 0.9991, 2.0009]))[1] is None
-    _, (got, fix) = whole_labels(np.array([0.0, 1.0, 1.4]))
+    got, fix = present(whole_labels(np.array([0.0, 1.0, 1.4]))[1])
     assert (got, fix) == ("1.4", "resample labels with nearest-neighbour only")
     # nothing but values near 0: rounding would leave an empty label
     assert whole_labels(np.array([0.0, 0.0005]))[1] is not None

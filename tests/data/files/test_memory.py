@@ -2,6 +2,9 @@
 
 import gzip
 import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -16,9 +19,10 @@ from tests.nifti_files import write_nifti
 
 SHAPE = (512, 512, 120)
 MIB = 1 << 20
+T = TypeVar("T")
 
 
-def peak_of(function):
+def peak_of(function: Callable[[], T]) -> tuple[int, T]:
     tracemalloc.start()
     try:
         result = function()
@@ -28,7 +32,7 @@ def peak_of(function):
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory):
+def large(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two raters of 30 MiB each, which compress to less than 1 MiB."""
     folder = tmp_path_factory.mktemp("large")
     mark = np.zeros(SHAPE, np.uint8, order="F")
@@ -39,7 +43,7 @@ def large(tmp_path_factory):
     return paths
 
 
-def test_a_check_takes_a_few_blocks(large):
+def test_a_check_takes_a_few_blocks(large: list[str]) -> None:
     item = {"case": "a", "image": [], "raters": large}
     peak, problems = peak_of(lambda: list(find_problems([item], label_values=(0, 1), progress=False)))
     assert [problem.got for problem in problems] == ["none", "2"]
@@ -50,7 +54,7 @@ def test_a_check_takes_a_few_blocks(large):
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".mhd"])
 @pytest.mark.parametrize("compressed", [True, False])
-def test_formats_of_itk_are_streamed_too(tmp_path, suffix, compressed):
+def test_formats_of_itk_are_streamed_too(tmp_path: Path, suffix: str, compressed: bool) -> None:
     values = np.zeros((32, 256, 1024), np.uint8)  # eight blocks
     values[4:20, 100:140, 3:500] = 3
     path = str(tmp_path / f"a{suffix}")
@@ -61,21 +65,21 @@ def test_formats_of_itk_are_streamed_too(tmp_path, suffix, compressed):
     assert peak < 6 * MIB
 
 
-def test_the_distinct_values_of_an_array_take_a_block(large):
+def test_the_distinct_values_of_an_array_take_a_block(large: list[str]) -> None:
     mark = open_volume(large[0]).read()
     peak, found = peak_of(lambda: distinct_values(mark))
     assert found.tolist() == [0, 1]
     assert peak < 4 * MIB
 
 
-def test_raters_are_loaded_without_wide_copies(large):
+def test_raters_are_loaded_without_wide_copies(large: list[str]) -> None:
     voxels = int(np.prod(SHAPE))
     peak, votes = peak_of(lambda: LoadRaters()(large))
     assert votes.shape == (2, *SHAPE)
     assert peak < 6 * voxels  # float64 alone would be 8 for each rater
 
 
-def test_shapes_are_compared_before_voxels_are_read(tmp_path, monkeypatch):
+def test_shapes_are_compared_before_voxels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = write_nifti(tmp_path / "image.nii", np.zeros((8, 9, 10), np.int16))
     rater = tmp_path / "rater.nii.gz"
     write_nifti(rater, np.zeros((8, 9, 11), np.uint8))
@@ -85,7 +89,7 @@ def test_shapes_are_compared_before_voxels_are_read(tmp_path, monkeypatch):
     assert "truncated" in next(found).got
 
 
-def test_what_is_larger_than_memory_is_one_line(tmp_path, monkeypatch):
+def test_what_is_larger_than_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", np.zeros((64, 64, 64), np.uint8))
     monkeypatch.setattr(voxel_blocks, "free_memory", lambda: 100_000)
     for load in (lambda: open_volume(path).read(), lambda: LoadRaters()([path])):
@@ -95,7 +99,7 @@ def test_what_is_larger_than_memory_is_one_line(tmp_path, monkeypatch):
     assert list(find_problems([{"case": "a", "image": path}], labelled=False, progress=False)) == []  # a check needs little
 
 
-def test_a_file_of_many_values_is_not_gathered_for_ever(tmp_path, monkeypatch):
+def test_a_file_of_many_values_is_not_gathered_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_values, "MOST_VALUES", 100)
     path = write_nifti(tmp_path / "ct.nii", np.linspace(0, 1, 8000, dtype=np.float32).reshape(20, 20, 20))
     monkeypatch.setattr(voxel_blocks, "BLOCK_VOXELS", 400)
@@ -105,7 +109,7 @@ def test_a_file_of_many_values_is_not_gathered_for_ever(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0" * 700])
-def test_gzip_files_of_several_members(tmp_path, padding):
+def test_gzip_files_of_several_members(tmp_path: Path, padding: bytes) -> None:
     values = np.random.default_rng(0).integers(0, 255, (30, 20, 10)).astype(np.uint8)
     plain = tmp_path / "a.nii"
     write_nifti(plain, values)
@@ -119,7 +123,7 @@ def test_gzip_files_of_several_members(tmp_path, padding):
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_arrays_are_held_against_memory_by_their_headers(tmp_path, monkeypatch, name):
+def test_arrays_are_held_against_memory_by_their_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A packed array of nothing but zeros is small as a file."""
     path, values = str(tmp_path / name), np.zeros((60, 60, 40), np.uint8)
     np.save(path, values) if name.endswith("npy") else np.savez_compressed(path, label=values)

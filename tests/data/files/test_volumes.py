@@ -4,6 +4,8 @@ import gzip
 import json
 import locale
 import os
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,9 +17,10 @@ from typer.testing import CliRunner
 from monai_jdt.cli import app
 from monai_jdt.data import find_problems
 from monai_jdt.data.files.volumes import open_volume
-from monai_jdt.data.problems import DataProblemError
+from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.transforms import LoadRaters, LoadVolume
-from tests.nifti_files import SFORM, write_nifti
+from tests.nifti_files import SFORM, load_nifti, write_nifti
+from tests.present import present
 
 SHAPE = (6, 7, 5)
 MARK = np.zeros(SHAPE, np.uint8)
@@ -26,11 +29,11 @@ NO_CHANNELS = "export label values, not colours or one-hot channels"
 
 
 @pytest.fixture
-def image(tmp_path):
+def image(tmp_path: Path) -> str:
     return write_nifti(tmp_path / "image.nii", np.arange(210, dtype=np.int16).reshape(SHAPE))
 
 
-def save(folder, name, values=MARK):
+def save(folder: Path, name: str, values: np.ndarray = MARK) -> str:
     """A file of the format that its name tells."""
     path = str(folder / name)
     if name.endswith((".mgz", ".mgh")):
@@ -52,14 +55,14 @@ def save(folder, name, values=MARK):
     return path
 
 
-def problems(image, rater, **settings):
+def problems(image: str, rater: str, **settings: Any) -> list[DataProblem]:
     return list(find_problems([{"case": "a", "image": image, "raters": [rater]}], progress=False, **settings))
 
 
 @pytest.mark.parametrize(
     "name", ["a.mgz", "a.mgh", "a.hdr", "a.img", "a.npy", "a.npz", "a.mha", "a.nrrd", "a.nii", "a.nii.gz", "A.NII.GZ"]
 )
-def test_formats_are_opened_by_the_check_and_the_loader(tmp_path, image, name):
+def test_formats_are_opened_by_the_check_and_the_loader(tmp_path: Path, image: str, name: str) -> None:
     path = save(tmp_path, name)
     assert problems(image, path) == []
     for values in (2, 0.5):
@@ -73,7 +76,7 @@ def test_formats_are_opened_by_the_check_and_the_loader(tmp_path, image, name):
     np.testing.assert_array_equal(np.concatenate(list(open_volume(path).blocks())), MARK.ravel(order="F"))
 
 
-def dicom(folder, series="1.2.3", slices=5):
+def dicom(folder: Path, series: str = "1.2.3", slices: int = 5) -> str:
     os.makedirs(folder, exist_ok=True)
     before = locale.setlocale(locale.LC_ALL)  # GDCM leaves "C" behind when it writes, and other tests could read ASCII only
     writer = SimpleITK.ImageFileWriter()
@@ -95,7 +98,7 @@ def dicom(folder, series="1.2.3", slices=5):
     return str(folder)
 
 
-def test_dicom(tmp_path, image):
+def test_dicom(tmp_path: Path, image: str) -> None:
     folder = dicom(tmp_path / "series")
     volume = open_volume(folder)
     assert volume.shape == SHAPE
@@ -103,7 +106,9 @@ def test_dicom(tmp_path, image):
     np.testing.assert_array_equal(LoadRaters()(folder).numpy()[0], MARK)
     again = SimpleITK.ImageSeriesReader()
     again.SetFileNames(sorted(str(path) for path in (tmp_path / "series").iterdir()))
-    np.testing.assert_allclose(np.diag(volume.affine)[:3], np.array(again.Execute().GetSpacing()) * np.sign(np.diag(volume.affine)[:3]))
+    np.testing.assert_allclose(
+        np.diag(present(volume.affine))[:3], np.array(again.Execute().GetSpacing()) * np.sign(np.diag(present(volume.affine))[:3])
+    )
     alone = os.path.join(folder, "1.2.3_02.dcm")
     assert open_volume(alone).shape == (*SHAPE[:2], 1)
     os.rename(alone, os.path.join(folder, "IM0002"))  # as scanners name them
@@ -124,7 +129,7 @@ UNREAD = {
 
 @pytest.mark.parametrize("read", ["full", "headers"])
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_is_not_opened_is_reported_and_no_clean_exit(tmp_path, image, name, read):
+def test_what_is_not_opened_is_reported_and_no_clean_exit(tmp_path: Path, image: str, name: str, read: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"something")
     (problem,) = problems(image, str(path), read=read)
@@ -139,19 +144,19 @@ def test_what_is_not_opened_is_reported_and_no_clean_exit(tmp_path, image, name,
     assert done.output.splitlines()[-2] == "not opened, so that no voxel of theirs was looked at: 1 file"
 
 
-def renamed(source, target):
+def renamed(source: str, target: Path) -> str:
     os.rename(source, target)
     return str(target)
 
 
-def doubled(folder):
+def doubled(folder: Path) -> str:
     path = folder / "twice.nii.gz"
     with open(save(folder, "once.nii.gz"), "rb") as file:
         path.write_bytes(gzip.compress(file.read()))
     return str(path)
 
 
-def test_names_that_lie(tmp_path, image):
+def test_names_that_lie(tmp_path: Path, image: str) -> None:
     plain = renamed(save(tmp_path, "a.nii"), tmp_path / "plain.nii.gz")
     packed = renamed(save(tmp_path, "a.nii.gz"), tmp_path / "packed.nii")
     mgh = renamed(save(tmp_path, "a.mgz"), tmp_path / "packed.mgh")
@@ -173,7 +178,7 @@ def test_names_that_lie(tmp_path, image):
             assert str(caught.value) == str(problem)
 
 
-def test_channels_where_a_label_should_be(tmp_path, image):
+def test_channels_where_a_label_should_be(tmp_path: Path, image: str) -> None:
     one_hot = np.stack([MARK == 0, MARK == 1], -1).astype(np.uint8)
     vector = SimpleITK.GetImageFromArray(np.ascontiguousarray(one_hot.transpose(2, 1, 0, 3)), isVector=True)
     for name in ("layers.seg.nrrd", "layers.mha"):
@@ -202,7 +207,7 @@ def test_channels_where_a_label_should_be(tmp_path, image):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_a_grey_picture_in_colours_is_a_mask(tmp_path, mode):
+def test_a_grey_picture_in_colours_is_a_mask(tmp_path: Path, mode: str) -> None:
     grey = Image.fromarray(MARK[:, :, 1].T * np.uint8(255))
     paths = [str(tmp_path / f"{name}.png") for name in ("grey", "colours")]
     grey.save(paths[0])
@@ -213,7 +218,7 @@ def test_a_grey_picture_in_colours_is_a_mask(tmp_path, mode):
     assert [problem.expected for problem in found] == ["an image", "a drawing of the rater's own"]  # the two are one drawing
 
 
-def test_an_image_of_many_channels_in_a_list(tmp_path):
+def test_an_image_of_many_channels_in_a_list(tmp_path: Path) -> None:
     path = str(tmp_path / "photo.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (7, 6, 3)).astype(np.uint8)).save(path)
     item = {"case": "a", "image": [path]}
@@ -222,7 +227,7 @@ def test_an_image_of_many_channels_in_a_list(tmp_path):
     assert list(find_problems([{**item, "image": path}], channels=3, labelled=False, progress=False)) == []
 
 
-def test_an_orientation_is_named_and_its_header_is_not_blamed(tmp_path, image):
+def test_an_orientation_is_named_and_its_header_is_not_blamed(tmp_path: Path, image: str) -> None:
     rater = nibabel.Nifti1Image(MARK, SFORM)  # LAS
     for codes in ("RAS", "LPS", "PIR", "SAL"):
         path = str(tmp_path / f"{codes}.nii.gz")
@@ -239,7 +244,7 @@ def test_an_orientation_is_named_and_its_header_is_not_blamed(tmp_path, image):
     assert problem.fix == "reorient it to LAS, voxels and header together, then resample it onto the image's grid"
 
 
-def test_swapped_axes_are_named(tmp_path, image):
+def test_swapped_axes_are_named(tmp_path: Path, image: str) -> None:
     path = write_nifti(tmp_path / "a.nii", np.ascontiguousarray(MARK.transpose(2, 0, 1)))
     (problem,) = problems(image, path)
     assert problem.got == "(5, 6, 7), the same axes in another order"
@@ -252,7 +257,7 @@ def test_swapped_axes_are_named(tmp_path, image):
 
 
 @pytest.mark.parametrize("header", ["a.mhd", "a.nhdr"])
-def test_a_header_without_its_voxels(tmp_path, image, header):
+def test_a_header_without_its_voxels(tmp_path: Path, image: str, header: str) -> None:
     path = save(tmp_path, header)
     lost = next(str(file) for file in tmp_path.iterdir() if file.suffix in (".raw", ".zraw", ".gz") or file.name == "a.raw.gz")
     os.remove(lost)
@@ -265,7 +270,7 @@ def test_a_header_without_its_voxels(tmp_path, image, header):
 
 @pytest.mark.parametrize("reader", ["ITKReader", "NibabelReader", None])
 @pytest.mark.parametrize("asked", ["A.nii", "A.nii.gz"])
-def test_a_namesake_is_not_read_instead(tmp_path, reader, asked):
+def test_a_namesake_is_not_read_instead(tmp_path: Path, reader: str | None, asked: str) -> None:
     other = np.roll(MARK, 1, 0)
     for name in ("A.nii", "A.nii.gz"):
         save(tmp_path, name, MARK if name == asked else other)
@@ -274,7 +279,7 @@ def test_a_namesake_is_not_read_instead(tmp_path, reader, asked):
     assert votes.meta["filename_or_obj"] == str(tmp_path / asked)
 
 
-def test_vectors_as_itk_writes_them(tmp_path):
+def test_vectors_as_itk_writes_them(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(*SHAPE, 1, 3)).astype(np.float32)
     path = write_nifti(tmp_path / "a.nii.gz", values, intent_code=1007)
     assert list(find_problems([{"case": "a", "image": path}], channels=3, labelled=False, progress=False)) == []
@@ -284,7 +289,7 @@ def test_vectors_as_itk_writes_them(tmp_path):
     assert problem.expected == "at most one axis beside space, of channels"
 
 
-def test_volumes_of_one_slice(tmp_path):
+def test_volumes_of_one_slice(tmp_path: Path) -> None:
     image = write_nifti(tmp_path / "i.nii", np.zeros((6, 7, 1), np.int16))
     raters = [save(tmp_path, name, MARK[:, :, 1:2].copy()) for name in ("a.nii.gz", "b.mha", "c.nrrd")]
     assert [p.expected for p in find_problems([{"case": "a", "image": image, "raters": raters}], progress=False)] == [
@@ -294,16 +299,16 @@ def test_volumes_of_one_slice(tmp_path):
     assert LoadVolume(ensure_channel_first=True)(image).shape == (1, 6, 7, 1)
 
 
-def test_several_arrays_in_a_file(tmp_path, image):
+def test_several_arrays_in_a_file(tmp_path: Path, image: str) -> None:
     path = str(tmp_path / "a.npz")
     np.savez(path, a=MARK, b=MARK)
     (problem,) = problems(image, path)
     assert (problem.expected, problem.got) == ("one array", "2 (a, b)")
 
 
-def test_what_nibabel_mends_in_a_header_is_no_line_of_its_own(tmp_path, caplog):
+def test_what_nibabel_mends_in_a_header_is_no_line_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_nifti(tmp_path / "a.nii", MARK, pixdim=(-2, 2, 2))
-    nibabel.load(path)
+    load_nifti(path)
     assert "pixdim" in caplog.text
     caplog.clear()
     assert problems(path, save(tmp_path, "b.mha")) == []
@@ -311,7 +316,7 @@ def test_what_nibabel_mends_in_a_header_is_no_line_of_its_own(tmp_path, caplog):
     assert caplog.text == ""
 
 
-def test_a_label_as_jpeg_is_refused(tmp_path):
+def test_a_label_as_jpeg_is_refused(tmp_path: Path) -> None:
     """Its compression spreads two values over many, of which 1 may be one."""
     path = str(tmp_path / "a.jpg")
     rng = np.random.default_rng(0)
@@ -328,7 +333,7 @@ def test_a_label_as_jpeg_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_a_drawing_in_the_alpha_is_no_grey_mask(tmp_path, mode):
+def test_a_drawing_in_the_alpha_is_no_grey_mask(tmp_path: Path, mode: str) -> None:
     path = str(tmp_path / "a.png")
     picture = Image.new(mode, MARK.shape[:2])
     picture.putalpha(Image.fromarray(MARK[:, :, 1].T * np.uint8(255)))
@@ -337,7 +342,7 @@ def test_a_drawing_in_the_alpha_is_no_grey_mask(tmp_path, mode):
         LoadRaters()(path)
 
 
-def test_a_picture_may_be_larger_than_pillows_limit(tmp_path, monkeypatch):
+def test_a_picture_may_be_larger_than_pillows_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     path = str(tmp_path / "a.png")
     Image.fromarray(MARK[:, :, 1].T).save(path)
@@ -345,7 +350,7 @@ def test_a_picture_may_be_larger_than_pillows_limit(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 20
 
 
-def test_a_photograph_that_viewers_turn_is_reported(tmp_path):
+def test_a_photograph_that_viewers_turn_is_reported(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     path = str(tmp_path / "photo.jpg")
@@ -357,24 +362,24 @@ def test_a_photograph_that_viewers_turn_is_reported(tmp_path):
     assert problems(path, save(tmp_path, "a.npy", MARK[:, :, 1])) == []
 
 
-def test_a_series_that_lacks_a_slice_is_reported(tmp_path):
+def test_a_series_that_lacks_a_slice_is_reported(tmp_path: Path) -> None:
     folder = dicom(tmp_path / "series", slices=5)
     os.remove(os.path.join(folder, "1.2.3_03.dcm"))
     (warning,) = open_volume(folder).warnings
     assert (warning.expected, warning.got) == ("slices at equal distances", "2 to 4 mm, the largest after 1.2.3_02.dcm")
 
 
-def test_verbs_take_a_folder_of_dicom_files(tmp_path):
+def test_verbs_take_a_folder_of_dicom_files(tmp_path: Path) -> None:
     folder, dest = dicom(tmp_path / "series"), str(tmp_path / "fused.nii.gz")
     assert CliRunner().invoke(app, ["fuse", dest, folder]).exit_code == 0
-    np.testing.assert_array_equal(nibabel.load(dest).get_fdata(), MARK)
+    np.testing.assert_array_equal(load_nifti(dest).get_fdata(), MARK)
     assert CliRunner().invoke(app, ["figure", str(tmp_path / "a.png"), "--image", folder, "--rater", dest]).exit_code == 0
     os.mkdir(tmp_path / "empty")
     told = CliRunner().invoke(app, ["figure", "a.png", "--image", str(tmp_path / "empty"), "--rater", dest]).exception
     assert str(told).endswith("empty: expected an image file, got a folder. Fix: correct the path.")
 
 
-def test_channels_on_the_first_axis_are_reported_for_the_image(tmp_path):
+def test_channels_on_the_first_axis_are_reported_for_the_image(tmp_path: Path) -> None:
     """The raters, which are right, are not held against a space of which the channels are an axis."""
     image = write_nifti(tmp_path / "image.nii", np.zeros((3, 9, 10, 8), np.int16))
     (problem,) = problems(image, write_nifti(tmp_path / "rater.nii", np.ones((9, 10, 8), np.uint8)))
@@ -383,7 +388,7 @@ def test_channels_on_the_first_axis_are_reported_for_the_image(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "other"), [("a.png", "b.nii.gz"), ("a.nrrd", "b.mha"), ("a.npy", "b.png")])
-def test_another_format_than_the_name_tells(tmp_path, image, name, other):
+def test_another_format_than_the_name_tells(tmp_path: Path, image: str, name: str, other: str) -> None:
     values = MARK[:, :, 1] if name.endswith(".png") else MARK
     if name.endswith(".png"):
         Image.fromarray(values).save(tmp_path / name)
@@ -395,7 +400,7 @@ def test_another_format_than_the_name_tells(tmp_path, image, name, other):
     assert "sitk" not in problem.got
 
 
-def test_a_line_about_a_damaged_file_is_the_same_in_every_run(tmp_path):
+def test_a_line_about_a_damaged_file_is_the_same_in_every_run(tmp_path: Path) -> None:
     path = tmp_path / "a.mha"
     path.write_bytes(b"ObjectType = Image\nNDims = 3\n")
     with pytest.raises(DataProblemError, match=r"expected a readable \.mha file, got 29 bytes") as caught:

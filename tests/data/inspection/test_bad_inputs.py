@@ -2,6 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from monai_jdt.data import (
     write_datalist,
     write_qubiq_phantoms,
 )
+from monai_jdt.data.layouts.listing import CaseList
 from tests.nifti_files import save_nifti
 
 SHAPE = (6, 5, 4)
@@ -36,10 +40,10 @@ WRITE = "Fix: write it again by `python -m monai_jdt datalist`"
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     """A folder with one good case, `good`, and files that are wrong in one way each."""
 
-    def save(name, voxels, affine=None):
+    def save(name: str, voxels: np.ndarray, affine: np.ndarray | None = None) -> None:
         save_nifti(tmp_path / name, voxels, np.diag([1.0, 1, 2, 1]) if affine is None else affine)
 
     mark = np.zeros(SHAPE, np.uint8)
@@ -137,7 +141,7 @@ IN_A_FILE = [
 
 
 @pytest.mark.parametrize(("key", "name", "line"), IN_A_FILE, ids=[f"{key}-{name}" for key, name, _ in IN_A_FILE])
-def test_a_bad_file(root, key, name, line):
+def test_a_bad_file(root: Path, key: str, name: str, line: str) -> None:
     item = {"case": "good", "image": f"{root}/image.nii", "raters": [f"{root}/rater.nii", f"{root}/other.nii"]}
     path = f"{root}/{name}"
     item = {**item, "raters": [*item["raters"], path]} if key in ("rater", "warning") else {**item, key: path}
@@ -147,7 +151,7 @@ def test_a_bad_file(root, key, name, line):
 
 
 @pytest.mark.parametrize("name", ["text.nii", "text.nrrd", "cut.nii"])
-def test_an_unreadable_file_is_one_line_with_the_librarys_reason(root, name):
+def test_an_unreadable_file_is_one_line_with_the_librarys_reason(root: Path, name: str) -> None:
     item = {"case": "good", "image": f"{root}/image.nii", "raters": [f"{root}/{name}"]}
     (problem,) = find_problems([item], progress=False)
     assert str(problem).startswith(f"{root}/{name}: expected a readable ")
@@ -155,16 +159,16 @@ def test_an_unreadable_file_is_one_line_with_the_librarys_reason(root, name):
     assert "\n" not in str(problem)
 
 
-def _listed(value):
-    def read(root):
+def _listed(value: Any) -> Callable[[Path], CaseList]:
+    def read(root: Path) -> CaseList:
         (root / "list.json").write_text(value if isinstance(value, str) else json.dumps(value))
         return read_datalist(root / "list.json")
 
     return read
 
 
-def _checked(item, **settings):
-    def check(root):
+def _checked(item: dict[str, Any], **settings: Any) -> Callable[[Path], None]:
+    def check(root: Path) -> None:
         item_at = json.loads(json.dumps(item).replace("ROOT", str(root)))
         (problem,) = find_problems([item_at], progress=False, **settings)
         raise ValueError(str(problem))
@@ -172,8 +176,12 @@ def _checked(item, **settings):
     return check
 
 
-GOOD = {"case": "good", "image": "ROOT/image.nii", "raters": ["ROOT/rater.nii"]}
-CALLS = {
+#: Values that no annotation allows.
+UNKNOWN: Any = "fast"
+HALF: Any = 1.5
+
+GOOD: dict[str, Any] = {"case": "good", "image": "ROOT/image.nii", "raters": ["ROOT/rater.nii"]}
+CALLS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no image": (_checked({**GOOD, "image": []}), "good: expected an image, got none. Fix: add its file, or remove the case"),
     "no rater": (
         _checked({**GOOD, "raters": []}),
@@ -191,7 +199,10 @@ CALLS = {
         _checked({**GOOD, "image": ["ROOT/image.nii"]}, channels=4),
         "good: expected 4 image files, one per channel, got 1. Fix: list one file per channel",
     ),
-    "no such read": (lambda root: find_problems([], read="fast"), "read: expected full or headers, got 'fast'. Fix: name one of these"),
+    "no such read": (
+        lambda root: find_problems([], read=UNKNOWN),
+        "read: expected full or headers, got 'fast'. Fix: name one of these",
+    ),
     "no such datalist": (
         lambda root: read_datalist(root / "x.json"),
         "{root}/x.json: expected a datalist JSON, got nothing at that path. Fix: name the file",
@@ -273,7 +284,7 @@ CALLS = {
         "Fix: add cases, or use the same list on both sides on purpose",
     ),
     "seed of folds": (lambda root: folds(CASES, 2, -1), "seed: expected a whole number >= 0, got -1. Fix: pass 0"),
-    "seed of a split": (lambda root: split_cases(CASES, 0.5, 1.5), "seed: expected a whole number >= 0, got 1.5. Fix: pass 0"),
+    "seed of a split": (lambda root: split_cases(CASES, 0.5, HALF), "seed: expected a whole number >= 0, got 1.5. Fix: pass 0"),
     "seed of phantoms": (
         lambda root: write_brats_phantoms(root / "new", seed=-1, cases=1, shape=(12, 12, 12), progress=False),
         "seed: expected a whole number >= 0, got -1. Fix: pass 0",
@@ -304,7 +315,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_bad_call(root, name):
+def test_a_bad_call(root: Path, name: str) -> None:
     call, line = CALLS[name]
     with pytest.raises((ValueError, OSError)) as caught:
         call(root)
@@ -312,5 +323,5 @@ def test_a_bad_call(root, name):
     assert not os.path.exists(root / "p")
 
 
-def test_there_are_forty():
+def test_there_are_forty() -> None:
     assert len(IN_A_FILE) + len(CALLS) >= 40

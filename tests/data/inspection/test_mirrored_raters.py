@@ -1,6 +1,8 @@
 """A rater whose axes run another way than the others', which no header shows."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +13,17 @@ from monai_jdt.data import (
     brats_datalist,
     brats_phantom,
     find_problems,
-    mirrored,
     qubiq_datalist,
     write_brats_phantoms,
     write_qubiq_phantoms,
 )
+from monai_jdt.data.inspection import mirrored_raters as mirrored
 from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels, _Overlaps, axis_turns
+from monai_jdt.data.problems import DataProblem
 from tests.nifti_files import write_nifti
 
 
-def drawings(raters=3, shape=(40, 40, 24), seed=0):
+def drawings(raters: int = 3, shape: tuple[int, ...] = (40, 40, 24), seed: int = 0) -> list[np.ndarray]:
     """A lesion without symmetry, off the middle, and raters who differ at its edge; values 1 and 2."""
     rng = np.random.default_rng(seed)
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
@@ -29,13 +32,13 @@ def drawings(raters=3, shape=(40, 40, 24), seed=0):
     return [((level + 0.8 * n > 0).astype(np.uint8) + (level + 0.8 * n > 0.25)).astype(np.uint8) for n in noise]
 
 
-def case(folder, drawn):
+def case(folder: Path, drawn: list[np.ndarray]) -> dict[str, Any]:
     image = write_nifti(folder / "image.nii", np.zeros(drawn[0].shape, np.int16))
     raters = [write_nifti(folder / f"rater{n}.nii.gz", np.ascontiguousarray(one)) for n, one in enumerate(drawn)]
     return {"case": "one", "image": image, "raters": raters}
 
 
-def turned(item):
+def turned(item: dict[str, Any]) -> list[DataProblem]:
     return [p for p in find_problems([item], progress=False) if "axes run" in p.expected]
 
 
@@ -50,7 +53,7 @@ TURNS = {
 
 
 @pytest.mark.parametrize("says", TURNS)
-def test_one_of_three_is_reported_with_the_turn_that_mends_it(tmp_path, says):
+def test_one_of_three_is_reported_with_the_turn_that_mends_it(tmp_path: Path, says: str) -> None:
     drawn = drawings()
     assert turned(case(tmp_path, drawn)) == []
     item = case(tmp_path, [drawn[0], TURNS[says](drawn[1]), drawn[2]])
@@ -65,7 +68,7 @@ def test_one_of_three_is_reported_with_the_turn_that_mends_it(tmp_path, says):
     assert list(find_problems([item], read="headers", progress=False)) == []
 
 
-def test_of_two_raters_both_are_named(tmp_path):
+def test_of_two_raters_both_are_named(tmp_path: Path) -> None:
     drawn = drawings(2)
     assert turned(case(tmp_path, drawn)) == []
     item = case(tmp_path, [drawn[0], np.flip(drawn[1], (0, 1))])
@@ -75,7 +78,7 @@ def test_of_two_raters_both_are_named(tmp_path):
     assert problem.fix == "look at both on the image: which of them is turned cannot be told from the two"
 
 
-def test_groups(tmp_path):
+def test_groups(tmp_path: Path) -> None:
     drawn = drawings(5)
     item = case(tmp_path, [drawn[0], drawn[1], drawn[2], np.flip(drawn[3], 1), np.flip(drawn[4], 1)])
     assert [problem.where for problem in turned(item)] == item["raters"][3:]
@@ -87,7 +90,7 @@ def test_groups(tmp_path):
     assert [problem.got.rsplit(" flipped", 1)[1] for problem in turned(item)] == [" along axis 1", " along axis 0"]
 
 
-def test_labels_that_are_symmetric_together_are_reported_by_their_values(tmp_path):
+def test_labels_that_are_symmetric_together_are_reported_by_their_values(tmp_path: Path) -> None:
     """Kidneys: 1 on the one side, 2 on the other; the marks alone look the same from both sides."""
     left = np.zeros((40, 40, 24), np.uint8)
     left[4:12, 10:25, 6:18] = 1
@@ -103,7 +106,7 @@ def test_labels_that_are_symmetric_together_are_reported_by_their_values(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "empty", "tiny", "nobody agrees", "another shape", "noise"])
-def test_what_is_no_mirrored_rater(tmp_path, kind):
+def test_what_is_no_mirrored_rater(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(0)
     drawn = drawings(4)
     if kind == "symmetric":
@@ -125,7 +128,7 @@ def test_what_is_no_mirrored_rater(tmp_path, kind):
     assert turned(item) == []
 
 
-def test_careless_phantoms_give_no_alarm_and_a_flipped_one_does(tmp_path):
+def test_careless_phantoms_give_no_alarm_and_a_flipped_one_does(tmp_path: Path) -> None:
     items = brats_datalist(write_brats_phantoms(tmp_path / "b", cases=4, shape=(24, 24, 24), progress=False))
     items += qubiq_datalist(write_qubiq_phantoms(tmp_path / "q", cases=2, shape=(32, 32), progress=False))
     assert [problem for item in items for problem in turned(item)] == []
@@ -136,7 +139,7 @@ def test_careless_phantoms_give_no_alarm_and_a_flipped_one_does(tmp_path):
 
 
 @pytest.mark.parametrize("white", [True, False])
-def test_pictures_and_black_on_white(tmp_path, white):
+def test_pictures_and_black_on_white(tmp_path: Path, white: bool) -> None:
     marks = [one.max(axis=2) > 0 for one in drawings(3)]
     marks[2] = np.flip(marks[2], 1)
     paths = []
@@ -148,7 +151,7 @@ def test_pictures_and_black_on_white(tmp_path, white):
     assert "flipped along axis 1" in problem.got
 
 
-def test_masks_of_instances_are_one_rater(tmp_path):
+def test_masks_of_instances_are_one_rater(tmp_path: Path) -> None:
     drawn = drawings(3)
     drawn[1] = np.flip(drawn[1], 0)
     image = write_nifti(tmp_path / "image.nii", np.zeros(drawn[0].shape, np.int16))
@@ -157,7 +160,7 @@ def test_masks_of_instances_are_one_rater(tmp_path):
     assert problem.where == raters[1][0][0]
 
 
-def test_large_drawings_are_thinned_to_a_lattice_that_flips_onto_itself(monkeypatch):
+def test_large_drawings_are_thinned_to_a_lattice_that_flips_onto_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = drawings(2, (60, 61, 37))
     monkeypatch.setattr(mirrored, "MOST_MARKS", 500)
     for volume in drawn:
@@ -181,7 +184,7 @@ def test_large_drawings_are_thinned_to_a_lattice_that_flips_onto_itself(monkeypa
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (8, 8, 5), (8, 7), (9, 1)])
-def test_turns_move_places_as_numpy_does(shape):
+def test_turns_move_places_as_numpy_does(shape: tuple[int, ...]) -> None:
     volume = np.arange(np.prod(shape)).reshape(shape)
     places = np.stack(np.unravel_index(np.arange(volume.size), shape), axis=1)
     for turn in axis_turns(shape):
@@ -195,7 +198,7 @@ LIDC = os.path.join(os.environ.get("MONAI_JDT_REAL_DATA", ""), "lidc", "lidc3d.n
 
 @pytest.mark.long
 @pytest.mark.skipif(not os.path.isfile(LIDC), reason="set MONAI_JDT_REAL_DATA to the folder of the real data sets")
-def test_real_nodules(tmp_path):
+def test_real_nodules(tmp_path: Path) -> None:
     """Four readers of 205 nodules in the middle of their crops: no alarm, and a reader who is rotated is told."""
     file = np.load(LIDC)
     told = tried = 0
@@ -214,7 +217,7 @@ def test_real_nodules(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(9, 9, 9), (9, 9, 5), (8, 8), (7, 5)])
-def test_all_turns_at_once_are_the_turns_one_by_one(shape):
+def test_all_turns_at_once_are_the_turns_one_by_one(shape: tuple[int, ...]) -> None:
     marks = MarkedVoxels(shape)
     marks.add((np.random.default_rng(0).random(int(np.prod(shape))) < 0.6).astype(np.uint8) * 3, 0)
     overlaps = _Overlaps([marks, marks])

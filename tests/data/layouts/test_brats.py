@@ -1,6 +1,7 @@
 """BraTS of every year and the MSD's Task01: names, modalities, raters, and what is wrong."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,14 +13,16 @@ from monai_jdt.data import (
 from tests.data.empty_files import touch_files
 
 
-def _case(root, case, mark="_", endings=("flair", "t1", "t1ce", "t2", "seg"), suffix=".nii.gz"):
+def _case(
+    root: Path, case: str, mark: str = "_", endings: tuple[str, ...] = ("flair", "t1", "t1ce", "t2", "seg"), suffix: str = ".nii.gz"
+) -> None:
     touch_files(root, *(f"{case}/{os.path.basename(case)}{mark}{ending}{suffix}" for ending in endings))
 
 
 NEW = ("t1c", "t1n", "t2f", "t2w", "seg")
 
 
-def test_2021_lists_modalities_in_order_and_the_fused_label(tmp_path):
+def test_2021_lists_modalities_in_order_and_the_fused_label(tmp_path: Path) -> None:
     _case(tmp_path, "BraTS2021_00010")
     _case(tmp_path, "BraTS2021_00002")
     items = brats_datalist(tmp_path)
@@ -31,7 +34,7 @@ def test_2021_lists_modalities_in_order_and_the_fused_label(tmp_path):
     assert brats_layout(tmp_path) == "brats2021"
 
 
-def test_2018_is_found_below_grades_and_any_root(tmp_path):
+def test_2018_is_found_below_grades_and_any_root(tmp_path: Path) -> None:
     _case(tmp_path, "data/MICCAI/HGG/Brats18_A_1", suffix=".nii")
     _case(tmp_path, "data/MICCAI/LGG/Brats18_B_1", suffix=".nii")
     assert brats_layout(tmp_path) == "brats2018"
@@ -41,7 +44,7 @@ def test_2018_is_found_below_grades_and_any_root(tmp_path):
     assert [item["case"] for item in one] == ["Brats18_A_1"]
 
 
-def test_2023_reads_rater_files_in_natural_order(tmp_path):
+def test_2023_reads_rater_files_in_natural_order(tmp_path: Path) -> None:
     case = "BraTS-GLI-00001-000"
     _case(tmp_path, case, "-", (*NEW, "seg_rater10", "seg_rater2", "seg_rater1", "probability"))
     item = brats_datalist(tmp_path)[0]
@@ -52,7 +55,7 @@ def test_2023_reads_rater_files_in_natural_order(tmp_path):
     assert item["probability"] == stem + "probability.nii.gz"
 
 
-def test_upper_case_and_hidden_files(tmp_path):
+def test_upper_case_and_hidden_files(tmp_path: Path) -> None:
     _case(tmp_path, "CASE1", endings=("FLAIR", "T1", "T1CE", "T2", "SEG"), suffix=".NII.GZ")
     touch_files(tmp_path, "CASE1/._CASE1_t1.nii.gz", ".draft/CASE2/CASE2_t1.nii.gz")
     items = brats_datalist(tmp_path)
@@ -60,13 +63,13 @@ def test_upper_case_and_hidden_files(tmp_path):
     assert items[0]["image"][0].endswith("CASE1_T1CE.NII.GZ")
 
 
-def test_paths_are_the_root_as_given(tmp_path, monkeypatch):
+def test_paths_are_the_root_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _case(tmp_path, "set/BraTS2021_00001")
     monkeypatch.chdir(tmp_path)
     assert brats_datalist("set")[0]["raters"] == ["set/BraTS2021_00001/BraTS2021_00001_seg.nii.gz"]
 
 
-def test_msd_pairs_images_with_labels(tmp_path):
+def test_msd_pairs_images_with_labels(tmp_path: Path) -> None:
     root = tmp_path / "Task01_BrainTumour"
     touch_files(root, "imagesTr/BRATS_001.nii.gz", "imagesTr/BRATS_0010.nii.gz", "imagesTr/._BRATS_001.nii.gz")
     touch_files(root, "imagesTs/BRATS_485.nii.gz", "labelsTr/BRATS_001.nii.gz", "labelsTr/BRATS_0010.nii.gz")
@@ -85,7 +88,7 @@ def test_msd_pairs_images_with_labels(tmp_path):
     assert [order[i] for i in first["channels"]] == ["t1gd", "T1w", "T2w", "FLAIR"]
 
 
-def test_problems_name_folder_and_fix(tmp_path):
+def test_problems_name_folder_and_fix(tmp_path: Path) -> None:
     with pytest.raises(DataProblemError, match=r"/none: expected a folder with .*, got nothing at that path. Fix: "):
         brats_datalist(tmp_path / "none")
     with pytest.raises(DataProblemError, match=r"got no NIfTI file. Fix: "):
@@ -97,7 +100,7 @@ def test_problems_name_folder_and_fix(tmp_path):
         brats_datalist(tmp_path, layout="brats")
 
 
-def test_a_case_without_modality_or_rater_is_named_with_all_others(tmp_path):
+def test_a_case_without_modality_or_rater_is_named_with_all_others(tmp_path: Path) -> None:
     _case(tmp_path, "BraTS2021_00001")
     _case(tmp_path, "BraTS2021_00002", endings=("flair", "t1", "t1ce", "t2"))
     _case(tmp_path, "BraTS2021_00003", endings=("flair", "t1", "t1ce", "seg"))
@@ -110,13 +113,13 @@ def test_a_case_without_modality_or_rater_is_named_with_all_others(tmp_path):
     assert modality.got == "only t1ce, t1, flair"
 
 
-def test_msd_case_without_label_is_named(tmp_path):
+def test_msd_case_without_label_is_named(tmp_path: Path) -> None:
     touch_files(tmp_path, "imagesTr/BRATS_001.nii.gz")
     with pytest.raises(DataProblemError, match=r"imagesTr/BRATS_001.nii.gz: expected raters: labelsTr/BRATS_001"):
         brats_datalist(tmp_path)
 
 
-def test_two_layouts_two_files_and_two_copies(tmp_path):
+def test_two_layouts_two_files_and_two_copies(tmp_path: Path) -> None:
     _case(tmp_path / "a", "BraTS2021_00001")
     _case(tmp_path / "b", "BraTS-GLI-00001-000", "-", NEW)
     with pytest.raises(DataProblemError, match="expected one layout, got brats2021 and brats2023"):
@@ -130,7 +133,7 @@ def test_two_layouts_two_files_and_two_copies(tmp_path):
         brats_datalist(tmp_path / "b")
 
 
-def test_a_link_to_the_parent_does_not_loop(tmp_path):
+def test_a_link_to_the_parent_does_not_loop(tmp_path: Path) -> None:
     _case(tmp_path, "BraTS2021_00001")
     (tmp_path / "BraTS2021_00001" / "up").symlink_to(tmp_path)
     assert len(brats_datalist(tmp_path)) == 1

@@ -1,6 +1,8 @@
 """CURVAS 2024 and CURVAS-PDACVI 2025."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from tests.data.layouts.small_volumes import SHAPE, box, save_image, save_small
 
 
 @pytest.mark.parametrize("raters", [3, 5])
-def test_curvas(tmp_path, raters):
+def test_curvas(tmp_path: Path, raters: int) -> None:
     for n in (1, 2):
         save_image(tmp_path / f"training_set/UKCHLL00{n}/image.nii.gz", n)
         for r in range(1, raters + 1):
@@ -26,7 +28,7 @@ def test_curvas(tmp_path, raters):
     assert items[1]["case"] == "UKCHLL002"
     assert items[1]["raters"] == [f"{tmp_path}/training_set/UKCHLL002/annotation_{r}.nii.gz" for r in range(1, raters + 1)]
     assert [skipped.why for skipped in items.found.skipped] == ["an image without annotations", "annotations without an image.nii.gz"]
-    settings = {"channels": 1, "label_values": (0, 1, 2, 3), "raters": raters, "progress": False}
+    settings: dict[str, Any] = {"channels": 1, "label_values": (0, 1, 2, 3), "raters": raters, "progress": False}
     assert list(find_problems(items, **settings)) == []
     # one annotation with another header, one of scaled floats: whole values come out of float files as they are
     wrong, floats = items[0]["raters"][:2]
@@ -40,7 +42,7 @@ def test_curvas(tmp_path, raters):
         curvas_datalist(tmp_path / "training_set/UKCHLL003")
 
 
-def test_curvas_with_two_files_for_one_thing(tmp_path):
+def test_curvas_with_two_files_for_one_thing(tmp_path: Path) -> None:
     """Which of image.nii and image.nii.gz was meant is not for a lister to choose."""
     save_image(tmp_path / "UKCHLL001/image.nii.gz")
     save_small(tmp_path / "UKCHLL001/annotation_1.nii.gz", box((0, 0, 0), (1, 3, 1)))

@@ -37,7 +37,7 @@ from monai_jdt.data import (
     write_datalist,
 )
 from monai_jdt.transforms import FuseRaters, FuseRatersd, LoadRaters, LoadRatersd
-from tests.nifti_files import save_nifti
+from tests.nifti_files import load_nifti, save_nifti
 
 SLICE, VOLUME = (11, 9), (8, 7, 6)
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -7], [0, 0, 3, 4], [0, 0, 0, 1.0]])
@@ -205,7 +205,7 @@ def msseg(root: Path, release: str) -> Written:
 
 def patterned(root: Path, suffix: str, shape: tuple[int, ...], raters: Sequence[int], task: str | None = None) -> Written:
     rng = np.random.default_rng(9)
-    named = {} if task is None else {"task": task}
+    named: dict[str, Any] = {} if task is None else {"task": task}
     written = Written(
         lambda: pattern_datalist(root, f"**/Set-{{case}}{suffix}", f"**/Set-{{case}}_rad{{rater}}{suffix}", **named), {}, {}
     )
@@ -356,7 +356,7 @@ def test_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: st
     assert run("fuse", str(dest), *item["raters"], "--regions", json.dumps(written.regions)) == 0
     votes = written.labels[item["case"], item["task"]]
     want = [average(votes, values) for values in groups(written.regions)]
-    image = nibabel.load(dest)
+    image = load_nifti(dest)
     np.testing.assert_allclose(image.get_fdata().squeeze(), np.stack(want, -1).squeeze(), rtol=1e-6)
     if written.affine is not None and votes.ndim == 4:
         np.testing.assert_allclose(image.affine, written.affine, atol=1e-4)
@@ -404,7 +404,7 @@ def refused(item: Item, **settings: Any) -> str:
 
 
 def loaded(item: Item, **settings: Any) -> Any:
-    keys = {"label_values": (0, 1), **settings}
+    keys: dict[str, Any] = {"label_values": (0, 1), **settings}
     return Compose([LoadImaged("image"), EnsureChannelFirstd("image"), LoadRatersd("raters", image_key="image", **keys)])(item)
 
 
@@ -489,7 +489,7 @@ def test_a_header_that_differs_by_rounding(tmp_path: Path, suffix: str) -> None:
     for number, vote in enumerate(votes):
         save(tmp_path / f"r{number}{suffix}", vote, affine.round(4 + number))
         item["raters"].append(f"{tmp_path}/r{number}{suffix}")
-    affines = [nibabel.load(item["image"]).affine, LoadRaters()(item["raters"][0]).affine.numpy()]
+    affines = [load_nifti(item["image"]).affine, LoadRaters()(item["raters"][0]).affine.numpy()]
     assert not np.array_equal(*affines)
     assert lines([item]) == []
     np.testing.assert_array_equal(loaded(item)["raters"].numpy(), votes)
@@ -504,7 +504,7 @@ def test_labels_by_a_scale_factor(tmp_path: Path) -> None:
         image = nibabel.Nifti1Image(np.round(vote / factor).astype(np.uint16), AFFINE)
         image.header.set_slope_inter(factor, 0)
         nibabel.save(image, path)
-    raw = np.unique(np.stack([np.asanyarray(nibabel.load(path).dataobj) for path in item["raters"]]))
+    raw = np.unique(np.stack([np.asanyarray(load_nifti(path).dataobj) for path in item["raters"]]))
     assert 0 < np.abs(raw - np.round(raw)).max() < 1e-3
     assert (raw.astype(int) != np.round(raw)).any()  # a plain cast would lose a mark
     assert lines([item], label_values=(0, 1, 2, 3)) == []
@@ -519,7 +519,7 @@ def test_labels_by_a_scale_factor(tmp_path: Path) -> None:
 def test_labels_on_another_scale(tmp_path: Path, factor: float, got: str) -> None:
     item = LAYOUTS["curvas2024"](tmp_path).list_items()[0]
     path = item["raters"][2]
-    save(Path(path), (np.asanyarray(nibabel.load(path).dataobj) * factor).astype(np.float32))
+    save(Path(path), (np.asanyarray(load_nifti(path).dataobj) * factor).astype(np.float32))
     (line,) = lines([item], label_values=(0, 1, 2, 3))
     assert line.startswith(f"{path}: expected whole label values, got {got}")
     assert line.endswith("). Fix: divide by that number, round, and save the values as integers.")
@@ -552,7 +552,7 @@ def test_compressed_and_not(tmp_path: Path, name: str) -> None:
     written = LAYOUTS[name](tmp_path / "set")
     for number, path in enumerate(sorted((tmp_path / "set").rglob("*.nii.gz"))):
         if number % 2:
-            nibabel.save(nibabel.load(path), str(path)[: -len(".gz")])
+            nibabel.save(load_nifti(path), str(path)[: -len(".gz")])
             path.unlink()
     items = written.list_items()
     assert len(items) == len(written.labels)

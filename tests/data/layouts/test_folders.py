@@ -52,7 +52,7 @@ LAYOUTS: dict[str, tuple[Lister, list[str]]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_odd_names_are_listed_written_and_read_back(tmp_path: Path, capsys, layout: str) -> None:
+def test_odd_names_are_listed_written_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str) -> None:
     lister, names = LAYOUTS[layout]
     root = tmp_path / ODD
     for case in (ODD, "plain"):
@@ -68,7 +68,7 @@ def test_odd_names_are_listed_written_and_read_back(tmp_path: Path, capsys, layo
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_home_is_expanded(tmp_path: Path, monkeypatch, layout: str) -> None:
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     lister, names = LAYOUTS[layout]
     touch_files(tmp_path / "set", *(name.replace("{}", "c1") for name in names))
@@ -158,7 +158,7 @@ def test_two_encodings_of_an_accent_are_one(tmp_path: Path) -> None:
     assert [len(item["raters"]) for item in brats_datalist(tmp_path)] == [1]
 
 
-def test_raters_by_several_patterns(tmp_path: Path, capsys) -> None:
+def test_raters_by_several_patterns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """CHASE_DB1's names, and a letter of another case in one of them."""
     touch_files(tmp_path, *(f"Image_{case}{end}" for case in ("01L", "01R") for end in (".jpg", "_1stHO.png", "_2ndHO.png")))
     os.rename(tmp_path / "Image_01R_1stHO.png", tmp_path / "image_01R_1stho.png")
@@ -220,7 +220,7 @@ def test_a_long_report_is_cut_where_it_is_printed(tmp_path: Path) -> None:
     assert str(found).splitlines()[51:] == ["  and 10 more lines"]
 
 
-def test_patterns_that_begin_with_the_folder(tmp_path: Path, monkeypatch) -> None:
+def test_patterns_that_begin_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a_im.nii", "a_r1.nii"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """KiTS21: instances become raters, raters become label maps."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from monai_jdt.transforms import LoadRaters
 from tests.data.layouts.small_volumes import box, save_image, save_small
 
 
-def _kits(root, case="case_00000", annotations=(1, 2, 3)):
+def _kits(root: Path, case: str = "case_00000", annotations: tuple[int, ...] = (1, 2, 3)) -> None:
     save_image(root / case / "imaging.nii.gz")
     save_small(root / case / "aggregated_MAJ_seg.nii.gz", box((0, 0, 0), (3, 3, 3)))
     for a in annotations:
@@ -30,7 +31,7 @@ def _kits(root, case="case_00000", annotations=(1, 2, 3)):
         save_small(place / f"cyst_instance-1_annotation-{a}.nii.gz", box((0, 0, 0), (2, 2, a)))
 
 
-def test_kits21(tmp_path):
+def test_kits21(tmp_path: Path) -> None:
     _kits(tmp_path / "data")
     _kits(tmp_path / "data", "case_00001")
     os.remove(tmp_path / "data/case_00001/segmentations/cyst_instance-1_annotation-3.nii.gz")
@@ -73,7 +74,7 @@ def test_kits21(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["../../out", "/{root}/out", "..", "a/../../../out"])
-def test_kits21_is_merged_inside_its_folder_whatever_a_case_is_called(tmp_path, case):
+def test_kits21_is_merged_inside_its_folder_whatever_a_case_is_called(tmp_path: Path, case: str) -> None:
     _kits(tmp_path / "data", annotations=(1,))
     items = [{**item, "case": case.replace("{root}", str(tmp_path))} for item in kits21_datalist(tmp_path / "data")]
     ((path,),) = (item["raters"] for item in merge_kits21(items, tmp_path / "in" / "merged", progress=False))
@@ -83,7 +84,7 @@ def test_kits21_is_merged_inside_its_folder_whatever_a_case_is_called(tmp_path, 
     assert os.listdir(tmp_path / "in") == ["merged"]
 
 
-def test_kits21_problems(tmp_path):
+def test_kits21_problems(tmp_path: Path) -> None:
     with pytest.raises(DataProblemError, match="expected a folder with KiTS21 cases"):
         kits21_datalist(tmp_path / "none")
     with pytest.raises(DataProblemError, match=r"expected KiTS21 cases .*, got no NIfTI file"):
@@ -100,14 +101,14 @@ def test_kits21_problems(tmp_path):
         kits21_datalist(tmp_path)
 
 
-def test_maps_that_are_merged_stay_as_they_are(tmp_path):
+def test_maps_that_are_merged_stay_as_they_are(tmp_path: Path) -> None:
     _kits(tmp_path)
     merged = merge_kits21(kits21_datalist(tmp_path), tmp_path / "m", progress=False)
     assert merge_kits21(merged, tmp_path / "n", progress=False) == merged
     assert not (tmp_path / "n").exists()
 
 
-def test_kits21_with_two_files_for_one_thing(tmp_path):
+def test_kits21_with_two_files_for_one_thing(tmp_path: Path) -> None:
     _kits(tmp_path, annotations=(1,))
     where = tmp_path / "case_00000"
     save_image(where / "imaging.nii")

@@ -1,6 +1,8 @@
 """MSSEG-2016 in the files of both releases."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.data.layouts.small_volumes import SHAPE, box, save_image, save_small
 NAMES = {"FLAIR": "FLAIR", "T1": "T1", "GADO": "GADO", "DP": "DP", "T2": "T2"}
 
 
-def _msseg_new(root, center, patient, raters=7):
+def _msseg_new(root: Path, center: str, patient: str, raters: int = 7) -> None:
     place = root / "Training" / center / patient
     for name in NAMES:
         save_image(place / f"Raw_Data/{name}.nii.gz")
@@ -25,7 +27,7 @@ def _msseg_new(root, center, patient, raters=7):
     save_small(place / "Masks/Brain_Mask.nii.gz", box((0, 0, 0), SHAPE))
 
 
-def test_msseg_newer_release(tmp_path):
+def test_msseg_newer_release(tmp_path: Path) -> None:
     _msseg_new(tmp_path, "Center_01", "Patient_01")
     _msseg_new(tmp_path, "Center_03", "Patient_01")
     _msseg_new(tmp_path, "Center_03", "Patient_02", raters=0)
@@ -41,7 +43,7 @@ def test_msseg_newer_release(tmp_path):
     assert raw[0]["image"] == [f"{place}/Raw_Data/FLAIR.nii.gz"]
 
 
-def test_msseg_older_release(tmp_path):
+def test_msseg_older_release(tmp_path: Path) -> None:
     for name in ("FLAIR", "T1", "GADO", "DP", "T2"):
         save_image(tmp_path / f"Pre-processed/01016SACH/{name}_preprocessed.nii.gz")
     for name in ("3DFLAIR", "3DT1", "3DT1GADO", "DP", "T2"):
@@ -64,5 +66,6 @@ def test_msseg_older_release(tmp_path):
         msseg_datalist(tmp_path, modalities=["FLAIR"])
     with pytest.raises(ValueError, match=r"modalities: expected names among FLAIR, T1, GADO, DP, T2, got \['PD'\]"):
         msseg_datalist(tmp_path, modalities=["PD"])
+    unknown: Any = "all"
     with pytest.raises(ValueError, match="images: expected preprocessed or raw, got 'all'"):
-        msseg_datalist(tmp_path, images="all")
+        msseg_datalist(tmp_path, images=unknown)

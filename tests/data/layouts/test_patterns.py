@@ -1,5 +1,7 @@
 """Layouts by patterns of file names: LNDb, LIDC-like crops, BIDS, wildcards, and patterns that are wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tests.data.empty_files import touch_files
 from tests.data.layouts.small_volumes import SHAPE, box, save_image, save_small
 
 
-def test_pattern_with_raters(tmp_path):
+def test_pattern_with_raters(tmp_path: Path) -> None:
     touch_files(tmp_path, *(f"s{n}/{name}" for n in (1, 2) for name in ("T1w.nii.gz", "T2w.nii.gz", "seg_rater10.nii.gz")))
     touch_files(tmp_path, "s1/seg_rater9.nii.gz", "s1/seg_raters.nii.gz.bak")
     items = pattern_datalist(tmp_path, ["{case}/T1w.nii.gz", "{case}/T2w.nii.gz"], "{case}/seg_rater{rater}.nii.gz")
@@ -18,7 +20,7 @@ def test_pattern_with_raters(tmp_path):
     assert items[0]["raters"] == [f"{tmp_path}/s1/seg_rater{n}.nii.gz" for n in (9, 10)]
 
 
-def test_pattern_with_wildcards_and_a_repeated_case(tmp_path):
+def test_pattern_with_wildcards_and_a_repeated_case(tmp_path: Path) -> None:
     touch_files(tmp_path, "x/y/LNDb-0001.mhd", "x/LNDb-0002.mhd", "x/LNDb.mhd", "m/LNDb-0001_rad2.mhd", "m/LNDb-0002_rad1.mhd")
     items = pattern_datalist(str(tmp_path), "x/**/LNDb-{case}.mhd", "?/LNDb-{case}_rad{rater}.mhd")
     assert [(item["case"], item["image"]) for item in items] == [
@@ -30,7 +32,7 @@ def test_pattern_with_wildcards_and_a_repeated_case(tmp_path):
     assert [item["case"] for item in items] == ["a"]
 
 
-def test_pattern_problems(tmp_path):
+def test_pattern_problems(tmp_path: Path) -> None:
     touch_files(tmp_path, "s1/im.nii", "s1/lab1.nii", "s1/lab2.nii", "s2/im.nii", "s3/lab1.nii")
     with pytest.raises(ValueError, match=r"expected the field \{case\}"):
         pattern_datalist(tmp_path, "im.nii", "{case}/lab.nii")
@@ -47,7 +49,7 @@ def test_pattern_problems(tmp_path):
     assert "s3: expected an image" in lines[2]
 
 
-def test_a_pattern_without_files_does_not_advise_itself(tmp_path):
+def test_a_pattern_without_files_does_not_advise_itself(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(
         DataProblemError, match=r"got 1 other files, e\.g\. .*a\.txt. Fix: name the folder that the patterns begin at, or "
@@ -55,7 +57,7 @@ def test_a_pattern_without_files_does_not_advise_itself(tmp_path):
         pattern_datalist(tmp_path, "{case}/im.nii", "{case}/lab.nii")
 
 
-def test_lndb_and_lidc_by_patterns(tmp_path):
+def test_lndb_and_lidc_by_patterns(tmp_path: Path) -> None:
     import SimpleITK
 
     rng = np.random.default_rng(0)
@@ -80,7 +82,7 @@ def test_lndb_and_lidc_by_patterns(tmp_path):
     check_items(items, channels=1, label_values=(0, 1), progress=False)
 
 
-def test_bids_derivatives_by_patterns(tmp_path):
+def test_bids_derivatives_by_patterns(tmp_path: Path) -> None:
     for case in ("01", "02"):
         save_image(tmp_path / f"sub-{case}/anat/sub-{case}_T1w.nii.gz")
         for n, rater in enumerate(("alice", "bob"), start=1):

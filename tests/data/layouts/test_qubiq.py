@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +11,14 @@ from monai_jdt.data import QUBIQ_SETS, DataProblemError, qubiq_datalist, record_
 from tests.data.empty_files import touch_files
 
 
-def _case(root, folder, tasks=1, raters=3, image="image.nii.gz", suffix=".nii.gz"):
+def _case(
+    root: Path, folder: str, tasks: int = 1, raters: int = 3, image: str | None = "image.nii.gz", suffix: str = ".nii.gz"
+) -> None:
     masks = [f"task{t:02d}_seg{r:02d}{suffix}" for t in range(1, tasks + 1) for r in range(1, raters + 1)]
     touch_files(root, *(f"{folder}/{name}" for name in [*([image] if image else []), *masks]))
 
 
-def _layout_2020(root):
+def _layout_2020(root: Path) -> None:
     for n in (1, 2, 10):
         _case(root, f"training_data_v2/prostate/Training/case{n:02d}", tasks=2, raters=5 if n == 2 else 6)
     _case(root, "training_data_v2/brain-tumor/Training/case01", tasks=3)
@@ -23,7 +26,7 @@ def _layout_2020(root):
     touch_files(root, "test_QUBIQ/prostate/Testing/case50/image.nii.gz")
 
 
-def test_2020_by_set_task_and_subset(tmp_path):
+def test_2020_by_set_task_and_subset(tmp_path: Path) -> None:
     _layout_2020(tmp_path)
     items = qubiq_datalist(tmp_path, "prostate", 2)
     assert [(i["case"], i["task"], i["subset"], len(i["raters"])) for i in items] == [
@@ -47,7 +50,7 @@ def test_2020_by_set_task_and_subset(tmp_path):
     assert len(qubiq_datalist(tmp_path)) == 4 * 2 + 3
 
 
-def test_the_list_tells_what_was_found(tmp_path):
+def test_the_list_tells_what_was_found(tmp_path: Path) -> None:
     _layout_2020(tmp_path)
     items = qubiq_datalist(tmp_path, "prostate")
     assert str(items.found) == (
@@ -66,7 +69,7 @@ def test_the_list_tells_what_was_found(tmp_path):
 
 
 @pytest.mark.parametrize("below", ["training_data_v3_QC/kidney/Training/case01", "training_data_v3_QC/kidney/case01"])
-def test_any_level_may_be_the_root(tmp_path, monkeypatch, below):
+def test_any_level_may_be_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
     _case(tmp_path, below)
     parts = below.split("/")
     for depth in range(len(parts) + 1):
@@ -76,7 +79,7 @@ def test_any_level_may_be_the_root(tmp_path, monkeypatch, below):
     assert qubiq_datalist(".", "Kidney")[0]["image"] == os.path.join(".", "image.nii.gz")
 
 
-def test_pancreas_of_2021_upper_case_and_plain_files(tmp_path):
+def test_pancreas_of_2021_upper_case_and_plain_files(tmp_path: Path) -> None:
     for case in ("case1-1", "case1-2", "case2-1"):
         _case(tmp_path, f"training_data_v3/pancreas/{case}", raters=2, image="IMAGE.NII.GZ", suffix=".NII")
     touch_files(tmp_path, "training_data_v3/pancreas/case1-1/._image.nii.gz", "training_data_v3/pancreas/case1-1/notes.txt")
@@ -87,7 +90,7 @@ def test_pancreas_of_2021_upper_case_and_plain_files(tmp_path):
     assert sorted(len(side) for side in (train, validation)) == [1, 2]  # both scans of patient 1 on one side
 
 
-def test_images_to_predict(tmp_path):
+def test_images_to_predict(tmp_path: Path) -> None:
     _layout_2020(tmp_path)
     (item,) = qubiq_datalist(tmp_path, subset="testing", labelled=False)
     assert item == {
@@ -99,7 +102,7 @@ def test_images_to_predict(tmp_path):
     assert qubiq_datalist(tmp_path, subset="testing", task=1, labelled=False)[0]["task"] == "task01"
 
 
-def test_problems(tmp_path):
+def test_problems(tmp_path: Path) -> None:
     _layout_2020(tmp_path)
     with pytest.raises(DataProblemError, match=r"expected labelled cases of kidney, got the data sets brain-tumor, prostate"):
         qubiq_datalist(tmp_path, "kidney")
@@ -121,5 +124,5 @@ def test_problems(tmp_path):
     assert "case02: expected each case once, got" in lines[2]
 
 
-def test_which_sets_are_ct():
+def test_which_sets_are_ct() -> None:
     assert {name for name, known in QUBIQ_SETS.items() if known.is_ct} == {"kidney", "pancreas", "pancreatic-lesion"}

@@ -5,8 +5,9 @@ import hashlib
 import json
 import math
 import os
+from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 
@@ -23,15 +24,16 @@ from monai_jdt.data import (
     region_convention,
     write_brats_phantoms,
 )
+from tests.nifti_files import load_nifti
 
-SMALL = {"cases": 2, "shape": (16, 18, 14), "progress": False}
+SMALL: dict[str, Any] = {"cases": 2, "shape": (16, 18, 14), "progress": False}
 
 
-def _regions(label, convention):
+def _regions(label: np.ndarray, convention: str) -> np.ndarray:
     return np.stack([np.isin(label, values) for values in region_convention(convention).regions.values()])
 
 
-def _digest(root):
+def _digest(root: str) -> dict[str, Any]:
     found = {}
     for folder, _, files in os.walk(root):
         for name in files:
@@ -42,7 +44,7 @@ def _digest(root):
 
 
 @pytest.mark.parametrize("small_lesion", [False, True])
-def test_probability_is_the_share_of_raters_in_a_monte_carlo(small_lesion):
+def test_probability_is_the_share_of_raters_in_a_monte_carlo(small_lesion: bool) -> None:
     latent = brats_phantom(5, shape=(16, 16, 16), small_lesion=small_lesion).latent
     truth = rater_probability(latent)
     rng, draws = np.random.default_rng(1), 1500
@@ -60,7 +62,7 @@ def test_probability_is_the_share_of_raters_in_a_monte_carlo(small_lesion):
     assert 0.6 < np.mean((error / spread)[unsure] ** 2) < 1.5
 
 
-def test_probability_of_one_style_by_hand():
+def test_probability_of_one_style_by_hand() -> None:
     phi = np.array([-1.0, 0.0, 0.5], dtype=np.float32).reshape(3, 1, 1, 1) * np.ones((3, 2, 2, 2), dtype=np.float32)
     without = np.full_like(phi, -50.0)
     style = RaterStyle("s", bias_mm=0.5, sd_mm=2.0, miss_small=0.25)
@@ -70,7 +72,7 @@ def test_probability_of_one_style_by_hand():
     assert got == pytest.approx(want, abs=1e-6)
 
 
-def test_far_from_any_boundary_the_probability_is_0_or_1():
+def test_far_from_any_boundary_the_probability_is_0_or_1() -> None:
     phi = np.array([50.0, 50.0, -50.0], dtype=np.float32).reshape(3, 1, 1, 1)
     styles = [RaterStyle("a"), RaterStyle("b", miss_small=0.3, presence=0.5)]
     assert rater_probability(PhantomLatent(phi, phi, (1, 1, 1)), styles).ravel().tolist() == [1, 1, 0]
@@ -79,24 +81,24 @@ def test_far_from_any_boundary_the_probability_is_0_or_1():
     assert got == pytest.approx([0.9, 0.9, 0], abs=1e-6)
 
 
-def test_population_weighs_a_style_by_its_presence():
+def test_population_weighs_a_style_by_its_presence() -> None:
     phi = np.zeros((3, 1, 1, 1), dtype=np.float32)
     styles = [RaterStyle("always", bias_mm=9.0), RaterStyle("seldom", bias_mm=-9.0, presence=0.25)]
     # shares 1 / 1.25 and 0.25 / 1.25; the first always marks the voxel, the second never
     assert rater_probability(PhantomLatent(phi, phi, (1, 1, 1)), styles).ravel() == pytest.approx([0.8] * 3)
 
 
-def test_styles_draw_as_they_say():
+def test_styles_draw_as_they_say() -> None:
     latent = brats_phantom(1, shape=(24, 24, 24), small_lesion=True).latent
     over, under, jagged, _, smooth, misses = DEFAULT_STYLES
     rng = np.random.default_rng(0)
 
-    def volume(style):
+    def volume(style: RaterStyle) -> np.float64:
         return np.mean([draw_rater(latent, style, rng)[1].sum() for _ in range(8)])
 
     assert volume(over) > 1.2 * volume(jagged) > 1.2 * volume(under)
 
-    def surface(style):
+    def surface(style: RaterStyle) -> np.float64:
         return np.mean([np.abs(np.diff(draw_rater(latent, style, rng)[1].astype(int), axis=0)).sum() for _ in range(8)])
 
     equal_bias = [RaterStyle("a", sd_mm=0.8, length_mm=s.length_mm) for s in (jagged, smooth)]
@@ -109,7 +111,7 @@ def test_styles_draw_as_they_say():
 
 
 @pytest.mark.parametrize("convention", ["brats2018", "brats2021", "brats2023", "msd"])
-def test_regions_are_nested_in_fields_probabilities_and_labels(convention):
+def test_regions_are_nested_in_fields_probabilities_and_labels(convention: str) -> None:
     for index in range(3):
         case = brats_phantom(index, shape=(20, 20, 20), convention=convention)
         assert set(np.unique(case.fused)) == set(region_convention(convention).values)
@@ -124,7 +126,7 @@ def test_regions_are_nested_in_fields_probabilities_and_labels(convention):
         assert np.abs(votes / len(case.raters) - case.probability).mean() < 0.05
 
 
-def test_image_looks_like_what_it_is():
+def test_image_looks_like_what_it_is() -> None:
     case = brats_phantom(0)
     assert case.image.shape == (4, 48, 48, 48)
     assert case.image.dtype == case.probability.dtype == np.float32
@@ -140,7 +142,7 @@ def test_image_looks_like_what_it_is():
     assert steps == sorted(steps)
 
 
-def test_cases_are_seeded_and_do_not_depend_on_each_other():
+def test_cases_are_seeded_and_do_not_depend_on_each_other() -> None:
     first, again, other = brats_phantom(3, seed=4), brats_phantom(3, seed=4), brats_phantom(3, seed=5)
     assert (first.image == again.image).all()
     assert (first.image != other.image).any()
@@ -152,38 +154,38 @@ def test_cases_are_seeded_and_do_not_depend_on_each_other():
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUT_CONVENTIONS))
-def test_files_are_the_case_in_memory(tmp_path, layout):
+def test_files_are_the_case_in_memory(tmp_path: Path, layout: str) -> None:
     root = write_brats_phantoms(tmp_path / "set", layout=layout, seed=3, **SMALL)
     items = brats_datalist(root)
     assert len(items) == 2
     case = brats_phantom(1, shape=SMALL["shape"], seed=3, convention=LAYOUT_CONVENTIONS[layout])
     item = items[1]
     if layout == "msd":
-        image = nibabel.load(item["image"])
+        image = load_nifti(item["image"])
         voxels = np.moveaxis(np.asanyarray(image.dataobj), -1, 0)[item["channels"]]
         with open(os.path.join(root, "dataset.json")) as file:
             manifest = json.load(file)
         assert manifest["numTraining"] == len(manifest["training"]) == 2
         assert all(os.path.isfile(os.path.join(root, entry["label"])) for entry in manifest["training"])
     else:
-        images = [nibabel.load(path) for path in item["image"]]
+        images = [load_nifti(path) for path in item["image"]]
         voxels = np.stack([np.asanyarray(image.dataobj) for image in images])
         assert images[0].get_data_dtype() == (np.float32 if layout == "brats2023" else np.int16)
     assert (voxels == case.image).all()
     assert len(item["raters"]) == len(case.raters)
     for path, label in zip(item["raters"], case.raters.values(), strict=True):
-        rater = nibabel.load(path)
+        rater = load_nifti(path)
         assert rater.get_data_dtype() == np.uint8
         assert (np.asanyarray(rater.dataobj) == label).all()
         assert (rater.affine == case.affine).all()
-    truth = nibabel.load(item["probability"])
+    truth = load_nifti(item["probability"])
     assert (np.moveaxis(np.asanyarray(truth.dataobj), -1, 0) == case.probability).all()
     assert (truth.affine == case.affine).all()
     assert truth.header.get_zooms()[:3] == pytest.approx((1.0, 1.0, 1.2), abs=1e-4)
     assert not np.allclose(case.affine[:3, :3], np.diag([1, 1, 1.2]), atol=1e-3)
 
 
-def test_same_settings_give_the_same_bytes(tmp_path):
+def test_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
     one = _digest(write_brats_phantoms(tmp_path / "one", **SMALL))
     assert one == _digest(write_brats_phantoms(tmp_path / "two", **SMALL))
     other = _digest(write_brats_phantoms(tmp_path / "three", **{**SMALL, "seed": 1}))
@@ -195,7 +197,7 @@ def test_same_settings_give_the_same_bytes(tmp_path):
         assert len(file.read()) > 352
 
 
-def test_a_folder_is_reused_or_left_alone(tmp_path):
+def test_a_folder_is_reused_or_left_alone(tmp_path: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()
     assert ensure_brats_phantoms(root, cases=1, shape=[12, 12, 12]) == str(root)
@@ -232,13 +234,13 @@ def test_a_folder_is_reused_or_left_alone(tmp_path):
         ({"styles": [RaterStyle("x", presence=0.5)]}, "at least one with presence 1"),
     ],
 )
-def test_wrong_settings_are_named(tmp_path, settings, message):
+def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_brats_phantoms(tmp_path / "set", **{**SMALL, **settings})
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("wrong", [{"sd_mm": 0}, {"length_mm": -1}, {"miss_small": 1.5}, {"presence": 0}])
-def test_wrong_styles_are_named(wrong):
+def test_wrong_styles_are_named(wrong: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RaterStyle("x", **wrong)

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 
@@ -17,12 +18,13 @@ from monai_jdt.data import (
     qubiq_styles,
     write_qubiq_phantoms,
 )
+from tests.nifti_files import load_nifti
 
-SMALL = {"cases": 2, "shape": (20, 24), "progress": False}
+SMALL: dict[str, Any] = {"cases": 2, "shape": (20, 24), "progress": False}
 SHAPES = {"brain-tumor": (20, 24, 4), "prostate": (20, 24, 1), "pancreas": (24, 20, 24), "pancreatic-lesion": (24, 20, 24)}
 
 
-def _digest(root):
+def _digest(root: str) -> dict[str, Any]:
     found = {}
     for folder, _, files in os.walk(root):
         for name in files:
@@ -33,7 +35,7 @@ def _digest(root):
 
 
 @pytest.mark.parametrize("dataset", sorted(QUBIQ_SETS))
-def test_files_are_the_case_in_memory(tmp_path, dataset):
+def test_files_are_the_case_in_memory(tmp_path: Path, dataset: str) -> None:
     root = write_qubiq_phantoms(tmp_path / "set", datasets=dataset, seed=3, **SMALL)
     items = qubiq_datalist(root)
     known = QUBIQ_SETS[dataset]
@@ -43,20 +45,20 @@ def test_files_are_the_case_in_memory(tmp_path, dataset):
     shape = SMALL["shape"] if known.spatial_dims == 2 else (24, *SMALL["shape"])
     case = qubiq_phantom(1, dataset, shape=shape, seed=3)
     for task, item in enumerate(items[known.tasks :]):
-        image = nibabel.load(item["image"])
+        image = load_nifti(item["image"])
         assert image.shape == SHAPES.get(dataset, SMALL["shape"])
         assert (np.asanyarray(image.dataobj) == case.image).all()
         np.testing.assert_allclose(image.affine, case.affine, atol=1e-6)
         assert len(item["raters"]) == len(case.raters)
         for path, marked in zip(item["raters"], case.raters.values(), strict=True):
-            voxels = np.asanyarray(nibabel.load(path).dataobj)
+            voxels = np.asanyarray(load_nifti(path).dataobj)
             assert (voxels.reshape(marked[task].shape) == marked[task]).all()
-        truth = np.asanyarray(nibabel.load(item["probability"]).dataobj)
+        truth = np.asanyarray(load_nifti(item["probability"]).dataobj)
         assert (truth.reshape(case.probability[task].shape) == case.probability[task]).all()
         assert truth.dtype == np.float32
 
 
-def test_raters_and_tasks_are_qubiqs():
+def test_raters_and_tasks_are_qubiqs() -> None:
     cases = [qubiq_phantom(i, "prostate", shape=(16, 16)) for i in range(24)]
     assert {len(case.raters) for case in cases} == {5, 6}
     for dataset, known in QUBIQ_SETS.items():
@@ -75,7 +77,7 @@ def test_raters_and_tasks_are_qubiqs():
     assert empty.probability[2].max() == 0
 
 
-def test_probability_is_the_share_of_raters_in_a_monte_carlo():
+def test_probability_is_the_share_of_raters_in_a_monte_carlo() -> None:
     case = qubiq_phantom(2, "brain-tumor", shape=(24, 24))
     rng, draws, styles = np.random.default_rng(1), 1200, qubiq_styles("brain-tumor")
     marked = np.mean([draw_rater(case.latent, styles[i % 3], rng) for i in range(draws)], axis=0)
@@ -83,7 +85,7 @@ def test_probability_is_the_share_of_raters_in_a_monte_carlo():
     assert np.abs((marked - case.probability) / spread).max() < 5
 
 
-def test_the_structure_can_be_seen():
+def test_the_structure_can_be_seen() -> None:
     for dataset, known in QUBIQ_SETS.items():
         case = qubiq_phantom(1, dataset)
         image = case.image if known.channels else case.image.reshape(*case.probability.shape[1:], 1)
@@ -91,14 +93,14 @@ def test_the_structure_can_be_seen():
         assert max(abs(np.median(image[sure, c]) - np.median(image[out, c])) for c in range(image.shape[-1])) > 30
 
 
-def test_cases_are_seeded():
+def test_cases_are_seeded() -> None:
     first, again, other = (qubiq_phantom(3, "kidney", seed=s) for s in (4, 4, 5))
     assert (first.image == again.image).all()
     assert (first.image != other.image).any()
 
 
-def test_made_once_and_the_same_bytes(tmp_path, caplog):
-    settings = {"datasets": ["kidney", "brain-tumor"], "layout": "qubiq2020", **SMALL}
+def test_made_once_and_the_same_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings: dict[str, Any] = {"datasets": ["kidney", "brain-tumor"], "layout": "qubiq2020", **SMALL}
     root = write_qubiq_phantoms(tmp_path / "a", **settings)
     before = os.stat(root).st_mtime_ns
     assert ensure_qubiq_phantoms(root, **settings) == root
@@ -131,7 +133,7 @@ def test_made_once_and_the_same_bytes(tmp_path, caplog):
         ({"spacing": 0}, "spacing: expected a positive number of mm, got 0"),
     ],
 )
-def test_wrong_settings_are_named(tmp_path, settings, message):
+def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_qubiq_phantoms(tmp_path / "set", **{**SMALL, **settings})
     with pytest.raises(ValueError, match="dataset: expected one of"):
