@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from monai_jdt.checks import can_read_values
+from monai_jdt.functional.fast_counts import compiled_counts, compiled_overlap_counts
 from monai_jdt.functional.metric_labels import (
     DenseLabel,
     as_rows,
@@ -88,28 +91,45 @@ def overlap_counts(
         raise ValueError(error_sentence("y", expected, str(label.device), "move it there with .to(y_pred.device)"))
     if discretize is Discretization.ARGMAX and prob.shape[1] == 1:
         raise ValueError(error_sentence("discretize", "'threshold' for one channel", "'argmax'", "pass discretize='threshold'"))
-    rows, truth = as_rows(prob), as_rows(label)
-    ignored = held_value(ignore_index, truth.dtype)
-    counted = None if ignored is None else ~(truth == ignored).all(1, keepdim=True)
-    check_prediction_values(prob, DenseLabel(truth, ignored))
-    for name, values in (("y", truth), *((("y_pred", rows),) if discretize is None else ())):
-        hard = (values == 0) | (values == 1)
-        hard = hard if counted is None else hard | ~counted
-        if can_read_values(values) and not bool(hard.all()):
-            fix = "fuse the raters to a hard label" if name == "y" else "pass discretize='argmax' or 'threshold'"
-            raise ValueError(error_sentence(name, "0 and 1", f"{values[~hard][0].item():g}", fix))
-    if discretize is Discretization.ARGMAX:
-        winner = rows.argmax(1, keepdim=True)
     first = 0 if include_background else 1
-    counts = torch.empty(prob.shape[0], prob.shape[1] - first, 4, dtype=torch.int64, device=prob.device)
-    counts[..., 3] = truth.shape[-1] if counted is None else torch.count_nonzero(counted, -1)
-    for channel in range(first, prob.shape[1]):
-        found = (winner[:, 0] == channel) if discretize is Discretization.ARGMAX else rows[:, channel] > 0.5
-        true = truth[:, channel] == 1
+    rows, truth = (values.reshape(*values.shape[:2], math.prod(values.shape[2:])) for values in (prob, label))
+    compiled = compiled_counts(rows, truth) if ignore_index is None else None
+    counts = torch.empty(*prob.shape[:2], 4, dtype=torch.int64, device=prob.device)
+    for image in range(prob.shape[0]):  # one by one: what is made on the way is of one image
+        found = None if compiled is None else compiled_overlap_counts(compiled, rows[image], truth[image], _mode(compiled, discretize))
+        # where a value is illegal, the plain way names it
+        counts[image] = _plain_counts(rows[image], truth[image], discretize, ignore_index) if found is None else found
+    return counts[:, first:]
+
+
+def _mode(compiled: ModuleType, discretize: Discretization | None) -> int:
+    modes = {None: compiled.HARD, Discretization.THRESHOLD: compiled.THRESHOLD, Discretization.ARGMAX: compiled.ARGMAX}
+    return modes[discretize]
+
+
+def _plain_counts(prob: torch.Tensor, label: torch.Tensor, discretize: Discretization | None, ignore_index: int | None) -> torch.Tensor:
+    """Count an image, `(C, V)`, in torch's operations."""
+    rows, truth = as_rows(prob[None])[0], as_rows(label[None])[0]
+    ignored = held_value(ignore_index, truth.dtype)
+    counted = None if ignored is None else ~(truth == ignored).all(0)
+    check_prediction_values(prob[None], DenseLabel(truth[None], ignored))
+    for name, values in (("y", truth), *((("y_pred", rows),) if discretize is None else ())):
+        if can_read_values(values):
+            hard = (values == 0) | (values == 1)
+            hard = hard if counted is None else hard | ~counted
+            if not bool(hard.all()):
+                fix = "fuse the raters to a hard label" if name == "y" else "pass discretize='argmax' or 'threshold'"
+                raise ValueError(error_sentence(name, "0 and 1", f"{values[~hard][0].item():g}", fix))
+    winner = rows.argmax(0) if discretize is Discretization.ARGMAX else None
+    counts = torch.empty(len(rows), 4, dtype=torch.int64, device=rows.device)
+    counts[:, 3] = truth.shape[-1] if counted is None else torch.count_nonzero(counted)
+    for channel in range(len(rows)):
+        found = (winner == channel) if winner is not None else rows[channel] > 0.5
+        true = truth[channel] == 1
         if counted is not None:
-            found, true = found & counted[:, 0], true & counted[:, 0]
+            found, true = found & counted, true & counted
         for place, marked in enumerate((found & true, found, true)):
-            counts[:, channel - first, place] = torch.count_nonzero(marked, -1)
+            counts[channel, place] = torch.count_nonzero(marked)
     return counts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from monai_jdt.functional.fast_counts import compiled_bins, compiled_counts
 from monai_jdt.functional.metric_labels import VOTES, LabelRule, RaterStack, as_rows, read_prediction, read_rater_stack, wide_dtype
 from monai_jdt.functional.undefined import UNDEFINED
 from monai_jdt.validation import error_sentence
@@ -213,6 +214,15 @@ def _bins_of_class(
     rows: torch.Tensor, stack: RaterStack, image: int, channel: int | None, how: CalibrationRule, box: torch.Tensor | None
 ) -> list[tuple[float, torch.Tensor]]:
     """Return weight and bins of each rater, or of their mean. `channel` None is the largest."""
+    raters = stack.raters(image)
+    if box is None and raters and stack.ignore_index is None and how.binning is Binning.WIDTH:
+        compiled = compiled_counts(rows, stack.votes)
+        if compiled is not None:
+            values = () if channel is None else stack.groups[channel]
+            return [
+                (mass, compiled_bins(compiled, rows[image], stack.votes[image], weights, channel, values, how.bins))
+                for mass, weights in _weights_by_bin_set(stack, image, raters, how)
+            ]
     wide = wide_dtype(rows.device)
     if channel is None:
         top, winner = rows[image].max(0)
@@ -227,7 +237,6 @@ def _bins_of_class(
             total += agreeing if winner is None else torch.where(winner == c, agreeing, 0.0)
         return total
 
-    raters = stack.raters(image)
     given: list[tuple[float, torch.Tensor, torch.Tensor | None]] = []
     if how.against is CalibrationTarget.MEAN:
         if raters:
@@ -244,6 +253,15 @@ def _bins_of_class(
             (weight, _binned(confidence if here is None else confidence[here], outcome if here is None else outcome[here], how))
         )
     return bins or [(1.0, torch.zeros(how.bins, 3, dtype=wide, device=rows.device))]
+
+
+def _weights_by_bin_set(stack: RaterStack, image: int, raters: list[int], how: CalibrationRule) -> list[tuple[float, list[float]]]:
+    """Return for each set of bins its weight and the weights of the raters in it: all raters, or each by itself."""
+    weights = stack.weights[image]
+    if how.against is CalibrationTarget.MEAN:
+        return [(1.0, list(weights))]
+    mean = sum(weights[rater] for rater in raters) / len(raters)
+    return [(weights[rater] / mean, [float(other == rater) for other in range(len(weights))]) for rater in raters]
 
 
 def _binned(confidence: torch.Tensor, outcome: torch.Tensor, how: CalibrationRule) -> torch.Tensor:
