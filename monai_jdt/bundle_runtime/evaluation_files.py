@@ -61,6 +61,7 @@ def write_evaluation_files(
         regions={name: tuple(values) for name, values in regions.items()},
         decision=decision,
         section="validation",
+        empty_below=0.0 if run is None else float(run.parser.get_parsed_content("empty_below", default=0.0)),
         channel_dim=channel_dim,
     )
     write_run(folder, record)

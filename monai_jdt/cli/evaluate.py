@@ -30,6 +30,7 @@ def evaluate_command(
     pattern: Annotated[str | None, typer.Option(help="A prediction's path in its folder: '{case}/{task}.nii.gz'.")] = None,
     kind: Annotated[str, typer.Option(help="What the numbers are: auto, labels or probabilities.")] = "auto",
     decision: Annotated[str, typer.Option(help="Masks by: threshold (.5), expected_dice or expected_jaccard.")] = "threshold",
+    empty_below: Annotated[float, typer.Option(help="A mask that is expected to score less is empty.", min=0, max=1)] = 0.0,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
@@ -47,10 +48,7 @@ def evaluate_command(
     from monai_jdt.report.rated_cases import rated_cases
     from monai_jdt.report.run_folder import RunModel, RunRecord, write_run
 
-    if decision not in _DECISIONS:
-        raise ValueError(error_sentence("--decision", f"one of {list(_DECISIONS)}", repr(decision), "name one of them"))
-    if kind not in {member.value for member in PredictionKind}:
-        raise ValueError(error_sentence("--kind", "auto, labels or probabilities", repr(kind), "name one of them"))
+    _check_options(decision, kind, empty_below)
     dest = user_path(dest)
     models = _models(predictions)
     groups = named_regions(regions_from_text(regions))
@@ -59,10 +57,8 @@ def evaluate_command(
     if not cases:
         raise ValueError(next(iter(failures.values())))
     names = [name for name, *_ in cases]
-    work = [
-        EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, groups, PredictionKind(kind), decision)
-        for _, model, case, path in cases
-    ]
+    choices: tuple[Any, ...] = (groups, PredictionKind(kind), decision, empty_below)
+    work = [EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, *choices) for _, model, case, path in cases]
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     files = [(case.prediction, *case.files) for case in work]
     how: dict[str, Any] = {"what": "evaluate", "workers": workers, "scheduler": scheduler, "progress": progress}
@@ -73,8 +69,9 @@ def evaluate_command(
     settings = {"section": section, "regions": regions, "pattern": pattern or "", "kind": kind, "decision": decision}
     recorded = tuple(RunModel(name, folder, kind, pattern) for name, folder in models.items())
     place = user_path(datalist)
-    write_run(dest, RunRecord("evaluate", settings, place, tuple(listed), recorded, groups, decision, section, failures))
+    write_run(dest, RunRecord("evaluate", settings, place, tuple(listed), recorded, groups, decision, section, failures, empty_below))
     note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
+    note += f" Expected scores below {empty_below:g}: empty." if empty_below else ""
     write_evaluation_page(rows, list(models), page, title=os.path.basename(datalist), failures=failures, note=note)
     _print_summary(rows)
     typer.echo(f"{table}\n{page}")
@@ -82,6 +79,18 @@ def evaluate_command(
         typer.echo(f"{name}: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _check_options(decision: str, kind: str, empty_below: float) -> None:
+    from monai_jdt.report.prediction_files import PredictionKind
+
+    if decision not in _DECISIONS:
+        raise ValueError(error_sentence("--decision", f"one of {list(_DECISIONS)}", repr(decision), "name one of them"))
+    if empty_below and decision == "threshold":
+        fix = "--decision expected_dice, or leave it out"
+        raise ValueError(error_sentence("--empty-below", "0 with --decision threshold", f"{empty_below:g}", fix))
+    if kind not in {member.value for member in PredictionKind}:
+        raise ValueError(error_sentence("--kind", "auto, labels or probabilities", repr(kind), "name one of them"))
 
 
 def _print_summary(rows: Sequence[Mapping[str, Any]]) -> None:

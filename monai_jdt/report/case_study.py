@@ -35,12 +35,14 @@ class StudiedPrediction:
         path: the file.
         kind: what the numbers are, a value of :class:`monai_jdt.report.prediction_files.PredictionKind`.
         decision: how masks are made of probabilities.
+        empty_below: as in :class:`monai_jdt.report.evaluation_rows.EvaluationCase`.
     """
 
     model: str
     path: str
     kind: str
     decision: str
+    empty_below: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def study_case(case: StudiedCase) -> CaseStudy:
             continue
         prob = torch.from_numpy(values)[None]
         probs[prediction.model] = values
-        masks[prediction.model] = decided_mask(prob, prediction.decision)[0].numpy()
+        masks[prediction.model] = decided_mask(prob, prediction.decision, prediction.empty_below)[0].numpy()
         if not is_map:
             bins[prediction.model] = rater_calibration_bins(prob, votes[None], rule=rule)[0].numpy()
     unit, voxel = unit_of_size(grid.shape, None if grid.affine is None else voxel_edges(grid.affine)[: len(grid.shape)].tolist())

@@ -58,6 +58,7 @@ class EvaluationCase:
         regions: name to label values.
         kind: what the numbers of the prediction are.
         decision: "threshold" (.5), "expected_dice" or "expected_jaccard": how masks are made of probabilities.
+        empty_below: a mask that is expected to score less is empty; see :class:`monai_jdt.transforms.DecideMask`.
     """
 
     model: str
@@ -69,6 +70,7 @@ class EvaluationCase:
     regions: Mapping[str, tuple[int, ...]]
     kind: PredictionKind = PredictionKind.AUTO
     decision: str = "threshold"
+    empty_below: float = 0.0
 
 
 def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
@@ -118,21 +120,24 @@ def read_votes_on_grid(files: Sequence[str]) -> tuple[torch.Tensor, VoxelGrid]:
     return stack, VoxelGrid(files[0], tuple(stack.shape[1:]), np.asarray(votes.affine, dtype=np.float64) if placed else None)
 
 
-def decided_mask(prob: torch.Tensor, decision: str) -> torch.Tensor:
+def decided_mask(prob: torch.Tensor, decision: str, empty_below: float = 0.0) -> torch.Tensor:
     """Make masks of probabilities.
 
     Args:
         prob: `(N, C, *S)`.
         decision: "threshold" (.5), "expected_dice" or "expected_jaccard".
+        empty_below: a mask that is expected to score less is empty; not with the threshold.
     """
-    return prob > 0.5 if decision == "threshold" else best_expected_mask(prob, decision.removeprefix("expected_"))[0]
+    if decision == "threshold":
+        return prob > 0.5
+    return best_expected_mask(prob, decision.removeprefix("expected_"), empty_below=empty_below)[0]
 
 
 def _scores(
     case: EvaluationCase, prob: torch.Tensor, votes: torch.Tensor, is_map: bool, spacing: list[float] | None
 ) -> Iterator[tuple[str, str, str, float]]:
     rule = LabelRule(votes=True, regions=tuple(case.regions.values()))
-    mask = decided_mask(prob, case.decision)
+    mask = decided_mask(prob, case.decision, case.empty_below)
     found = {
         "dice_raters": rater_dice(mask, votes, RaterDiceKind.MEAN, EmptyPair.UNDEFINED, rule),
         "qubiq_dice": thresholded_dice(prob, votes, THRESHOLD_PRESETS["qubiq"], rule),

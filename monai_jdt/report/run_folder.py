@@ -76,6 +76,7 @@ class RunRecord:
         decision: how masks were made of probabilities: "threshold", "expected_dice" or "expected_jaccard".
         section: the part of the list, such as "validation".
         failures: what has no score, and why.
+        empty_below: masks that were expected to score less were left empty.
         channel_dim: the axis of the channels in the images' files, as :class:`monai_jdt.transforms.LoadVolume` takes it.
         versions: package to version.
         date: ISO 8601, UTC.
@@ -90,6 +91,7 @@ class RunRecord:
     decision: str = "threshold"
     section: str = "all"
     failures: Mapping[str, str] = field(default_factory=dict)
+    empty_below: float = 0.0
     channel_dim: str | int | None = None
     versions: Mapping[str, str] = field(default_factory=_installed_versions)
     date: str = field(default_factory=_now)

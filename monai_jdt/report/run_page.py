@@ -162,7 +162,13 @@ def _work_of(runs: JoinedRuns, order: Sequence[str], most_cases: int) -> list[St
     for name in cases:
         models = [model for model in runs.models if (name, model.name) in scored]
         predictions = [
-            StudiedPrediction(model.name, files[model.name].get(name, model.model.folder), model.model.kind, model.run.decision)
+            StudiedPrediction(
+                model.name,
+                files[model.name].get(name, model.model.folder),
+                model.model.kind,
+                model.run.decision,
+                model.run.empty_below,
+            )
             for model in models
         ]
         case = runs.cases[name]

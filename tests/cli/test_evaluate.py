@@ -195,11 +195,22 @@ def test_masks_by_the_expected_dice(tmp_path: Path, datalist: str) -> None:
     assert value(rows_in(tmp_path / "best"), "dice_majority", "one") == pytest.approx(2 * 48 / 128)
 
 
+def test_a_mask_that_is_expected_to_score_little_is_empty(tmp_path: Path, datalist: str) -> None:
+    faint = np.where(marks(1, 6) > 0, np.float32(0.2), np.float32(0.01))
+    sure = np.where(marks(0, 2) > 0, np.float32(0.95), np.float32(0.0))
+    folder = predict(tmp_path / "faint", one=faint, two=sure)
+    assert run(folder, datalist, "--dest", str(tmp_path / "out"), "--decision", "expected_dice", "--empty-below", "0.5") == 0
+    assert value(rows_in(tmp_path / "out"), "dice_majority", "one") == 0
+    assert value(rows_in(tmp_path / "out"), "dice_majority", "two") > 0.9
+    assert read_run(tmp_path / "out").empty_below == 0.5
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["nowhere"], "nowhere: expected a folder of predictions, got nothing"),
         (["some", "--decision", "argmax"], "--decision: expected one of"),
+        (["some", "--empty-below", "0.2"], "--empty-below: expected 0 with --decision threshold, got 0.2"),
         (["some", "--kind", "onehot"], "--kind: expected auto"),
         (["some", "some"], "predictions: expected each folder once"),
     ],

@@ -80,5 +80,16 @@ def test_an_image_on_other_voxels_is_a_problem(tmp_path: Path) -> None:
     assert "image.nii.gz: expected" in problem
 
 
+def test_the_mask_is_the_one_that_was_scored(tmp_path: Path) -> None:
+    case = case_in(tmp_path)
+    # .8 in 5 rows and .05 elsewhere: the mask is expected to score about .6, because of the many other voxels
+    sizes = [
+        study_case(replace(case, predictions=(replace(case.predictions[0], decision="expected_dice", empty_below=level),))).sizes["all"]
+        for level in (0.0, 0.9)
+    ]
+    assert sizes[0]["net"] > 0
+    assert sizes[1]["net"] == 0
+
+
 def test_slices_are_made_where_they_are_wanted(tmp_path: Path) -> None:
     assert study_case(replace(case_in(tmp_path), most_bytes=0)).slices is None
