@@ -16,6 +16,7 @@ from tests.metrics.test_image_scores import BY_SAMPLES, OWN
 #: Every metric and the options that make it allocate elsewhere.
 METRICS: dict[str, list[dict[str, Any]]] = {
     "DisagreementCorrelation": [{}, {"uncertainty": "entropy"}],
+    "ExpectedOverlap": [{}, {"expected": "jaccard"}],
     "FineGrainedOverlap": [{"average": average, "discretize": "argmax"} for average in ("dataset", "image", "class")],
     "GeneralizedEnergyDistance": [{}, {"diagonal": False}],
     "RaterAgreement": [{"kind": kind} for kind in ("pairwise_dice", "pairwise_jaccard", "fleiss_kappa")],
@@ -48,7 +49,7 @@ def scores_of(name: str, options: dict[str, Any]) -> list[torch.Tensor]:
     scores = []
     if name == "RaterAgreement":
         scores += [metric(case.votes)]
-    elif name == "FineGrainedOverlap":
+    elif name in ("FineGrainedOverlap", "ExpectedOverlap"):
         label = torch.stack([(case.votes[:, 0] == c).int() for c in range(3)], 1)
         scores += [metric(y_pred, label)]
     else:
