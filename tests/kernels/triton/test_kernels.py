@@ -142,7 +142,7 @@ def compile_for(capabilities: list[str], tmp_path: Path) -> list[str]:
         "TRITON_CACHE_DIR": str(tmp_path)
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.compile_triton", *capabilities], capture_output=True, text=True, cwd=ROOT, env=environment
+        [sys.executable, "-m", "benchmarks.compile_triton", *capabilities], capture_output=True, text=True, cwd=ROOT, env=environment
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Compile the Triton kernels for a GPU without one: `python -m tests.kernels.compile_triton 90 80`; a line for each kernel.
+"""Compile the Triton kernels for a GPU without one: `python -m benchmarks.compile_triton 90 80`; a line for each kernel.
 
 The interpreter takes what the compiler refuses (types, shapes, undefined names in a branch), so this is a test of its own. It must
 run in a process without TRITON_INTERPRET, since that is read when the kernels are defined.
