@@ -31,6 +31,7 @@ from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.phantoms.brats import brats_phantom
 from monai_jdt.data.phantoms.raters import DEFAULT_STYLES
 from monai_jdt.functional.expected_overlap import best_empty_level, best_expected_mask
+from monai_jdt.functional.temperature import fit_temperature
 from monai_jdt.losses import JDTCELoss
 from monai_jdt.report.intervals import clustered_interval
 
@@ -183,27 +184,36 @@ def best_threshold_and_level(prob: torch.Tensor, labels: torch.Tensor) -> tuple[
     return max(found)[1:]
 
 
-def decided(prob: tuple[torch.Tensor, torch.Tensor], data: tuple[Slices, Slices]) -> Iterator[tuple[str, str, str, torch.Tensor]]:
+def decided(logits: tuple[torch.Tensor, torch.Tensor], data: tuple[Slices, Slices]) -> Iterator[tuple[str, str, str, torch.Tensor]]:
     """Yield target, decision, its levels, and `(images,)`, the Dice of the test images; first of the pairs is the validation."""
-    (tuned, p), best = prob, [best_expected_mask(part) for part in prob]
+    tuned, p = (part.sigmoid() for part in logits)
+    best = [best_expected_mask(part) for part in (tuned, p)]
+    temperature = fit_temperature(logits[0], data[0].votes.float().mean(1, keepdim=True))
+    scaled = [best_expected_mask((part / temperature).sigmoid()) for part in logits]
     for target in ("majority", "raters"):
         known, truth = (labels_of(part, target) for part in data)
         threshold = best_threshold(tuned, known)
         both = best_threshold_and_level(tuned, known)
         level = best_level(best[0][1][:, 0], best[0][0], known)[0]
         cut = p > both[0]
-        (mask, expected) = best[1]
+        scaled_level = best_level(scaled[0][1][:, 0], scaled[0][0], known)[0]
+        (mask, expected), (scaled_mask, scaled_expected) = best[1], scaled[1]
         for decision, levels, decided_mask in (
             ("threshold .5", "", p > 0.5),
             ("validated threshold", f"{threshold:.2f}", p > threshold),
             ("validated threshold, level for nothing", f"{both[0]:.2f}, {both[1]:.2f}", with_level(cut, confidence(p, cut), both[1])),
             ("expected Dice", "", mask),
             ("expected Dice, level for nothing", f"{level:.2f}", with_level(mask, expected[:, 0], level)),
+            (
+                "temperature, expected Dice, level for nothing",
+                f"{temperature:.2f}, {scaled_level:.2f}",
+                with_level(scaled_mask, scaled_expected[:, 0], scaled_level),
+            ),
         ):
             yield target, decision, levels, dice(decided_mask, truth).mean(1)
 
 
-def rows_of(name: str, data: Slices, out: Path, steps: int) -> Iterator[dict[str, Any]]:
+def rows_of(name: str, data: Slices, out: Path, steps: int, losses: list[str]) -> Iterator[dict[str, Any]]:
     """Train, decide, and yield a row for each loss, seed, target and decision; seed "mean": the images' means over seeds."""
     training, validation, test = split(data)
     shares = ", ".join(
@@ -212,13 +222,13 @@ def rows_of(name: str, data: Slices, out: Path, steps: int) -> Iterator[dict[str
         for part in (training, validation, test)
     )
     print(f"{name}: {shares}", flush=True)
-    for loss in LOSSES:
+    for loss in losses:
         seeds: list[dict[tuple[str, str], torch.Tensor]] = []
         for seed in SEEDS:
             file = "".join(letter if letter.isalnum() else "_" for letter in f"{name} {loss} {seed}") + ".pt"
             network = trained(training, loss, seed, steps, out / file)
-            prob = tuple(logits_of(network, part.images).sigmoid() for part in (validation, test))
-            found = list(decided(prob, (validation, test)))
+            logits = (logits_of(network, validation.images), logits_of(network, test.images))
+            found = list(decided(logits, (validation, test)))
             seeds.append({(target, decision): scores for target, decision, _, scores in found})
             for target, decision, levels, _ in found:
                 yield row_of((name, loss, str(seed), target, decision, levels), seeds[-1], test.patients)
@@ -246,14 +256,16 @@ def main() -> None:
     parser.add_argument("--lidc", help="path of lidc2d.npz")
     parser.add_argument("--phantoms", action="store_true", help="phantoms of this package, too")
     parser.add_argument("--steps", type=int, default=1000, help="steps of each training on LIDC; phantoms take a third")
+    parser.add_argument("--only", help=f"losses, separated by ';', of {'; '.join(LOSSES)}")
     arguments = parser.parse_args()
+    losses = arguments.only.split(";") if arguments.only else list(LOSSES)
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     if arguments.phantoms:
-        rows += rows_of("phantoms", phantom_slices(), arguments.out, arguments.steps // 3)
+        rows += rows_of("phantoms", phantom_slices(), arguments.out, arguments.steps // 3, losses)
     if arguments.lidc:
-        rows += rows_of("LIDC", lidc_slices(arguments.lidc), arguments.out, arguments.steps)
+        rows += rows_of("LIDC", lidc_slices(arguments.lidc), arguments.out, arguments.steps, losses)
     if not rows:
         parser.error("--lidc, --phantoms: expected at least one, got none")
     with whole_file(arguments.out / "decision_on_raters.csv") as draft, open(draft, "w", newline="") as file:

@@ -2,10 +2,10 @@
 
     python benchmarks/metrics.py [--side 128] [--volumes 20] [--rounds 3] [--threads 1]
 
-Needs torchmetrics (PyPI), which is no dependency of the package. Every contender runs in processes of its own, in turns, and gets the
-form that it takes: one-hot masks, or class indices. Making the data is not measured. Four different volumes of 4 classes are read again
-and again. Before, on smaller volumes, all contenders have to give the same score. Memory is the highest resident memory above what the
-process had before the first volume was scored. Times are medians over rounds, after one volume that is not counted.
+Needs torchmetrics (PyPI), which is no dependency of the package. The contenders take turns, and each gets the form that it takes:
+one-hot masks, or class indices. Making the data is not measured. Four different volumes of 4 classes are read again and again.
+Contenders that measure the same have to give the same score. Memory is the highest resident memory above what the process had before
+the first volume was scored. Times are medians over rounds, of the CPU, so that other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from typing import Any
 
 import torch
 from monai.metrics import CalibrationErrorMetric, MeanIoU
+from tqdm import tqdm
 
 from monai_jdt.metrics import (
     FineGrainedOverlap,
@@ -78,12 +76,12 @@ def theirs(metric: Any, *forms: str) -> tuple[Callable[[Volume], Any], Callable[
     return lambda case: feed(*(getattr(case, form) for form in forms)), compute
 
 
-def contender(name: str) -> tuple[Callable[[Volume], Any], Callable[[], float]]:
-    """Return how a contender takes a volume, and its score at the end."""
+def contenders() -> dict[str, Callable[[], tuple[Callable[[Volume], Any], Callable[[], float]]]]:
+    """Return by name what makes a contender: how it takes a volume, and its score at the end. The first of each kind is ours."""
     from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
     from torchmetrics.segmentation import MeanIoU as TorchMeanIoU
 
-    makers: dict[str, Callable[[], tuple[Callable[[Volume], Any], Callable[[], float]]]] = {
+    return {
         "IoU of images: ours": lambda: ours(FineGrainedOverlap(average="image"), "mask", "label"),
         "IoU of images: ours, argmax": lambda: ours(FineGrainedOverlap(average="image", discretize="argmax"), "prob", "label"),
         "IoU of images: MONAI MeanIoU": lambda: theirs(MeanIoU(), "mask", "label"),
@@ -103,27 +101,22 @@ def contender(name: str) -> tuple[Callable[[Volume], Any], Callable[[], float]]:
             MulticlassCalibrationError(CLASSES, n_bins=BINS, validate_args=False), "prob", "index"
         ),
     }
-    if name == "":
-        return list(makers)  # type: ignore[return-value]
-    return makers[name]()
 
 
-def measure(name: str, side: int, volumes: int) -> dict[str, float]:
-    """Return seconds, peak memory above the data, and the score, of one process."""
-    cases = [volume(seed, side) for seed in range(DIFFERENT)]
-    contender(name)[0](cases[0])  # what is imported and compiled once
-    update, score = contender(name)
+def measure(
+    make: Callable[[], tuple[Callable[[Volume], Any], Callable[[], float]]], cases: list[Volume], volumes: int
+) -> dict[str, float]:
+    """Return seconds, peak memory, and the score."""
+    update, score = make()
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as refs:
         refs.write("5")
-    before, start = memory("VmRSS"), time.perf_counter()
-    cpu = time.process_time()
+    before, start = memory("VmRSS"), time.process_time()
     for number in range(volumes):
-        update(cases[number % DIFFERENT])
+        update(cases[number % len(cases)])
     value = score()
-    took = {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
-    return {**took, "peak_mib": (memory("VmHWM") - before) / 2**20, "score": value}
+    return {"cpu_s": time.process_time() - start, "peak_mib": (memory("VmHWM") - before) / 2**20, "score": value}
 
 
 def memory(name: str) -> int:
@@ -168,28 +161,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("side", 128), ("volumes", 20), ("rounds", 3), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments.side, arguments.volumes)))
-        return
-
-    def in_a_process(name: str, side: int) -> dict[str, float]:
-        options = {"side": side, "volumes": arguments.volumes, "threads": arguments.threads}
-        command = [sys.executable, __file__, "--one", name, *(f"--{key}={value}" for key, value in options.items())]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-
-    names: list[str] = contender("")  # type: ignore[assignment]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(arguments.rounds):
-        for name in names:
-            found[name].append(in_a_process(name, arguments.side))
+    cases = [volume(seed, arguments.side) for seed in range(DIFFERENT)]
+    makers = contenders()
+    for make in makers.values():
+        make()[0](cases[0])  # what is imported and compiled once
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in makers}
+    for _ in tqdm(range(arguments.rounds), desc="rounds", disable=None):
+        for name, make in makers.items():
+            found[name].append(measure(make, cases, arguments.volumes))
     print(
         f"{arguments.volumes} volumes of {arguments.side}^3, {CLASSES} classes, {arguments.threads} threads, {arguments.rounds} rounds"
     )
     print("| what | contender | CPU s | ours is so many times as fast | peak memory, MiB | score |\n|---|---|---|---|---|---|")
-    for name in names:
+    for name in makers:
         what, _, who = name.partition(": ")
         own = statistics.median(row["cpu_s"] for row in found[f"{what}: ours"])
         seconds, peak = (statistics.median(row[key] for row in found[name]) for key in ("cpu_s", "peak_mib"))
