@@ -164,7 +164,7 @@ def test_an_evaluation_of_expected_scores_names_the_level_of_its_cases(trained: 
         # masks that a level has emptied say nothing of a better one
         record = evaluate(trained, tmp_path, decision="expected_dice", empty_below=1)
     assert len(levels()) == 1
-    assert record.settings["empty_below"] == "1.0"
+    assert (record.settings["empty_below"], record.empty_below) == ("1.0", 1.0)
     scores = [float(row["value"]) for row in read_scores(tmp_path) if row["score"] == "dice"]
     assert all(score in (0, 1) or np.isnan(score) for score in scores)
 
