@@ -79,7 +79,7 @@ def test_averages_are_any_mapping() -> None:
 @pytest.mark.parametrize(
     ("text", "written"), [("1e-6", "1.0e-6"), ("1E-10", "1.0e-10"), ("2.5e-7", "2.5e-7"), ("1e3", "1000.0"), ("0.5", "0.5 without")]
 )
-def test_a_number_as_text_is_told_how_to_write_it(text: Any, written: str) -> None:
+def test_a_number_as_text_is_refused_with_how_to_write_it(text: Any, written: str) -> None:
     """YAML 1.1 reads 1e-6 as text."""
     uses = (
         ("smooth_nr", lambda: JDTLoss(smooth_nr=text)),
@@ -93,7 +93,7 @@ def test_a_number_as_text_is_told_how_to_write_it(text: Any, written: str) -> No
             use()
 
 
-def test_other_text_is_told_as_well() -> None:
+def test_other_text_is_refused_as_well() -> None:
     number: Any = "255"
     flag: Any = "True"
     word: Any = "two"

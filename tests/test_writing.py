@@ -98,3 +98,13 @@ def test_no_summary_hangs_a_clause_after_a_semicolon(file: Path) -> None:
 
 def test_a_hung_summary_is_seen() -> None:
     assert hung_summaries('"""Fine.\n\nThis; may stand."""\ndef f():\n    """Return x; None: none."""') == ["Return x; None: none."]
+
+
+#: Words in names of tests that stand for several things. The glossary has a word for each: refused, reported, logged.
+VAGUE = re.compile(r"told|tells|reject|forbid|_raises?$|_errors?$")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_names_of_tests_use_the_words_of_the_glossary(file: Path) -> None:
+    names = [node.name for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)]
+    assert [name for name in names if name.startswith("test_") and VAGUE.search(name)] == []

@@ -85,7 +85,7 @@ def test_a_prediction_has_a_format_that_can_hold_it(name: str, dims: int, channe
     assert [line.partition(":")[0] for line in lines] == ["prediction_name"] * refused
 
 
-def test_a_table_without_entries_is_told() -> None:
+def test_a_table_without_entries_is_reported() -> None:
     (line,) = contradictions({"normalize": "mr", "normalizations": ()})
     assert line == "normalizations: expected at least one entry, got none. Fix: leave normalizations out, or give it entries."
 

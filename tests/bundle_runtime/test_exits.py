@@ -83,7 +83,7 @@ def test_what_a_user_can_mend_is_one_line(capsys: pytest.CaptureFixture[str], er
     assert last_line(capsys).startswith(f"monai_jdt: error: {line}")
 
 
-def test_run_or_exit_leaves_other_errors() -> None:
+def test_run_or_exit_passes_other_errors_on() -> None:
     class Engine:
         def run(self) -> None:
             raise ValueError("size mismatch")

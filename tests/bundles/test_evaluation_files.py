@@ -120,7 +120,7 @@ class _Killed(BaseException):
 
 
 @one_bundle
-def test_a_page_that_lacks_its_library_is_told(trained: Any, evaluated: Path, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+def test_a_page_that_lacks_its_library_is_logged(trained: Any, evaluated: Path, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
     shutil.copytree(evaluated, tmp_path / "run")
     (tmp_path / "run" / "report.html").unlink()
     for name in [name for name in sys.modules if name.split(".")[0] == "plotly"]:

@@ -318,7 +318,7 @@ def test_an_overlay_file_is_checked_as_the_command_line(
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
 @pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
-def test_settings_of_a_training_that_cannot_be_read_are_told(bundle: ModuleType, text: str, tmp_path: Path, capsys: Any) -> None:
+def test_settings_of_a_training_that_cannot_be_read_are_refused(bundle: ModuleType, text: str, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model.pt").touch()
     (tmp_path / "models" / "model.json").write_text(text)
@@ -390,7 +390,7 @@ def test_processes_on_a_cpu_need_no_place_on_their_machine(tmp_path: Path, monke
     assert checked(tmp_path, brats.configs("train.yaml", "multi_gpu_train.yaml"), "rank", **LISTED) == [0]
 
 
-def test_a_misspelt_key_in_the_bundles_own_file_is_told(tmp_path: Path, capsys: Any) -> None:
+def test_a_misspelt_key_in_the_bundles_own_file_is_refused(tmp_path: Path, capsys: Any) -> None:
     text = Path(qubiq.configs("train.yaml")[0]).read_text()
     (tmp_path / "train.yaml").write_text(text.replace("\nlabel_source:", "\nlabel_sourse:", 1))
     line = refused(capsys, tmp_path, [str(tmp_path / "train.yaml")])
@@ -399,13 +399,13 @@ def test_a_misspelt_key_in_the_bundles_own_file_is_told(tmp_path: Path, capsys: 
     )
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(tmp_path)))
     line = refused(capsys, tmp_path, brats.configs("train.yaml"))
     assert line.startswith(f"output_dir {tmp_path}/eval: expected a folder to write in, got no permission to write in {tmp_path}")
 
 
-def test_tracking_without_mlflow_is_told(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_tracking_without_mlflow_is_refused(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(start, "find_spec", lambda name: None)
     line = refused(capsys, tmp_path, brats.configs("train.yaml"), tracking="mlflow")
     assert line == "--tracking: expected a tracker that is installed, got mlflow, which is not. Fix: pip install mlflow."
@@ -478,7 +478,7 @@ def test_regions_and_the_ignored_value_are_held_against_the_files(
     assert refused(capsys, tmp_path, brats.configs("train.yaml", "votes.yaml"), dataset_dir=data, **given).startswith(line)
 
 
-def test_volumes_in_a_bundle_for_images_are_told(tmp_path: Path, capsys: Any) -> None:
+def test_volumes_in_a_bundle_for_images_are_refused(tmp_path: Path, capsys: Any) -> None:
     data = write_qubiq_phantoms(tmp_path / "set", datasets="pancreas", cases=4, shape=(16, 16), progress=False)
     line = refused(
         capsys, tmp_path, qubiq.configs("train.yaml"), dataset_dir=data, set="pancreas", spatial_dims=2, size=[16, 16], folds=2

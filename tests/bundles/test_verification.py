@@ -156,7 +156,7 @@ ABSENT = object()
         ((*PRED, "channel_def"), {"0": 1}, "1 is not of type 'string'"),
     ],
 )
-def test_the_schema_rejects(path: tuple[str, ...], value: Any, says: str, tmp_path: Path, offline: None) -> None:
+def test_the_schema_refuses(path: tuple[str, ...], value: Any, says: str, tmp_path: Path, offline: None) -> None:
     content = metadata(BUNDLES[0])
     holder = content
     for key in path[:-1]:

@@ -34,7 +34,7 @@ def test_env_names_versions_and_kernels(capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
-def test_a_missing_package_and_a_set_variable_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_and_a_set_variable_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monai_jdt.cli.env.PACKAGES", ("surely-no-such-package",))
     lines = environment_report({"OMP_NUM_THREADS": "3", "SECRET": "word"}).splitlines()
     assert "- surely-no-such-package: not installed" in lines

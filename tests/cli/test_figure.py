@@ -195,7 +195,7 @@ def test_overlapping_channels_are_a_convention_or_must_be_named() -> None:
         default_regions(np.array([[0, 1, 2, 4]], np.uint8), nested[:2])
 
 
-def test_many_label_values_are_cut_to_the_largest_and_told() -> None:
+def test_many_label_values_are_cut_to_the_largest_and_reported() -> None:
     from monai_jdt.report.case_files import default_regions
 
     votes = np.repeat(np.arange(10), np.arange(10, 0, -1))[None].astype(np.int16)

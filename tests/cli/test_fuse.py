@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_one_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_region_that_no_value_belongs_to_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_region_that_no_value_belongs_to_is_reported(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in (("a.nii", 255), ("b.nii", 0)):
         save_nifti(tmp_path / name, np.full((4, 4, 2), value, np.uint8), AFFINE)
     assert run(str(tmp_path / "black.nii"), str(tmp_path / "a.nii"), str(tmp_path / "b.nii")) == 0
@@ -141,20 +141,20 @@ def test_all_missing_files_are_named(tmp_path: Path, raters: list[str], capsys: 
     assert not (tmp_path / "x.nii").exists()
 
 
-def test_a_file_given_twice_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_given_twice_is_refused(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tmp_path / "x.nii"), raters[0], raters[1], raters[0]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"warning: {raters[0]}: expected each rater's file once, got it is there again. Fix: remove one."
 
 
-def test_a_region_named_twice_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_region_named_twice_is_refused(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for text in ('{"a": [1], "a": [4]}', "{'a': [1], 'a': [4]}"):
         assert run(str(tmp_path / "x.nii"), *raters, "--regions", text) == 1
         line = "monai_jdt: error: --regions: expected each region once, got 'a' twice. Fix: give it all its label values: [1, 2]."
         assert capsys.readouterr().err.splitlines() == [line]
 
 
-def test_a_negative_seed_is_told(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_negative_seed_is_refused(tmp_path: Path, raters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(tmp_path / "x.nii"), *raters, "--seed", "-1") == 1
     assert capsys.readouterr().err.splitlines() == ["monai_jdt: error: --seed: expected a whole number >= 0, got -1. Fix: --seed 0."]
     assert not (tmp_path / "x.nii").exists()

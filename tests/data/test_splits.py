@@ -35,7 +35,7 @@ def test_split_leaves_a_case_on_each_side(fraction: float, sizes: tuple[int, ...
     assert (len(train), len(validation)) == sizes
 
 
-def test_split_errors() -> None:
+def test_wrong_splits_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 patients to split, got 1"):
         split_cases([{"case": "BraTS-GLI-00001-000"}, {"case": "BraTS-GLI-00001-001"}])
     with pytest.raises(ValueError, match="fraction"):
@@ -85,6 +85,6 @@ def test_equal_names_in_two_sets_are_two_patients() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 4, 2.5])
-def test_folds_errors(k: Any) -> None:
+def test_wrong_folds_are_refused(k: Any) -> None:
     with pytest.raises(ValueError, match=rf"k: expected 2 to 3 folds, at most as many as patients, got {k}"):
         folds([{"case": c} for c in "abc"], k)

@@ -266,12 +266,12 @@ P = torch.full((2, 2, 4), 0.5)
         (P.to(torch.complex64), P, TypeError, "y_pred: expected real numbers"),
     ],
 )
-def test_maps_that_do_not_fit_are_told(p: torch.Tensor, m: torch.Tensor, error: type[TypeError | ValueError], says: str) -> None:
+def test_maps_that_do_not_fit_are_refused(p: torch.Tensor, m: torch.Tensor, error: type[TypeError | ValueError], says: str) -> None:
     with pytest.raises(error, match=says):
         thresholded_dice(p, m)
 
 
-def test_one_channel_without_the_background_is_an_error() -> None:
+def test_one_channel_without_the_background_is_refused() -> None:
     with pytest.raises(ValueError, match="include_background=False: expected at least 2 channels, got 1"):
         thresholded_dice(P[:, :1], P[:, :1], include_background=False)
 

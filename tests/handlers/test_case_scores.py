@@ -115,7 +115,7 @@ def test_pictures_have_volumes_in_voxels(tmp_path: Path) -> None:
     assert found["c1", "core", "volume_error"] == pytest.approx(0.0025)
 
 
-def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     def run(**options: Any) -> None:
         engine = evaluator([])
         CaseScoresWriter(tmp_path / "t.csv", **{"scores": {"soft": "val_soft"}, "regions": REGIONS, **options}).attach(engine)

@@ -101,7 +101,7 @@ BROKEN = [(kernel, fault) for kernel in HERE for fault in FAULTS if kernel is no
 
 
 @pytest.mark.parametrize(("kernel", "fault"), BROKEN, ids=str)
-def test_a_broken_kernel_is_told_once_and_refused(
+def test_a_broken_kernel_is_logged_once_and_refused(
     kernel: Backend, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     what, change, words = FAULTS[fault]

@@ -131,7 +131,7 @@ FOCAL = monai_jdt.losses.JDTFocalLoss
         ({"alpha": 0.25, "focal_gamma": 2.0}, ["focal_alpha=0.25"]),
     ],
 )
-def test_focal_names_of_monai_are_told(named: dict[str, Any], told: list[str]) -> None:
+def test_focal_names_of_monai_are_warned_of(named: dict[str, Any], told: list[str]) -> None:
     with pytest.warns(UserWarning, match="^JDTFocalLoss: ") as caught:
         loss = FOCAL(sigmoid=True, **named)
     (warning,) = caught

@@ -102,7 +102,7 @@ def test_deep_supervision_takes_odd_sizes_and_stacked_heads() -> None:
     assert torch.equal(stacked, listed)
 
 
-def test_deep_supervision_errors() -> None:
+def test_mistakes_in_deep_supervision_are_refused() -> None:
     make: Callable[..., losses.SoftDeepSupervisionLoss] = losses.SoftDeepSupervisionLoss
     with pytest.raises(TypeError, match="loss"):
         make("JDTLoss")

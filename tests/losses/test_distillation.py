@@ -114,7 +114,7 @@ def test_poison_in_the_ignored_voxels_of_student_and_teacher(poison: float) -> N
         assert torch.equal(results[0][1], results[1][1])
 
 
-def test_distillation_errors_and_checks() -> None:
+def test_mistakes_in_distillation_are_refused() -> None:
     x, label, teacher, _ = some(3, 2, 3, 4)
     make = losses.DistillationLoss
     for arguments, words in (

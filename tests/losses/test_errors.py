@@ -111,7 +111,7 @@ def raises(error: type[Exception] | tuple[type[Exception], ...], words: Sequence
     ("name", "arguments", "error", "words"),
     [pytest.param(name, a, e, w, id=f"{name}-{i}") for i, (names, a, e, w) in enumerate(CONSTRUCTORS) for name in names],
 )
-def test_constructors(
+def test_wrong_arguments_of_constructors_are_refused(
     name: str,
     arguments: dict[str, Any],
     error: type[Exception] | tuple[type[Exception], ...],
@@ -215,7 +215,7 @@ def test_every_class_hands_its_options_on(name: str) -> None:
 
 @pytest.mark.parametrize("name", TWO)
 @pytest.mark.parametrize("number", range(len(CALLS)))
-def test_calls(name: str, number: int) -> None:
+def test_wrong_calls_are_refused(name: str, number: int) -> None:
     arguments, given, error, words = CALLS[number]
     loss = getattr(losses, name)(**arguments)
     given = (*given, None, None)[:4]

@@ -191,7 +191,7 @@ def test_an_ignored_value_is_in_no_region(votes: bool) -> None:
 
 
 @pytest.mark.parametrize("loss", [JDTLoss(softmax=True), JDTCELoss(softmax=True), LovaszSoftmaxLoss()], ids=lambda x: type(x).__name__)
-def test_heads_and_lists_are_told_where_to_go(loss: JDTLoss | JDTCELoss | LovaszSoftmaxLoss) -> None:
+def test_heads_and_lists_in_the_wrong_place_are_refused(loss: JDTLoss | JDTCELoss | LovaszSoftmaxLoss) -> None:
     for heads in ([X, X], (X, X), {"out": X, "aux": X}):
         with pytest.raises(TypeError, match=r"input: expected a torch.Tensor, got \w+ of 2. Fix: .*SoftDeepSupervisionLoss\(loss\)"):
             loss(heads, SOFT)
@@ -254,7 +254,7 @@ def test_deep_supervision_runs_every_head_on_the_named_kernel() -> None:
 # --- raters of weight 0 ---
 
 
-def test_an_image_without_raters_is_ignored_and_a_batch_of_them_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_without_raters_is_ignored_and_a_batch_of_them_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     from monai_jdt.checks import values
 
     loss = JDTLoss(softmax=True, votes=True)

@@ -77,7 +77,7 @@ def assert_runs(loss: Callable[..., torch.Tensor], *arguments: Any, **named: Any
     assert present(leaf.grad).isfinite().all()
 
 
-def test_the_mode_raises() -> None:
+def test_the_mode_refuses_float64() -> None:
     with WithoutFloat64(), pytest.raises(TypeError, match="no float64"):
         LOGITS.double()
 
@@ -149,13 +149,13 @@ BAD: dict[str, tuple[dict[str, Any], torch.Tensor, tuple[torch.Tensor, ...]]] = 
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_errors(case: str) -> None:
+def test_wrong_values_are_refused(case: str) -> None:
     options, target, others = BAD[case]
     with value_checks("on"), WithoutFloat64(), pytest.raises(ValueError, match="expected"):
         losses.JDTLoss(**options, backend="eager")(LOGITS, target, *others)
 
 
-def test_errors_of_hard_labels() -> None:
+def test_wrong_hard_labels_are_refused() -> None:
     with value_checks("on"), WithoutFloat64():
         with pytest.raises(ValueError, match="hard label"):
             losses.LovaszSoftmaxLoss()(LOGITS, SOFT_CLASSES)

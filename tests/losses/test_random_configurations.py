@@ -70,7 +70,7 @@ def test_deep_supervision_is_finite(configuration: Configuration) -> None:
 
 @settings(MANY, max_examples=4 * present(settings.default).max_examples)
 @given(mistaken_configurations(most=8))
-def test_contradictions_raise(drawn: tuple[Configuration, str]) -> None:
+def test_contradictions_are_refused(drawn: tuple[Configuration, str]) -> None:
     configuration, name = drawn
     with pytest.raises((ValueError, TypeError)) as caught:
         configuration()

@@ -11,7 +11,7 @@ def test_bool_votes_and_no_space() -> None:
     assert region_votes(torch.zeros(2, 0, 3, dtype=torch.uint8), [1]).shape == (1, 0, 3)
 
 
-def test_refusals() -> None:
+def test_wrong_votes_are_refused() -> None:
     with pytest.raises(TypeError, match="integer dtype"):
         fuse_average(torch.zeros(2, 3), [1])
     with pytest.raises(ValueError, match="at least one rater"):

@@ -347,7 +347,7 @@ def test_an_average_without_votes_is_drawn(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("volume", "header"), [(False, "all"), (True, "all   slice 5 of 10")])
-def test_a_slice_is_told_of_volumes_only(case: dict[str, Any], volume: bool, header: str) -> None:
+def test_a_slice_is_named_of_volumes_only(case: dict[str, Any], volume: bool, header: str) -> None:
     arrays = {name: values if volume else values[..., 5] for name, values in case.items()}
     figure = case_picture(arrays["image"], arrays["prediction"][:1], arrays["votes"], regions={"all": [1, 4]})
     assert header in words_of(figure)

@@ -54,7 +54,7 @@ def test_channels_of_volumes_are_classes_or_regions(tmp_path: Path, classes: np.
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_label_maps_are_told_by_their_values(tmp_path: Path, dtype: type) -> None:
+def test_label_maps_are_recognised_by_their_values(tmp_path: Path, dtype: type) -> None:
     labels: np.ndarray = np.random.default_rng(1).integers(0, 4, SHAPE).astype(dtype)
     got, is_map = read_region_prediction(save_nifti(tmp_path / "a.nii.gz", labels), GRID, REGIONS)
     assert is_map
@@ -125,7 +125,7 @@ def test_patterns_have_the_items_fields(tmp_path: Path) -> None:
             PredictionFolder(str(tmp_path), ["e"], pattern)
 
 
-def test_classes_are_told_from_as_many_regions(tmp_path: Path, classes: np.ndarray) -> None:
+def test_classes_are_distinguished_from_as_many_regions(tmp_path: Path, classes: np.ndarray) -> None:
     three = classes[:3] / classes[:3].sum(0)
     regions = {"one": (1,), "two": (2,), "both": (1, 2)}
     np.savez_compressed(tmp_path / "a.npz", probabilities=three.transpose(0, 3, 2, 1))

@@ -22,35 +22,35 @@ def votes(raters: int, seed: int = 0, shape: tuple[int, ...] = (6, 5, 4), values
     return torch.from_numpy(np.where(rng.random((raters, *shape)) < 0.2, other, truth).astype(np.uint8))
 
 
-def told(method: str, stack: torch.Tensor, **options: Any) -> dict[str, Any]:
-    return FuseRatersd("votes", REGIONS, method, "label", estimates_keys="told", **options)({"votes": stack})["told"]
+def estimated(method: str, stack: torch.Tensor, **options: Any) -> dict[str, Any]:
+    return FuseRatersd("votes", REGIONS, method, "label", estimates_keys="estimates", **options)({"votes": stack})["estimates"]
 
 
-def test_each_method_tells_what_it_estimates() -> None:
+def test_each_method_returns_what_it_estimates() -> None:
     stack = votes(4)
-    assert {name: sorted(told(name, stack)) for name in ("average", "dice_weighted", "staple", "multilabel_staple")} == {
+    assert {name: sorted(estimated(name, stack)) for name in ("average", "dice_weighted", "staple", "multilabel_staple")} == {
         "average": ["weights"],
         "dice_weighted": ["weights"],
         "staple": ["sensitivity", "specificity"],
         "multilabel_staple": ["confusion", "values"],
     }
-    assert told("average", stack)["weights"].tolist() == [0.25] * 4
-    assert told("average", stack, rater_weights=[2, 0, 1, 0])["weights"].tolist() == [0.5, 0, 0.5, 0]
-    assert told("weighted", stack, rater_weights=[2, 0, 1, 1])["weights"].tolist() == [0.5, 0, 0.25, 0.25]
+    assert estimated("average", stack)["weights"].tolist() == [0.25] * 4
+    assert estimated("average", stack, rater_weights=[2, 0, 1, 0])["weights"].tolist() == [0.5, 0, 0.5, 0]
+    assert estimated("weighted", stack, rater_weights=[2, 0, 1, 1])["weights"].tolist() == [0.5, 0, 0.25, 0.25]
     groups = list(REGIONS.values())
-    assert torch.equal(told("dice_weighted", stack)["weights"], dice_weights(stack, groups))
+    assert torch.equal(estimated("dice_weighted", stack)["weights"], dice_weights(stack, groups))
     _, estimates = estimate_staple(stack, groups)
-    assert torch.equal(told("staple", stack)["sensitivity"], present(estimates.sensitivity))
-    assert torch.equal(told("staple", stack)["specificity"], present(estimates.specificity))
+    assert torch.equal(estimated("staple", stack)["sensitivity"], present(estimates.sensitivity))
+    assert torch.equal(estimated("staple", stack)["specificity"], present(estimates.specificity))
 
 
-def test_who_draws_well_is_told_so() -> None:
+def test_good_raters_have_high_rates() -> None:
     """Rates by counting: the raters differ from the truth only where it was changed by hand."""
     truth = votes(1, seed=3, values=(0, 1))[0]
     half = truth.clone()
     half.view(-1)[torch.nonzero(truth.view(-1))[::2]] = 0  # misses every second voxel, adds none
     stack = torch.stack([truth, truth, truth, half])
-    got = FuseRatersd("votes", [1], "staple", "label", estimates_keys="told")({"votes": stack})["told"]
+    got = FuseRatersd("votes", [1], "staple", "label", estimates_keys="estimates")({"votes": stack})["estimates"]
     marked = int(truth.sum())
     expected = [1, 1, 1, (marked // 2) / marked]
     np.testing.assert_allclose(got["sensitivity"][:, 0].numpy(), expected, atol=1e-3)
@@ -59,7 +59,7 @@ def test_who_draws_well_is_told_so() -> None:
 
 def test_confusion_has_one_shape_whatever_values_occur() -> None:
     few = votes(3, values=(0, 4))
-    got = told("multilabel_staple", few)
+    got = estimated("multilabel_staple", few)
     assert got["values"].tolist() == [0, 1, 2, 4]
     assert got["confusion"].shape == (3, 4, 4)
     _, estimates = estimate_multilabel_staple(few, list(REGIONS.values()))
@@ -72,33 +72,33 @@ def test_confusion_has_one_shape_whatever_values_occur() -> None:
 @pytest.mark.parametrize("padded", ["before", "in the batch", "in the batch, without stacks"])
 def test_cases_of_different_raters_in_one_batch(method: str, padded: str) -> None:
     fuse = FuseRatersd(
-        "votes", REGIONS, method, "label", weights_key="rater_weights" if padded == "before" else None, estimates_keys="told"
+        "votes", REGIONS, method, "label", weights_key="rater_weights" if padded == "before" else None, estimates_keys="estimates"
     )
     first = [PadRatersd("votes", 4)] if padded == "before" else []
     items = [{"votes": votes(r, seed=r)} for r in (4, 2)]
-    alone = [told(method, item["votes"]) for item in items]
+    alone = [estimated(method, item["votes"]) for item in items]
     data: Any = Dataset(items, Compose([*first, fuse]))
     if padded == "in the batch, without stacks":
-        collate = functools.partial(rater_collate, keys=(), estimates_keys="told")
-        data = [{"told": item["told"]} for item in data]
+        collate = functools.partial(rater_collate, keys=(), estimates_keys="estimates")
+        data = [{"estimates": item["estimates"]} for item in data]
     else:
-        collate = functools.partial(rater_collate, estimates_keys="told")
+        collate = functools.partial(rater_collate, estimates_keys="estimates")
     loader = DataLoader(data, batch_size=2) if padded == "before" else DataLoader(data, batch_size=2, collate_fn=collate)
     (batch,) = loader
     for name, whole in alone[0].items():
-        assert batch["told"][name].shape == (2, *whole.shape)
-        torch.testing.assert_close(batch["told"][name][0], whole, equal_nan=True)
+        assert batch["estimates"][name].shape == (2, *whole.shape)
+        torch.testing.assert_close(batch["estimates"][name][0], whole, equal_nan=True)
         if name != "values":
-            torch.testing.assert_close(batch["told"][name][1, :2], alone[1][name], equal_nan=True)
-            added = batch["told"][name][1, 2:]
+            torch.testing.assert_close(batch["estimates"][name][1, :2], alone[1][name], equal_nan=True)
+            added = batch["estimates"][name][1, 2:]
             assert (added == 0).all() if name == "weights" else added.isnan().all()
     assert len(decollate_batch(batch)) == 2
     assert items[1].keys() == {"votes"}
 
 
-def test_two_labels_and_one_told() -> None:
-    fuse = FuseRatersd(["votes"] * 2, REGIONS, ["majority", "staple"], ["label", "soft"], estimates_keys=[None, "told"])
-    assert sorted(map(str, fuse({"votes": votes(3)}))) == ["label", "soft", "told", "votes"]
+def test_two_labels_and_one_estimate() -> None:
+    fuse = FuseRatersd(["votes"] * 2, REGIONS, ["majority", "staple"], ["label", "soft"], estimates_keys=[None, "estimates"])
+    assert sorted(map(str, fuse({"votes": votes(3)}))) == ["label", "soft", "estimates", "votes"]
     label, nothing = FuseRaters(REGIONS, "majority").with_estimates(votes(3))
     assert nothing is None
     assert torch.equal(label.as_tensor(), FuseRaters(REGIONS, "majority")(votes(3)).as_tensor())
@@ -106,6 +106,6 @@ def test_two_labels_and_one_told() -> None:
 
 def test_wrong_keys() -> None:
     with pytest.raises(ValueError, match="estimates_keys: expected None for method 'majority', which estimates nothing, got 'told'"):
-        FuseRatersd("votes", REGIONS, "majority", "label", estimates_keys="told")
+        FuseRatersd("votes", REGIONS, "majority", "label", estimates_keys="estimates")
     with pytest.raises(ValueError, match="estimates_keys: expected names that differ and are no output key"):
         FuseRatersd("votes", REGIONS, "staple", "label", estimates_keys="label")

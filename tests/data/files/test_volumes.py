@@ -388,7 +388,7 @@ def test_channels_on_the_first_axis_are_reported_for_the_image(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("name", "other"), [("a.png", "b.nii.gz"), ("a.nrrd", "b.mha"), ("a.npy", "b.png")])
-def test_another_format_than_the_name_tells(tmp_path: Path, image: str, name: str, other: str) -> None:
+def test_another_format_than_that_of_the_name(tmp_path: Path, image: str, name: str, other: str) -> None:
     values = MARK[:, :, 1] if name.endswith(".png") else MARK
     if name.endswith(".png"):
         Image.fromarray(values).save(tmp_path / name)

@@ -50,7 +50,7 @@ def test_2020_by_set_task_and_subset(tmp_path: Path) -> None:
     assert len(qubiq_datalist(tmp_path)) == 4 * 2 + 3
 
 
-def test_the_list_tells_what_was_found(tmp_path: Path) -> None:
+def test_a_list_reports_what_was_found(tmp_path: Path) -> None:
     _layout_2020(tmp_path)
     items = qubiq_datalist(tmp_path, "prostate")
     assert str(items.found) == (

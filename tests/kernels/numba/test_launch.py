@@ -292,7 +292,7 @@ def test_memory_is_the_gradient(case: Case, contender: str, most: float) -> None
     assert 0.9 < float(done.stdout) < most
 
 
-def test_what_only_eager_has_is_said() -> None:
+def test_what_only_eager_has_is_refused() -> None:
     x = torch.randn(1, 3, 40, requires_grad=True)
     loss = JDTCELoss(sigmoid=True, backend="numba")
     (gradient,) = torch.autograd.grad(loss(x, torch.rand(1, 3, 40)), x, create_graph=True)
