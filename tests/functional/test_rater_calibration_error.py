@@ -93,6 +93,25 @@ def test_the_mean_of_the_raters_is_calibrated_and_calibrated_draws_nearly() -> N
     assert rater_calibration_error(p**2, votes).item() == pytest.approx(1 / 6, abs=0.003)
 
 
+@pytest.mark.parametrize(("shape", "raters"), [((40_000,), 3), ((200, 200), 1), ((40, 50, 20), 2)])
+def test_classes_that_are_calibrated_and_that_are_not(shape: tuple[int, ...], raters: int) -> None:
+    """Raters drawn from the prediction itself, and a prediction that is surer than it may be by a known amount."""
+    generator = torch.Generator().manual_seed(0)
+    classes, voxels = 3, 40_000
+    p = torch.rand(1, classes, *shape, generator=generator, dtype=torch.float64).log().neg()  # Dirichlet(1)
+    p = p / p.sum(1, keepdim=True)
+    u = torch.rand(1, raters, *shape, generator=generator)
+    votes = (u[:, :, None] > p.cumsum(1)[:, None, : classes - 1]).sum(2)
+    # a bin of n voxels is off by at most sqrt(2 / pi) sqrt(.25 / (n raters)) in the mean; over 15 bins, by Cauchy and Schwarz:
+    noise = math.sqrt(2 / math.pi) * math.sqrt(15 * 0.25 / (voxels * raters))
+    for how in (CalibrationRule(), CalibrationRule(classwise=True)):
+        assert rater_calibration_error(p, votes, how=how).max().item() < 2 * noise
+    # the winner has 1/2 more of what is missing to 1: the error is half of the mean of that, in bins that do not cancel
+    top = p.max(1, keepdim=True)
+    sure = torch.where(p == top.values, (1 + p) / 2, p / 2)
+    assert rater_calibration_error(sure, votes).item() == pytest.approx((1 - top.values).mean().item() / 2, abs=2 * noise)
+
+
 def test_order_of_voxels_changes_nothing_and_ties_stay_together() -> None:
     p = torch.tensor([[[0.2, 0.2, 0.2, 0.2, 0.7, 0.7]]])
     votes = torch.tensor([[[1, 0, 0, 1, 1, 0]]])

@@ -277,6 +277,55 @@ def test_samples_drawn_from_the_raters_have_distance_zero_and_the_analytic_expec
     assert np.mean(scores) == pytest.approx(np.mean(pairs) / 2, abs=4 * np.std(scores) / math.sqrt(400))
 
 
+@pytest.mark.parametrize("distance", list(SetOverlap))
+def test_all_draws_from_the_raters_have_the_expectation_of_the_distance(distance: SetOverlap) -> None:
+    """Every one of the R^M draws of M samples counts alike: the mean over them is the expectation, without a sampling error.
+
+    With mu the mean distance of two raters, a rater with itself included, E D^2 = 2 mu - (1 - 1/M) mu - mu = mu / M. Without the
+    diagonal the mean over pairs of different raters is mu R / (R - 1), and E D^2 = 2 mu - mu - mu R / (R - 1) = -mu / (R - 1).
+    """
+    raters, samples, classes = 3, 2, 3
+    votes = torch.from_numpy(np.random.default_rng(0).integers(0, classes, (1, raters, 3, 4, 2)))
+    masks = torch.stack([votes[0] == c for c in range(classes)], 1)
+    draws = torch.stack([masks[list(draw)] for draw in itertools.product(range(raters), repeat=samples)])
+    every = votes.expand(len(draws), *votes.shape[1:])
+    for c in range(classes):
+        sets = [set(np.flatnonzero(rater == c).tolist()) for rater in votes[0].numpy()]
+        mu = np.mean([[1 - oracle.overlap(a, b, distance is SetOverlap.DICE, 1) for b in sets] for a in sets])
+        for diagonal, expectation in ((True, mu / samples), (False, -mu / (raters - 1))):
+            scores = generalized_energy_distance(draws, every, distance, diagonal)[:, c]
+            assert scores.mean().item() == pytest.approx(expectation, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["binary silent", "classes silent", "regions silent"])
+def test_the_shape_of_space_changes_nothing(kind: str) -> None:
+    """A score in 2D and 3D is that of the voxels in a row."""
+    flat = rater_case(kind, next(seed for seed in (0, 1, 2) if rater_case(kind, seed).prob.ndim == 5))
+    size = flat.prob.shape[2:].numel()
+    rule = rule_of(flat)
+    results: list[list[torch.Tensor]] = []
+    shapes: list[tuple[int, ...]] = [(size,), (2, size // 2), (2, 3, size // 6)]
+    for shape in shapes:
+        p, votes = flat.prob.reshape(*flat.prob.shape[:2], *shape), flat.votes.reshape(*flat.votes.shape[:2], *shape)
+        samples = flat.samples.reshape(*flat.samples.shape[:3], *shape)
+        results.append(
+            [
+                soft_overlap(p, votes, OverlapKind.JACCARD, rule),
+                rater_brier_score(p, votes, BrierPart.TOTAL, rule),
+                rater_nll(p, votes, rule=rule),
+                rater_dice(samples, votes, rule=rule),
+                generalized_energy_distance(samples, votes, rule=rule),
+                rater_agreement(votes, p.shape[1], rule=rule),
+                rater_agreement(votes, p.shape[1], AgreementKind.FLEISS_KAPPA, rule),
+                volume_crps(p, votes, rule=rule),
+                disagreement_correlation(p, votes, rule=rule),
+            ]
+        )
+    for other in results[1:]:
+        for score, same in zip(results[0], other, strict=True):
+            torch.testing.assert_close(same, score, rtol=1e-12, atol=1e-15, equal_nan=True)
+
+
 def test_votes_are_one_label_with_their_mean() -> None:
     case = rater_case("classes", 0)
     mean = torch.stack([(case.votes == c).double().mean(1) for c in range(3)], 1)

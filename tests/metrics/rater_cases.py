@@ -42,8 +42,23 @@ class RaterCase:
         )
 
 
-#: Binary, classes and regions; with and without silence, weights, and missing raters; 1D to 3D.
-KINDS = ["binary", "binary silent", "classes", "classes silent", "regions", "regions silent", "one rater", "identical", "empty"]
+#: Binary, classes and regions; with and without silence, weights, and missing raters; classes that nobody marks; 1D to 3D.
+KINDS = [
+    "binary",
+    "binary silent",
+    "classes",
+    "classes silent",
+    "regions",
+    "regions silent",
+    "one rater",
+    "identical",
+    "empty",
+    "binary ignored",
+    "classes absent",
+    "regions absent",
+    "classes one rater",
+    "regions identical",
+]
 
 
 def rater_case(kind: str, seed: int = 0, equal: bool = False) -> RaterCase:
@@ -53,20 +68,25 @@ def rater_case(kind: str, seed: int = 0, equal: bool = False) -> RaterCase:
     what = kind.split()[0]
     channels = {"classes": 3, "regions": 3}.get(what, 1)
     values = {"classes": [0, 1, 2], "regions": [0, 1, 2, 4]}.get(what, [0, 1])
-    raters = 1 if kind == "one rater" else 4
+    raters = 1 if "one rater" in kind else 4
     votes = rng.choice(values, size=(2, raters, *shape))
-    if kind == "identical":
+    if "absent" in kind:
+        votes[votes == values[-1]] = 0  # the last class, or the innermost region
+    if "identical" in kind:
         votes[:] = votes[:, :1]
     if kind == "empty":
         votes[:] = 0
     ignored = None
+    if "ignored" in kind:
+        ignored = 7
+        votes[:] = 7
     if "silent" in kind:
         ignored = 7
         votes[rng.random(votes.shape) < 0.25] = 7
         votes[0, 1] = 7  # says nothing anywhere
         votes[1, :, ..., 0] = 7  # a place where nobody speaks
     weights = None
-    if kind != "one rater" and seed % 2:
+    if raters > 1 and seed % 2:
         weights = torch.from_numpy(np.ones((2, raters)) if equal else rng.random((2, raters)) + 0.1)
         weights[:, 2] = 0  # missing
     if what == "classes":
@@ -77,6 +97,8 @@ def rater_case(kind: str, seed: int = 0, equal: bool = False) -> RaterCase:
     samples = rng.random((2, 3, channels, *shape)) < 0.5
     if kind == "empty":
         samples[0] = False
+    if "absent" in kind:
+        samples[:, :, -1] = False
     return RaterCase(
         torch.from_numpy(prob.astype(np.float32)),
         torch.from_numpy(samples),
