@@ -10,6 +10,9 @@ import numpy as np
 
 from monai_jdt.validation import error_sentence
 
+#: How many numbers of patients are drawn at once; 8 bytes each, twice.
+_NUMBERS_AT_ONCE = 2**20
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -78,8 +81,12 @@ def clustered_interval(
     mean = float(numbers.mean())
     if len(sums) < 2:
         return mean, float("nan"), float("nan")
-    # how often each patient is drawn
-    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
-    means = (drawn @ sums) / (drawn @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    random, shares, means = np.random.default_rng(seed), np.full(len(sums), 1 / len(sums)), []
+    # in blocks, or 10,000 patients would take 320 MB
+    at_once = max(1, _NUMBERS_AT_ONCE // len(sums))
+    for start in range(0, draws, at_once):
+        # how often each patient is drawn
+        drawn = random.multinomial(len(sums), shares, min(at_once, draws - start))
+        means.append((drawn @ sums) / (drawn @ counts))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return mean, float(low), float(high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,3 +36,22 @@ def test_undefined_values_are_left_out() -> None:
     assert math.isnan(high)
     with pytest.raises(ValueError, match="clusters: expected one for each value"):
         clustered_interval([1.0], [])
+
+
+def test_blocks_of_draws_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, patients = np.random.default_rng(2).normal(0.7, 0.1, 90).tolist(), [str(n // 2) for n in range(90)]
+    whole = clustered_interval(values, patients)
+    sizes = []
+    multinomial = np.random.Generator.multinomial
+
+    class Watched(np.random.Generator):
+        def multinomial(self, *given: Any, **options: Any) -> Any:
+            drawn = multinomial(self, *given, **options)
+            sizes.append(drawn.size)
+            return drawn
+
+    monkeypatch.setattr("monai_jdt.report.intervals._NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr("monai_jdt.report.intervals.np.random.default_rng", lambda seed: Watched(np.random.PCG64(seed)))
+    assert clustered_interval(values, patients) == pytest.approx(whole, rel=1e-14)
+    assert max(sizes) <= 1000
+    assert sum(sizes) == 2000 * 45
