@@ -70,7 +70,7 @@ def command(verb: str, datalist: Path, dest: Path) -> list[str]:
     """The verb's arguments."""
     ways = {
         "check": [str(datalist), "--label-values", "0,1", "--raters", str(RATERS)],
-        # distances between boundaries are MONAI's, and would be four fifths of the time
+        # distances between boundaries are MONAI's, and would be most of the time
         "raters": [str(datalist), str(dest), "--no-boundary"],
         "evaluate": [str(datalist.parent / "predictions"), str(datalist), "--dest", str(dest)],
         "fuse": [str(dest), str(datalist), "--method", "staple"],

@@ -78,9 +78,8 @@ def run_cases(
         An outcome for each case, in the order of the cases, as soon as those before it are there.
 
     Raises:
-        ValueError: fewer than one worker.
-        ConnectionError: no scheduler answers at that address.
-        ImportError: `scheduler` without the extra `dask`.
+        ValueError: fewer than one worker, or `scheduler` without the extra `dask`.
+        ConnectionError: no scheduler answers at that address, or it goes away.
     """
     if workers < 1:
         raise ValueError(error_sentence("workers", "a whole number of at least 1", str(workers), "--workers 1"))
@@ -258,7 +257,7 @@ def _client_of(scheduler: str) -> Any:
         from distributed import Client
     except ImportError:
         fix = "pip install 'monai-jdt[dask]'"
-        raise ImportError(error_sentence("scheduler", "the packages dask and distributed", "they are not installed", fix)) from None
+        raise ValueError(error_sentence("scheduler", "the packages dask and distributed", "they are not installed", fix)) from None
     try:
         return Client(scheduler, timeout=_SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:

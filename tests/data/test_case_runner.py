@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,12 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path: Path) -> None:
         got = list(run_cases(square_or_die, cases, names, what="squares", scheduler=cluster.scheduler_address))
         assert got[4] == CaseOutcome("4", None, "its process died, perhaps of too little memory")
         assert [*got[:4], *got[5:]] == [*EXPECTED[:4], *EXPECTED[5:]]
+
+
+def test_a_scheduler_needs_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"scheduler: expected the packages dask and distributed, .* Fix: pip install 'monai-jdt"):
+        list(run_cases(square, [1], ["1"], what="squares", scheduler="tcp://127.0.0.1:1"))
 
 
 def test_no_scheduler_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,9 +72,8 @@ def find_problems(
         One :class:`DataProblem` for each thing that is wrong, in the order of the items. They come case by case.
 
     Raises:
-        ValueError: if `read` is unknown, or `workers` is below 1.
+        ValueError: if `read` is unknown, `workers` is below 1, or `scheduler` is given without the extra `dask`.
         ConnectionError: if no scheduler answers at that address.
-        ImportError: if `scheduler` is given without the extra `dask`.
     """
     if read not in ("full", "headers"):
         raise ValueError(error_sentence("read", "full or headers", repr(read), "name one of these"))
