@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from monai_jdt.bundle_runtime.values import closest, shown
@@ -78,6 +79,14 @@ def _levels_need_expected_scores(values: Mapping[str, Any]) -> Iterator[str]:
     if values["decision"] == "threshold" and values["empty_below"] > 0:
         expected = "0, since decision is threshold"
         yield error_sentence("empty_below", expected, f"{values['empty_below']:g}", "--decision expected_dice, or leave it out")
+
+
+def _lesions_are_volumes(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["challenge_scores"] == "brats":
+        if values["network_def#spatial_dims"] != 3:
+            yield error_sentence("challenge_scores", "qubiq or none for flat images", "brats", "--challenge_scores qubiq")
+        elif find_spec("scipy") is None:
+            yield error_sentence("challenge_scores", "scipy for brats", "it is not installed", "pip install 'monai-jdt[scipy]'")
 
 
 def _lower_before_higher(name: str) -> Rule:
@@ -250,6 +259,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_fold_of_folds, ("fold", "folds")),
     (_split_has_two_sides, ("split",)),
     (_levels_need_expected_scores, ("decision", "empty_below")),
+    (_lesions_are_volumes, ("challenge_scores", "network_def#spatial_dims")),
     (_lower_before_higher("window"), ("window",)),
     (_lower_before_higher("percentiles"), ("percentiles",)),
     (_key_of("normalize", "normalizations"), ("normalize", "normalizations")),

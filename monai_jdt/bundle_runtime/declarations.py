@@ -24,6 +24,7 @@ from monai_jdt.bundle_runtime.kinds import (
     Whole,
     WholeList,
 )
+from monai_jdt.report.challenge_scores import CHALLENGES
 from monai_jdt.transforms.decide_mask import MASK_DECISIONS
 
 #: The largest size of an image edge that a run accepts: beyond it a network's activations fit no memory.
@@ -191,6 +192,13 @@ class EvaluationSettings(CheckpointSettings, TrainingSettings):
     """Settings of the evaluation of every bundle: those of its training, and the weights."""
 
     written: ClassVar[tuple[str, ...]] = ("output_dir",)
+
+    challenge_scores: Annotated[NameText, AmongNames(CHALLENGES)] = Field(
+        description="Scores of a challenge that are added: of BraTS lesion by lesion (3D; needs scipy), of QUBIQ those that are always "
+        "there, of CURVAS by volume and thresholds.",
+        examples=["brats"],
+        json_schema_extra=also("challenge", "scores"),
+    )
 
 
 class PredictionSettings(CheckpointSettings):

@@ -29,6 +29,7 @@ def write_evaluation_files(
     cases: Sequence[RatedCase],
     regions: Mapping[str, Sequence[int]],
     decision: str,
+    empty_below: float = 0.0,
     channel_dim: str | int | None = None,
     progress: bool = True,
 ) -> None:
@@ -45,6 +46,7 @@ def write_evaluation_files(
         cases: the cases that were evaluated.
         regions: name to label values.
         decision: how masks were made.
+        empty_below: masks that were expected to score less were left empty.
         channel_dim: the axis of the channels in the images' files.
         progress: whether to show a progress bar.
     """
@@ -61,7 +63,7 @@ def write_evaluation_files(
         regions={name: tuple(values) for name, values in regions.items()},
         decision=decision,
         section="validation",
-        empty_below=0.0 if run is None else float(run.parser.get_parsed_content("empty_below", default=0.0)),
+        empty_below=empty_below,
         channel_dim=channel_dim,
     )
     write_run(folder, record)

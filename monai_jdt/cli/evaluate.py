@@ -31,6 +31,7 @@ def evaluate_command(
     kind: Annotated[str, typer.Option(help="What the numbers are: auto, labels or probabilities.")] = "auto",
     decision: Annotated[str, typer.Option(help="Masks by: threshold (.5), expected_dice or expected_jaccard.")] = "threshold",
     empty_below: Annotated[float, typer.Option(help="A mask that is expected to score less is empty.", min=0, max=1)] = 0.0,
+    challenge: Annotated[str, typer.Option(help="Add the scores of a challenge: none, brats, qubiq or curvas.")] = "none",
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
@@ -42,6 +43,7 @@ def evaluate_command(
     """
     # torch takes seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.report.challenge_scores import check_challenge
     from monai_jdt.report.evaluation_page import write_evaluation_page
     from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows
     from monai_jdt.report.prediction_files import PredictionKind
@@ -49,6 +51,7 @@ def evaluate_command(
     from monai_jdt.report.run_folder import RunModel, RunRecord, write_run
 
     _check_options(decision, kind, empty_below)
+    check_challenge(challenge)
     dest = user_path(dest)
     models = _models(predictions)
     groups = named_regions(regions_from_text(regions))
@@ -57,7 +60,7 @@ def evaluate_command(
     if not cases:
         raise ValueError(next(iter(failures.values())))
     names = [name for name, *_ in cases]
-    choices: tuple[Any, ...] = (groups, PredictionKind(kind), decision, empty_below)
+    choices: tuple[Any, ...] = (groups, PredictionKind(kind), decision, empty_below, challenge)
     work = [EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, *choices) for _, model, case, path in cases]
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     files = [(case.prediction, *case.files) for case in work]
@@ -67,6 +70,7 @@ def evaluate_command(
     rows = [row for outcome in outcomes for row in outcome.result or ()]
     failures |= {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
     settings = {"section": section, "regions": regions, "pattern": pattern or "", "kind": kind, "decision": decision}
+    settings["challenge"] = challenge
     recorded = tuple(RunModel(name, folder, kind, pattern) for name, folder in models.items())
     place = user_path(datalist)
     write_run(dest, RunRecord("evaluate", settings, place, tuple(listed), recorded, groups, decision, section, failures, empty_below))

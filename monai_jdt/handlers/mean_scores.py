@@ -12,6 +12,7 @@ from monai_jdt.metrics.expected_overlap import ExpectedOverlap
 from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
 from monai_jdt.metrics.image_scores import ImageScores
+from monai_jdt.metrics.lesion_wise_overlap import LesionWiseOverlap
 from monai_jdt.metrics.rater_agreement import RaterAgreement
 from monai_jdt.metrics.rater_brier_score import RaterBrierScore
 from monai_jdt.metrics.rater_calibration_error import RaterCalibrationError
@@ -128,6 +129,12 @@ class MeanExpectedOverlap(MeanScore):
     """:class:`~monai_jdt.metrics.ExpectedOverlap` over an evaluator's run, whose label is the mask. Arguments as :class:`MeanScore`."""
 
     metric = ExpectedOverlap
+
+
+class MeanLesionWiseOverlap(MeanScore):
+    """:class:`~monai_jdt.metrics.LesionWiseOverlap` over an evaluator's run. Arguments as :class:`MeanScore`."""
+
+    metric = LesionWiseOverlap
 
 
 class FineGrainedOverlapHandler(MeanScore):

@@ -4,6 +4,7 @@ from monai_jdt.metrics.disagreement_correlation import DisagreementCorrelation
 from monai_jdt.metrics.expected_overlap import ExpectedOverlap
 from monai_jdt.metrics.fine_grained_overlap import FineGrainedOverlap
 from monai_jdt.metrics.generalized_energy_distance import GeneralizedEnergyDistance
+from monai_jdt.metrics.lesion_wise_overlap import LesionWiseOverlap
 from monai_jdt.metrics.rater_agreement import RaterAgreement
 from monai_jdt.metrics.rater_brier_score import RaterBrierScore
 from monai_jdt.metrics.rater_calibration_error import RaterCalibrationError
@@ -18,6 +19,7 @@ __all__ = [
     "ExpectedOverlap",
     "FineGrainedOverlap",
     "GeneralizedEnergyDistance",
+    "LesionWiseOverlap",
     "RaterAgreement",
     "RaterBrierScore",
     "RaterCalibrationError",

@@ -65,7 +65,7 @@ class VolumeCRPS(RaterScores):
 
     def score(self, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any = None) -> torch.Tensor:
         """Score a batch as the function does."""
-        spacing = self.spacing or _spacing_of(y_pred) or _spacing_of(y)
+        spacing = self.spacing or spacing_of(y_pred) or spacing_of(y)
         return self._scored(y_pred, y, rater_weights, spacing)
 
     def score_item(self, number: int, y_pred: torch.Tensor, y: torch.Tensor | None, rater_weights: Any) -> torch.Tensor:
@@ -98,10 +98,13 @@ def _checked_spacing(spacing: Any) -> tuple[float, ...] | tuple[tuple[float, ...
     return tuple(tuple(check_number("spacing", step, 0, strict=True) for step in row) for row in rows)
 
 
-def _spacing_of(images: torch.Tensor | None) -> list[list[float]] | None:
+def spacing_of(images: torch.Tensor | None) -> list[list[float]] | None:
     """Return the voxel sizes of each image of a MetaTensor `(N, C, *S)`, or None for other tensors.
 
     A voxel's edge is a column of the affine over all rows: the axes of a sagittal picture are not the first two of space.
+
+    Args:
+        images: the images, batch first.
     """
     if not isinstance(images, MetaTensor):
         return None

@@ -22,6 +22,7 @@ from monai_jdt.functional.set_overlap import SetOverlap, set_overlap
 from monai_jdt.functional.soft_overlap import OverlapKind, soft_overlap
 from monai_jdt.functional.thresholded_dice import THRESHOLD_PRESETS, thresholded_dice
 from monai_jdt.functional.volume_crps import volume_crps
+from monai_jdt.report.challenge_scores import challenge_scores
 from monai_jdt.report.prediction_files import PredictionKind, read_region_prediction
 from monai_jdt.transforms.load_raters import LoadRaters
 
@@ -41,6 +42,10 @@ EVALUATION_SCORES: dict[str, tuple[str, bool | None]] = {
     "volume_error": ("CRPS of the volume, ml or cm\u00b2", False),
     "volume_error_voxels": ("CRPS of the volume, voxels", False),
     "expected_dice": ("expected Dice of the mask, without a label", None),
+    "brats_dice": ("lesion-wise Dice (BraTS)", True),
+    "brats_hd95": ("lesion-wise HD95 (BraTS), mm", False),
+    "curvas_crps": ("CRPS of the volume (CURVAS), ml or cm\u00b2", False),
+    "curvas_dice": ("thresholded Dice (CURVAS-PDACVI)", True),
 }
 
 
@@ -59,6 +64,7 @@ class EvaluationCase:
         kind: what the numbers of the prediction are.
         decision: "threshold" (.5), "expected_dice" or "expected_jaccard": how masks are made of probabilities.
         empty_below: a mask that is expected to score less is empty; see :class:`monai_jdt.transforms.DecideMask`.
+        challenge: whose scores are added: see :func:`monai_jdt.report.challenge_scores.challenge_scores`.
     """
 
     model: str
@@ -71,6 +77,7 @@ class EvaluationCase:
     kind: PredictionKind = PredictionKind.AUTO
     decision: str = "threshold"
     empty_below: float = 0.0
+    challenge: str = "none"
 
 
 def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
@@ -156,6 +163,7 @@ def _scores(
     if not is_map:
         found["expected_dice"] = expected_overlap(prob, mask)
         found["nll"] = rater_nll(prob, votes, classwise=True, rule=rule)
+    found |= challenge_scores(case.challenge, prob, mask, votes, spacing, rule)
     for channel, (region, group) in enumerate(case.regions.items()):
         marks = [region_members(rater, group).flatten() for rater in votes[0]]
         chosen = mask[0, channel].flatten()

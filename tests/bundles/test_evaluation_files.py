@@ -57,7 +57,8 @@ def rows_by_files(record: RunRecord) -> Iterator[tuple[tuple[str, ...], float]]:
     for case in record.cases:
         path = folder.path_of(case.plain, case.others)
         kind, regions = PredictionKind(model.kind), record.regions
-        of_case = EvaluationCase(model.name, case.name, case.patient, path, case.files, case.raters, regions, kind, record.decision)
+        made = kind, record.decision, record.empty_below, record.settings["challenge_scores"]
+        of_case = EvaluationCase(model.name, case.name, case.patient, path, case.files, case.raters, regions, *made)
         for row in evaluation_rows(of_case):
             yield tuple(row[key] for key in ("model", "case", "patient", "region", "rater", "score")), row["value"]
 
@@ -79,7 +80,7 @@ def test_the_scores_are_those_of_the_verb_evaluate(trained: Any, evaluated: Path
     folder = evaluated
     if decision != "threshold":
         folder = tmp_path / "one"
-        evaluate(trained, folder, decision=decision)
+        evaluate(trained, folder, decision=decision, challenge_scores="brats" if trained[0] is brats else "curvas")
     record = read_run(folder)
     found = {tuple(row.values())[:-1]: float(row["value"]) for row in read_scores(folder)}
     expected = dict(rows_by_files(record))

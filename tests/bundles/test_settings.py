@@ -180,6 +180,12 @@ def test_a_wrong_value_of_one_bundle_is_one_line(
     assert refused(capsys, tmp_path, bundle.configs("train.yaml"), **given).startswith(line)
 
 
+def test_lesions_are_scored_in_volumes_only(tmp_path: Path, capsys: Any) -> None:
+    given = {"challenge_scores": "brats", "ckpt_path": __file__, "folds": 2, **LISTED}
+    line = refused(capsys, tmp_path, qubiq.configs("train.yaml", "evaluate.yaml"), **given)
+    assert line.startswith("challenge_scores: expected qubiq or none for flat images, got brats. Fix: --challenge_scores qubiq")
+
+
 @pytest.mark.parametrize(
     ("names", "given", "line"),
     [
@@ -192,6 +198,11 @@ def test_a_wrong_value_of_one_bundle_is_one_line(
             ["evaluate.yaml"],
             {"ckpt_path": "no.pt"},
             "no.pt: expected a checkpoint, got no file at that path. Fix: train first, or name one with --ckpt_path",
+        ),
+        (
+            ["evaluate.yaml"],
+            {"challenge_scores": "BraTS", "ckpt_path": __file__},
+            "challenge_scores: expected one of none, brats, qubiq, curvas, got 'BraTS'. Fix: --challenge_scores brats",
         ),
         (
             ["evaluate.yaml"],

@@ -157,6 +157,23 @@ def test_the_first_folder_is_the_baseline_of_every_score(tmp_path: Path, datalis
     assert "expected Dice" not in compared
 
 
+def test_scores_of_a_challenge(tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture) -> None:
+    folder = predict(tmp_path / "some", one=marks(1, 5), two=marks(0, 2))
+    assert run(folder, datalist, "--dest", str(tmp_path / "brats"), "--challenge", "brats") == 0
+    rows = rows_in(tmp_path / "brats")
+    # the majority of two raters are the voxels of both, and both have those of rows 0 to 2 in case two: one lesion of 32 * 6 mm3
+    assert value(rows, "brats_dice", "two") == 1
+    assert value(rows, "brats_hd95", "two") == 0
+    assert run(folder, datalist, "--dest", str(tmp_path / "curvas"), "--challenge", "curvas") == 0
+    rows = rows_in(tmp_path / "curvas")
+    p = torch.from_numpy(marks(0, 2)).float()[None, None]
+    y = (p + torch.from_numpy(marks(0, 4))) / 2
+    assert value(rows, "curvas_dice", "two") == pytest.approx(float(ThresholdedDice(thresholds="curvas-pdacvi")(p, y)))
+    assert value(rows, "curvas_crps", "two") > 0
+    assert run(folder, datalist, "--challenge", "isles") == 1
+    assert "--challenge: expected one of ['none', 'brats', 'qubiq', 'curvas'], got 'isles'" in capsys.readouterr().err
+
+
 def test_a_file_of_one_slice_has_an_area(tmp_path: Path) -> None:
     for name, size in {"one": 200, "two": 160, "prediction": 300}.items():
         values = np.zeros((20, 20, 1), np.float32)
