@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,8 +161,11 @@ def _load_channels(paths: list[str], what: str, channel_dim: str | int | None = 
             got = "a folder" if os.path.isdir(path) else "nothing at that path"
             raise DataProblemError([DataProblem(path, f"{what} file", got, "correct the path")])
     try:
-        # dtype None keeps bytes as bytes: a photograph of 20000 x 20000 would take four times its memory
-        return LoadVolume(ensure_channel_first=True, dtype=None, channel_dim=channel_dim)(paths if len(paths) > 1 else paths[0])
+        with warnings.catch_warnings():
+            # pictures are read without a copy, and nothing here writes to them
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            # dtype None keeps bytes as bytes: a photograph of 20000 x 20000 would take four times its memory
+            return LoadVolume(ensure_channel_first=True, dtype=None, channel_dim=channel_dim)(paths if len(paths) > 1 else paths[0])
     except DataProblemError:
         raise
     except Exception as error:  # readers raise whatever their library raises
