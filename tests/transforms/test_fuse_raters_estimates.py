@@ -98,14 +98,15 @@ def test_cases_of_different_raters_in_one_batch(method: str, padded: str) -> Non
 
 def test_two_labels_and_one_estimate() -> None:
     fuse = FuseRatersd(["votes"] * 2, REGIONS, ["majority", "staple"], ["label", "soft"], estimates_keys=[None, "estimates"])
-    assert sorted(map(str, fuse({"votes": votes(3)}))) == ["label", "soft", "estimates", "votes"]
+    assert sorted(map(str, fuse({"votes": votes(3)}))) == ["estimates", "label", "soft", "votes"]
     label, nothing = FuseRaters(REGIONS, "majority").with_estimates(votes(3))
     assert nothing is None
     assert torch.equal(label.as_tensor(), FuseRaters(REGIONS, "majority")(votes(3)).as_tensor())
 
 
 def test_wrong_keys() -> None:
-    with pytest.raises(ValueError, match="estimates_keys: expected None for method 'majority', which estimates nothing, got 'told'"):
+    words = "estimates_keys: expected None for method 'majority', which estimates nothing, got 'estimates'"
+    with pytest.raises(ValueError, match=words):
         FuseRatersd("votes", REGIONS, "majority", "label", estimates_keys="estimates")
     with pytest.raises(ValueError, match="estimates_keys: expected names that differ and are no output key"):
         FuseRatersd("votes", REGIONS, "staple", "label", estimates_keys="label")
