@@ -183,11 +183,7 @@ class CaseScoresWriter:
                     rows.append(self._columns(case, name, region, "dice_raters", _mean_of_defined(by_rater)))
                 for score, numbers in details.items():
                     value = float(numbers[number, channel])
-                    if (
-                        score in self.in_voxels
-                        and case is not None
-                        and all(file.lower().endswith(WITHOUT_PLACE) for file in case.files)
-                    ):
+                    if score in self.in_voxels and case is not None and _has_no_voxel_sizes(case):
                         score, value = self.in_voxels[score], value * _VOXELS_PER_UNIT[one["dims"]]
                     rows.append(self._columns(case, name, region, score, value))
         return rows

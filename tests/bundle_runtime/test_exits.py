@@ -64,6 +64,10 @@ def test_run_or_exit_finds_what_was_wrapped(capsys: pytest.CaptureFixture[str], 
             "memory: expected enough for a step, got DefaultCPUAllocator",
         ),
         (
+            OSError("eval/a.csv: expected a place that can be written to, got No space left on device"),
+            "eval/a.csv: expected a place that can be written to, got No space left on device",
+        ),
+        (
             ValueError("target: expected shape (2, 3), the shape of input, got (2, 1)"),
             "target: expected shape (2, 3), the shape of input, got (2, 1)",
         ),
