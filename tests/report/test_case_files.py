@@ -27,13 +27,14 @@ def every_warning() -> Iterator[None]:
     torch.set_warn_always(False)
 
 
-def test_a_picture_is_read_in_silence(tmp_path: Path, every_warning: None) -> None:
-    Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6)).save(tmp_path / "a.png")
+@pytest.mark.parametrize("shape", [(6, 5), (1, 1)])  # a picture that needs no turning is not copied on its way
+def test_a_picture_is_read_in_silence(tmp_path: Path, every_warning: None, shape: tuple[int, int]) -> None:
+    Image.fromarray(np.full((*shape[::-1], 3), (10, 20, 30), np.uint8)).save(tmp_path / "a.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = load_image([str(tmp_path / "a.png")], VoxelGrid("r.png", (6, 5), None))
-    assert image.shape == (1, 6, 5)
-    assert image[0, 2].tolist() == [2, 8, 14, 20, 26]
+        image = load_image([str(tmp_path / "a.png")], VoxelGrid("r.png", shape, None))
+    assert image.shape == (3, *shape)
+    assert image[:, -1, -1].tolist() == [10, 20, 30]
 
 
 def test_files_are_channels(tmp_path: Path) -> None:
