@@ -80,7 +80,7 @@ def contenders(case: Case) -> dict[str, Loss]:
     ways["MONAI DiceLoss"] = _given_dense(case, DiceLoss(softmax=True, batch=True, to_onehot_y=to_onehot, soft_label=not to_onehot))
     ways["the papers' way"] = lambda logits, label: _norm_form(logits, _dense(case, logits, label))
     if case.form == "index":
-        ways["nnU-Net's way"] = _hard_dice_and_ce
+        ways["nnU-Net's way"] = hard_dice_and_ce
     return ways
 
 
@@ -115,7 +115,7 @@ def _norm_form(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     return 0.75 * jaccard.mean() + 0.25 * F.cross_entropy(logits, label)
 
 
-def _hard_dice_and_ce(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def hard_dice_and_ce(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """Batch Dice with a boolean one-hot, without background, and cross-entropy, as nnU-Net writes it (hard labels only)."""
     p = torch.softmax(logits, 1)[:, 1:]
     onehot = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device).scatter_(1, label, True)[:, 1:]

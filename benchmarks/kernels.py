@@ -60,8 +60,7 @@ GRID = [
     # MONAI takes nine times the logits for votes
     if 4 * channels * batch * side**3 <= 2**30
 ]
-SMALL = [Case("soft", channels, side, 2) for channels, side in ((3, 8), (4, 16), (4, 24), (4, 32), (4, 48))]
-CASES = {"goals": GOALS, "small": SMALL, "growth": GROWTH, "grid": GRID}
+CASES = {"goals": GOALS, "growth": GROWTH, "grid": GRID}
 
 
 def check_parity(case: Case) -> dict[str, str]:
@@ -379,7 +378,7 @@ def main() -> None:
     """Check, measure, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", type=Path, help="folder of the results")
-    parser.add_argument("--cases", choices=CASES, default="goals")
+    parser.add_argument("--cases", choices=[*CASES, "small"], default="goals", help="small: benchmarks/sizes.py")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--allocators", default="default,huge")
     parser.add_argument("--only", help="names of contenders, separated by ';'")
@@ -390,6 +389,11 @@ def main() -> None:
         return
     if arguments.out is None:
         parser.error("OUT: expected a folder for the results, got none")
+    if arguments.cases == "small":
+        from benchmarks import sizes
+
+        sizes.main([str(arguments.out)])
+        return
     arguments.out.mkdir(parents=True, exist_ok=True)
     only = arguments.only.split(";") if arguments.only else None
     rows = measure(CASES[arguments.cases], arguments.out, arguments.rounds, arguments.allocators.split(","), only)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from monai_jdt.validation import error_sentence
 
@@ -97,3 +98,17 @@ def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:
     if torch.compiler.is_compiling() or not tensor.is_inference() or not torch.is_grad_enabled():
         return tensor
     return tensor.clone()
+
+
+def is_observed() -> bool:
+    """Return whether something besides autograd sees the calls of torch's operators, such as a tracer or functorch.
+
+    It must not look into code that reads a tensor's memory by other means, as numba, Triton and numpy do: a tracer would take what they
+    return for constants.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or _len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )

@@ -37,7 +37,7 @@ def rows_for_any_size(kernel: str) -> dict[Backend, KernelInfo]:
     Args:
         kernel: one of `FAST`.
     """
-    rows = {name: replace(KERNELS[Backend(name)], auto_from=0) for name in FAST}
+    rows = {name: replace(KERNELS[Backend(name)], auto_from=0, auto_from_compiled=0) for name in FAST}
     if kernel == "chunked":
         rows["numba"] = replace(rows["numba"], auto_on=())
     return {row.backend: row for row in rows.values()}

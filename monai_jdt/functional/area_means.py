@@ -27,12 +27,43 @@ def area_means(
         >>> area_means(label, [2], label <= 1)
         (tensor([[[0.3000, 0.6000]]]), tensor([[[True, True]]]))
     """
-    if counted is None:
-        return _shrunk(label, size), None
-    share = _shrunk(counted.to(label.dtype), size)
-    total = _shrunk(torch.where(counted, label, 0.0), size)
-    found = share > 0
-    return torch.where(found, total / torch.where(found, share, 1.0), 0.0), found
+    return LabelPyramid(label, counted).at(size)
+
+
+class LabelPyramid:
+    """A soft label on several grids over the same space: each is made from the smallest one before that it divides.
+
+    Args:
+        label: `(N, C, *S)`, floating point.
+        counted: bool `(N, 1, *S)` or `(N, C, *S)`; None: every voxel counts.
+    """
+
+    def __init__(self, label: torch.Tensor, counted: torch.Tensor | None = None) -> None:
+        share = None if counted is None else counted.to(label.dtype)
+        total = label if counted is None else torch.where(counted, label, 0.0)
+        #: The mean of what counts, the rest as 0, and the share of a block that counts. Both are means of a finer grid's.
+        self._levels = [(total, share)]
+
+    def at(self, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the label on a grid, as :func:`area_means` does.
+
+        Args:
+            size: as many numbers as S has.
+        """
+        total, share = self._levels[0]
+        for other in self._levels[1:]:
+            if _divides(size, other[0].shape[2:]) and other[0].numel() < total.numel():
+                total, share = other
+        total, share = _shrunk(total, size), None if share is None else _shrunk(share, size)
+        self._levels.append((total, share))
+        if share is None:
+            return total, None
+        found = share > 0
+        return torch.where(found, total / torch.where(found, share, 1.0), 0.0), found
+
+
+def _divides(size: Sequence[int], other: Sequence[int]) -> bool:
+    return all(b % a == 0 for a, b in zip(size, other, strict=True))
 
 
 def _shrunk(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -44,10 +75,10 @@ def _shrunk(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         if length > 1 and old % length == 0:
             # Bit for bit the pool below, ten times as fast: whole slices are added, where the pool walks along each short row.
             first, *others = values.unflatten(axis, (length, old // length)).unbind(axis + 1)
-            total = first.clone()
-            for other in others:
+            total = first + others[0]
+            for other in others[1:]:
                 total += other
-            values = total / (old // length)
+            values = total.div_(old // length)
         else:
             rows = values.movedim(axis, -1)
             pooled = F.adaptive_avg_pool1d(rows.reshape(1, -1, old), length)

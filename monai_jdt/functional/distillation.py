@@ -8,8 +8,8 @@ import torch
 
 from monai_jdt.checks import check_teacher_values
 from monai_jdt.definitions import Activation, Backend, LabelReading, LossRecipe, PixelRule, PixelTerm
-from monai_jdt.functional.inputs import Inputs, prepare, voxel_sums
-from monai_jdt.functional.overlap import combine
+from monai_jdt.functional.inputs import Inputs, prepare
+from monai_jdt.functional.jdt import weighted_loss
 from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.plain_tensors import plain_tensor
 from monai_jdt.validation import error_sentence
@@ -97,29 +97,29 @@ def distillation_loss(
     half = inputs._replace(mask=inputs.counted, rater_weights=None)
     terms = []
     if labelled:
-        terms.append((lambda_label, voxel_sums(inputs), recipe))
+        terms.append((lambda_label, inputs, recipe))
     elif recipe.averaging.sync:
         # Other ranks may have labels. This one has none, and joins the all_reduce with zeros, or the others would hang.
         nowhere = torch.zeros_like(inputs.logits[:, :1], dtype=torch.bool)
         unlabelled = inputs._replace(label=torch.zeros_like(inputs.logits), mask=nowhere)
-        terms.append((lambda_label, voxel_sums(unlabelled), recipe))
+        terms.append((lambda_label, unlabelled, recipe))
 
     check_teacher_values(teacher_logits, half.mask)
     wide = teacher_logits.to(torch.promote_types(teacher_logits.dtype, torch.float32))
     voxels = replace(recipe.voxels, label=LabelReading(), pixel=PixelRule(PixelTerm.DIVERGENCE))
     teacher = _soft(wide, recipe, half.mask)
     if temperature == 1:
-        sums = voxel_sums(half._replace(label=teacher, voxels=voxels))
-        terms.append((lambda_teacher, sums, replace(recipe, voxels=voxels)))
+        taught = half._replace(label=teacher, voxels=voxels)
+        terms.append((lambda_teacher, taught, replace(recipe, voxels=voxels)))
     else:
         overlap = replace(voxels, pixel=None)
-        sums = voxel_sums(half._replace(label=teacher, voxels=overlap, class_weight=None))
-        terms.append((lambda_teacher, sums, replace(recipe, voxels=overlap, lambda_pixel=0.0)))
+        taught = half._replace(label=teacher, voxels=overlap, class_weight=None)
+        terms.append((lambda_teacher, taught, replace(recipe, voxels=overlap, lambda_pixel=0.0)))
         cooled = inputs.logits.to(torch.promote_types(inputs.logits.dtype, torch.float32)) / temperature
-        sums = voxel_sums(half._replace(logits=cooled, label=_soft(wide / temperature, recipe, half.mask), voxels=voxels))
+        taught = half._replace(logits=cooled, label=_soft(wide / temperature, recipe, half.mask), voxels=voxels)
         by_pixel = replace(recipe, voxels=voxels, lambda_jdt=0.0, lambda_pixel=temperature**2 * recipe.lambda_pixel)
-        terms.append((lambda_teacher, sums, by_pixel))
-    return combine(terms, inputs.overlap_weight)
+        terms.append((lambda_teacher, taught, by_pixel))
+    return weighted_loss(terms, inputs.overlap_weight)
 
 
 def _soft(logits: torch.Tensor, recipe: LossRecipe, counted: torch.Tensor | None) -> torch.Tensor:

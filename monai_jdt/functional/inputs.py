@@ -19,13 +19,14 @@ from monai_jdt.checks import (
     check_target,
     check_teacher,
 )
-from monai_jdt.definitions import Backend, VoxelRecipe, VoxelSums
+from monai_jdt.definitions import Backend, LabelForm, VoxelRecipe, VoxelSums
 from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.kernels.choice import choose_kernel
+from monai_jdt.kernels.chunked.labels import dense_label_in_chunks
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.labels import labelled_voxels, read_label
-from monai_jdt.kernels.operators import fast_voxel_sums
-from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
+from monai_jdt.kernels.operators import KernelCall, fast_voxel_sums
+from monai_jdt.plain_tensors import is_observed, kept_for_backward, plain_tensor
 
 
 class Inputs(NamedTuple):
@@ -40,6 +41,7 @@ class Inputs(NamedTuple):
         class_weight: `()` or `(C,)`, in the dtype of the sums; None: 1.
         kernel: which kernel sums; never `Backend.AUTO`.
         teacher_logits: shaped as `logits`; None without a teacher.
+        automatic: whether `auto` chose the kernel, so that second derivatives are there: those of the eager kernel.
     """
 
     logits: torch.Tensor
@@ -50,6 +52,7 @@ class Inputs(NamedTuple):
     class_weight: torch.Tensor | None
     kernel: Backend
     teacher_logits: torch.Tensor | None = None
+    automatic: bool = False
 
     @property
     def counted(self) -> torch.Tensor | None:
@@ -71,6 +74,11 @@ class Inputs(NamedTuple):
     def dense_label(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the label as values `(N, C, *S)` in the dtype of the sums, and the voxels that count, as `counted`."""
         dtype = torch.promote_types(self.logits.dtype, torch.float32)
+        if self.label.device.type == "cpu" and self.voxels.label.form is not LabelForm.DENSE and not is_observed():
+            call = KernelCall.of(Backend.CHUNKED, self.voxels, self.logits, self.label, None, self.rater_weights)
+            label, labelled = dense_label_in_chunks(call.given)
+            space = self.label.shape[2:]
+            return label.unflatten(-1, space), _both(self.mask, None if labelled is None else labelled.unflatten(-1, space))
         label, labelled = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
         return label, _both(self.mask, labelled)
 
@@ -154,7 +162,7 @@ def prepare(
         check_class_weight(input, weight, voxels)
         weight = kept_for_backward(weight.to(torch.promote_types(input.dtype, torch.float32)))
     kernel = choose_kernel(backend, input, target, voxels, mask, rater_weights, weight, teacher_logits)
-    return Inputs(input, target, voxels, mask, rater_weights, weight, kernel, teacher_logits)
+    return Inputs(input, target, voxels, mask, rater_weights, weight, kernel, teacher_logits, backend is Backend.AUTO)
 
 
 def voxel_sums(inputs: Inputs) -> VoxelSums:
@@ -173,7 +181,7 @@ def voxel_sums(inputs: Inputs) -> VoxelSums:
     if inputs.kernel is Backend.EAGER:
         inputs.check_values()
         return eager_voxel_sums(*tensors)
-    sums, suspect = fast_voxel_sums(inputs.kernel, *tensors)
+    sums, suspect = fast_voxel_sums(inputs.kernel, *tensors, eager_twice=inputs.automatic)
     # On a CPU the kernel itself checks values while it sums; only where it finds something is the full check worth its time.
     readable = can_read_values(inputs.logits, inputs.label, inputs.mask, inputs.rater_weights)
     if readable and (inputs.logits.device.type != "cpu" or bool(suspect.any())):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from monai_jdt.definitions import Backend, LossRecipe
+from monai_jdt.definitions import Backend, LossRecipe, VoxelSums
+from monai_jdt.functional.closed_form import closed_form_loss, has_closed_form
 from monai_jdt.functional.inputs import Inputs, prepare, voxel_sums
 from monai_jdt.functional.overlap import combine
 
@@ -70,7 +73,42 @@ def loss_of_inputs(inputs: Inputs, recipe: LossRecipe) -> torch.Tensor:
     Raises:
         ValueError: label values that do not fit, where values are checked.
     """
-    loss = combine([(1.0, voxel_sums(inputs), recipe)], inputs.overlap_weight)
+    loss = weighted_loss([(1.0, inputs, recipe)], inputs.overlap_weight)
     if recipe.spatial_ones and recipe.averaging.reduction == "none":
         loss = loss.reshape(*loss.shape, *[1] * (inputs.logits.ndim - 2))
     return loss
+
+
+def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_weight: torch.Tensor | None) -> torch.Tensor:
+    """Return the sum of `factor * loss`, by kernels that are quick for small inputs where they can run.
+
+    Args:
+        terms: factor, tensors and recipe of each part. All recipes have the same averaging rule.
+        overlap_weight: `(C')` or `()`, multiplies the overlap loss of a class; None: 1.
+
+    Returns:
+        As :func:`monai_jdt.functional.overlap.combine`.
+
+    Raises:
+        ValueError: label values that do not fit, where values are checked.
+    """
+    if not all(has_closed_form(inputs, recipe) for _, inputs, recipe in terms):
+        loss = combine([(factor, _wide_sums(inputs), recipe) for factor, inputs, recipe in terms], overlap_weight)
+        return loss.to(torch.promote_types(terms[0][1].logits.dtype, torch.float32))
+    losses = [closed_form_loss(inputs, recipe, overlap_weight) for _, inputs, recipe in terms]
+    total = losses[0] if terms[0][0] == 1 else terms[0][0] * losses[0]
+    for (factor, _, _), loss in zip(terms[1:], losses[1:], strict=True):
+        total = total + factor * loss
+    return total
+
+
+def _wide_sums(inputs: Inputs) -> VoxelSums:
+    """Return the sums; in float64 those of a fast kernel on a CPU, as the closed form takes them.
+
+    So a loss is the same to the last digit with the closed form, in a compiled graph, and over ranks.
+    """
+    sums = voxel_sums(inputs)
+    if inputs.kernel is Backend.EAGER or inputs.logits.device.type != "cpu":
+        return sums
+    wide = {name: part.to(torch.float64) for name, part in sums._asdict().items() if part is not None and part.is_floating_point()}
+    return sums._replace(**wide)

@@ -171,7 +171,12 @@ def _unaveraged(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor 
     return loss.sum() if sums.pixel is None else loss.sum() + recipe.lambda_pixel * sums.pixel.sum()
 
 
-def _averages(rule: AveragingRule) -> tuple[tuple[str, float], ...]:
+def averages_of(rule: AveragingRule) -> tuple[tuple[str, float], ...]:
+    """Return the names of the averages that a rule mixes, each with its share.
+
+    Args:
+        rule: with `reduction="mean"`.
+    """
     return rule.average or ((("dataset" if rule.batch else "pair"), 1.0),)
 
 
@@ -185,7 +190,7 @@ def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | Non
             return parts
     tp, fp, fn = _pooled(sums, rule)
     active = active_pairs(sums, rule, recipe.voxels.first_channel)
-    names = {name for name, _ in _averages(rule)}
+    names = {name for name, _ in averages_of(rule)}
     if "dataset" in names:
         parts["dataset"] = (tp.sum(0), fp.sum(0), fn.sum(0), active.sum(0, dtype=tp.dtype))
     if names != {"dataset"}:
@@ -202,7 +207,7 @@ def _parts(sums: VoxelSums, recipe: LossRecipe, class_weight: torch.Tensor | Non
 
 def _finish(parts: dict[str, tuple[torch.Tensor, ...]], recipe: LossRecipe, class_weight: torch.Tensor | None) -> torch.Tensor:
     terms = []
-    for name, weight in _averages(recipe.averaging):
+    for name, weight in averages_of(recipe.averaging):
         if name not in parts:
             continue
         if name == "dataset":

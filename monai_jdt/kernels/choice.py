@@ -22,8 +22,8 @@ def choose_kernel(
     """The kernel that a step runs on.
 
     `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `chunked`; and `eager` for small inputs, on other
-    devices, for `other_act`, and where torch must see through the operations: `torch.compile` on a CPU, `torch.export`, meta and
-    fake tensors, functorch transforms, forward-mode derivatives. A kernel that fails its trial on this device
+    devices, for `other_act`, and where torch must see through the operations: `torch.export`, meta and fake tensors, functorch
+    transforms, forward-mode derivatives. A kernel that fails its trial on this device
     (:func:`monai_jdt.kernels.trial.failed_trial`) is passed over.
 
     Args:
@@ -94,11 +94,8 @@ def _dtype_name(dtype: torch.dtype) -> str:
 def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *others: torch.Tensor | None) -> Backend:
     device = logits.device.type
     compiling = torch.compiler.is_compiling()
-    if compiling and device == "cpu":
-        # torch.compile makes loops of its own of the eager kernel there.
-        return Backend.EAGER
     for kernel in KERNELS.values():
-        if device not in kernel.auto_on or logits.numel() < kernel.auto_from:
+        if device not in kernel.auto_on or logits.numel() < (kernel.auto_from_compiled if compiling else kernel.auto_from):
             continue
         reason = refusal(kernel.backend, logits, label, recipe, *others)
         if reason is None and not failed_trial(kernel.backend, logits.device):

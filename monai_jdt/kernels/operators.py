@@ -11,16 +11,89 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe, VoxelSums
+from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import ignore_index_as, relative_weights
 from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, joined_rows, named_sums, split_rows
+from monai_jdt.plain_tensors import is_observed
+
+
+class KernelCall(NamedTuple):
+    """A kernel and what it is given, flat in space.
+
+    Args:
+        kernel: which one.
+        given: its input; the recipe's ignored value is one that the label's dtype can hold.
+        shape: of the logits.
+    """
+
+    kernel: Backend
+    given: KernelInput
+    shape: torch.Size
+
+    @classmethod
+    def of(
+        cls,
+        kernel: Backend,
+        recipe: VoxelRecipe,
+        logits: torch.Tensor,
+        label: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        rater_weights: torch.Tensor | None = None,
+        class_weight: torch.Tensor | None = None,
+    ) -> KernelCall:
+        """Return the call for tensors with any number of dimensions of space.
+
+        Args:
+            kernel: which one.
+            recipe: what to sum.
+            logits: as for :func:`monai_jdt.kernels.eager.eager_voxel_sums`, like the others.
+            label: the label.
+            mask: which voxels count.
+            rater_weights: for votes.
+            class_weight: for the pixel term.
+        """
+        rater_weights, class_weight = _weights(recipe, logits, label, rater_weights, class_weight)
+        mask = None if mask is None else _flat(mask.to(torch.bool))
+        recipe = _with_held_value(recipe, label.dtype)
+        return cls(kernel, KernelInput(_flat(logits), _flat(label), recipe, mask, rater_weights, class_weight), logits.shape)
+
+    def sums(self) -> torch.Tensor:
+        """Return the kernel's sums, `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`."""
+        sums, _ = KERNELS[self.kernel].functions()
+        return sums(self.given)
+
+    def gradient(self, upstream: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of `(upstream * sums).sum()`, shaped as the logits.
+
+        Args:
+            upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
+        """
+        _, gradient = KERNELS[self.kernel].functions()
+        return gradient(self.given, upstream).view(self.shape)
+
+
+def _weights(
+    recipe: VoxelRecipe,
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    rater_weights: torch.Tensor | None,
+    class_weight: torch.Tensor | None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the weights of raters and classes as a kernel takes them."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    if recipe.label.form is LabelForm.VOTES:
+        rater_weights = relative_weights(rater_weights, label, dtype)
+    # Without a pixel term, weights are for what comes after the sums.
+    if class_weight is not None:
+        class_weight = None if recipe.pixel is None else class_weight.to(logits.device, dtype).expand(logits.shape[1])
+    return rater_weights, class_weight
 
 
 def fast_voxel_sums(
@@ -31,6 +104,8 @@ def fast_voxel_sums(
     mask: torch.Tensor | None = None,
     rater_weights: torch.Tensor | None = None,
     class_weight: torch.Tensor | None = None,
+    *,
+    eager_twice: bool = False,
 ) -> tuple[VoxelSums, torch.Tensor]:
     """The sums of :func:`monai_jdt.kernels.eager.eager_voxel_sums`, by a fast kernel.
 
@@ -42,22 +117,18 @@ def fast_voxel_sums(
         mask: which voxels count.
         rater_weights: for votes.
         class_weight: for the pixel term.
+        eager_twice: a gradient that is to be differentiated again (`create_graph=True`) is the eager kernel's.
 
     Returns:
         The sums, and a tensor that is not 0 everywhere if a value check would find something (or might).
 
     Raises:
-        RuntimeError: under vmap, and in a second derivative.
+        RuntimeError: under vmap, and in a second derivative without `eager_twice`.
     """
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    if recipe.label.form is LabelForm.VOTES:
-        rater_weights = relative_weights(rater_weights, label, dtype)
-    # Without a pixel term, weights are for what comes after the sums.
-    if class_weight is not None:
-        class_weight = None if recipe.pixel is None else class_weight.to(logits.device, dtype).expand(logits.shape[1])
-    if not _is_observed():
-        settings = (kernel, _with_held_value(recipe, label.dtype))
-        return named_sums(_PlainStep.apply(logits, label, mask, rater_weights, class_weight, *settings), recipe)
+    if not is_observed():
+        sums = _PlainStep.apply(logits, label, mask, rater_weights, class_weight, kernel, recipe, eager_twice)
+        return named_sums(sums, recipe)
+    rater_weights, class_weight = _weights(recipe, logits, label, rater_weights, class_weight)
     rows = _voxel_sums(
         _flat(logits),
         _flat(label),
@@ -70,89 +141,69 @@ def fast_voxel_sums(
     return named_sums(split_rows(rows, recipe), recipe)
 
 
-def _is_observed() -> bool:
-    """Return whether something besides autograd sees the calls of torch's operators: it must not look into a kernel.
-
-    numba and Triton read memory, which a tracer would miss: it would take what they return for constants.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or _len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
-
-
 class _PlainStep(torch.autograd.Function):
     """The sums of a step, as :func:`monai_jdt.kernels.rows.split_rows` returns them."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: torch.Tensor,
-        label: torch.Tensor,
-        mask: torch.Tensor | None,
-        rater_weights: torch.Tensor | None,
-        class_weight: torch.Tensor | None,
-        kernel: Backend,
-        recipe: VoxelRecipe,
-    ) -> tuple[torch.Tensor | None, ...]:
-        ctx.save_for_backward(logits, label, mask, rater_weights, class_weight)
-        ctx.settings = (kernel, recipe)
+    def forward(ctx: Any, *arguments: Any) -> tuple[torch.Tensor | None, ...]:
+        *tensors, kernel, recipe, eager_twice = arguments
+        ctx.save_for_backward(*tensors)
+        ctx.settings = (kernel, recipe, eager_twice)
         # A sum that a loss does not use has no gradient, rather than one of zeros.
         ctx.set_materialize_grads(False)
-        sums, _ = KERNELS[kernel].functions()
-        results = split_rows(sums(_flat_input(recipe, logits, label, mask, rater_weights, class_weight)), recipe)
+        results = split_rows(KernelCall.of(kernel, recipe, *tensors).sums(), recipe)
         ctx.mark_non_differentiable(*(each for each in results[DIFFERENTIABLE_ROWS:] if each is not None))
         return results
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        tensors, (kernel, recipe) = ctx.saved_tensors, ctx.settings
+        tensors, (kernel, recipe, eager_twice) = ctx.saved_tensors, ctx.settings
         logits = tensors[0]
+        if torch.is_grad_enabled() and eager_twice:
+            return (_eager_gradient(gradients[:DIFFERENTIABLE_ROWS], tensors, recipe), *[None] * 7)
         upstream = joined_rows(gradients[:DIFFERENTIABLE_ROWS], logits.shape[:2], recipe)
         if upstream is None:
-            return (None,) * 7
-        if _is_observed():
+            return (None,) * 8
+        if is_observed():
             flat = [None if tensor is None else _flat(tensor) for tensor in tensors[:3]]
-            gradient = _voxel_sums_gradient(upstream, *flat, *tensors[3:], kernel.value, _text_of(recipe)).view(logits.shape)
+            weights = _weights(recipe, logits, tensors[1], *tensors[3:])
+            gradient = _voxel_sums_gradient(upstream, *flat, *weights, kernel.value, _text_of(recipe)).view(logits.shape)
         elif torch.is_grad_enabled():
-            gradient = _PlainGradient.apply(upstream, *tensors, kernel, recipe)
+            gradient = GradientOnce.apply(upstream, *tensors, kernel, recipe)
         else:
-            gradient = _plain_gradient(upstream, tensors, kernel, recipe)
-        return (gradient, *[None] * 6)
+            gradient = KernelCall.of(kernel, recipe, *tensors).gradient(upstream)
+        return (gradient, *[None] * 7)
 
 
-class _PlainGradient(torch.autograd.Function):
-    """The gradient of a step, in a graph for second derivatives, which it does not have."""
+def _eager_gradient(gradients: Sequence[torch.Tensor | None], tensors: Sequence[Any], recipe: VoxelRecipe) -> torch.Tensor | None:
+    """Return the gradient by the logits, the first of the tensors, as a function of the logits and of the gradients by the sums."""
+    logits, label, *others = tensors
+    sums = eager_voxel_sums(logits, label, recipe, *others)
+    pairs = [
+        (part, gradient)
+        for part, gradient in zip((sums.tp, sums.fp, sums.fn, sums.pixel), gradients, strict=True)
+        if part is not None and gradient is not None
+    ]
+    if not pairs:
+        return None
+    parts, upstream = zip(*pairs, strict=True)
+    (gradient,) = torch.autograd.grad(parts, logits, upstream, create_graph=True)
+    return gradient
+
+
+class GradientOnce(torch.autograd.Function):
+    """The gradient of a step, in a graph for second derivatives, which a kernel does not have."""
 
     @staticmethod
-    def forward(ctx: Any, upstream: torch.Tensor, *inputs: Any) -> torch.Tensor:
-        *tensors, kernel, recipe = inputs
-        return _plain_gradient(upstream, tensors, kernel, recipe)
+    def forward(ctx: Any, upstream: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        """Return the gradient by the logits."""
+        *tensors, kernel, recipe = arguments
+        return KernelCall.of(kernel, recipe, *tensors).gradient(upstream)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> NoReturn:
+        """Say how to have a second derivative."""
         _no_second_derivative(ctx)
-
-
-def _plain_gradient(
-    upstream: torch.Tensor, tensors: Sequence[torch.Tensor | None], kernel: Backend, recipe: VoxelRecipe
-) -> torch.Tensor:
-    """Return the gradient by the logits, the first of the tensors, in their shape."""
-    _, gradient = KERNELS[kernel].functions()
-    logits = tensors[0]
-    assert logits is not None
-    return gradient(_flat_input(recipe, *tensors), upstream).view(logits.shape)
-
-
-def _flat_input(recipe: VoxelRecipe, *tensors: torch.Tensor | None) -> KernelInput:
-    """Return a kernel's input, of tensors with any number of spatial dimensions. Their dtype holds the recipe's ignored value."""
-    logits, label, mask, rater_weights, class_weight = tensors
-    assert logits is not None
-    assert label is not None
-    mask = None if mask is None else _flat(mask.to(torch.bool))
-    return KernelInput(_flat(logits), _flat(label), recipe, mask, rater_weights, class_weight)
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,8 @@ class KernelInfo:
         module: where `<name>_sums(given)` and `<name>_gradient(given, upstream)` are. Imported at the kernel's first use.
         devices: types of devices that it runs on.
         auto_on: of these, the ones where `auto` takes it, unless a row above can run.
-        auto_from: the number of logits from which on `auto` takes it.
+        auto_from: the number of logits from which on `auto` takes it; measured in docs/kernels.md.
+        auto_from_compiled: the same under `torch.compile`, which makes loops of its own of the eager kernel.
         dtypes: of the logits.
         label_dtypes: of the label; None: every real one.
         checks_values: whether its row MAY_FAIL_CHECK tells; False: it is 1 wherever a voxel counts, and the caller runs every check.
@@ -56,6 +57,7 @@ class KernelInfo:
     devices: tuple[str, ...]
     auto_on: tuple[str, ...]
     auto_from: int
+    auto_from_compiled: int
     dtypes: tuple[torch.dtype, ...]
     label_dtypes: tuple[torch.dtype, ...] | None = None
     checks_values: bool = True
@@ -86,6 +88,7 @@ KERNELS: dict[Backend, KernelInfo] = {
             devices=("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",),
             auto_on=("cuda",),
             auto_from=0,
+            auto_from_compiled=0,
             dtypes=_HALVES_AND_FLOAT32,
             # A check would wait for the device.
             checks_values=False,
@@ -100,8 +103,9 @@ KERNELS: dict[Backend, KernelInfo] = {
             module="monai_jdt.kernels.numba.launch",
             devices=("cpu",),
             auto_on=("cpu",),
-            # A step of the eager kernel takes a few milliseconds below: not worth a compiler.
-            auto_from=2**18,
+            # Below, a step of the eager kernel takes half a millisecond: thousands of them pay for loading numba.
+            auto_from=2**11,
+            auto_from_compiled=2**14,
             dtypes=_HALVES_AND_FLOAT32,
             label_dtypes=(*_HALVES_AND_FLOAT32, torch.float64, torch.bool, *_INTEGERS),
             # Its class codes are 32 bits wide.
@@ -115,7 +119,8 @@ KERNELS: dict[Backend, KernelInfo] = {
             module="monai_jdt.kernels.chunked.kernel",
             devices=("cpu",),
             auto_on=("cpu",),
-            auto_from=2**18,
+            auto_from=2**13,
+            auto_from_compiled=2**17,
             dtypes=(*_HALVES_AND_FLOAT32, torch.float64),
         ),
     )

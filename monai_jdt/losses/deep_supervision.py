@@ -9,7 +9,7 @@ import torch
 from torch.nn.modules.loss import _Loss
 
 from monai_jdt.definitions import LabelReading
-from monai_jdt.functional.area_means import area_means
+from monai_jdt.functional.area_means import LabelPyramid
 from monai_jdt.functional.inputs import prepare
 from monai_jdt.functional.jdt import loss_of_inputs
 from monai_jdt.functional.ranks import check_own_parts
@@ -97,11 +97,13 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
             raise ValueError(error_sentence("mask, rater_weights", expected, "one"))
         space = tuple(target.shape[2:])
         extra = {"mask": mask, "rater_weights": rater_weights} if own else {}
-        dense = None
+        pyramid = None
+        checked = False
         losses, kernels = [], []
         for head, weight in zip(heads, weights, strict=True):
             if tuple(head.shape[2:]) == space:
                 loss, kernel = self.loss(head, target, **extra), getattr(self.loss, "backend_used", None)
+                checked = True
             else:
                 if head.ndim != target.ndim or any(a > b for a, b in zip(head.shape[2:], space, strict=False)):
                     expected = f"heads of at most the target's spatial size {space}"
@@ -109,9 +111,9 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
                 if head.shape[0] != target.shape[0]:
                     got = f"{head.shape[0]} in a head of shape {tuple(head.shape)}"
                     raise ValueError(error_sentence("input", f"the target's {target.shape[0]} images in every head", got))
-                if dense is None:
-                    dense = self._dense(head, target, mask, rater_weights)
-                loss, kernel = self._smaller(head, *area_means(dense[0], head.shape[2:], dense[1]))
+                if pyramid is None:
+                    pyramid = LabelPyramid(*self._dense(head, target, mask, rater_weights, checked))
+                loss, kernel = self._smaller(head, *pyramid.at(head.shape[2:]))
             losses.append(weight * loss)
             kernels.append(kernel)
         if own and not torch.compiler.is_exporting():
@@ -156,9 +158,9 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         return [max(0.5**level, 0.0625) for level in range(heads)]
 
     def _dense(
-        self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None
+        self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None, checked: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the dense label at full resolution, and the voxels that count."""
+        """Return the dense label at full resolution, and the voxels that count; `checked`: its values have been checked."""
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
                 expected = f"a dense label with {head.shape[1]} channels for {type(self.loss).__name__}"
@@ -167,5 +169,6 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
         # The checks compare with an output at full resolution, which need not be among the heads.
         output = head.detach().new_zeros(()).expand(*head.shape[:2], *target.shape[2:])
         inputs = prepare(output, target, self.loss.recipe.voxels, mask, rater_weights=rater_weights, backend=self.loss.backend)
-        inputs.check_values()
+        if not checked:
+            inputs.check_values()
         return inputs.dense_label()

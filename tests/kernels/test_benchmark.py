@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import contenders, kernels
+from benchmarks import contenders, kernels, sizes
 from benchmarks.contenders import Case
 from monai_jdt.kernels.registry import KERNELS
 
@@ -71,3 +71,18 @@ def test_one_command_writes_table_and_picture(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "goals.png").stat().st_size > 5000
     with (tmp_path / "first_use.csv").open() as lines:
         assert [row["kernel"] for row in csv.DictReader(lines) if row["device"] == "cpu"] == [kernel.value for kernel in KERNELS]
+
+
+def test_sizes_are_measured_written_and_drawn(tmp_path: Path) -> None:
+    rows = []
+    for case in (sizes.Sized("soft", (2, 4, 3, 3, 3)), sizes.Sized("votes", (2, 4, 3, 3, 3)), sizes.Sized("index", (1, 4, 5, 5))):
+        about = {"threads": 1, "form": case.form, "shape": "x".join(map(str, case.shape)), "logits": case.logits}
+        rows += [{**about, **row} for row in sizes.time_in_turns(sizes.contenders(case), 0)]
+    assert [row["base_over_it"] for row in rows if row["contender"] == sizes.BASE] == [1, 1, 1]
+    assert {"auto", "auto, without numba", "eager", "MONAI DiceLoss"} < {row["contender"] for row in rows}
+    sizes.write(rows, tmp_path / "sizes.csv")
+    sizes.draw(rows, tmp_path / "sizes.png")
+    assert len((tmp_path / "sizes.csv").read_text().splitlines()) == len(rows) + 1
+    assert (tmp_path / "sizes.png").stat().st_size > 5000
+    assert max(case.logits for case in sizes.cases(1.1e8)) > 9.9e7
+    assert all(row["p50_ms"] > 0 for row in sizes.time_in_turns(dict(list(sizes.every_loss().items())[:3]), 0))

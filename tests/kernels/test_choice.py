@@ -158,14 +158,6 @@ def test_a_named_kernel_stays_in_a_full_graph(kernel: Backend) -> None:
     assert loss.backend_used == kernel.value
 
 
-def test_a_compiled_loss_on_a_cpu_is_eager() -> None:
-    logits, label = tensors(36)
-    loss = JDTCELoss(softmax=True)
-    torch._dynamo.reset()
-    torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, label)
-    assert loss.backend_used == "eager"
-
-
 @pytest.mark.parametrize("kernel", HERE)
 def test_the_operators_keep_torchs_rules(kernel: Backend) -> None:
     logits, label = tensors(3)
@@ -390,3 +382,15 @@ def test_an_exported_loss_takes_any_number_of_raters() -> None:
     for number in (2, 5, 17):
         votes = torch.randint(0, 3, (1, number, 5))
         assert float(exported(logits, votes)) == pytest.approx(float(loss(logits, votes)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(6, {"eager"}), (18, {"numba", "eager"}), (36, {"numba", "chunked"})])
+def test_auto_chooses_by_size_under_compile_too(side: int, expected: set[str]) -> None:
+    logits, label = tensors(side)
+    loss = JDTCELoss(softmax=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    (gradient,) = torch.autograd.grad(compiled(logits, label), logits)
+    assert loss.backend_used in expected
+    (by_eager,) = torch.autograd.grad(JDTCELoss(softmax=True, backend="eager")(logits, label), logits)
+    torch.testing.assert_close(gradient, by_eager, rtol=1e-4, atol=1e-8)

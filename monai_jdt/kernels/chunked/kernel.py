@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -28,8 +29,8 @@ from monai_jdt.kernels.rows import CAUTION, Row
 
 #: Logits in a chunk.
 _LARGEST = 2**18
-#: Below it, the time goes into calling operations.
-_SMALLEST = 2**13
+#: Below it, the time goes into calling operations. Temporaries of so many logits are a few MB.
+_SMALLEST = 2**17
 #: What a chunk's temporaries may take, in multiples of all logits.
 _TEMPORARY = 0.09
 #: In so many slices is a part of an image seen, if each has so many voxels; a number that numbers of threads divide.
@@ -50,7 +51,7 @@ def chunked_sums(given: KernelInput) -> torch.Tensor:
     Returns:
         `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
     """
-    rows = torch.zeros((len(Row), *given.logits.shape[:2]), dtype=torch.float64, device="cpu")
+    rows = np.zeros((len(Row), *given.logits.shape[:2]))
     entropy = given.recipe.pixel is not None
     scratch = Scratch(given.dtype, given.logits.shape[1])
     for views in _chunk_views(given):
@@ -61,7 +62,7 @@ def chunked_sums(given: KernelInput) -> torch.Tensor:
             _look_closely(given, chunk, found)
             found.add()
         _join(given, found, rows[:, views[0].images])
-    return rows.to(given.dtype)
+    return torch.from_numpy(rows).to(given.dtype)
 
 
 def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
@@ -123,26 +124,29 @@ class _Found:
         images = len(range(given.logits.shape[0])[view.images])
         shape = (images * view.slices, given.logits.shape[1])
         self._by_slice = (images, view.slices)
-        self._all_sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=torch.float64, device="cpu")
-        self._all_lowest = torch.full((3, *shape), torch.inf, dtype=given.dtype, device="cpu")
-        self._all_highest = -self._all_lowest
-        self._sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=given.dtype, device="cpu")
-        self._lowest, self._highest = self._all_lowest.clone(), self._all_highest.clone()
+        sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=given.dtype, device="cpu")
+        lowest = torch.full((3, *shape), torch.inf, dtype=given.dtype, device="cpu")
+        highest = torch.full((3, *shape), -torch.inf, dtype=given.dtype, device="cpu")
         #: Of the chunk at hand, by row, or by what: `(n, C)` each.
-        self.sums, self.lowest, self.highest = self._sums.unbind(), self._lowest.unbind(), self._highest.unbind()
+        self.sums, self.lowest, self.highest = sums.unbind(), lowest.unbind(), highest.unbind()
+        #: The same memory seen by numpy, whose calls on a few numbers take less time than torch's.
+        self.sum_numbers, self.lowest_numbers, self.highest_numbers = sums.numpy(), lowest.numpy(), highest.numpy()
+        self._all_sums = np.zeros(self.sum_numbers.shape)
+        self._all_lowest, self._all_highest = self.lowest_numbers.copy(), self.highest_numbers.copy()
         #: Whether the predictions of these images must still be looked at.
         self.looking = True
 
     def add(self) -> None:
         """The chunk at hand to those before it."""
-        self._all_sums += self._sums
-        torch.minimum(self._all_lowest, self._lowest, out=self._all_lowest)
-        torch.maximum(self._all_highest, self._highest, out=self._all_highest)
+        self._all_sums += self.sum_numbers
+        np.minimum(self._all_lowest, self.lowest_numbers, out=self._all_lowest)
+        np.maximum(self._all_highest, self.highest_numbers, out=self._all_highest)
 
-    def by_image(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def by_image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sums, lowest and highest of all chunks, `(6 or 3, images, C)`."""
-        sums, lowest, highest = (each.unflatten(1, self._by_slice) for each in (self._all_sums, self._all_lowest, self._all_highest))
-        return sums.sum(2), lowest.amin(2), highest.amax(2)
+        every: tuple[np.ndarray, ...] = (self._all_sums, self._all_lowest, self._all_highest)
+        sums, lowest, highest = (each.reshape((len(each), *self._by_slice, -1)) for each in every)
+        return sums.sum(2), lowest.min(2), highest.max(2)
 
 
 def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
@@ -170,7 +174,7 @@ def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) ->
     if found.looking:
         extremes(_PREDICTION, p)
         # an activation's values need no check; what is known then stays as it is, and is added again
-        found.looking = recipe.activation is Activation.NONE or not bool((found.highest[_PREDICTION] > recipe.threshold).all())
+        found.looking = recipe.activation is Activation.NONE or not (found.highest_numbers[_PREDICTION] > recipe.threshold).all()
     # with softmax, the sum of a voxel's label
     label = scratch.over_channels("sum_of_t", t) if recipe.activation is Activation.SOFTMAX else None
     if recipe.label.form is LabelForm.DENSE and label is not None:
@@ -198,14 +202,14 @@ def _look_closely(given: KernelInput, chunk: _Chunk, found: _Found) -> None:
     A prediction near 1 is off by up to 2 ** -24, up or down. Where errors are a share of `_SURE` of what is right, or less, a chunk's
     thousands of voxels no longer make up for it.
     """
-    recipe, sums = given.recipe, found.sums
+    recipe, sums, numbers = given.recipe, found.sums, found.sum_numbers
     if recipe.activation is Activation.NONE:
         return
-    small = bool((sums[Row.FP] + sums[Row.FN] < sums[Row.TP] * _SURE).any())
+    small = (numbers[Row.FP] + numbers[Row.FN] < numbers[Row.TP] * _SURE).any()
     if recipe.pixel is not None:
         # with softmax, the pixel term of all channels is in the first
         channels = slice(1 if recipe.activation is Activation.SOFTMAX else None)
-        small = small or bool((sums[Row.PIXEL][:, channels] < sums[Row.COUNTED][:, channels] * _SURE).any())
+        small = small or (numbers[Row.PIXEL, :, channels] < numbers[Row.COUNTED, :, channels] * _SURE).any()
     if not small:
         return
     sure = sure_of(chunk.logits, chunk.p, recipe.activation)
@@ -229,7 +233,7 @@ def _look_closely(given: KernelInput, chunk: _Chunk, found: _Found) -> None:
     sums[Row.PIXEL][:, : total.shape[1]] = total
 
 
-def _join(given: KernelInput, found: _Found, rows: torch.Tensor) -> None:
+def _join(given: KernelInput, found: _Found, rows: np.ndarray) -> None:
     """Add what is found in all chunks of some images to their rows, `(9, n, C)`."""
     recipe, (sums, lowest, highest) = given.recipe, found.by_image()
     rows[: Row.COUNTED + 1] += sums
@@ -246,7 +250,7 @@ def _join(given: KernelInput, found: _Found, rows: torch.Tensor) -> None:
     rows[Row.MAY_FAIL_CHECK] += suspect
 
 
-def _within(lowest: torch.Tensor, highest: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _within(lowest: np.ndarray, highest: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return bool, False where one is NaN."""
     return (lowest >= low) & (highest <= high)
 
@@ -449,11 +453,12 @@ class _Slopes(NamedTuple):
 
     @classmethod
     def of(cls, given: KernelInput, upstream: torch.Tensor) -> _Slopes:
-        tp, fp, fn, pixel = (upstream[row].to(given.dtype).unsqueeze(2) for row in (Row.TP, Row.FP, Row.FN, Row.PIXEL))
+        tp, fp, fn, pixel = upstream.to(given.dtype).numpy()[..., np.newaxis]
         below, above = tp - fn, fp
-        is_below = below.abs() >= above.abs()
-        half = torch.where(is_below, below - above, above - below) / 2
-        return cls(tp, torch.where(is_below, above, below), half, torch.where(is_below, -half, half), fp + fn, pixel)
+        is_below = np.abs(below) >= np.abs(above)
+        half = np.where(is_below, below - above, above - below) / 2
+        slopes = (tp, np.where(is_below, above, below), half, np.where(is_below, -half, half), fp + fn, pixel)
+        return cls(*map(torch.from_numpy, slopes))
 
 
 def _slope_by_p(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:

@@ -9,10 +9,13 @@ import torch
 
 from monai_jdt.definitions import LabelForm, LabelReading, VoxelRecipe
 from monai_jdt.kernels.chunked.scratch import Scratch
+from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import labelled_voxels, read_label
 
 #: Whole numbers below it are exact in float32; no class is as large.
 _EXACT = 2**24
+#: Label values that :func:`dense_label_in_chunks` reads at a time: a few temporaries of them stay near the cores.
+_CHUNK = 2**17
 
 
 def read_chunk_label(
@@ -45,6 +48,33 @@ def read_chunk_label(
     # one label in two forms has one gradient, bit for bit, only if both or neither come with a mask.
     if recipe.label.ignore_index is None and labelled is not None and bool(labelled.all()):
         labelled = None
+    return values, labelled
+
+
+def dense_label_in_chunks(given: KernelInput) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return :func:`monai_jdt.kernels.labels.read_label` of a label on the CPU, without temporaries of the label's size.
+
+    Args:
+        given: the label, the logits for their shape, and the recipe.
+
+    Returns:
+        The values, `(N, C, V)` in the dtype of the sums, and bool `(N, 1, V)`, or None for everywhere.
+    """
+    images, channels, voxels = given.logits.shape
+    values = torch.empty((images, channels, voxels), dtype=given.dtype, device="cpu")
+    labelled: torch.Tensor | None = None
+    scratch, size = Scratch(given.dtype, channels), max(_CHUNK // channels, 1)
+    for image in range(images):
+        here = slice(image, image + 1)
+        weights = None if given.rater_weights is None else given.rater_weights[here]
+        for start in range(0, voxels, size):
+            there = slice(start, start + size)
+            read, says = read_chunk_label(given.label[here, :, there], channels, given.recipe, weights, scratch)
+            values[here, :, there] = read
+            if says is not None:
+                if labelled is None:
+                    labelled = torch.ones((images, 1, voxels), dtype=torch.bool, device="cpu")
+                labelled[here, :, there] = says
     return values, labelled
 
 

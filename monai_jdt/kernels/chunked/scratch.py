@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -44,8 +45,12 @@ class Scratch:
         self._integers = torch.int64 if dtype is torch.float64 else torch.int32
         self._memory: dict[str, torch.Tensor] = {}
         self._views: dict[tuple[str, torch.Size], torch.Tensor] = {}
-        #: `(1, C, 1)`: 0 to C - 1, or of one channel 1; made first, since a small tensor between large ones holds memory back.
-        self.class_numbers = torch.arange(channels, dtype=dtype, device="cpu").reshape(1, -1, 1) + (channels == 1)
+        self._channels = channels
+
+    @cached_property
+    def class_numbers(self) -> torch.Tensor:
+        """`(1, C, 1)`: 0 to C - 1, or of one channel 1."""
+        return torch.arange(self._channels, dtype=self.dtype, device="cpu").reshape(1, -1, 1) + (self._channels == 1)
 
     def take(self, name: str, shape: torch.Size) -> torch.Tensor:
         """Uninitialised and contiguous.
@@ -58,11 +63,16 @@ class Scratch:
             The memory, not cleared.
         """
         view = self._views.get((name, shape))
-        if view is None:
-            if name not in self._memory or self._memory[name].numel() < shape.numel():
-                self._memory[name] = torch.empty(shape.numel(), dtype=self.dtype, device="cpu")
+        if view is not None:
+            return view
+        memory = self._memory.get(name)
+        if memory is None or memory.numel() < shape.numel():
+            if memory is not None:
                 self._views = {key: other for key, other in self._views.items() if key[0] != name}
-            view = self._views[name, shape] = self._memory[name][: shape.numel()].view(shape)
+            view = self._memory[name] = torch.empty(shape, dtype=self.dtype, device="cpu")
+        else:
+            view = memory.view(-1)[: shape.numel()].view(shape)
+        self._views[name, shape] = view
         return view
 
     def over_channels(self, name: str, values: torch.Tensor) -> torch.Tensor:

@@ -75,18 +75,20 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
     if not tasks:
         return torch.zeros((len(Row), images, channels), dtype=given.dtype, device="cpu")
     job, tables = _job(given)
-    sums = torch.zeros((len(tasks), len(Row), channels), dtype=torch.float64, device="cpu")
+    ranges = max(len(tasks) // images, 1)
+    sums = torch.zeros((images * ranges, len(Row), channels), dtype=torch.float64, device="cpu")
     stride, first_sums = sums.stride(0) * sums.element_size(), sums.data_ptr()
 
     def work(numbers: Iterator[int]) -> None:
         scratch = _scratch(job)
         for number in numbers:
-            run_range(job, *tasks[number], scratch.data_ptr(), first_sums + number * stride)
+            place = tasks[number][0] * ranges + number % ranges
+            run_range(job, *tasks[number], scratch.data_ptr(), first_sums + place * stride)
 
     share_out(len(tasks), work)
     del tables
-    if len(tasks) > images:
-        sums = sums.view(images, len(tasks) // images, len(Row), channels).sum(1)
+    if ranges > 1:
+        sums = sums.view(images, ranges, len(Row), channels).sum(1)
     return torch.empty((len(Row), images, channels), dtype=given.dtype, device="cpu").copy_(sums.transpose(0, 1))
 
 
@@ -116,13 +118,19 @@ def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _tasks(given: KernelInput, most: int) -> list[tuple[int, int, int]]:
-    """Return image, first voxel, and the voxel after the last. Each image has the same ranges, at most `most` of them."""
+def _tasks(given: KernelInput, most: int) -> list[tuple[int, int, int, int]]:
+    """Return first image, number of images, first voxel, and the voxel after the last.
+
+    Each image has the same ranges, at most `most` of them. Several small images are one task.
+    """
     images, channels, voxels = given.logits.shape
     size = max(_TASK // channels, -(-voxels // most), 1)
+    at_once = max(size // max(voxels, 1), 1)
+    if at_once > 1:
+        return [(image, min(at_once, images - image), 0, voxels) for image in range(0, images if voxels else 0, at_once)]
     width = _width(channels)
     size = -(-size // width) * width
-    return [(image, first, min(first + size, voxels)) for image in range(images) for first in range(0, voxels, size)]
+    return [(image, 1, first, min(first + size, voxels)) for image in range(images) for first in range(0, voxels, size)]
 
 
 def _width(channels: int) -> int:
@@ -248,21 +256,21 @@ def _program() -> Any:
     nothing = torch.zeros(1, 1, 0, dtype=torch.float32, device="cpu")
     job, tables = _job(KernelInput(nothing, nothing, VoxelRecipe(), None, None, None))
     try:
-        run_range(job, 0, 0, 0, 0, 0)
+        run_range(job, 0, 0, 0, 0, 0, 0)
     except Exception as error:
         # numba lets every fault of its folder through: removed or full since it was found, or a file there that was cut off
         logger.info("numba cannot use what it has on disk and compiles the losses' kernel for this process alone: %r", error)
         run_range = compilation.in_memory(run_range.py_func)
-        run_range(job, 0, 0, 0, 0, 0)
+        run_range(job, 0, 0, 0, 0, 0, 0)
     del tables
     return run_range
 
 
-def _claim_task(tensor: torch.Tensor, image: int, first: int, last: int) -> None:
+def _claim_task(tensor: torch.Tensor, image: int, images: int, first: int, last: int) -> None:
     """Get the memory of a large contiguous gradient that a task writes to."""
     if tensor.numel() * tensor.element_size() >= LARGE and tensor.is_contiguous():
         _, channels, voxels = tensor.shape
-        for row in range(image * channels, (image + 1) * channels):
+        for row in range(image * channels, (image + images) * channels):
             claim(tensor, row * voxels + first, row * voxels + last)
 
 

@@ -22,6 +22,7 @@ NO_ACTIVATION, SIGMOID, SOFTMAX = range(3)
 NO_PIXEL, CROSS_ENTROPY, FOCAL, DIVERGENCE = range(4)
 # Rows of the sums, as in monai_jdt.kernels.rows.Row.
 TP, FP, FN, PIXEL, PIXEL_NORM, COUNTED, IN_LABEL, IN_PREDICTION, MAY_FAIL_CHECK = range(9)
+SUMS = 9
 # Special class codes: invalid; ignored; and with regions, a value of no region that 32 bits do not hold.
 ILLEGAL, SILENT, NOWHERE = (np.int32(number) for number in (-1, -2, -3))
 
