@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -163,12 +164,12 @@ def every_loss() -> dict[str, Step]:
         name: getattr(losses, name)(**shared)
         for name in ("JDTLoss", "JaccardMetricLoss", "DiceSemimetricLoss", "CompatibleTverskyLoss", "JDTCELoss", "JDTFocalLoss")
     }
-    ways_of_distance = {name: getattr(losses, name)(dim=(0, 2, 3, 4)) for name in ("JaccardDistance", "DiceDistance")}
+    distances = {name: getattr(losses, name)(dim=(0, 2, 3, 4)) for name in ("JaccardDistance", "DiceDistance")}
     distilled, lovasz = losses.DistillationLoss(**shared), losses.LovaszSoftmaxLoss(to_onehot_y=True)
     one, five = losses.JDTCELoss(**shared), losses.SoftDeepSupervisionLoss(losses.JDTCELoss(**shared))
     ways: dict[str, Step] = {BASE: lambda: dice_ce(logits, label)}
-    ways |= {name: (lambda loss=loss: loss(logits, label)) for name, loss in simple.items()}
-    ways |= {name: (lambda loss=loss: loss(logits.sigmoid(), label)) for name, loss in ways_of_distance.items()}
+    ways |= {name: partial(loss, logits, label) for name, loss in simple.items()}
+    ways |= {name: partial(_distance_of, loss, logits, label) for name, loss in distances.items()}
     ways["DistillationLoss"] = lambda: distilled(logits, label, teacher)
     ways["LovaszSoftmaxLoss"] = lambda: lovasz(logits, index)
     ways["JDTCELoss, 64^3"] = lambda: one(heads[0], fine)
@@ -176,6 +177,10 @@ def every_loss() -> dict[str, Step]:
     ways["MONAI DiceCELoss, 64^3"] = lambda: dice_ce(heads[0], fine)
     ways["MONAI DeepSupervisionLoss, 64^3 and four smaller heads"] = lambda: dice_ce_of_heads(heads, fine)
     return {name: _with_backward(step, [logits, *heads]) for name, step in ways.items()}
+
+
+def _distance_of(loss: torch.nn.Module, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    return loss(logits.sigmoid(), label)
 
 
 def time_in_turns(ways: dict[str, Step], seconds: float) -> list[dict[str, Any]]:

@@ -80,9 +80,9 @@ class _ClosedForm(torch.autograd.Function):
         tensors = ctx.saved_tensors
         if not torch.is_grad_enabled():
             call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
-            return (call.gradient(_scaled(slopes, upstream, call.given.dtype)), *[None] * 7)
+            return (call.gradient(_slopes_times(slopes, upstream, call.given.dtype)), *[None] * 7)
         if not inputs.automatic:
-            by_sums = _scaled(slopes, upstream, torch.promote_types(tensors[0].dtype, torch.float32))
+            by_sums = _slopes_times(slopes, upstream, torch.promote_types(tensors[0].dtype, torch.float32))
             return (GradientOnce.apply(by_sums, *tensors, inputs.kernel, inputs.voxels), *[None] * 7)
         names = ("logits", "label", "mask", "rater_weights", "class_weight")
         inputs = inputs._replace(kernel=Backend.EAGER, **dict(zip(names, tensors, strict=True)))
@@ -91,7 +91,7 @@ class _ClosedForm(torch.autograd.Function):
         return (gradient, *[None] * 7)
 
 
-def _scaled(slopes: np.ndarray, upstream: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _slopes_times(slopes: np.ndarray, upstream: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     # A gradient scaler's factor may take a slope beyond float32, which is for the scaler to see.
     with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy((slopes * upstream.item()).astype(np.float64 if dtype is torch.float64 else np.float32))
@@ -153,14 +153,14 @@ def _value_and_slopes(
         if rule is None or recipe.lambda_jdt != 0:
             tiny = float(torch.finfo(dtype).tiny)
             first = recipe.voxels.first_channel
-            of_overlap, by_sum = _overlap(rows[: Row.PIXEL, :, first:], active, recipe, weight, tiny)
+            of_overlap, by_sum = _averaged_overlap(rows[: Row.PIXEL, :, first:], active, recipe, weight, tiny)
             value += recipe.lambda_jdt * of_overlap
             if slopes is not None:
                 np.multiply(by_sum, recipe.lambda_jdt, out=slopes[: Row.PIXEL, :, first:])
     return value, slopes
 
 
-def _overlap(
+def _averaged_overlap(
     sums: np.ndarray, active: np.ndarray, recipe: LossRecipe, weight: np.ndarray | None, tiny: float
 ) -> tuple[float, np.ndarray]:
     """Return the average of the overlap losses, and its slopes by tp, fp and fn, `(3, N or 1, C' or 1)`."""
@@ -179,7 +179,7 @@ def _overlap(
 
 
 def _shares(name: str, active: np.ndarray) -> np.ndarray | float:
-    """Return what each active pair is multiplied by in an average; it does not matter for the others, whose loss is 0."""
+    """Return what the loss of each active pair is multiplied by in an average. The loss of the others is 0."""
     if name in ("dataset", "pair"):
         return 1.0 / max(int(np.count_nonzero(active)), 1)
     found = active.sum(0 if name == "class" else 1, keepdims=True)
@@ -189,7 +189,9 @@ def _shares(name: str, active: np.ndarray) -> np.ndarray | float:
 def _ratio(
     sums: np.ndarray, active: np.ndarray, rule: RatioRule, weight: np.ndarray | None, tiny: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return :func:`monai_jdt.functional.overlap.ratio_loss` times the class weight, and its slopes; 0 where a pair is not active.
+    """Return :func:`monai_jdt.functional.overlap.ratio_loss` times the class weight, and its slopes.
+
+    Both are 0 where a pair is inactive.
 
     With M the cost and D everything, `d (M / D) = ((tp + nr) (a dfp + b dfn) - M dtp) / D^2`.
 

@@ -103,7 +103,7 @@ def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_wei
 
 
 def _wide_sums(inputs: Inputs) -> VoxelSums:
-    """Return the sums; in float64 those of a fast kernel on a CPU, as the closed form takes them.
+    """Return the sums, of a fast kernel on a CPU in float64, as the closed form takes them.
 
     So a loss is the same to the last digit with the closed form, in a compiled graph, and over ranks.
     """

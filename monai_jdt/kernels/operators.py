@@ -59,13 +59,13 @@ class KernelCall(NamedTuple):
             rater_weights: for votes.
             class_weight: for the pixel term.
         """
-        rater_weights, class_weight = _weights(recipe, logits, label, rater_weights, class_weight)
+        rater_weights, class_weight = _kernel_weights(recipe, logits, label, rater_weights, class_weight)
         mask = None if mask is None else _flat(mask.to(torch.bool))
         recipe = _with_held_value(recipe, label.dtype)
         return cls(kernel, KernelInput(_flat(logits), _flat(label), recipe, mask, rater_weights, class_weight), logits.shape)
 
     def sums(self) -> torch.Tensor:
-        """Return the kernel's sums, `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`."""
+        """Return the kernel's sums, `(9, N, C)`, in the order of :class:`monai_jdt.kernels.rows.Row`."""
         sums, _ = KERNELS[self.kernel].functions()
         return sums(self.given)
 
@@ -79,7 +79,7 @@ class KernelCall(NamedTuple):
         return gradient(self.given, upstream).view(self.shape)
 
 
-def _weights(
+def _kernel_weights(
     recipe: VoxelRecipe,
     logits: torch.Tensor,
     label: torch.Tensor,
@@ -128,7 +128,7 @@ def fast_voxel_sums(
     if not is_observed():
         sums = _PlainStep.apply(logits, label, mask, rater_weights, class_weight, kernel, recipe, eager_twice)
         return named_sums(sums, recipe)
-    rater_weights, class_weight = _weights(recipe, logits, label, rater_weights, class_weight)
+    rater_weights, class_weight = _kernel_weights(recipe, logits, label, rater_weights, class_weight)
     rows = _voxel_sums(
         _flat(logits),
         _flat(label),
@@ -166,7 +166,7 @@ class _PlainStep(torch.autograd.Function):
             return (None,) * 8
         if is_observed():
             flat = [None if tensor is None else _flat(tensor) for tensor in tensors[:3]]
-            weights = _weights(recipe, logits, tensors[1], *tensors[3:])
+            weights = _kernel_weights(recipe, logits, tensors[1], *tensors[3:])
             gradient = _voxel_sums_gradient(upstream, *flat, *weights, kernel.value, _text_of(recipe)).view(logits.shape)
         elif torch.is_grad_enabled():
             gradient = GradientOnce.apply(upstream, *tensors, kernel, recipe)

@@ -160,7 +160,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
     def _dense(
         self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None, checked: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the dense label at full resolution, and the voxels that count; `checked`: its values have been checked."""
+        """Return the dense label at full resolution, and the voxels that count. With `checked`, its values have been checked."""
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
                 expected = f"a dense label with {head.shape[1]} channels for {type(self.loss).__name__}"
