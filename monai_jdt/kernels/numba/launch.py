@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Voxels in a block, at most, and voxels times channels: rows that are not read in place stay in a core's own cache.
 _LONGEST_ROW, _BLOCK = 1024, 2**15
-#: Voxels times channels of a task, at least; a task costs some microseconds to hand out.
-_TASK = 2**16
+#: Voxels times channels of a task, at least. A helper wakes late, a tenth of a millisecond, where torch's own threads still spin.
+_TASK = 2**17
 #: Tasks of an image, at most, in forward, where each has sums of its own, which do not depend on the number of threads.
 _TASKS = 32
 #: In backward: long rows of the gradient are claimed faster than short ones.
