@@ -98,7 +98,7 @@ def lesion_wise_overlap(
         got = f"{tuple(masks.shape)} and {tuple(references.shape)}"
         raise ValueError(error_sentence("y_pred, y", "two tensors of one shape (N, C, X, Y, Z)", got, "pass masks of volumes"))
     rule = rule or LesionRule()
-    found = torch.empty(masks.shape[:2], dtype=torch.float64)
+    found = torch.empty(masks.shape[:2], dtype=torch.float64, device="cpu")
     for image in range(masks.shape[0]):
         steps = (1.0, 1.0, 1.0) if spacing is None else tuple(float(step) for step in spacing[image])
         for channel in range(masks.shape[1]):

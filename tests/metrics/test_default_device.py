@@ -19,6 +19,7 @@ METRICS: dict[str, list[dict[str, Any]]] = {
     "ExpectedOverlap": [{}, {"expected": "jaccard"}],
     "FineGrainedOverlap": [{"average": average, "discretize": "argmax"} for average in ("dataset", "image", "class")],
     "GeneralizedEnergyDistance": [{}, {"diagonal": False}],
+    "LesionWiseOverlap": [{}],
     "RaterAgreement": [{"kind": kind} for kind in ("pairwise_dice", "pairwise_jaccard", "fleiss_kappa")],
     "RaterBrierScore": [{"part": part} for part in ("total", "distance", "spread")],
     "RaterCalibrationError": [
@@ -49,7 +50,7 @@ def scores_of(name: str, options: dict[str, Any]) -> list[torch.Tensor]:
     scores = []
     if name == "RaterAgreement":
         scores += [metric(case.votes)]
-    elif name in ("FineGrainedOverlap", "ExpectedOverlap"):
+    elif name in ("FineGrainedOverlap", "ExpectedOverlap", "LesionWiseOverlap"):
         label = torch.stack([(case.votes[:, 0] == c).int() for c in range(3)], 1)
         scores += [metric(y_pred, label)]
     else:
