@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch as pre_dispatch_modes
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from monai_jdt.validation import error_sentence
@@ -100,6 +101,17 @@ def kept_for_backward(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone()
 
 
+def is_batched(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor stands for several, under vmap or in a backward pass with `is_grads_batched=True`.
+
+    Args:
+        tensor: any.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.is_batchedtensor(tensor) or torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
 def is_observed() -> bool:
     """Return whether something besides autograd sees the calls of torch's operators, such as a tracer or functorch.
 
@@ -110,5 +122,6 @@ def is_observed() -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or _len_torch_dispatch_stack() > 0
+        or pre_dispatch_modes() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
     )

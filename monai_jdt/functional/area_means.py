@@ -31,7 +31,7 @@ def area_means(
 
 
 class LabelPyramid:
-    """A soft label on several grids over the same space: each is made from the smallest one before that it divides.
+    """A soft label on several grids over the same space: each is made from the coarsest one before whose blocks it joins.
 
     Args:
         label: `(N, C, *S)`, floating point.
@@ -55,7 +55,9 @@ class LabelPyramid:
             if _divides(size, other[0].shape[2:]) and other[0].numel() < total.numel():
                 total, share = other
         total, share = _shrunk(total, size), None if share is None else _shrunk(share, size)
-        self._levels.append((total, share))
+        # Blocks that overlap count some voxels twice: a coarser grid is not made from theirs.
+        if _divides(size, self._levels[0][0].shape[2:]):
+            self._levels.append((total, share))
         if share is None:
             return total, None
         found = share > 0

@@ -17,9 +17,12 @@ from monai_jdt.checks import can_read_values, check_predictions
 from monai_jdt.definitions import Activation, ActiveClasses, Backend, LossRecipe, PixelTerm, RatioRule
 from monai_jdt.functional.inputs import Inputs, voxel_sums
 from monai_jdt.functional.overlap import active_pairs, averages_of, combine
-from monai_jdt.kernels.operators import GradientOnce, KernelCall
+from monai_jdt.kernels.operators import GradientOnce, KernelCall, opaque_gradient
 from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, named_sums, split_rows
-from monai_jdt.plain_tensors import is_observed
+from monai_jdt.plain_tensors import is_batched, is_observed
+
+#: The tensors of a step, in the order in which a kernel takes them.
+_TENSORS = ("logits", "label", "mask", "rater_weights", "class_weight")
 
 
 def has_closed_form(inputs: Inputs, recipe: LossRecipe) -> bool:
@@ -69,32 +72,45 @@ class _ClosedForm(torch.autograd.Function):
         *tensors, inputs, recipe, weight = arguments
         call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
         value, slopes = _checked_value_and_slopes(call, inputs, recipe, weight, sloped=True)
-        ctx.save_for_backward(*tensors)
+        assert slopes is not None
+        ctx.save_for_backward(*tensors, torch.from_numpy(slopes))
         # without tensors, which would live on when autograd has freed what it saved
-        ctx.rest = (inputs._replace(logits=None, label=None, mask=None, rater_weights=None, class_weight=None), recipe, weight, slopes)
+        bare = inputs._replace(teacher_logits=None, **dict.fromkeys(_TENSORS))
+        ctx.rest = (bare, recipe, weight)
         return value
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        inputs, recipe, weight, slopes = ctx.rest
-        tensors = ctx.saved_tensors
-        if not torch.is_grad_enabled():
+        inputs, recipe, weight = ctx.rest
+        *tensors, slopes = ctx.saved_tensors
+        dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+        if is_batched(upstream):
+            # the loss is one number, so that all gradients are multiples of one
+            one = KernelCall.of(inputs.kernel, inputs.voxels, *tensors).gradient(slopes.to(dtype))
+            gradient = (upstream * one).to(tensors[0].dtype)
+        elif is_observed():
+            gradient = opaque_gradient((slopes * upstream).to(dtype), tensors, inputs.kernel, inputs.voxels)
+        elif not torch.is_grad_enabled():
             call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
-            return (call.gradient(_slopes_times(slopes, upstream, call.given.dtype)), *[None] * 7)
-        if not inputs.automatic:
-            by_sums = _slopes_times(slopes, upstream, torch.promote_types(tensors[0].dtype, torch.float32))
-            return (GradientOnce.apply(by_sums, *tensors, inputs.kernel, inputs.voxels), *[None] * 7)
-        names = ("logits", "label", "mask", "rater_weights", "class_weight")
-        inputs = inputs._replace(kernel=Backend.EAGER, **dict(zip(names, tensors, strict=True)))
-        loss = combine([(1.0, voxel_sums(inputs), recipe)], weight)
-        (gradient,) = torch.autograd.grad(loss, inputs.logits, upstream, create_graph=True)
+            gradient = call.gradient(_slopes_times(slopes, upstream, dtype))
+        elif not inputs.automatic:
+            gradient = GradientOnce.apply(_slopes_times(slopes, upstream, dtype), *tensors, inputs.kernel, inputs.voxels)
+        else:
+            # By an alias: what is hooked to the logits themselves must run once, after this function.
+            logits, *others = tensors
+            alias = logits.view_as(logits)
+            inputs = inputs._replace(kernel=Backend.EAGER, **dict(zip(_TENSORS, (alias, *others), strict=True)))
+            loss = combine([(1.0, voxel_sums(inputs), recipe)], weight)
+            (gradient,) = torch.autograd.grad(loss, alias, upstream, create_graph=True)
         return (gradient, *[None] * 7)
 
 
-def _slopes_times(slopes: np.ndarray, upstream: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _slopes_times(slopes: torch.Tensor, upstream: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     # A gradient scaler's factor may take a slope beyond float32, which is for the scaler to see.
     with np.errstate(over="ignore", invalid="ignore"):
-        return torch.from_numpy((slopes * upstream.item()).astype(np.float64 if dtype is torch.float64 else np.float32))
+        return torch.from_numpy(
+            (slopes.detach().numpy() * upstream.item()).astype(np.float64 if dtype is torch.float64 else np.float32)
+        )
 
 
 def _checked_value_and_slopes(
@@ -107,7 +123,7 @@ def _checked_value_and_slopes(
         inputs.check_values()
         check_predictions(inputs.logits.detach(), inputs.counted, inputs.voxels)
     active = _active(rows, sums, recipe)
-    value, slopes = _value_and_slopes(rows, active, recipe, None if weight is None else weight.numpy(), sums.dtype, sloped)
+    value, slopes = _value_and_slopes(rows, active, recipe, None if weight is None else weight.detach().numpy(), sums.dtype, sloped)
     return torch.tensor(value, dtype=sums.dtype, device="cpu"), slopes
 
 
@@ -200,7 +216,7 @@ def _ratio(
         active: which pairs count.
         rule: the constants.
         weight: of the classes.
-        tiny: the smallest normal number of the sums' dtype; a logarithm's argument is at least that.
+        tiny: the smallest normal number of the loss's dtype. A logarithm's argument is at least that.
     """
     scale = 0.5 if rule.smooths_double else 1.0
     nr, dr = scale * rule.smooth_nr, scale * rule.smooth_dr
@@ -209,8 +225,12 @@ def _ratio(
     everything = tp + cost + dr
     if dr <= tiny:
         active = active & (everything != 0)
+        # one over it would be infinite in the dtype of the loss
+        steepest = np.where(everything < tiny / 4, 0.0, 1.0)
+    else:
+        steepest = np.ones(())
     loss, score = (cost + (dr - nr)) / everything, (tp + nr) / everything
-    steepness = 1 / everything
+    steepness = steepest / everything
     chained = loss
     if rule.log_loss:
         floor = np.maximum(score, tiny)

@@ -78,7 +78,8 @@ class Inputs(NamedTuple):
             call = KernelCall.of(Backend.CHUNKED, self.voxels, self.logits, self.label, None, self.rater_weights)
             label, labelled = dense_label_in_chunks(call.given)
             space = self.label.shape[2:]
-            return label.unflatten(-1, space), _both(self.mask, None if labelled is None else labelled.unflatten(-1, space))
+            labelled = None if labelled is None else labelled.reshape(*labelled.shape[:2], *space)
+            return label.reshape(*label.shape[:2], *space), _both(self.mask, labelled)
         label, labelled = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
         return label, _both(self.mask, labelled)
 

@@ -92,8 +92,9 @@ def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_wei
     Raises:
         ValueError: label values that do not fit, where values are checked.
     """
-    if not all(has_closed_form(inputs, recipe) for _, inputs, recipe in terms):
-        loss = combine([(factor, _wide_sums(inputs), recipe) for factor, inputs, recipe in terms], overlap_weight)
+    fixed = overlap_weight is None or not overlap_weight.requires_grad
+    if not fixed or not all(has_closed_form(inputs, recipe) for _, inputs, recipe in terms):
+        loss = combine([(factor, _wide_sums(inputs, recipe), recipe) for factor, inputs, recipe in terms], overlap_weight)
         return loss.to(torch.promote_types(terms[0][1].logits.dtype, torch.float32))
     losses = [closed_form_loss(inputs, recipe, overlap_weight) for _, inputs, recipe in terms]
     total = losses[0] if terms[0][0] == 1 else terms[0][0] * losses[0]
@@ -102,13 +103,16 @@ def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_wei
     return total
 
 
-def _wide_sums(inputs: Inputs) -> VoxelSums:
-    """Return the sums, of a fast kernel on a CPU in float64, as the closed form takes them.
+def _wide_sums(inputs: Inputs, recipe: LossRecipe) -> VoxelSums:
+    """Return the sums. Those of a fast kernel on a CPU are in float64 for a mean, as the closed form takes them.
 
-    So a loss is the same to the last digit with the closed form, in a compiled graph, and over ranks.
+    So a mean is the same to the last digit with the closed form, in a compiled graph and in a group of one rank. Where the loss depends
+    on the smallest number of a dtype, the sums stay in the dtype of the loss.
     """
     sums = voxel_sums(inputs)
-    if inputs.kernel is Backend.EAGER or inputs.logits.device.type != "cpu":
+    ratio, on_cpu = recipe.ratio, inputs.logits.device.type == "cpu"
+    limited = ratio.log_loss or ratio.smooth_dr <= torch.finfo(torch.float32).tiny
+    if inputs.kernel is Backend.EAGER or not on_cpu or limited or recipe.averaging.reduction != "mean":
         return sums
     wide = {name: part.to(torch.float64) for name, part in sums._asdict().items() if part is not None and part.is_floating_point()}
     return sums._replace(**wide)

@@ -230,6 +230,11 @@ def _finish(parts: dict[str, tuple[torch.Tensor, ...]], recipe: LossRecipe, clas
 def _added_over_ranks(parts: list[dict[str, tuple[torch.Tensor, ...]]], group: str) -> list[dict[str, tuple[torch.Tensor, ...]]]:
     """Add all parts over ranks, in one vector and so in one all_reduce."""
     flat = [values for part in parts for tensors in part.values() for values in tensors]
-    total = sum_over_ranks(torch.cat([values.flatten() for values in flat]), group)
+    # On a CPU each rank has the kernel that its own batch asks for, with sums in the dtype of that kernel; all add in one.
+    added = torch.float64 if flat[0].device.type == "cpu" else flat[0].dtype
+    total = sum_over_ranks(torch.cat([values.flatten().to(added) for values in flat]), group)
     pieces = iter(total.split([values.numel() for values in flat]))
-    return [{name: tuple(next(pieces).reshape(values.shape) for values in tensors) for name, tensors in part.items()} for part in parts]
+    return [
+        {name: tuple(next(pieces).reshape(values.shape).to(values.dtype) for values in tensors) for name, tensors in part.items()}
+        for part in parts
+    ]

@@ -21,7 +21,7 @@ from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import ignore_index_as, relative_weights
 from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, joined_rows, named_sums, split_rows
-from monai_jdt.plain_tensors import is_observed
+from monai_jdt.plain_tensors import is_batched, is_observed
 
 
 class KernelCall(NamedTuple):
@@ -159,15 +159,16 @@ class _PlainStep(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         tensors, (kernel, recipe, eager_twice) = ctx.saved_tensors, ctx.settings
         logits = tensors[0]
-        if torch.is_grad_enabled() and eager_twice:
+        batched = any(gradient is not None and is_batched(gradient) for gradient in gradients)
+        if batched and not eager_twice:
+            raise RuntimeError(_ONLY_EAGER.format(what="batched gradients"))
+        if eager_twice and (torch.is_grad_enabled() or batched):
             return (_eager_gradient(gradients[:DIFFERENTIABLE_ROWS], tensors, recipe), *[None] * 7)
         upstream = joined_rows(gradients[:DIFFERENTIABLE_ROWS], logits.shape[:2], recipe)
         if upstream is None:
             return (None,) * 8
         if is_observed():
-            flat = [None if tensor is None else _flat(tensor) for tensor in tensors[:3]]
-            weights = _kernel_weights(recipe, logits, tensors[1], *tensors[3:])
-            gradient = _voxel_sums_gradient(upstream, *flat, *weights, kernel.value, _text_of(recipe)).view(logits.shape)
+            gradient = opaque_gradient(upstream, tensors, kernel, recipe)
         elif torch.is_grad_enabled():
             gradient = GradientOnce.apply(upstream, *tensors, kernel, recipe)
         else:
@@ -175,10 +176,28 @@ class _PlainStep(torch.autograd.Function):
         return (gradient, *[None] * 7)
 
 
+def opaque_gradient(upstream: torch.Tensor, tensors: Sequence[Any], kernel: Backend, recipe: VoxelRecipe) -> torch.Tensor:
+    """Return the gradient by the logits as the operator gives it, into which torch does not look.
+
+    Args:
+        upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
+        tensors: logits, label, mask, rater weights and class weight.
+        kernel: a fast one.
+        recipe: what was summed.
+    """
+    logits, label, mask, *given = tensors
+    flat = (_flat(logits), _flat(label), None if mask is None else _flat(mask.to(torch.bool)))
+    weights = _kernel_weights(recipe, logits, label, *given)
+    return _voxel_sums_gradient(upstream, *flat, *weights, kernel.value, _text_of(recipe)).view(logits.shape)
+
+
 def _eager_gradient(gradients: Sequence[torch.Tensor | None], tensors: Sequence[Any], recipe: VoxelRecipe) -> torch.Tensor | None:
     """Return the gradient by the logits, the first of the tensors, as a function of the logits and of the gradients by the sums."""
     logits, label, *others = tensors
-    sums = eager_voxel_sums(logits, label, recipe, *others)
+    # By an alias: what is hooked to the logits themselves must run once, after the backward pass of the step.
+    with torch.enable_grad():
+        alias = logits.view_as(logits)
+        sums = eager_voxel_sums(alias, label, recipe, *others)
     pairs = [
         (part, gradient)
         for part, gradient in zip((sums.tp, sums.fp, sums.fn, sums.pixel), gradients, strict=True)
@@ -187,7 +206,7 @@ def _eager_gradient(gradients: Sequence[torch.Tensor | None], tensors: Sequence[
     if not pairs:
         return None
     parts, upstream = zip(*pairs, strict=True)
-    (gradient,) = torch.autograd.grad(parts, logits, upstream, create_graph=True)
+    (gradient,) = torch.autograd.grad(parts, alias, upstream, create_graph=torch.is_grad_enabled())
     return gradient
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -22,10 +24,11 @@ from monai_jdt.definitions import (
     RatioRule,
     VoxelRecipe,
 )
-from monai_jdt.functional import closed_form
+from monai_jdt.functional import closed_form, jdt_loss
 from monai_jdt.functional.overlap import combine
 from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, named_sums, split_rows
 from tests.forced import auto_takes
+from tests.present import present
 
 AVERAGINGS: list[dict[str, Any]] = [
     {},
@@ -106,6 +109,92 @@ def test_value_and_slopes_are_those_of_the_definition(weighted: bool) -> None:
         np.testing.assert_allclose(by_sums, slopes[:DIFFERENTIABLE_ROWS].numpy(), rtol=1e-11, atol=1e-13, err_msg=str(recipe))
         count += 1
     assert count > 100
+
+
+def fast_and_eager(**options: Any) -> tuple[losses.JDTCELoss, losses.JDTCELoss]:
+    return losses.JDTCELoss(softmax=True, **options), losses.JDTCELoss(softmax=True, backend="eager", **options)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_hooks_of_the_logits_run_once_in_a_graph_of_the_gradient(reduction: str) -> None:
+    logits, label = inputs()
+    found = []
+    with auto_takes("chunked"):
+        for loss in fast_and_eager(reduction=reduction):
+            leaf = logits.clone().requires_grad_()
+            hooked = leaf * 1
+            hooked.register_hook(lambda gradient: 2 * gradient)
+            hooked.retain_grad()
+            (gradient,) = torch.autograd.grad(loss(hooked, label), leaf, create_graph=True)
+            found.append((gradient.detach(), present(hooked.grad).detach()))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_batched_gradients(reduction: str) -> None:
+    logits, label = inputs()
+    found = []
+    factors = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    with auto_takes("chunked"):
+        for loss in fast_and_eager(reduction=reduction):
+            leaf = logits.clone().requires_grad_()
+            found.append(torch.autograd.grad(loss(leaf, label), leaf, factors, is_grads_batched=True)[0])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+    leaf = logits.clone().requires_grad_()
+    value = losses.JDTLoss(softmax=True, backend="chunked", reduction="sum")(leaf, label)
+    with pytest.raises(RuntimeError, match=r"no batched gradients.*backend='eager'"):
+        torch.autograd.grad(value, leaf, factors, is_grads_batched=True)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("kernel", ["chunked", "numba"])
+def test_limits_are_those_of_the_dtype_of_the_loss(kernel: str, reduction: str) -> None:
+    """Sums that float32 can divide by, but not one by them; and no overlap at all under a logarithm."""
+    leaf = torch.full((1, 1, 64, 64), -50.0, requires_grad=True)
+    unsmoothed: dict[str, Any] = {"smooth_nr": 0, "smooth_dr": 0, "backend": kernel, "reduction": reduction}
+    losses.JDTLoss(sigmoid=True, norm=2, **unsmoothed)(leaf, torch.zeros(1, 1, 64, 64)).backward()
+    assert torch.equal(present(leaf.grad), torch.zeros_like(leaf))
+    half = torch.zeros(1, 1, 64, 64)
+    half[..., :32] = 1
+    value = losses.JDTLoss(log_loss=True, **unsmoothed)(half, 1 - half)
+    assert value.item() == pytest.approx(-np.log(np.finfo(np.float32).tiny), rel=1e-6)
+
+
+def test_a_class_weight_may_have_a_gradient() -> None:
+    logits, label = inputs()
+    recipe = LossRecipe(voxels=VoxelRecipe(activation=Activation.SOFTMAX))
+    slopes: list[torch.Tensor] = []
+    for backend in (Backend.CHUNKED, Backend.EAGER):
+        weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        value = jdt_loss(logits.clone().requires_grad_(), label, recipe, weight=weight, backend=backend)
+        slopes += torch.autograd.grad(value, weight)
+        assert jdt_loss(logits, label, recipe, weight=weight, backend=backend).item() == pytest.approx(value.item(), rel=1e-12)
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=0)
+
+
+def test_nothing_is_held_after_backward() -> None:
+    logits, label = inputs()
+    teacher = torch.zeros_like(label)
+    held = weakref.ref(teacher)
+    loss = losses.DistillationLoss(softmax=True, backend="chunked")(logits.requires_grad_(), label, teacher)
+    loss.backward()
+    del teacher
+    gc.collect()
+    assert held() is None
+    assert loss.requires_grad
+
+
+def test_compiled_autograd_sees_an_operator() -> None:
+    logits, label = inputs()
+    leaf = logits.requires_grad_()
+    loss = losses.JDTCELoss(softmax=True, backend="chunked")
+    (expected,) = torch.autograd.grad(loss(leaf, label), leaf)
+    value = loss(leaf, label)
+    torch._dynamo.reset()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        value.backward()
+    torch.testing.assert_close(present(leaf.grad), expected, rtol=1e-9, atol=1e-12)
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:

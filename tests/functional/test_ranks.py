@@ -132,6 +132,7 @@ def _compare(rank: int, world: int, backend: str, alone: dict[str, tuple[torch.T
             network = torch.nn.parallel.DistributedDataParallel(_network())
             got = _value_and_gradients(network, make(True)(network(images[mine]), labels[mine]))
             _expect(f"{world} ranks, {split}, {name}", got, alone[name])
+    _compare_ranks_with_other_kernels(rank, world)
     _compare_unlabelled_ranks(rank, world)
     mine = SPLITS[world]["uneven"][rank]
     for name in ("mixed", "cross-entropy"):
@@ -139,6 +140,26 @@ def _compare(rank: int, world: int, backend: str, alone: dict[str, tuple[torch.T
         compiled = torch.compile(LOSSES[name](True), fullgraph=True, backend=backend)
         got = _value_and_gradients(network, compiled(network(images[mine]), labels[mine]))
         _expect(f"{world} ranks, compiled, {name}", got, alone[name])
+
+
+def _compare_ranks_with_other_kernels(rank: int, world: int) -> None:
+    """With `auto`, a rank whose batch is small or empty runs on `eager`, in another dtype of the sums than a fast kernel's."""
+    source = torch.Generator().manual_seed(8)
+    logits = torch.randn(2, CLASSES, 2000, generator=source)
+    labels = torch.randint(0, CLASSES, (2, 1, 2000), generator=source)
+    for name, make in LOSSES.items():
+        whole = logits.clone().requires_grad_()
+        expected = make(False)(whole, labels)
+        expected.backward()
+        mine = slice(0, 2) if rank == 0 else slice(2, 2)
+        part = logits[mine].clone().requires_grad_()
+        loss = make(True)
+        value = loss(part, labels[mine])
+        value.backward()
+        assert loss.backend_used != "eager" if rank == 0 else loss.backend_used == "eager"
+        assert abs(value - expected) < 1e-5 * abs(expected), name
+        # of a rank's logits: world times its share of the gradient
+        torch.testing.assert_close(present(part.grad), world * present(whole.grad)[mine], rtol=1e-4, atol=1e-9)
 
 
 def _in_rank_on(rank: int, world: int, meeting: str, kernel: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import monai_jdt.losses as losses
+from monai_jdt.functional.area_means import LabelPyramid, area_means
 from tests.losses.generated import generator, some
 from tests.losses.strategies import COMPOUND, OVERLAP, as_array
 from tests.oracles import companions, norm_form
@@ -133,3 +134,12 @@ def test_deep_supervision_in_half_precision(dtype: torch.dtype) -> None:
     got = loss([x, small], label)
     assert got.dtype is torch.float32
     assert got.item() == pytest.approx(loss([x.double(), small.double()], label.double()).item(), rel=2e-6)
+
+
+@pytest.mark.parametrize("sizes", [[(10,), (8,), (4,), (2,)], [(12,), (6,), (3,), (1,)], [(9, 6), (6, 6), (3, 6), (3, 3)]])
+def test_the_label_of_a_head_does_not_depend_on_the_other_heads(sizes: list[tuple[int, ...]]) -> None:
+    label, counted = torch.rand(1, 2, *sizes[0]), torch.rand(1, 1, *sizes[0]) < 0.6
+    pyramid = LabelPyramid(label, counted)
+    for size in sizes[1:]:
+        for got, expected in zip(pyramid.at(size), area_means(label, size, counted), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)

@@ -84,3 +84,10 @@ def test_lovasz_in_half_precision(dtype: torch.dtype) -> None:
     index = torch.randint(0, 2, (2, 1, 8, 8))
     lovasz = losses.LovaszSoftmaxLoss(to_onehot_y=True)
     assert lovasz(x, index).item() == pytest.approx(lovasz(x.double(), index).item(), rel=2e-6)
+
+
+def test_lovasz_of_points_is_that_of_one_image_of_them() -> None:
+    x, index = torch.randn(20, 3), torch.randint(0, 3, (20, 1))
+    loss = losses.LovaszSoftmaxLoss(to_onehot_y=True)
+    as_image = loss(x.T[None].contiguous(), index.T[None].contiguous())
+    assert loss(x, index).item() == pytest.approx(as_image.item(), rel=1e-6)
