@@ -283,8 +283,12 @@ def _finished_cases(unfinished: str) -> dict[tuple[str, str], list[dict[str, Any
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            entry = json.loads(line)
-            found[entry["case"], entry["fingerprint"]] = entry["rows"]
+            try:
+                entry = json.loads(line)
+                found[entry["case"], entry["fingerprint"]] = entry["rows"]
+            except (ValueError, KeyError, TypeError) as error:
+                got = f"line {len(found) + 1}: {error}"
+                raise ValueError(error_sentence(unfinished, "rows of an interrupted run", got, "remove the file")) from None
             whole += len(line)
     os.truncate(unfinished, whole)
     return found

@@ -88,7 +88,7 @@ def compiled_bins(
         float64 `(number, 3)`.
     """
     p, v = _array(prob), _array(votes)
-    edges = torch.linspace(0, 1, number + 1, dtype=torch.float64).numpy()
+    edges = torch.linspace(0, 1, number + 1, dtype=torch.float64, device="cpu").numpy()
     members, wide = np.asarray(sorted(set(values)), np.int64), np.asarray(weights, np.float64)
 
     def count(first: int, last: int) -> np.ndarray:

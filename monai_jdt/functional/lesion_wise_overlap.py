@@ -84,7 +84,7 @@ def lesion_wise_overlap(
 
     Raises:
         TypeError: no tensors.
-        ValueError: no volumes, or shapes that differ.
+        ValueError: no volumes, shapes that differ, values other than 0 and 1, or a spacing that is not three lengths.
         ImportError: scipy is not installed.
 
     Example:
@@ -101,10 +101,20 @@ def lesion_wise_overlap(
     found = torch.empty(masks.shape[:2], dtype=torch.float64, device="cpu")
     for image in range(masks.shape[0]):
         steps = (1.0, 1.0, 1.0) if spacing is None else tuple(float(step) for step in spacing[image])
+        if len(steps) != 3 or not min(steps) > 0:
+            raise ValueError(error_sentence("spacing", "three lengths > 0 in mm for each image", str(steps)))
         for channel in range(masks.shape[1]):
-            mask, reference = (tensor[image, channel].detach().cpu().numpy() > 0 for tensor in (masks, references))
+            mask, reference = _mask("y_pred", masks[image, channel]), _mask("y", references[image, channel])
             found[image, channel] = _score_of_pair(mask, reference, score, steps, rule)
     return found
+
+
+def _mask(name: str, values: torch.Tensor) -> np.ndarray:
+    found = values.detach().cpu().numpy()
+    wrong = found[(found != 0) & (found != 1)]
+    if wrong.size:
+        raise ValueError(error_sentence(name, "masks of 0 and 1", f"{wrong[0]:g}", "decide a mask first, by DecideMask or AsDiscrete"))
+    return found != 0
 
 
 def _score_of_pair(mask: np.ndarray, reference: np.ndarray, score: LesionScore, steps: tuple[float, ...], rule: LesionRule) -> float:

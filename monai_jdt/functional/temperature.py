@@ -19,7 +19,8 @@ def fit_temperature(logits: torch.Tensor, label: torch.Tensor, *, softmax: bool 
     r"""Return the T > 0 for which `(logits / T).sigmoid()`, or `.softmax(1)`, has the smallest negative log-likelihood.
 
     The label is the raters' mean. The log-likelihood is linear in the label, so that this is the mean over the raters. T > 1 makes an
-    overconfident network less sure. The order of voxels by probability stays. So does a decision at .5; one by expected Dice changes.
+    overconfident network less sure. With sigmoid, the order of voxels by probability stays, and so does a
+    decision at .5. With softmax, the largest class of a voxel stays. A decision by expected Dice changes.
 
     Args:
         logits: `(N, C, *S)`, of validation data.

@@ -36,13 +36,14 @@ class CaseVolumeWriter:
 
     Args:
         folder: where the files go; it is made.
-        key: the key of a tensor `(C, *S)`; its metadata say where its voxels lie.
+        key: the key of a tensor `(C, *S)` on the voxels of the image's file, to which spatial transforms have been inverted. Its
+            metadata say where they lie.
         ending: ".nii.gz"; or ".png" for one channel of a flat image: a grey picture, 255 for 1.
         dtype: of the numbers in a NIfTI file.
         case_key: key of the case's name.
 
     Raises:
-        ValueError: another ending; while the engine runs, a picture of several channels or of a volume.
+        ValueError: another ending; while the engine runs, a picture of several channels or of a volume, or two cases of one name.
 
     Example:
         >>> CaseVolumeWriter("eval/predictions", "prob").attach(evaluator)  # doctest: +SKIP
@@ -77,6 +78,9 @@ class CaseVolumeWriter:
         """Write the items of the iteration that the engine has just done."""
         for item in decollated(engine):
             name = safe_relative_name(item[self.case_key]) + self.ending
+            if name in self._names:
+                fix = "give each case of the data list a name of its own"
+                raise ValueError(error_sentence(self.case_key, "cases whose names differ", f"{item[self.case_key]!r} twice", fix))
             with whole_file(self._draft / name) as draft:
                 _write_volume(draft, item[self.key], self.dtype)
             self._names.append(name)
@@ -105,11 +109,10 @@ def _write_volume(path: str, tensor: torch.Tensor, dtype: np.dtype) -> None:
     import nibabel
 
     meta = tensor.meta if isinstance(tensor, MetaTensor) else {}
-    space = tuple(int(edge) for edge in meta.get("spatial_shape", ()))
-    if int(np.prod(space)) != int(np.prod(values.shape[1:])):
-        space = values.shape[1:]
-    # with axes of length 1, as in the image's file
-    values = values.reshape(-1, *space)
     affine = to_affine_nd(3, np.asarray(meta.get("original_affine", getattr(tensor, "affine", np.eye(4))), np.float64))
+    space = tuple(int(edge) for edge in meta.get("spatial_shape", ()))
+    if [edge for edge in space if edge != 1] == [edge for edge in values.shape[1:] if edge != 1]:
+        # with axes of length 1, as in the image's file
+        values = values.reshape(-1, *space)
     data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
     nibabel.save(nibabel.Nifti1Image(data.astype(dtype, copy=False), affine), path)

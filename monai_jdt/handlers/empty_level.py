@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from typing import TYPE_CHECKING
 
 import torch
 from monai.utils import optional_import
+from monai.utils.dist import string_list_all_gather
 
 from monai_jdt.functional.expected_overlap import ExpectedScore, best_empty_level
 from monai_jdt.functional.set_overlap import SetOverlap, set_overlap
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
 _Events, _ = optional_import("ignite.engine", name="Events")
+_idist, _ = optional_import("ignite.distributed")
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +71,16 @@ class EmptyLevelSearch:
                 self._found.append((score, overlap, not bool(reference.any())))
 
     def __call__(self, engine: Engine) -> None:
-        """Log the best level of the cases seen, and keep it as `level`."""
-        if not self._found:
+        """Log the best level of the cases that all processes have seen, and keep it as `level`."""
+        # as text, which can be gathered from all processes, however many cases each has
+        seen = [json.dumps(entry) for entry in self._found]
+        found = [tuple(json.loads(text)) for text in string_list_all_gather(seen or [""]) if text]
+        if not found:
             return
-        expected, overlap, empty = (torch.tensor(column) for column in zip(*self._found, strict=True))
+        expected, overlap, empty = (torch.tensor(column) for column in zip(*found, strict=True))
         self.level, best = best_empty_level(expected, overlap, empty)
-        now = math.fsum(entry[1] for entry in self._found) / len(self._found)
+        if _idist.get_rank() > 0:
+            return
+        now = math.fsum(entry[1] for entry in found) / len(found)
         text = "empty_below %.3g is best for these %d masks: mean %s with the majority %.4f, with 0 %.4f"
-        logger.info(text, self.level, len(self._found), self.expected.value.capitalize(), best, now)
+        logger.info(text, self.level, len(found), self.expected.value.capitalize(), best, now)

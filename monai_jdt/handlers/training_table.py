@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
 _Events, _ = optional_import("ignite.engine", name="Events")
+_idist, _ = optional_import("ignite.distributed")
 
 _COLUMNS = ("epoch", "name", "value")
 
@@ -53,6 +54,8 @@ class TrainingTableWriter:
         # a validation that is repeated replaces its numbers
         self._rows = [row for row in self._rows if row[0] != epoch or row[1] not in found]
         self._rows += [(epoch, name, number) for name, number in found.items()]
+        if _idist.get_rank() > 0:
+            return
         with whole_file(self.path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([_COLUMNS, *self._rows])
 

@@ -86,7 +86,7 @@ class CheckpointSamples(SampleInferer):
             state = self._state_of(path, module)
 
             def with_weights(*inner: Any, weights: Any = state, **named: Any) -> Any:
-                return functional_call(module, weights, inner, named, strict=True)
+                return functional_call(module, weights, inner, named, tie_weights=False)
 
             yield self.inferer(inputs, with_weights, *args, **kwargs)
             del state, with_weights  # before the next one is read

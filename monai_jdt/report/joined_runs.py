@@ -134,7 +134,13 @@ def _same_cases(runs: Mapping[str, RunRecord]) -> dict[str, RatedCase]:
     for name, run in runs.items():
         for case in run.cases:
             known = found.setdefault(case.name, case)
-            if [os.path.basename(file) for file in known.files] != [os.path.basename(file) for file in case.files]:
+            if _who_and_what(known) != _who_and_what(case):
                 expected = f"the raters of the other runs in case {case.name!r}"
-                raise ValueError(error_sentence(name, expected, "other files", "compare runs on one data list"))
+                raise ValueError(error_sentence(name, expected, "other files, raters or patients", "compare runs on one data list"))
     return found
+
+
+def _who_and_what(case: RatedCase) -> tuple[Any, ...]:
+    """Return what two records of one case have in common; a list may have moved, so of its files the names and sizes."""
+    files = [(os.path.basename(file), os.path.getsize(file) if os.path.exists(file) else None) for file in case.files]
+    return files, case.patient, tuple(case.raters)

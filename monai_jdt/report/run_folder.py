@@ -132,7 +132,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
         What was run, with absolute paths.
 
     Raises:
-        ValueError: no such file, no JSON, another format.
+        ValueError: no such file, no JSON, another format, or no model.
     """
     path = os.path.join(folder, RUN_FILE)
     content = _content_of(path)
@@ -152,6 +152,8 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
         )
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(error_sentence(path, "the fields of a run", str(error), _FIX)) from error
+    if not record.models:
+        raise ValueError(error_sentence(path, "at least one model", "none", _FIX))
     place = os.path.abspath(folder)
     return _placed_record(record, lambda file: os.path.normpath(os.path.join(place, file)))
 
@@ -191,6 +193,11 @@ def _rows_of(path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
     # a run in which every case failed has an empty table
     if found and found != columns:
         raise ValueError(error_sentence(path, f"the columns {', '.join(columns)}", ", ".join(found), _FIX))
+    for number, row in enumerate(rows, start=2):
+        try:
+            float(row["value"])
+        except (TypeError, ValueError):
+            raise ValueError(error_sentence(path, "a number in column value", f"{row['value']!r} in line {number}", _FIX)) from None
     return rows
 
 

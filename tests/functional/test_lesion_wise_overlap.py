@@ -87,6 +87,13 @@ def test_each_image_and_class_has_its_score() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"y_pred, y: expected two tensors of one shape \(N, C, X, Y, Z\)"):
         lesion_wise_overlap(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+    volume = torch.zeros(1, 1, 4, 4, 4)
+    with pytest.raises(ValueError, match=r"y_pred: expected masks of 0 and 1, got 0\.5"):
+        lesion_wise_overlap(volume + 0.5, volume)
+    with pytest.raises(ValueError, match="y: expected masks of 0 and 1, got nan"):
+        lesion_wise_overlap(volume, volume * float("nan"))
+    with pytest.raises(ValueError, match="spacing: expected three lengths"):
+        lesion_wise_overlap(volume, volume, spacing=[(1.0, 2.0)])
     wrongs: tuple[dict[str, Any], ...] = ({"dilation": 0}, {"smallest": -1}, {"penalty": -1}, {"kind": "hd"})
     for wrong in wrongs:
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):

@@ -91,3 +91,10 @@ def test_a_run_that_is_killed_leaves_the_files_of_the_run_before(tmp_path: Path)
     run(both(0.75, torch.ones(1, 2, 2)), tmp_path)
     assert float(load_nifti(tmp_path / "a.nii.gz").get_fdata().max()) == 0.75
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_two_cases_of_one_name_are_refused(tmp_path: Path) -> None:
+    items: list[dict[str, Any]] = [{"case": "001", "prob": torch.ones(1, 2, 2)}, {"case": "001", "prob": torch.zeros(1, 2, 2)}]
+    with pytest.raises(ValueError, match="case: expected cases whose names differ, got '001' twice"):
+        run(items, tmp_path)
+    assert not list(tmp_path.glob("*.nii.gz"))

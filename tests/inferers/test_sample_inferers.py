@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.networks.nets.dynunet import DynUNet
 from torch import nn
 
 from monai_jdt.inferers import CheckpointSamples, DrawnSamples, DropoutSamples, RaterSamples, SampleInferer
@@ -266,3 +267,13 @@ def test_a_decision_makes_the_mask() -> None:
 def test_wrong_arguments_are_refused(make: Callable[[], SampleInferer], said: str) -> None:
     with pytest.raises((ValueError, TypeError), match=said):
         make()
+
+
+def test_checkpoints_of_a_network_whose_modules_have_two_names(tmp_path: Path) -> None:
+    """MONAI's DynUNet registers its blocks twice; a buffer that is not persistent stands in no checkpoint."""
+    net = DynUNet(2, 1, 2, [3, 3, 3], [1, 2, 2], [2, 2]).eval()
+    net.register_buffer("steps", torch.zeros(1), persistent=False)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    images = torch.randn(1, 1, 16, 16)
+    samples = CheckpointSamples([str(tmp_path / "net.pt")], sigmoid=True)(images, net)
+    assert torch.equal(samples[:, 0], net(images) > 0)

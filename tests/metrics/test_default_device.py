@@ -52,7 +52,7 @@ def scores_of(name: str, options: dict[str, Any]) -> list[torch.Tensor]:
         scores += [metric(case.votes)]
     elif name in ("FineGrainedOverlap", "ExpectedOverlap", "LesionWiseOverlap"):
         label = torch.stack([(case.votes[:, 0] == c).int() for c in range(3)], 1)
-        scores += [metric(y_pred, label)]
+        scores += [metric((y_pred > 0.3).int() if name == "LesionWiseOverlap" else y_pred, label)]
     else:
         scores += [metric(y_pred, y), metric(list(y_pred), list(y), [[1, 1, 0, 1], [0, 1, 1, 1]])]
     assert metric([], []) is not None

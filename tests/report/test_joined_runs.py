@@ -14,9 +14,14 @@ from monai_jdt.report.run_folder import RunModel, RunRecord, write_run
 
 
 def write(
-    folder: Path, models: tuple[str, ...] = ("net",), raters: str = "a", regions: tuple[int, ...] = (1,), failed: str = ""
+    folder: Path,
+    models: tuple[str, ...] = ("net",),
+    raters: str = "a",
+    regions: tuple[int, ...] = (1,),
+    failed: str = "",
+    patient: str = "p",
 ) -> Path:
-    case = RatedCase("c", "c", "p", (f"/data/{raters}.png",), ("rater 1",), False)
+    case = RatedCase("c", "c", patient, (f"/data/{raters}.png",), ("rater 1",), False)
     recorded = tuple(RunModel(name, str(folder / name)) for name in models)
     failures = {failed: "no prediction"} if failed else {}
     write_run(folder, RunRecord("evaluate", {}, "/data/list.json", (case,), recorded, {"cord": regions}, failures=failures))
@@ -53,6 +58,7 @@ def test_predictions_that_are_there(tmp_path: Path) -> None:
     ("other", "words"),
     [
         ({"raters": "b"}, "expected the raters of the other runs in case 'c'"),
+        ({"patient": "q"}, "got other files, raters or patients"),
         ({"regions": (1, 2)}, "expected the regions of first"),
     ],
 )
