@@ -141,6 +141,6 @@ def _same_cases(runs: Mapping[str, RunRecord]) -> dict[str, RatedCase]:
 
 
 def _who_and_what(case: RatedCase) -> tuple[Any, ...]:
-    """Return what two records of one case have in common; a list may have moved, so of its files the names and sizes."""
+    """Return what two records of one case have in common. A list may have moved, so of its files the names and sizes."""
     files = [(os.path.basename(file), os.path.getsize(file) if os.path.exists(file) else None) for file in case.files]
     return files, case.patient, tuple(case.raters)

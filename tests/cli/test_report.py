@@ -46,7 +46,7 @@ def test_the_number_of_cases_with_pictures(tmp_path: Path) -> None:
     folder = write_run_of(tmp_path, "run", write_list(tmp_path), {"net": 0})
     assert run(str(folder), "--cases", "1") == 0
     page = (folder / "report.html").read_text()
-    assert "The 1 worst of 3 cases" in page
+    assert "1 of 3 cases, worst first" in page
     # case three's second rater marks nothing: Dice 0
     assert '<option value="0">1. three' in page
     assert 'id="case-1"' not in page
