@@ -8,28 +8,6 @@ import torch
 from torch.nn import functional as F
 
 
-def area_means(
-    label: torch.Tensor, size: Sequence[int], counted: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Shrink a soft label to another grid over the same space.
-
-    Args:
-        label: `(N, C, *S)`, floating point.
-        size: the new spatial size, as many numbers as S has.
-        counted: bool `(N, 1, *S)` or `(N, C, *S)`; None: every voxel counts.
-
-    Returns:
-        The means `(N, C, *size)` over the counted voxels of each block (0 where there are none), and which blocks have any, bool, or
-        None if every voxel counts. Blocks overlap where a size does not divide the old one, as in adaptive average pooling.
-
-    Example:
-        >>> label = torch.tensor([[[0.2, 0.4, 255.0, 0.6]]])
-        >>> area_means(label, [2], label <= 1)
-        (tensor([[[0.3000, 0.6000]]]), tensor([[[True, True]]]))
-    """
-    return LabelPyramid(label, counted).at(size)
-
-
 class LabelPyramid:
     """A soft label on several grids over the same space: each is made from the coarsest one before whose blocks it joins.
 
@@ -45,10 +23,19 @@ class LabelPyramid:
         self._levels = [(total, share)]
 
     def at(self, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the label on a grid, as :func:`area_means` does.
+        """Shrink the label to another grid.
 
         Args:
-            size: as many numbers as S has.
+            size: the new spatial size, as many numbers as S has.
+
+        Returns:
+            The means `(N, C, *size)` over the counted voxels of each block (0 where there are none), and which blocks have any, bool,
+            or None if every voxel counts. Blocks overlap where a size does not divide the old one, as in adaptive average pooling.
+
+        Example:
+            >>> label = torch.tensor([[[0.2, 0.4, 255.0, 0.6]]])
+            >>> LabelPyramid(label, label <= 1).at([2])
+            (tensor([[[0.3000, 0.6000]]]), tensor([[[True, True]]]))
         """
         total, share = self._levels[0]
         for other in self._levels[1:]:

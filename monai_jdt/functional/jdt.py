@@ -80,7 +80,7 @@ def loss_of_inputs(inputs: Inputs, recipe: LossRecipe) -> torch.Tensor:
 
 
 def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_weight: torch.Tensor | None) -> torch.Tensor:
-    """Return the sum of `factor * loss`, by kernels that are quick for small inputs where they can run.
+    """Return the sum of `factor * loss`, in closed form where every part has one.
 
     Args:
         terms: factor, tensors and recipe of each part. All recipes have the same averaging rule.
