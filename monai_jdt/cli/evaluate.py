@@ -76,7 +76,8 @@ def evaluate_command(
     write_run(dest, RunRecord("evaluate", settings, place, tuple(listed), recorded, groups, decision, section, failures, empty_below))
     note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
     note += f" Expected scores below {empty_below:g}: empty." if empty_below else ""
-    write_evaluation_page(rows, list(models), page, title=os.path.basename(datalist), failures=failures, note=note)
+    folders = [dest, os.path.dirname(os.path.abspath(place))]
+    write_evaluation_page(rows, list(models), page, title=os.path.basename(datalist), failures=failures, note=note, folders=folders)
     _print_summary(rows)
     typer.echo(f"{table}\n{page}")
     for name, failure in failures.items():

@@ -62,7 +62,8 @@ def raters_command(
     named = all(case.named for case in listed)
     note = "" if named else "The list gives raters no names. So they are exchangeable, and nothing is said of one rater over cases."
     note += "" if measured else " Boundaries were not measured."
-    write_agreement_page(rows, page, title=os.path.basename(datalist), named=named, failures=failures, note=note)
+    folders = [dest, os.path.dirname(os.path.abspath(datalist))]
+    write_agreement_page(rows, page, title=os.path.basename(datalist), named=named, failures=failures, note=note, folders=folders)
     for region, estimates in agreement_summary(rows).items():
         for estimate in estimates:
             typer.echo(f"{region}: {estimate.label}: {estimate.text()}, {estimate.cases} cases")

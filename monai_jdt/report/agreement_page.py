@@ -13,6 +13,7 @@ import numpy as np
 from monai_jdt.report.agreement_rows import PAIR_SCORES, SIZES
 from monai_jdt.report.intervals import Estimate, clustered_interval
 from monai_jdt.report.pages import write_page
+from monai_jdt.report.shown_paths import shown_paths
 
 #: Notes on raters, each a row of its own.
 _SUSPICIONS = ("marked_nothing", "identical", "mirrored")
@@ -68,6 +69,7 @@ def write_agreement_page(
     named: bool,
     failures: Mapping[str, str],
     note: str = "",
+    folders: Sequence[str] = (),
 ) -> None:
     """Write the page.
 
@@ -78,6 +80,7 @@ def write_agreement_page(
         named: whether a rater's name is the same person in every case. Without names nothing is said of a rater over cases.
         failures: case to what went wrong.
         note: a sentence below the title.
+        folders: of the list and of the page. Paths of failures are shown relative to them, all others as file names.
     """
     summary = agreement_summary(rows)
     means = _case_means(rows)
@@ -96,7 +99,7 @@ def write_agreement_page(
         matrices={region: _matrix(rows, region) for region in summary} if named else {},
         missing=_missing(rows) if named else [],
         notes=[row for row in rows if row["score"] in _SUSPICIONS],
-        failures=failures,
+        failures={case: shown_paths(failure, folders) for case, failure in failures.items()},
         lowest={region: sorted(values.items(), key=lambda entry: entry[1])[:_LOWEST] for region, values in means.items()},
     )
 

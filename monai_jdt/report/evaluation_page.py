@@ -11,6 +11,7 @@ from typing import Any
 from monai_jdt.report.evaluation_rows import EVALUATION_SCORES
 from monai_jdt.report.intervals import Estimate, clustered_interval
 from monai_jdt.report.pages import write_page
+from monai_jdt.report.shown_paths import shown_paths
 
 #: Cases on the list of the worst.
 _WORST = 20
@@ -79,6 +80,7 @@ def write_evaluation_page(
     title: str,
     failures: Mapping[str, str],
     note: str = "",
+    folders: Sequence[str] = (),
 ) -> None:
     """Write the page, one HTML file that needs no network.
 
@@ -89,6 +91,7 @@ def write_evaluation_page(
         title: the list's name.
         failures: case to what went wrong.
         note: a sentence below the title.
+        folders: of the list and of the page. Paths of failures are shown relative to them, all others as file names.
     """
     values = _by_score(rows)
     worst = {region: _worst_cases(scores.get("dice_raters", {}).get(models[0], {})) for region, scores in values.items()}
@@ -104,7 +107,7 @@ def write_evaluation_page(
         summary=evaluation_summary(rows),
         comparison=paired_comparison(rows, models[0]),
         worst=worst,
-        failures=failures,
+        failures={case: shown_paths(failure, folders) for case, failure in failures.items()},
     )
 
 

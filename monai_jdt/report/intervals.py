@@ -58,7 +58,8 @@ def clustered_interval(
         seed: of the draws.
 
     Returns:
-        Mean, lower and upper bound. All are NaN without a defined value, the bounds also with fewer than two patients.
+        Mean, lower and upper bound. All are NaN without a defined value, the bounds also with fewer than two patients,
+        or an infinite value.
 
     Raises:
         ValueError: numbers of values and clusters that differ.
@@ -79,7 +80,7 @@ def clustered_interval(
     _, member = np.unique(np.asarray(clusters, dtype=str)[defined], return_inverse=True)
     sums, counts = np.bincount(member, numbers), np.bincount(member)
     mean = float(numbers.mean())
-    if len(sums) < 2:
+    if len(sums) < 2 or not math.isfinite(mean):
         return mean, float("nan"), float("nan")
     random, shares, means = np.random.default_rng(seed), np.full(len(sums), 1 / len(sums)), []
     # in blocks, or 10,000 patients would take 320 MB

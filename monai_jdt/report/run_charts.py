@@ -147,6 +147,8 @@ def _differences(scores: Mapping[str, Mapping[str, Mapping[str, tuple[float, str
         )
     if not figure.data:
         return None
+    # plotly would take models "1" and "2" for numbers, and "2024-01-01" for a date
+    figure.update_xaxes(type="category")
     figure.add_hline(y=0, line={"color": _GREY, "width": 1})
     caption = (
         f"The mean Dice with the raters. Each dot is a case, above 0 if the model is better than {models[0]}. "

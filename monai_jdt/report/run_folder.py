@@ -6,6 +6,7 @@ It holds `run.json` (a :class:`RunRecord`), the scores in `evaluation.csv`, and 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ RUN_FILE, SCORES_FILE, TRAINING_FILE = "run.json", "evaluation.csv", "training.c
 #: The columns of `training.csv`: losses and validation metrics by epoch.
 TRAINING_COLUMNS = ("epoch", "name", "value")
 #: The format of `run.json`. A file with other fields needs another number, so that old packages refuse new files.
-_FORMAT = 1
+_FORMAT = 2
 _FIX = "write the folder again, by `evaluate` or by the evaluation of a bundle"
 
 
@@ -100,7 +101,8 @@ class RunRecord:
 def write_run(folder: str | os.PathLike[str], record: RunRecord) -> str:
     """Write `run.json` as a whole. A path inside the folder is written relative to it, any other as absolute.
 
-    So a folder with its predictions in it can be moved.
+    So a folder with its predictions in it can be moved. Write the scores first: the record has their digest, so that a run that was
+    killed between the two files is not taken for the run of an older record.
 
     Args:
         folder: the run's; it is made.
@@ -116,7 +118,7 @@ def write_run(folder: str | os.PathLike[str], record: RunRecord) -> str:
         return os.path.relpath(path, place) if os.path.commonpath([place, path]) == place else path
 
     path = os.path.join(folder, RUN_FILE)
-    content = {"format": _FORMAT, **asdict(_placed_record(record, placed))}
+    content = {"format": _FORMAT, "scores": _digest_of_scores(folder), **asdict(_placed_record(record, placed))}
     with whole_file(path) as draft:
         Path(draft).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
@@ -132,12 +134,15 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
         What was run, with absolute paths.
 
     Raises:
-        ValueError: no such file, no JSON, another format, or no model.
+        ValueError: no such file, no JSON, another format, no model, or scores that were written without this record.
     """
     path = os.path.join(folder, RUN_FILE)
     content = _content_of(path)
     if content.pop("format", None) != _FORMAT:
         raise ValueError(error_sentence(path, f"a run in format {_FORMAT}", "another format", _FIX))
+    if content.pop("scores", None) != _digest_of_scores(folder):
+        got = f"one of other scores: the run ended early, or {SCORES_FILE} was changed"
+        raise ValueError(error_sentence(path, f"the record of the scores in {SCORES_FILE}", got, _FIX))
     try:
         record = RunRecord(
             **{
@@ -199,6 +204,12 @@ def _rows_of(path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
         except (TypeError, ValueError):
             raise ValueError(error_sentence(path, "a number in column value", f"{row['value']!r} in line {number}", _FIX)) from None
     return rows
+
+
+def _digest_of_scores(folder: str | os.PathLike[str]) -> str | None:
+    """Return the SHA-256 of `evaluation.csv`, or None without that file."""
+    path = os.path.join(folder, SCORES_FILE)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else None
 
 
 def _content_of(path: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from monai_jdt.report.model_as_rater import agreement_matrix, mean_without_nan
 from monai_jdt.report.pages import write_page
 from monai_jdt.report.rated_cases import RatedCase
 from monai_jdt.report.run_charts import MAIN_SCORE, charts_of_region, training_charts
+from monai_jdt.report.shown_paths import shown_paths
 from monai_jdt.validation import check_int, error_sentence
 
 #: Cases with pictures. A page of 100 stays below 50 MB.
@@ -83,7 +84,8 @@ def write_run_report(
         for name, study in studies.items()
         if study.slices is not None
     ]
-    _write_report_page(runs, models, studies, viewed, main, unread, most_bytes, dest)
+    places = [os.path.dirname(run.datalist) for run in runs.runs.values()] + [os.fspath(folder) for folder in folders]
+    _write_report_page(runs, models, studies, viewed, main, unread, most_bytes, dest, places)
     return unread
 
 
@@ -96,6 +98,7 @@ def _write_report_page(
     unread: Mapping[str, str],
     most_bytes: int,
     dest: str | os.PathLike[str],
+    places: Sequence[str],
 ) -> None:
     # imported late, as everything that takes long and `--help` does not need
     from plotly.offline import get_plotlyjs
@@ -126,7 +129,8 @@ def _write_report_page(
         numbers={case["name"]: number for number, case in enumerate(viewed)},
         most_slices=MOST_SLICES,
         most_kilobytes=most_bytes // 1000,
-        failures={**runs.failures, **unread},
+        failures={case: shown_paths(failure, places) for case, failure in {**runs.failures, **unread}.items()},
+        settings={name: {key: shown_paths(value, places) for key, value in run.settings.items()} for name, run in runs.runs.items()},
         colour_maps=_script_json(maps),
         gradients={kind: ", ".join("rgb({}, {}, {})".format(*colour) for colour in colours[::10]) for kind, colours in maps.items()}
         | {"share": ", ".join("rgb({}, {}, {})".format(*colour) for colour in maps["probability"][::10])},
@@ -188,12 +192,11 @@ def _viewed_case(runs: JoinedRuns, case: RatedCase, study: CaseStudy) -> dict[st
         }
         for name, style in zip(case.raters, styles, strict=True)
     ]
-    scores: dict[str, dict[str, list[tuple[str, float | None]]]] = {}
+    scores: dict[str, dict[str, list[tuple[str, float]]]] = {}
     for row in runs.rows:
         if row["case"] == case.name and (row["score"] in EVALUATION_SCORES or row["score"] == "dice"):
             label = f"Dice with {row['rater']}" if row["rater"] else EVALUATION_SCORES[row["score"]][0]
-            value = None if math.isnan(row["value"]) else row["value"]
-            scores.setdefault(row["region"], {}).setdefault(row["model"], []).append((label, value))
+            scores.setdefault(row["region"], {}).setdefault(row["model"], []).append((label, row["value"]))
     return {"name": case.name, "raters": raters, "scores": scores, "slices": study.slices}
 
 
@@ -227,4 +230,15 @@ def _colours_of(name: str, levels: int) -> list[tuple[int, ...]]:
 
 def _script_json(content: Any) -> str:
     """Return JSON that can stand in a script element: a name such as `</script>` does not end it."""
-    return json.dumps(content, allow_nan=False).replace("<", "\\u003c")
+    return json.dumps(_without_infinity(content), allow_nan=False).replace("<", "\\u003c")
+
+
+def _without_infinity(content: Any) -> Any:
+    """Return content that JSON can hold: NaN is null, which the viewer shows as a dash, and an infinite score is text."""
+    if isinstance(content, Mapping):
+        return {name: _without_infinity(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_infinity(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None if math.isnan(content) else "\u221e" if content > 0 else "\u2212\u221e"
+    return content

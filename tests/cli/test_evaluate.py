@@ -121,6 +121,9 @@ def test_a_case_without_a_prediction_is_named(tmp_path: Path, datalist: str, cap
     assert run(folder, datalist, "--dest", str(tmp_path / "out")) == 1
     assert "two: " in (shown := capsys.readouterr().err)
     assert "expected one file of predictions, got none" in shown
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "<li>two: some/two: expected one file of predictions, got none" in page
+    assert str(tmp_path) not in page
     assert {row["case"] for row in rows_in(tmp_path / "out")} == {"one"}
 
 
@@ -143,6 +146,33 @@ def test_a_new_prediction_is_scored_anew(tmp_path: Path, datalist: str) -> None:
     assert run(folder, datalist, "--dest", str(tmp_path / "again")) == 0
     assert (dest / "evaluation.csv").read_bytes() == (tmp_path / "again" / "evaluation.csv").read_bytes()
     assert value(rows_in(dest), "dice", "one", rater="Ben") == pytest.approx(1)
+
+
+def test_new_scores_are_never_those_of_an_old_record(
+    tmp_path: Path, datalist: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two files of a run leaves a folder that the report refuses, and the same command mends it."""
+    folder, dest = predict(tmp_path / "some", one=marks(1, 5), two=marks(0, 2)), tmp_path / "out"
+    assert run(folder, datalist, "--dest", str(dest)) == 0
+    predict(tmp_path / "some", one=marks(2, 6), two=marks(0, 2))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("monai_jdt.report.run_folder.write_run", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            main(["evaluate", folder, datalist, "--dest", str(dest)])
+    assert value(rows_in(dest), "dice", "one", rater="Ben") == pytest.approx(1)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(dest)])
+    assert ended.value.code == 1
+    assert len((shown := capsys.readouterr().err).splitlines()) == 1
+    assert "run.json: expected the record of the scores in evaluation.csv, got one of other scores" in shown
+    assert not (dest / "report.html").exists()
+    assert run(folder, datalist, "--dest", str(dest)) == 0
+    read_run(dest)
 
 
 def test_the_first_folder_is_the_baseline_of_every_score(tmp_path: Path, datalist: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from monai_jdt.cli import main
-from tests.report.run_folders import write_list, write_run_of
+from monai_jdt.report.run_folder import read_run, write_run
+from tests.report.run_folders import change_scores, write_list, write_run_of
 
 
 def run(*arguments: str) -> int:
@@ -40,6 +42,28 @@ def test_without_the_files_the_scores_remain(tmp_path: Path, capsys: pytest.Capt
     page = (tmp_path / "page.html").read_text()
     assert "Dice with each rater, mean" in page
     assert 'id="viewer"' not in page
+    # the page may go to others: of paths it has what the list has
+    assert "<li>one: data/0_0.nii.gz: expected " in page
+    assert str(tmp_path) not in page
+
+
+def test_of_paths_in_settings_names_are_shown(tmp_path: Path) -> None:
+    folder = write_run_of(tmp_path, "run", write_list(tmp_path), {"net": 0})
+    record = read_run(folder)
+    settings = {"dataset_dir": "/home/ann/brain scans", "ckpt_path": str(folder / "models" / "net.pt"), "files": "['/home/ann/a.png']"}
+    write_run(folder, replace(record, settings=settings))
+    assert run(str(folder), "--cases", "0") == 0
+    page = (folder / "report.html").read_text()
+    for shown in ("<td>brain scans</td>", "<td>models/net.pt</td>", "<td>[&#39;a.png&#39;]</td>"):
+        assert shown in page
+
+
+def test_infinite_scores(tmp_path: Path) -> None:
+    folder = write_run_of(tmp_path, "run", write_list(tmp_path), {"net": 0, "late": 2})
+    change_scores(folder, lambda row: {**row, "value": "inf"} if row["score"] == "nll" else row)
+    assert run(str(folder), "--cases", "2") == 0
+    page = (folder / "report.html").read_text()
+    assert '["negative log-likelihood", "\\u221e"]' in page
 
 
 def test_the_number_of_cases_with_pictures(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from monai_jdt.cli import main
+from monai_jdt.report.run_folder import read_run, read_scores, write_run
 from tests.nifti_files import save_nifti
 
 AFFINE = np.diag([-1.0, -1, 2, 1])
@@ -56,3 +59,13 @@ def write_run_of(folder: Path, name: str, datalist: str, shifts: dict[str, int],
         main(["evaluate", *models, datalist, "--dest", str(folder / name), "--pattern", "{case}.nii.gz", "--no-progress", *options])
     assert not ended.value.code
     return folder / name
+
+
+def change_scores(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Write each row of a run anew, and the record of the run with it."""
+    record, rows = read_run(folder), read_scores(folder)
+    with open(folder / "evaluation.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(map(change, rows))
+    write_run(folder, record)

@@ -24,11 +24,12 @@ def write(
     case = RatedCase("c", "c", patient, (f"/data/{raters}.png",), ("rater 1",), False)
     recorded = tuple(RunModel(name, str(folder / name)) for name in models)
     failures = {failed: "no prediction"} if failed else {}
-    write_run(folder, RunRecord("evaluate", {}, "/data/list.json", (case,), recorded, {"cord": regions}, failures=failures))
+    folder.mkdir(parents=True)
     with open(folder / "evaluation.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(EVALUATION_COLUMNS)
         writer.writerows([[name, "c", "p", "cord", "", "dice_raters", "0.5"] for name in models])
+    write_run(folder, RunRecord("evaluate", {}, "/data/list.json", (case,), recorded, {"cord": regions}, failures=failures))
     return folder
 
 

@@ -52,6 +52,8 @@ def test_differences_to_the_first_model() -> None:
     assert box["text"] == ["a", "b"]
     assert box["x"] == ["&lt;b&gt;"] * 2
     assert mean["y"] == pytest.approx([0.05])
+    # models called 1 and 2, or 2024-01-01, are no numbers and no dates
+    assert json.loads(chart.figure)["layout"]["xaxis"]["type"] == "category"
 
 
 def test_reliability_adds_the_voxels_of_all_cases() -> None:

@@ -70,8 +70,8 @@ def test_a_relative_folder_is_the_same_folder(tmp_path: Path, monkeypatch: pytes
         (None, "expected the record of a run, got no such file"),
         ("{", "expected JSON, got"),
         ("[]", "expected an object, got list"),
-        ('{"format": 99}', "expected a run in format 1, got another format"),
-        ('{"format": 1, "what": "x"}', "expected the fields of a run, got"),
+        ('{"format": 99}', "expected a run in format 2, got another format"),
+        ('{"format": 2, "scores": null, "what": "x"}', "expected the fields of a run, got"),
     ],
 )
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
@@ -81,6 +81,19 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str | None, words: s
         read_run(tmp_path)
     assert words in str(refused.value)
     assert "Fix: write the folder again" in str(refused.value)
+
+
+def test_scores_of_another_run_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "evaluation.csv").write_text("old\n")
+    write_run(folder, record_of(folder))
+    assert read_run(folder) == replace(record_of(folder), date=read_run(folder).date)
+    for change in (lambda path: path.write_text("new\n"), Path.unlink):
+        change(folder / "evaluation.csv")
+        with pytest.raises(ValueError, match=r"expected the record of the scores in evaluation\.csv, got") as refused:
+            read_run(folder)
+        assert "\n" not in str(refused.value)
 
 
 def test_tables_of_a_run(tmp_path: Path) -> None:

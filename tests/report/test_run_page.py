@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from monai_jdt.report.run_page import write_run_report
-from tests.report.run_folders import HOSTILE, write_list, write_run_of
+from tests.report.run_folders import HOSTILE, change_scores, write_list, write_run_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
@@ -31,6 +31,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{epoch},{name},{1 / epoch}" for epoch in range(1, 6) for name in ("train_loss", "val_mean_dice")]
     (first / "training.csv").write_text("\n".join(["epoch,name,value", *lines, ""]))
     second = write_run_of(folder, "second", datalist, {"net": 1}, "--regions", '{"cord<b>": [1, 2]}')
+    change_scores(second, lambda row: {**row, "value": "inf"} if (row["case"], row["score"]) == ("one", "nll") else row)
     dest = folder / "report.html"
     assert write_run_report([first, second], dest, progress=False) == {}
     return dest
@@ -116,6 +117,12 @@ def test_pictures_show_probability_disagreement_and_contours(page: Page) -> None
     assert page.text_content("#low") == "\u22121"
     page.select_option("#model", "late<i>")
     assert "Dice with Anna" in str(page.text_content("#scores"))
+
+
+def test_an_infinite_score_is_shown(page: Page) -> None:
+    show(page, 1, "one")
+    page.select_option("#model", "second: net")
+    assert "negative log-likelihood\u221e" in str(page.text_content("#scores"))
 
 
 def test_names_are_text(page: Page, report: Path) -> None:

@@ -108,7 +108,7 @@
     byId("scores").replaceChildren(
       ...scores.map(([label, value]) => {
         const row = document.createElement("tr");
-        for (const text of [label, value === null ? "\u2013" : value.toFixed(3)]) {
+        for (const text of [label, value === null ? "\u2013" : typeof value === "number" ? value.toFixed(3) : value]) {
           const cell = document.createElement("td");
           cell.textContent = text;
           row.append(cell);
