@@ -40,6 +40,7 @@ ROOMS = {
         {"layouts"},
         {"list_forms"},
         {"datalist_file", "splits", "case_runner"},
+        {"lidc"},
         {"inspection", "phantoms"},
     ],
 }
