@@ -35,10 +35,10 @@ LADDER = [
 #: The same inside a folder that has rooms.
 ROOMS = {
     "data": [
-        {"names", "problems"},
+        {"names", "problems", "file_names"},
         {"files"},
         {"layouts"},
-        {"list_forms"},
+        {"list_forms", "rater_names"},
         {"datalist_file", "splits", "case_runner"},
         {"lidc"},
         {"inspection", "phantoms"},

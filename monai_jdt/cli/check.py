@@ -31,7 +31,7 @@ def check_command(
     Cases to predict need no raters: those of a section "test" or "testing" in which no case has raters.
     """
     values = None if label_values is None else _label_values(label_values)
-    items = read_datalist(datalist, section)
+    items = read_datalist(datalist, section, rater_names=True)
     settings: dict[str, Any] = {"channels": channels, "label_values": values, "read": "headers" if headers_only else "full"}
     settings |= {"raters": raters, "progress": progress, "workers": workers, "scheduler": scheduler}
     to_predict = cases_to_predict(datalist) if section == "all" and labelled else []

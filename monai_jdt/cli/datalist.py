@@ -47,7 +47,8 @@ def datalist_command(
     merge: Annotated[str | None, typer.Option(help="kits21: write each rater's instances as one map into this folder.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="pattern: the image's path, '{case}/im.nii.gz'; one per channel.")] = None,
     raters: Annotated[
-        list[str] | None, typer.Option(help="pattern: the raters' paths, '{case}/seg_{rater}.nii.gz'; repeat it for more patterns.")
+        list[str] | None,
+        typer.Option(help="pattern: the raters' paths, '{case}/seg_{rater}.nii.gz', or {slot} if it is no person; repeatable."),
     ] = None,
     validation: Annotated[float | None, typer.Option(help="Split off this share of patients as 'validation'.")] = None,
     cut: Annotated[int | None, typer.Option("--folds", help="Give each item its fold (0, 1, ...), by patient.")] = None,
@@ -84,7 +85,8 @@ def datalist_command(
     if write is None:
         for item in items:
             names = [str(item[key]) for key in ("dataset", "case", "task") if item.get(key) is not None]
-            typer.echo(one_line(f"{' '.join(names)}: {len(item.get('raters') or ())} raters"))
+            people = ", ".join(item.get("rater_names") or ())
+            typer.echo(one_line(f"{' '.join(names)}: {len(item.get('raters') or ())} raters" + (f" ({people})" if people else "")))
     else:
         write_datalist(sections, write, relative=not absolute)
         typer.echo(f"{one_line(user_path(write))}: " + ", ".join(f"{name} {len(part)}" for name, part in sections.items()) + " items")

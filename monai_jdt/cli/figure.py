@@ -85,8 +85,8 @@ def figure_command(
 def _given_case(
     image: Sequence[str] | None, rater: Sequence[str] | None, case: str, prediction: str | None, truth: str | None
 ) -> tuple[CaseFiles, str, list[str]]:
+    from monai_jdt.data.file_names import case_name, rater_names_of
     from monai_jdt.report.case_files import CaseFiles
-    from monai_jdt.report.file_names import case_name, rater_names_of
 
     for option, paths in (("--image", image), ("--rater", rater)):
         if not paths:
@@ -100,10 +100,10 @@ def _given_case(
 def _listed_case(
     datalist: str, case: str, task: str | None, dataset: str | None, prediction: str | None, truth: str | None
 ) -> tuple[CaseFiles, str, list[str]]:
+    from monai_jdt.data.file_names import rater_names_of
     from monai_jdt.report.case_files import CaseFiles
-    from monai_jdt.report.file_names import rater_names_of
 
-    items = read_datalist(datalist, "all")
+    items = read_datalist(datalist, "all", rater_names=True)
     item = _choose(datalist, items, {"case": case or None, "task": task, "dataset": dataset})
     name = _name_of(item)
     if not case and len(items) > 1:
@@ -115,7 +115,7 @@ def _listed_case(
             raise ValueError(error_sentence(f"{datalist}: {one_line(name)}", what, "none", fix))
     files = CaseFiles(tuple(images), tuple(raters), _optional(prediction), _optional(truth or item.get("probability")))
     words = [str(item[key]) for key in ("dataset", "task") if item.get(key) not in (None, "", "segmentation")]
-    return files, " ".join([name, *words]), rater_names_of(raters)
+    return files, " ".join([name, *words]), list(item.get("rater_names") or rater_names_of(raters))
 
 
 def _choose(datalist: str, items: Sequence[Mapping[str, Any]], wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
@@ -144,7 +144,7 @@ def _choose(datalist: str, items: Sequence[Mapping[str, Any]], wanted: Mapping[s
 
 
 def _name_of(item: Mapping[str, Any]) -> str:
-    from monai_jdt.report.file_names import case_name
+    from monai_jdt.data.file_names import case_name
 
     if item.get("case") is not None:
         return str(item["case"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +12,13 @@ import typer
 from monai_jdt.cli.fused_case import CaseToFuse, FusionChoice, fused_case_rows, write_fused_label
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import CaseOutcome, write_case_rows
+from monai_jdt.data.file_names import rater_names_of
 from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.data.files.volumes import can_be_volume
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import folded_name, safe_relative_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.data.rater_names import checked_weights
 from monai_jdt.report.rated_cases import RatedCase, rated_cases
 from monai_jdt.validation import error_sentence
 
@@ -28,7 +31,7 @@ def fuse_command(
     rater: Annotated[list[str], typer.Argument(help="The raters' label maps, or one data list, a .json file.")],
     method: Annotated[str, typer.Option(help="A method of `FuseRaters`: average, majority, dice_weighted, staple, ...")] = "average",
     regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "[[1]]",
-    weights: Annotated[str | None, typer.Option(help="One weight per rater, such as 1,1,0.5; 0 leaves a rater out.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Per rater, '1,1,0.5', or by name, 'anna=2,ben=0'; 0 leaves a rater out.")] = None,
     paper_compatible: Annotated[bool, typer.Option(help="dice_weighted as published: a rater without overlap has weight 1.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the method random.")] = 0,
     section: Annotated[str | None, typer.Option(help="Of a data list: one list of the JSON, e.g. training; or all.")] = None,
@@ -52,13 +55,21 @@ def fuse_command(
     if not is_list:
         _refuse_name(dest, {"--section": section, "--scheduler": scheduler})
     listed = rated_cases(paths[0], section or "all") if is_list else []
-    numbers = None if weights is None else _weights(weights, _rater_count(listed) if is_list else len(paths))
+    by_name: dict[str, float] = {}
+    numbers: tuple[float, ...] | None = None
+    if weights is not None and "=" in weights:
+        by_name = _weights_by_name(weights, _people(listed) if is_list else rater_names_of(paths))
+        numbers = None if is_list else tuple(by_name.values())
+    elif weights is not None:
+        numbers = _weights(weights, _rater_count(listed) if is_list else len(paths))
     choice = FusionChoice(named_regions(regions_from_text(regions)), method.lower(), numbers, paper_compatible, seed)
     choice.transform()
     if is_list:
         how: dict[str, Any] = {"what": "fuse", "workers": workers, "scheduler": scheduler, "progress": progress}
         context.with_resource(sole_run_in(dest))
-        _fuse_list(listed, dest, choice, how)
+        own = [tuple(by_name[name] for name in case.raters) if by_name else numbers for case in listed]
+        choices = [replace(choice, rater_weights=weights_of_case) for weights_of_case in own]
+        _fuse_list(listed, dest, choices, how)
         return
     _require_files(paths)
     _print_empty_regions(choice.regions, write_fused_label(paths, dest, choice))
@@ -78,15 +89,18 @@ def _refuse_name(dest: str, of_lists: Mapping[str, str | None]) -> None:
             raise ValueError(error_sentence(option, "no such option without a data list", repr(value), fix))
 
 
-def _fuse_list(listed: Sequence[RatedCase], folder: str, choice: FusionChoice, how: dict[str, Any]) -> None:
-    cases = [CaseToFuse(case.name, case.files, folder, f"{safe_relative_name(case.name)}.nii.gz", choice) for case in listed]
+def _fuse_list(listed: Sequence[RatedCase], folder: str, choices: Sequence[FusionChoice], how: dict[str, Any]) -> None:
+    cases = [
+        CaseToFuse(case.name, case.files, folder, f"{safe_relative_name(case.name)}.nii.gz", choice)
+        for case, choice in zip(listed, choices, strict=True)
+    ]
     table = os.path.join(folder, "fusion.csv")
     labels = [os.path.join(folder, case.label) for case in cases]
     _refuse_labels(cases, labels, going_on=os.path.exists(f"{table}.unfinished"))
     files = [case.files for case in cases]
     names = [case.name for case in cases]
     outcomes = write_case_rows(fused_case_rows, cases, names, files, table, written=[[label] for label in labels], **how)
-    _print_outcomes(outcomes, choice, table)
+    _print_outcomes(outcomes, choices[0], table)
 
 
 def _print_outcomes(outcomes: Sequence[CaseOutcome[list[dict[str, Any]]]], choice: FusionChoice, table: str) -> None:
@@ -144,6 +158,27 @@ def _rater_count(listed: Sequence[RatedCase]) -> int:
             got = f"{', '.join(first.raters)} in {first.name}, {', '.join(case.raters)} in {case.name}"
             raise ValueError(error_sentence("--weights", expected, got, "leave it out, or fuse such cases by themselves"))
     return len(first.files)
+
+
+def _people(listed: Sequence[RatedCase]) -> list[str]:
+    """Return the names of all raters of a list that names them."""
+    nameless = next((case.name for case in listed if not case.named), None)
+    if nameless is not None:
+        fix = "write one number per rater, or name the raters in the list"
+        raise ValueError(error_sentence("--weights by name", "a list that names its raters", f"none in {nameless}", fix))
+    return list(dict.fromkeys(name for case in listed for name in case.raters))
+
+
+def _weights_by_name(text: str, names: Sequence[str]) -> dict[str, float]:
+    given: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.rpartition("=")
+        try:
+            given[name.strip()] = float(weight if equals else "")
+        except ValueError:
+            fix = f"--weights '{names[0]}=2'"
+            raise ValueError(error_sentence("--weights", "NAME=NUMBER, with commas", repr(part), fix)) from None
+    return checked_weights(given, names, "--weights")
 
 
 def _weights(text: str, raters: int) -> tuple[float, ...]:

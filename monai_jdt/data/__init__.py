@@ -5,7 +5,7 @@
 * `inspection`: the check of a list, which opens every file.
 * `phantoms`: synthetic data sets whose true probability is known.
 * `datalist_file`, `list_forms`: lists as JSON, our own and those of other tools. `splits`: training, validation and folds.
-* `problems`: the one line about a fault. `names`: names and paths as people write them.
+* `problems`: the one line about a fault. `names`, `file_names`: names and paths as people write them. `rater_names`: the people.
 """
 
 import sys
@@ -44,6 +44,7 @@ from monai_jdt.data.phantoms.qubiq import (
 )
 from monai_jdt.data.phantoms.raters import DEFAULT_STYLES, PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
+from monai_jdt.data.rater_names import names_of_raters
 from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "kits21_datalist",
     "merge_kits21",
     "msseg_datalist",
+    "names_of_raters",
     "one_line",
     "pattern_datalist",
     "qubiq_datalist",

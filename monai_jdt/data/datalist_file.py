@@ -138,7 +138,7 @@ def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         DataProblemError: as in :func:`read_datalist`.
     """
     # All sections are read as one: names of cases come from what differs in all of them.
-    items = iter(read_datalist(path, "all"))
+    items = iter(read_datalist(path, "all", rater_names=True))
     found: list[dict[str, Any]] = []
     for name, entries in list_sections(user_path(path)).items():
         part = list(itertools.islice(items, len(entries)))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.data.utils import to_affine_nd
 
+from monai_jdt.data.file_names import names_by_difference
 from monai_jdt.data.files.grids import VoxelGrid, voxel_edges
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.functional.metric_labels import LabelRule
@@ -21,7 +22,6 @@ from monai_jdt.report.agreement_rows import unit_of_size
 from monai_jdt.report.case_files import load_image
 from monai_jdt.report.case_slices import MOST_BYTES, ViewedCase, packed_slices
 from monai_jdt.report.evaluation_rows import decided_mask, read_votes_on_grid
-from monai_jdt.report.file_names import names_by_difference
 from monai_jdt.report.planes import slice_plane, through_plane_axis
 from monai_jdt.report.prediction_files import PredictionKind, read_region_prediction
 

@@ -22,6 +22,10 @@ from monai_jdt.data.files.grids import VoxelGrid, grid_problem
 from monai_jdt.data.files.label_values import LARGEST_LABEL, blurred_values, distinct_values, first_as_text, whole_labels
 from monai_jdt.data.files.volumes import WITHOUT_PLACE, label_volume, open_volume
 from monai_jdt.data.problems import DataProblemError
+from monai_jdt.data.rater_names import checked_weights, names_in_item
+from monai_jdt.transforms.pad_raters import RATER_WEIGHTS
+from monai_jdt.transforms.with_meta import with_meta_of
+from monai_jdt.validation import error_sentence
 
 _NIFTI = (".nii", ".nii.gz")
 # MONAI's readers that leave the voxels in the order of the file, unless they are built with other options.
@@ -185,9 +189,22 @@ class LoadRatersd(MapTransform):
         image_key: key of an image that is loaded already, channel first; every rater must lie on its voxels, and the stack has
             its spatial shape. None: the raters are compared only among themselves.
         allow_missing_keys: skip a key that the item does not have.
+        rater_names: the people of the whole list, e.g. :func:`monai_jdt.data.names_of_raters` of it. Slot r of every stack is then the
+            rater `rater_names[r]`. Who has no file of a case is a missing rater: background, of weight 0. None: the stack has the
+            item's own raters in their order.
+        rater_weights: weights by name; 1 for names that are not there. It needs `rater_names`.
+        names_key: key of the names of the item's own raters.
+        weights_key: with `rater_names`, where the weights `(R,)`, float32, go, for :class:`FuseRatersd` and the losses. Weights that
+            an item has there already, one for each of its own raters, are multiplied with those of `rater_weights`.
 
     Raises:
+        ValueError: a name twice, weights without names, of an unknown name, below 0 or not finite; when called, an item whose raters
+            have no names, or names that `rater_names` lacks.
         DataProblemError: when called, as :class:`LoadRaters`.
+
+    Example:
+        >>> items = read_datalist("list.json", rater_names=True)  # doctest: +SKIP
+        >>> LoadRatersd("raters", rater_names=names_of_raters(items), rater_weights={"anna": 2})(items[0])  # doctest: +SKIP
     """
 
     def __init__(
@@ -197,8 +214,20 @@ class LoadRatersd(MapTransform):
         label_values: Sequence[int] | None = None,
         image_key: str | None = None,
         allow_missing_keys: bool = False,
+        rater_names: Sequence[str] | None = None,
+        rater_weights: Mapping[str, float] | None = None,
+        names_key: Hashable = "rater_names",
+        weights_key: Hashable = RATER_WEIGHTS,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.rater_names = None if rater_names is None else tuple(map(str, rater_names))
+        if self.rater_names is None and rater_weights is not None:
+            fix = "pass rater_names=names_of_raters(items), or give one weight per rater to FuseRatersd"
+            raise ValueError(error_sentence("rater_weights", "weights by name together with rater_names", "no rater_names", fix))
+        if self.rater_names is not None and (not self.rater_names or len(set(self.rater_names)) < len(self.rater_names)):
+            raise ValueError(error_sentence("rater_names", "at least one name, each once", str(list(self.rater_names))))
+        self.rater_weights = checked_weights(rater_weights or {}, self.rater_names or ())
+        self.names_key, self.weights_key = names_key, weights_key
         self.image_key = image_key
         self.loader = LoadRaters(reader=reader, label_values=label_values)
 
@@ -212,7 +241,34 @@ class LoadRatersd(MapTransform):
                 of = str(getattr(image, "meta", {}).get("filename_or_obj", f"the image under {self.image_key!r}"))
                 grid = _grid_of(of, image[0])
             d[key] = self.loader.load_onto(d[key], grid)
+        if self.rater_names is not None:
+            self._give_slots(d)
         return d
+
+    def _give_slots(self, item: dict[Hashable, Any]) -> None:
+        """Put each rater of the stacks into the slot of the rater's name, and write names and weights of all slots."""
+        assert self.rater_names is not None
+        for key in self.key_iterator(item):
+            votes = item[key]
+            names = names_in_item(item, len(votes), "the item", self.names_key)
+            unknown = [name for name in names if name not in self.rater_names]
+            if unknown:
+                fix = "pass the names of the whole list, names_of_raters(items)"
+                raise ValueError(error_sentence("rater_names", "names among " + ", ".join(self.rater_names), unknown[0], fix))
+            given = item.get(self.weights_key)
+            own = [1.0] * len(names) if given is None else [float(weight) for weight in given]
+            if len(own) != len(names):
+                expected = f"one weight for each of {len(names)} raters"
+                raise ValueError(error_sentence(str(self.weights_key), expected, str(len(own))))
+            stack = votes.as_tensor()
+            slots = stack.new_zeros((len(self.rater_names), *stack.shape[1:]))
+            weights = torch.zeros(len(self.rater_names), device="cpu")
+            for rater, (name, weight) in enumerate(zip(names, own, strict=True)):
+                slot = self.rater_names.index(name)
+                slots[slot], weights[slot] = stack[rater], weight * self.rater_weights[name]
+            item[key] = with_meta_of(votes, slots)
+        # written last: stacks under several keys are of the same raters
+        item[self.names_key], item[self.weights_key] = list(self.rater_names), weights
 
 
 def _grid_of(name: str, volume: torch.Tensor) -> VoxelGrid:

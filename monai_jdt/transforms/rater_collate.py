@@ -26,6 +26,7 @@ def rater_collate(
     """Pad every stack to the largest number of raters in the batch, then collate.
 
     The result is what the losses take: `loss(logits, batch["votes"], rater_weights=batch["rater_weights"])` with `votes=True`.
+    Names of raters, where the items have lists of them under "rater_names", are padded with "".
     For a `DataLoader`, `collate_fn=rater_collate`, or `functools.partial(rater_collate, keys="raters")`.
 
     Args:
@@ -67,6 +68,8 @@ def rater_collate(
     if names:
         pad = PadRatersd(names, most, value, weights_key)
         items = [pad(item) for item in items]
+    # lists of different lengths cannot be collated
+    items = [item if (own := item.get("rater_names")) is None else {**item, "rater_names": _padded(own, most)} for item in items]
     return collate([{**item, **{key: _padded_estimates(item[key], most) for key in estimated}} for item in items])
 
 
@@ -79,6 +82,10 @@ def _require_stacks(number: int, item: Mapping[Any, Any], names: Sequence[Any]) 
         if not isinstance(item[name], (torch.Tensor, np.ndarray)):
             got = f"a {type(item[name]).__name__}"
             raise TypeError(error_sentence(f"{where}[{name!r}]", "a rater stack (R, *S)", got, "load the files with LoadRatersd first"))
+
+
+def _padded(names: Sequence[str], raters: int) -> list[str]:
+    return [*names, *[""] * (raters - len(names))]
 
 
 def _padded_estimates(estimates: Mapping[str, torch.Tensor], raters: int) -> dict[str, torch.Tensor]:

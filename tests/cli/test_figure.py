@@ -202,3 +202,12 @@ def test_many_label_values_are_cut_to_the_largest_and_reported() -> None:
     chosen, told = default_regions(votes)
     assert list(chosen) == [f"label {v}" for v in range(1, 7)]
     assert "3 values with fewer voxels are left out" in told
+
+
+def test_names_of_the_list_stand_in_the_picture(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
+    content = json.loads((files / "list.json").read_text())
+    item = content["training"][0]
+    item["raters"] = {"anna": item["raters"][2], "ben": None, "cem": item["raters"][0]}
+    (files / "list.json").write_text(json.dumps(content))
+    assert run(capsys, "--datalist", "list.json", "--case", "case7")[0] == 0
+    assert drawn[0]["rater_names"] == ["anna", "cem"]

@@ -293,3 +293,25 @@ def test_what_cannot_be_done_with_a_list_is_one_line(
         assert run(dest, datalist) == 1
     assert f"{dest}: expected a folder that no other run writes to, got one that process " in capsys.readouterr().err
     assert files_in(Path(dest)) == {}
+
+
+def test_weights_by_name_follow_the_person(tmp_path: Path, cases: dict[str, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, _ = cases["b"]
+    listed = {"a": {"anna": first, "ben": second}, "b": {"ben": second, "anna": first}, "c": {"ben": second}}
+    arguments = [write_list(tmp_path / "list.json", listed), "--method", "weighted", "--weights"]
+    assert run(str(tmp_path / "x"), *arguments, "anna=3") == 0
+    for case in ("a", "b"):  # row 2 is marked by ben alone, who has 1 of 4
+        np.testing.assert_allclose(load_nifti(tmp_path / "x" / f"{case}.nii.gz").get_fdata()[:, 0, 0], [1, 1, 0.25, 0], rtol=1e-6)
+    np.testing.assert_array_equal(load_nifti(tmp_path / "x" / "c.nii.gz").get_fdata()[:, 0, 0], [1, 1, 1, 0])
+    capsys.readouterr()
+    assert run(str(tmp_path / "y"), *arguments, "ana=3") == 1
+    assert "--weights: expected names among anna, ben, got 'ana'. Fix: name anna" in capsys.readouterr().err
+    assert run(str(tmp_path / "y"), *arguments, "anna=3,2") == 1
+    assert "--weights: expected NAME=NUMBER, with commas, got '2'" in capsys.readouterr().err
+    nameless = write_list(tmp_path / "list.json", {"a": [first, second]})
+    assert run(str(tmp_path / "y"), nameless, "--weights", "anna=3") == 1
+    assert "--weights by name: expected a list that names its raters, got none in a. Fix: " in capsys.readouterr().err
+    assert not (tmp_path / "y").exists()
+    # files alone are named by what differs in their names
+    assert run(str(tmp_path / "y.nii"), first, second, "--method", "weighted", "--weights", "rater0=3") == 0
+    np.testing.assert_allclose(load_nifti(tmp_path / "y.nii").get_fdata()[:, 0, 0], [1, 1, 0.25, 0], rtol=1e-6)

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.transforms import LoadRaters, LoadRatersd
+from monai_jdt.transforms import FuseRatersd, LoadRaters, LoadRatersd
 from tests.transforms.rater_files import AFFINE, write
 
 
@@ -91,3 +91,42 @@ def test_missing_keys() -> None:
     assert LoadRatersd("raters", allow_missing_keys=True)({"image": 1}) == {"image": 1}
     with pytest.raises(KeyError):
         LoadRatersd("raters")({"image": 1})
+
+
+def test_a_name_has_the_same_slot_in_every_case(paths: list[str], labels: np.ndarray) -> None:
+    load = LoadRatersd("raters", rater_names=["anna", "ben", "cem", "dora"], rater_weights={"cem": 2, "ben": 0})
+    item: dict[Hashable, Any] = {"raters": paths[:2], "rater_names": ["cem", "anna"]}
+    loaded = load(item)
+    votes = loaded["raters"]
+    assert isinstance(votes, MetaTensor)
+    # anna is the second file, cem the first, ben and dora are missing
+    np.testing.assert_array_equal(votes.numpy(), [labels[1], 0 * labels[0], labels[0], 0 * labels[0]])
+    np.testing.assert_allclose(votes.affine.numpy(), AFFINE)
+    assert loaded["rater_weights"].tolist() == [1, 0, 2, 0]
+    assert loaded["rater_names"] == ["anna", "ben", "cem", "dora"]
+    assert item == {"raters": paths[:2], "rater_names": ["cem", "anna"]}
+    # (2 cem + anna) / 3 of what each puts into the region
+    fused = FuseRatersd("raters", [[4]], "weighted", weights_key="rater_weights")(loaded)["raters"]
+    np.testing.assert_allclose(fused.numpy()[0], (2 * (labels[0] == 4) + (labels[1] == 4)) / 3, rtol=1e-6)
+
+
+def test_weights_of_an_item_are_those_of_its_own_raters(paths: list[str]) -> None:
+    load = LoadRatersd("raters", rater_names=["anna", "ben", "cem"], rater_weights={"cem": 2})
+    item: dict[Hashable, Any] = {"case": "c1", "raters": paths[:2], "rater_names": ["cem", "anna"], "rater_weights": [0.5, 3]}
+    assert load(item)["rater_weights"].tolist() == [3, 0, 1]
+    with pytest.raises(ValueError, match="rater_weights: expected one weight for each of 2 raters, got 1"):
+        load({**item, "rater_weights": [1]})
+
+
+def test_names_that_cannot_be_matched_are_one_line(paths: list[str]) -> None:
+    with pytest.raises(ValueError, match="together with rater_names, got no rater_names"):
+        LoadRatersd("raters", rater_weights={"anna": 2})
+    with pytest.raises(ValueError, match=r"got 'ana'\. Fix: name anna"):
+        LoadRatersd("raters", rater_names=["anna", "ben"], rater_weights={"ana": 2})
+    with pytest.raises(ValueError, match="each once"):
+        LoadRatersd("raters", rater_names=["anna", "anna"])
+    load = LoadRatersd("raters", rater_names=["anna"])
+    with pytest.raises(ValueError, match="rater_names: expected names among anna, got ben"):
+        load({"raters": paths[:1], "rater_names": ["ben"]})
+    with pytest.raises(ValueError, match=r"the item \(case c1\): rater_names: expected 1 names, got none"):
+        load({"case": "c1", "raters": paths[:1]})

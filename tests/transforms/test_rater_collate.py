@@ -55,3 +55,9 @@ def test_what_is_no_stack_is_one_line_with_the_key() -> None:
         rater_collate([{"votes": draw(0, 2)}], keys="drawn")
     with pytest.raises(TypeError, match=r"batch\[0\]\['raters'\]: expected a rater stack .*, got a list. Fix: load "):
         rater_collate([{"raters": ["a.nii", "b.nii"]}])
+
+
+def test_names_of_different_numbers_of_raters_collate() -> None:
+    items = [{"votes": torch.zeros(n, 2, dtype=torch.uint8), "rater_names": ["anna", "ben"][:n]} for n in (1, 2)]
+    # MONAI's collation gives the names of each slot over the batch
+    assert [list(slot) for slot in rater_collate(items)["rater_names"]] == [["anna", "anna"], ["", "ben"]]

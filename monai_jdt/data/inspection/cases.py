@@ -10,6 +10,7 @@ from typing import Any, Literal
 from monai_jdt.data.case_runner import CaseOutcome, run_cases
 from monai_jdt.data.inspection.one_case import CaseFindings, CaseRules, CaseToCheck, image_files, look_at_case
 from monai_jdt.data.layouts.regions import regions_without_label
+from monai_jdt.data.names import folded_name
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.validation import error_sentence
 
@@ -172,6 +173,7 @@ def _stream(
     values: set[int] = set()
     # the place of each image file, to the data set and case that it belongs to
     owners: dict[str, tuple[str, str]] = {}
+    spellings: dict[str, str] = {}
     for case, outcome in zip(cases, found, strict=True):
         key = (str(case.item.get("dataset")), case.name, str(case.item.get("task")))
         if key in listed:
@@ -184,12 +186,23 @@ def _stream(
             yield from outcome.result.problems
             values |= outcome.result.label_values
         yield from _shared_image(case, owners)
+        yield from _other_spelling(case, spellings)
     if regions is not None and values:
         empty = regions_without_label(regions, values, fatal=True)
         if empty is not None:
             yield empty
     if ignored in values:
         yield DataProblem("ignore_index", "a value that no label file holds", f"{ignored}, which some hold", "choose another one")
+
+
+def _other_spelling(case: CaseToCheck, spellings: dict[str, str]) -> Iterator[DataProblem]:
+    """Look for a rater's name that another case writes otherwise: they would be two people."""
+    names = case.item.get("rater_names")
+    for name in map(str, names) if isinstance(names, (list, tuple)) else ():
+        first = spellings.setdefault(folded_name(name), name)
+        if first != name:
+            fix = "write it the same in every case"
+            yield DataProblem(f"{case.name}: rater_names", f"{first!r}, as in other cases", repr(name), fix, fatal=False)
 
 
 def _shared_image(case: CaseToCheck, owners: dict[str, tuple[str, str]]) -> Iterator[DataProblem]:

@@ -172,6 +172,7 @@ def _look_at_raters(
     elif rules.raters is not None and len(raters) != rules.raters:
         fix = "add the missing files, if they should be there" if len(raters) < rules.raters else "see which files are too many"
         yield DataProblem(case, f"{rules.raters} raters", str(len(raters)), fix, fatal=False)
+    yield from _names_problem(case, item.get("rater_names"), len(raters))
     known = _CaseRaters(set(images), values, {}, [])
     grid = reference  # without an image, the first rater's: the others are compared with it
     for rater in raters:
@@ -204,6 +205,14 @@ def _look_at_raters(
         if marks is not None:
             known.marks.append((first, marks))
     yield from turned_raters([(path, marks) for path, marks in known.marks if marks.shape == known.marks[0][1].shape], case)
+
+
+def _names_problem(case: str, names: Any, raters: int) -> Iterator[DataProblem]:
+    """Look for names that do not tell the raters of a case apart."""
+    if names is None or (isinstance(names, (list, tuple)) and len(set(map(str, names))) == len(names) == raters):
+        return
+    got = ", ".join(map(str, names)) if isinstance(names, (list, tuple)) else repr(names)
+    yield DataProblem(f"{case}: rater_names", f"a name for each of {raters} raters, all different", got, "correct the names")
 
 
 def _look_at_drawing(

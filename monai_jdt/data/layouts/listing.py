@@ -47,6 +47,7 @@ class ListingRecord:
         raters: pairs (raters of an item, items with so many), in rising order.
         tasks: the tasks' names, sorted.
         skipped: what was left out, in the order in which it was met.
+        names: pairs (name of a rater, items that have this rater), in alphabetical order. Empty: raters have no names.
 
     Example:
         >>> print(ListingRecord("qubiq", 4, 2, ((5, 1), (6, 3)), ("task01", "task02"), (SkippedPath("qubiq/case09", "no image"),)))
@@ -60,13 +61,15 @@ class ListingRecord:
     raters: tuple[tuple[int, int], ...]
     tasks: tuple[str, ...] = ()
     skipped: tuple[SkippedPath, ...] = ()
+    names: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         counts = ", ".join(f"{raters} ({_counted(number, 'item')})" for raters, number in self.raters) or "none"
         tasks = f" ({', '.join(self.tasks)})" if self.tasks else ""
         size = f"{_counted(self.cases, 'case')}, {_counted(self.items, 'item')}{tasks}"
+        named = f" by name: {', '.join(f'{one_line(name)} {number}' for name, number in self.names)};" if self.names else ""
         left = sum(skipped.count for skipped in self.skipped)
-        lines = [f"{one_line(self.root)}: {size}; raters of an item: {counts}; skipped: {left}"]
+        lines = [f"{one_line(self.root)}: {size}; raters of an item: {counts};{named} skipped: {left}"]
         lines += [f"  {skipped}" for skipped in self.skipped[:_PRINTED]]
         return "\n".join(lines + [f"  and {len(self.skipped) - _PRINTED} more lines"] * (len(self.skipped) > _PRINTED))
 
@@ -106,7 +109,9 @@ def record_of(items: Iterable[Mapping[str, Any]], root: str = "", skipped: Itera
     cases = {(item.get("dataset"), item.get("case", number)) for number, item in enumerate(items)}
     raters = Counter(1 if isinstance(item.get("raters"), str) else len(item.get("raters") or ()) for item in items)
     tasks = sorted({str(item["task"]) for item in items if item.get("task") is not None})
-    return ListingRecord(root, len(items), len(cases), tuple(sorted(raters.items())), tuple(tasks), tuple(skipped))
+    names = Counter(str(name) for item in items if isinstance(item.get("rater_names"), list) for name in item["rater_names"])
+    counts = tuple(sorted(raters.items())), tuple(tasks), tuple(skipped), tuple(sorted(names.items()))
+    return ListingRecord(root, len(items), len(cases), *counts)
 
 
 def _counted(number: int, what: str) -> str:

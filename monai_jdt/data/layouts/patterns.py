@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from monai_jdt.data.file_names import names_by_difference
 from monai_jdt.data.layouts.folders import natural_key, nothing_found, require_folder, walk_files
 from monai_jdt.data.layouts.listing import CaseList, SkippedPath, files_not_taken
 from monai_jdt.data.names import folded_name, user_path
@@ -33,24 +34,27 @@ def pattern_datalist(
     """List the cases of any other folder, by patterns of the paths below it.
 
     In a pattern, `{case}` stands for the part of a folder or file name that names the case (the same text each time),
-    `{rater}` for the part that names the rater, `*` for anything but a slash, `?` for one such character, and `**` for any
-    folders. Every other character, brackets too, stands for itself. Upper and lower case are the same, and so are the two
+    `{rater}` for the part that names the rater, the same person in every case, `{slot}` for the part that tells apart the
+    files of raters who are not the same people in the next case, `*` for anything but a slash, `?` for one such character, and
+    `**` for any folders. Every other character, brackets too, stands for itself. Upper and lower case are the same, and so are the two
     encodings of an accent: `seg_{case}.png` matches `Seg_m23.png`, also for the case of the image `M23.png`. Two images
     whose names differ in nothing else are two cases. A file that several patterns match belongs to the pattern with the most
-    literal characters: with `LNDb-{case}.mhd` and `LNDb-{case}_rad{rater}.mhd`, `LNDb-0001_rad1.mhd` belongs to a rater.
+    literal characters: with `LNDb-{case}.mhd` and `LNDb-{case}_rad{slot}.mhd`, `LNDb-0001_rad1.mhd` belongs to a rater.
     Hidden files are skipped.
 
     Args:
         root: the folder. Paths in the answer begin with it.
         image: one pattern for each channel, or a single string for one file that holds all channels.
-        raters: the pattern of the label files, or several patterns. One without `{rater}` is one rater of each case.
+        raters: the pattern of the label files, or several patterns. One without `{rater}` is one rater, the same in each case.
         probability: the pattern of the true probability, where there is one.
         task: the value of "task" in every item. None: "segmentation".
 
     Returns:
         Items as those of :func:`brats_datalist`. "image" is a list if `image` is one. Raters are in the order of their
-        patterns, and those of one pattern in natural order ("2" before "10"). The list's `found` counts them, and names
-        the files that were left out.
+        patterns, and those of one pattern in natural order ("2" before "10"). Their names stand under "rater_names" in the
+        same order: the text of `{rater}` ("rater 2" for digits alone), or what differs in the patterns; names that two patterns
+        share begin with what differs in these. There are none with `{slot}`, or with one pattern that has neither. The list's
+        `found` counts the raters, and names the files that were left out.
 
     Raises:
         ValueError: if a pattern lacks `{case}`, has another field, or is given twice.
@@ -59,7 +63,7 @@ def pattern_datalist(
 
     Example:
         Two channels: `pattern_datalist(root, ["{case}/T1w.nii.gz", "{case}/T2w.nii.gz"], "{case}/seg_rater{rater}.nii.gz")`.
-        LNDb: `pattern_datalist(root, "**/LNDb-{case}.mhd", "**/LNDb-{case}_rad{rater}.mhd")`.
+        LNDb: `pattern_datalist(root, "**/LNDb-{case}.mhd", "**/LNDb-{case}_rad{slot}.mhd")`.
         Two observers: `pattern_datalist(root, "{case}.jpg", ["{case}_1stHO.png", "{case}_2ndHO.png"])`.
         BIDS: `pattern_datalist(root, "sub-{case}/anat/sub-{case}_T1w.nii.gz",
         "derivatives/{rater}/sub-{case}/anat/sub-{case}_label-lesion_mask.nii.gz")`.
@@ -78,7 +82,8 @@ def pattern_datalist(
     problems += _doubled(root, found, rules)
     if problems:
         raise DataProblemError(sorted(problems, key=lambda problem: natural_key(problem.where)))
-    items = [_item(case, found[case], rules, isinstance(image, str), task) for case in sorted(found, key=natural_key)]
+    names = _rater_names(found, rules)
+    items = [_item(case, found[case], rules, names, isinstance(image, str), task) for case in sorted(found, key=natural_key)]
     every = set(files)
     skipped += files_not_taken((file for file in files if not _is_detached(file, every)), items, "no pattern matches")
     return CaseList(items, root, skipped)
@@ -135,7 +140,7 @@ def _matched(root: str, files: Sequence[str], rules: Sequence[_Rule], skipped: l
             continue
         for rule, match in hits[:1]:
             place = found.setdefault(match["case"], {}).setdefault(rule.pattern, [])
-            rater = match.groupdict().get("rater", "")
+            rater = match.groupdict().get("rater") or match.groupdict().get("slot") or ""
             same = next((other for name, other in place if name == rater and os.path.realpath(other) == os.path.realpath(file)), None)
             if same is None:
                 place.append((rater, file))
@@ -206,7 +211,7 @@ def _absent(root: str, found: _Found, rules: Sequence[_Rule], files: Sequence[st
 def _doubled(root: str, found: _Found, rules: Sequence[_Rule]) -> list[DataProblem]:
     """Return the problems of cases that have two files by one pattern."""
     problems = []
-    fix = "narrow the pattern, or use {rater} in the raters' pattern"
+    fix = "narrow the pattern, or use {rater} in the raters' pattern; {slot} if its files are of no one person"
     for rule in rules:
         several: dict[str, str] = {}
         for case, matches in found.items():
@@ -223,15 +228,45 @@ def _doubled(root: str, found: _Found, rules: Sequence[_Rule]) -> list[DataProbl
     return problems
 
 
+def _rater_names(found: _Found, rules: Sequence[_Rule]) -> dict[tuple[str, str], str]:
+    """Return the name of the rater of each pattern and text of its `{rater}`. Empty: the raters have no names."""
+    labels = [rule.pattern for rule in rules if rule.kind == "raters"]
+    if any("{slot}" in pattern for pattern in labels) or (len(labels) == 1 and "{rater}" not in labels[0]):
+        return {}
+    by_pattern = dict(zip(labels, names_by_difference(labels, "rater"), strict=True))
+    spelling: dict[tuple[str, str], str] = {}
+    owners: dict[str, set[str]] = {}
+    files = [(rule, text) for matches in found.values() for rule in by_pattern for text, _ in matches.get(rule, ())]
+    for rule, text in sorted(files):
+        spelling.setdefault((rule, folded_name(text)), text)
+        owners.setdefault(folded_name(text), set()).add(rule)
+    names: dict[tuple[str, str], str] = {}
+    for (rule, folded), text in spelling.items():
+        name = f"rater {text}" if text.isdecimal() else text
+        names[rule, folded] = f"{by_pattern[rule]} {name}".strip() if len(owners[folded]) > 1 or not text else name
+    return names
+
+
 def _item(
-    case: str, matches: Mapping[str, Sequence[tuple[str, str]]], rules: Sequence[_Rule], single: bool, task: str | None
+    case: str,
+    matches: Mapping[str, Sequence[tuple[str, str]]],
+    rules: Sequence[_Rule],
+    names: Mapping[tuple[str, str], str],
+    single: bool,
+    task: str | None,
 ) -> dict[str, Any]:
     of_kind: dict[str, list[Sequence[tuple[str, str]]]] = {"image": [], "raters": [], "probability": []}
     for rule in rules:
         of_kind[rule.kind].append(matches.get(rule.pattern, ()))
     images = [pairs[0][1] for pairs in of_kind["image"]]
     item: dict[str, Any] = {"case": case, "task": task or "segmentation", "image": images[0] if single else images}
-    item["raters"] = [file for pairs in of_kind["raters"] for _, file in sorted(pairs, key=lambda pair: natural_key(pair[0]))]
+    in_order = [sorted(pairs, key=lambda pair: natural_key(pair[0])) for pairs in of_kind["raters"]]
+    item["raters"] = [file for pairs in in_order for _, file in pairs]
+    if names:
+        patterns = [rule.pattern for rule in rules if rule.kind == "raters"]
+        item["rater_names"] = [
+            names[pattern, folded_name(text)] for pattern, pairs in zip(patterns, in_order, strict=True) for text, _ in pairs
+        ]
     for pairs in of_kind["probability"]:
         if pairs:
             item["probability"] = pairs[0][1]
@@ -246,14 +281,14 @@ def _is_detached(file: str, files: set[str]) -> bool:
 
 
 def _pattern_regex(pattern: str, rater: bool) -> re.Pattern[str]:
-    fields = ("case", "rater") if rater else ("case",)
+    fields = ("case", "rater", "slot") if rater else ("case",)
     seen: set[str] = set()
     regex = ""
     for token in re.findall(r"\{[^}]*\}|\*\*/|\*\*|\*|\?|[^{*?]+|\{", unicodedata.normalize("NFC", pattern)):
         if token.startswith("{"):
             field = token[1:-1]
             if field not in fields:
-                known = " and ".join("{" + f + "}" for f in fields)
+                known = ", ".join("{" + f + "}" for f in fields)
                 fix = "write {case} for the part of the name that names the case, and * for what may be anything"
                 raise ValueError(error_sentence(f"pattern {pattern!r}", f"the fields {known} only", repr(token), fix))
             # Not greedy: the text after a field is literal, and a field would swallow it.

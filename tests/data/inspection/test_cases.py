@@ -487,3 +487,19 @@ def test_the_error_survives_a_process_border() -> None:
     error = pickle.loads(pickle.dumps(DataProblemError([DataProblem("a", "b", "c", "d")], more=2)))
     assert str(error) == "a: expected b, got c. Fix: d.\nand 2 more"
     assert (len(error.problems), error.more) == (1, 2)
+
+
+def test_names_of_raters(items: CaseList) -> None:
+    for item in items:
+        item["rater_names"] = [f"name {number}" for number in range(len(item["raters"]))]
+    assert _problems(items) == []
+    items[1]["rater_names"][0] = "Name 0"
+    problem = _only(items)
+    assert not problem.fatal
+    assert str(problem).startswith(
+        f"warning: {items[1]['case']}: rater_names: expected 'name 0', as in other cases, got 'Name 0'. Fix: "
+    )
+    items[1]["rater_names"] = ["name 0"] * len(items[1]["raters"])
+    assert _only(items).fatal
+    items[1]["rater_names"] = ["name 0"]
+    assert f"expected a name for each of {len(items[1]['raters'])} raters, all different, got name 0" in str(_only(items))

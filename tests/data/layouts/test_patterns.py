@@ -66,7 +66,7 @@ def test_lndb_and_lidc_by_patterns(tmp_path: Path) -> None:
         for r in range(1, raters + 1):
             mark = SimpleITK.GetImageFromArray((rng.random(SHAPE) > 0.5).astype(np.uint8))
             SimpleITK.WriteImage(mark, str(tmp_path / f"LNDb-{case}_rad{r}.mhd"))
-    items = pattern_datalist(tmp_path, "**/LNDb-{case}.mhd", "**/LNDb-{case}_rad{rater}.mhd", task="nodule")
+    items = pattern_datalist(tmp_path, "**/LNDb-{case}.mhd", "**/LNDb-{case}_rad{slot}.mhd", task="nodule")
     assert [(item["case"], item["task"], len(item["raters"])) for item in items] == [("0001", "nodule", 3), ("0002", "nodule", 1)]
     assert items.found.raters == ((1, 1), (3, 1))
     assert list(find_problems(items, channels=1, label_values=(0, 1), progress=False)) == []
@@ -76,8 +76,10 @@ def test_lndb_and_lidc_by_patterns(tmp_path: Path) -> None:
         save_image(lidc / f"{nodule}/ct.nii.gz")
         for r in range(raters):
             save_small(lidc / f"{nodule}/mask_{r}.nii.gz", box((0, 0, 0), (r + 1, 3, 3)))
-    items = pattern_datalist(lidc, "{case}/ct.nii.gz", "{case}/mask_{rater}.nii.gz")
-    assert items == pattern_datalist(lidc, "{case}/ct.nii.gz", "{case}/{rater}.nii.gz")
+    items = pattern_datalist(lidc, "{case}/ct.nii.gz", "{case}/mask_{slot}.nii.gz")
+    assert items == pattern_datalist(lidc, "{case}/ct.nii.gz", "{case}/{slot}.nii.gz")
+    # the same slot is another person in the next case
+    assert all("rater_names" not in item for item in items)
     assert [len(item["raters"]) for item in items] == [4, 2]
     check_items(items, channels=1, label_values=(0, 1), progress=False)
 
@@ -94,3 +96,27 @@ def test_bids_derivatives_by_patterns(tmp_path: Path) -> None:
     assert [item["case"] for item in items] == ["01", "02"]
     assert ["alice" in path for path in items[0]["raters"]] == [True, False]
     check_items(items, channels=1, label_values=(0, 1), progress=False)
+
+
+def test_raters_keep_the_names_of_the_pattern(tmp_path: Path) -> None:
+    touch_files(tmp_path, "im/a.png", "im/b.png", "anna/a.png", "ben/a.png", "Ben/b.png")
+    items = pattern_datalist(tmp_path, "im/{case}.png", "{rater}/{case}.png")
+    # one person, whichever way a folder is written: the first spelling holds
+    assert [item["rater_names"] for item in items] == [["anna", "Ben"], ["Ben"]]
+    assert items.found.names == (("Ben", 2), ("anna", 1))
+    assert "by name: Ben 2, anna 1; skipped" in str(items.found)
+
+
+def test_raters_of_numbers_and_of_several_patterns_have_names(tmp_path: Path) -> None:
+    touch_files(tmp_path, *(f"c{n}/im.nii" for n in (1, 2)), *(f"c1/seg{n}.nii" for n in (1, 2, 10)), "c2/seg10.nii")
+    items = pattern_datalist(tmp_path, "{case}/im.nii", "{case}/seg{rater}.nii")
+    assert [item["rater_names"] for item in items] == [["rater 1", "rater 2", "rater 10"], ["rater 10"]]
+    chase = tmp_path / "chase"
+    touch_files(chase, "Image_01L.jpg", "Image_01L_1stHO.png", "Image_01L_2ndHO.png")
+    items = pattern_datalist(chase, "{case}.jpg", ["{case}_1stHO.png", "{case}_2ndHO.png"])
+    assert items[0]["rater_names"] == ["1stHO", "2ndHO"]
+    (item,) = pattern_datalist(chase, "{case}.jpg", "{case}_1stHO.png")
+    assert "rater_names" not in item  # one rater, of whom no name tells who it is
+    touch_files(chase, "ann/1/Image_01L.png", "crowd/1/Image_01L.png", "crowd/2/Image_01L.png")
+    (item,) = pattern_datalist(chase, "{case}.jpg", ["ann/{rater}/{case}.png", "crowd/{rater}/{case}.png"])
+    assert item["rater_names"] == ["ann rater 1", "crowd rater 1", "rater 2"]

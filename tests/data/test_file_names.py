@@ -1,6 +1,6 @@
 import pytest
 
-from monai_jdt.report.file_names import case_name, rater_names_of
+from monai_jdt.data.file_names import case_name, rater_names_of
 
 
 @pytest.mark.parametrize(
