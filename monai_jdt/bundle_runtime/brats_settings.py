@@ -32,7 +32,7 @@ class BratsTraining(BratsWindow, TrainingSettings):
     val_fraction: Number = Field(
         gt=0,
         lt=1,
-        description="The share of patients that are validated, not trained on.",
+        description="The share of patients that are validated, unless the data list has its own split.",
         examples=[0.25],
         json_schema_extra=also("val_frac", "val_split", "fraction"),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from monai_jdt.bundle_runtime.listed_cases import no_such_block
 from monai_jdt.bundle_runtime.values import closest, shown
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
@@ -59,8 +60,14 @@ def _as_typed(numbers: Sequence[int]) -> str:
 
 def _fold_of_folds(values: Mapping[str, Any]) -> Iterator[str]:
     fold, folds = values["fold"], values["folds"]
-    if not fold < folds:
-        yield error_sentence("fold", f"a whole number from 0 to {folds - 1}, since folds is {folds}", str(fold), f"--fold {folds - 1}")
+    if fold is not None and not fold < folds and not values.get("datalist_file"):  # a data list may have folds of its own
+        yield no_such_block(fold, folds)
+
+
+def _sections_are_of_lists(values: Mapping[str, Any]) -> Iterator[str]:
+    section = values["datalist_section"]
+    if section not in (None, "all") and not values["datalist_file"]:
+        yield error_sentence("datalist_section", "null without a data list", repr(section), "--datalist list.json, or leave it out")
 
 
 def _split_has_two_sides(values: Mapping[str, Any]) -> Iterator[str]:
@@ -257,6 +264,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),
     (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),
     (_fold_of_folds, ("fold", "folds")),
+    (_sections_are_of_lists, ("datalist_section", "datalist_file")),
     (_split_has_two_sides, ("split",)),
     (_levels_need_expected_scores, ("decision", "empty_below")),
     (_lesions_are_volumes, ("challenge_scores", "network_def#spatial_dims")),

@@ -24,6 +24,7 @@ from monai_jdt.bundle_runtime.kinds import (
     Whole,
     WholeList,
 )
+from monai_jdt.bundle_runtime.listed_cases import SPLIT_SOURCES
 from monai_jdt.report.challenge_scores import CHALLENGES
 from monai_jdt.transforms.decide_mask import MASK_DECISIONS
 
@@ -75,9 +76,16 @@ class RunSettings(BaseModel):
         description="Where tables, pictures and predictions go.", examples=["runs/one"], json_schema_extra=also("out_dir", "save_dir")
     )
     datalist_file: PathText | None = Field(
-        description="A data list (JSON), as `python -m monai_jdt datalist` writes it, in place of `dataset_dir`.",
+        description="The path of `datalist`, under its former name.",
         examples=["list.json"],
-        json_schema_extra=also("data_list", "data_list_file", "data_list_file_path", "data_list_path"),
+        json_schema_extra=also("data_list_file", "data_list_file_path", "data_list_path"),
+    )
+    datalist_section: NameText | None = Field(
+        description="Which section of the data list is taken; `all`: every one. null: for training its `training`, and its "
+        "`validation` if it has one; for prediction its `testing`, else `validation`, else `training`. With a section, an evaluation "
+        "scores all of its cases.",
+        examples=["testing"],
+        json_schema_extra=also("section", "data_list_key", "datalist_key"),
     )
     normalize: Annotated[NameText, KeyOf("normalizations", ("mr", "zscore", "ct", "percentiles", "photo", "none"))] = Field(
         description="How intensities are normalised, in training and prediction alike.",
@@ -146,7 +154,24 @@ class TrainingSettings(RunSettings):
     label_values: LabelValues | None = Field(
         min_length=1, description="Values that a label file may hold. null: any whole number.", examples=['"[0,1]"']
     )
-    datalist: Cases = Field(description="One dictionary for each case: {case, image, raters}.")
+    datalist: Cases = Field(
+        description="A data list (JSON), as `python -m monai_jdt datalist` writes it, in place of `dataset_dir`. In a file also one "
+        "dictionary for each case: {case, image, raters}.",
+        examples=["list.json"],
+        json_schema_extra=also("data_list", "list", "json_list"),
+    )
+    split_by: Annotated[NameText, AmongNames(SPLIT_SOURCES)] = Field(
+        description="Who splits the cases. `auto`: the data list, if it has a section `validation` or items with `fold`; "
+        "`list`: the same, and a list without them is refused; `draw`: the bundle, by the keys below.",
+        examples=["draw"],
+        json_schema_extra=also("split_source"),
+    )
+    fold: Whole | None = Field(
+        ge=0,
+        description="The fold that is validated, from 0; the others are trained on. null: the first, if there are folds.",
+        examples=[0],
+        json_schema_extra=also("val_fold", "fold_index"),
+    )
     seed: Whole = Field(ge=0, le=2**32 - 1, description="Of every random draw.", examples=[0], json_schema_extra=also("random_seed"))
     epochs: Whole = Field(
         ge=1,
@@ -205,10 +230,13 @@ class PredictionSettings(CheckpointSettings):
     """Settings of the prediction of every bundle."""
 
     out_channels: Whole = Field(ge=1, le=1024, description="Channels that the network predicts, as in training.", examples=[3])
-    datalist: Cases = Field(description="One dictionary for each case: {case, image}.")
+    datalist: Cases = Field(
+        description="A data list (JSON) in place of `dataset_dir`. In a file also one dictionary for each case: {case, image}.",
+        examples=["list.json"],
+        json_schema_extra=also("data_list", "list", "json_list"),
+    )
     save_masks: bool = Field(
         description="Whether masks are written, too, into `masks` below `output_dir`; needs monai_jdt.",
         examples=["true"],
         json_schema_extra=also("masks", "write_masks", "mask"),
     )
-    datalist_section: NameText = Field(description="Which list of `datalist_file` is predicted.", examples=["training"])

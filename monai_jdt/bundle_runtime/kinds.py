@@ -160,4 +160,4 @@ LabelValues = Annotated[
     BeforeValidator(_as_list),
     Expected(f"a list of whole numbers from -{LARGEST_LABEL} to {LARGEST_LABEL}"),
 ]
-Cases = Annotated[Any, AfterValidator(_as_cases), Expected("a list of cases, each a dictionary with an image")]
+Cases = Annotated[Any, AfterValidator(_as_cases), Expected("a data list's path, or a list of cases, each a dictionary with an image")]

@@ -53,9 +53,11 @@ class QubiqTraining(QubiqStructure, TrainingSettings):
         json_schema_extra=also("source", "label", "fusion", "method"),
     )
     folds: Whole = Field(
-        ge=2, description="Blocks into which the cases are cut.", examples=[5], json_schema_extra=also("n_folds", "num_folds")
+        ge=2,
+        description="Blocks into which the cases are cut in their order, unless the data list has its own split.",
+        examples=[5],
+        json_schema_extra=also("n_folds", "num_folds"),
     )
-    fold: Whole = Field(ge=0, description="The block that is validated, from 0; the others are trained on.", examples=[0])
 
 
 class QubiqEvaluation(EvaluationSettings, QubiqTraining):

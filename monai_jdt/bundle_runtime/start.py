@@ -87,6 +87,7 @@ def _withdraw_saved_config(run: StartedRun) -> None:
 def _stages(run: StartedRun, declared: type[RunSettings], several_processes: bool) -> Iterator[list[str]]:
     """Yield the problems of one stage after the other. Each stage relies on the ones before it."""
     yield list(_environment_problems(run, several_processes))
+    yield list(_take_path_of_list(run))
     yield key_problems(run, declared)
     yield list(component_problems(run.config, run.parser.locator))
     problems, values = _given_values(run, declared)
@@ -100,6 +101,25 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
         written = {name: values[name] for name in declared.written if name in values}
         yield contradictions({**values, "written": written})
         yield list(trial_problems(run.parser, values, _tried(run, with_data=names is late), training=_trains(declared)))
+
+
+def _take_path_of_list(run: StartedRun) -> Iterator[str]:
+    """Make `--datalist list.json` mean `--datalist_file list.json`: `datalist` itself is what the config reads from the file.
+
+    An expression of the config cannot do this. A list that is computed needs the folder of the data, and that needs the list's path.
+    """
+    path = run.config.get("datalist")
+    is_path = isinstance(path, str) and not path.startswith(("$", "@", "%"))
+    is_split_by_fire = isinstance(path, tuple) and all(isinstance(part, str) for part in path)  # a path with commas
+    if not (is_path or is_split_by_fire) or "cases_found" not in run.config:
+        return
+    other = run.config.get("datalist_file")
+    if other is not None:
+        got = f"{shown(path)}, and {shown(other)} as datalist_file"
+        yield error_sentence("datalist", "one data list", got, "leave out one of the two")
+        return
+    run.parser["datalist_file"] = path
+    run.parser["datalist"] = "@cases_found"
 
 
 def _tried(run: StartedRun, with_data: bool) -> list[str]:

@@ -89,7 +89,7 @@ def _fix(name: str, entry: FieldInfo, value: Any) -> str:
 
         return f"--regions {closest(value, tuple(REGION_CONVENTIONS))}, or {example}"
     if name == "datalist":
-        return f"--datalist_file {value}" if isinstance(value, str) else "give it in an overlay file, or as --datalist_file list.json"
+        return "--datalist list.json, or give the cases in an overlay file"
     if isinstance(value, tuple) and "path" in expected_text(entry):
         return f"give one path; a comma in its name needs quotes within quotes: --{name} \"'{','.join(map(str, value))}'\""
     return example or "correct it"

@@ -82,7 +82,11 @@ def _refuse_other_content(path: str) -> None:
 
 
 def read_datalist(
-    path: str | os.PathLike[str], section: str = "training", *, path_keys: Sequence[str] = PATH_KEYS, rater_names: bool = False
+    path: str | os.PathLike[str],
+    section: str | Sequence[str] = "training",
+    *,
+    path_keys: Sequence[str] = PATH_KEYS,
+    rater_names: bool = False,
 ) -> CaseList:
     """Read a data list from a datalist JSON: one of ours, or one of another tool.
 
@@ -98,7 +102,7 @@ def read_datalist(
 
     Args:
         path: the file.
-        section: the key of the list in it, or "all" for the lists of every section, one after the other.
+        section: the key of the list in it, or several, or "all" for the lists of every section, one after the other.
         path_keys: which keys of an item hold paths.
         rater_names: whether an item whose raters are an object keeps their names, under "rater_names", in the order of "raters". A
             collation of items with different numbers of raters has to drop that key.
@@ -117,7 +121,8 @@ def read_datalist(
         raise DataProblemError([DataProblem(path or "''", "a datalist JSON", got, "name the file")])
     sections = list_sections(path)
     reader = ItemReader(path, path_keys, rater_names)
-    chosen = list(sections) if section == "all" else [chosen_section(path, sections, section)]
+    asked = [section] if isinstance(section, str) else section
+    chosen = list(sections) if section == "all" else [chosen_section(path, sections, name) for name in asked]
     items = reader.read({name: sections[name] for name in chosen})
     if reader.problems:
         raise DataProblemError(reader.problems[:_SHOWN], max(len(reader.problems) - _SHOWN, 0))

@@ -63,8 +63,23 @@ EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with mark
     ({"output_dir": "/dev/null"}, "output_dir /dev/null: expected a folder to write in, got a file at /dev/null"),
     ({"ckpt_dir": "/dev/null/models"}, "ckpt_dir /dev/null/models: expected a folder to write in, got a file at /dev/null"),
     (
-        {"datalist": "x.json"},
-        "datalist: expected a list of cases, each a dictionary with an image, got 'x.json'. Fix: --datalist_file x.json",
+        {"datalist": 3},
+        "datalist: expected a data list's path, or a list of cases, each a dictionary with an image, got 3. Fix: --datalist ",
+    ),
+    ({"datalist": "x.json"}, "x.json: expected a datalist JSON, got nothing at that path. Fix: name the file"),
+    (
+        {"datalist": "x.json", "datalist_file": "y.json"},
+        "datalist: expected one data list, got 'x.json', and 'y.json' as datalist_file. Fix: leave out one of the two",
+    ),
+    ({"datalist_section": "testing"}, "datalist_section: expected null without a data list, got 'testing'. Fix: --datalist list.json"),
+    ({"split_by": "lists"}, "split_by: expected one of auto, list, draw, got 'lists'. Fix: --split_by list"),
+    (
+        {"split_by": "list"} | LISTED,
+        "split_by: expected a data list with its own split, since split_by is list, got cases without folds",
+    ),
+    (
+        {"split_by": "list", "fold": 1, "datalist": [{**case, "list_section": "validation"} for case in LISTED["datalist"]]},
+        "fold: expected null for a data list with a section validation, which is validated, got 1. Fix: leave fold out",
     ),
     ({"regions": "lidc"}, "regions: expected a convention (brats2018, brats2021, "),
     ({"regions": {}}, "regions: expected a convention"),

@@ -17,7 +17,7 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 OWN = {
     "train": (
         # the data: files for each channel or one; regions that overlap or not
-        *("imports", "data_dir", "phantoms", "datalist", "channels", "normalize", "regions", "label_values", "check_data", "split"),
+        *("imports", "data_dir", "phantoms", "cases_found", "channels", "normalize", "regions", "label_values", "check_data", "split"),
         # the network's input: crops of volumes, or whole images that are resized
         *("read_case", "votes_to_label", "train#deterministic_transforms", "train#random_transforms", "train#preprocessing"),
         *("validate#preprocessing", "validate#inferer", "validate#postprocessing", "validate#figure", "figure_channel"),
@@ -26,7 +26,7 @@ OWN = {
         *("validate#key_metric", "validate#evaluator", "trained_settings", "initialize"),
     ),
     "inference": (
-        *("data_dir", "phantoms", "datalist", "channels", "out_channels", "normalize", "check_data"),
+        *("data_dir", "phantoms", "cases_found", "channels", "out_channels", "normalize", "check_data"),
         *("preprocessing", "postprocessing", "inferer", "as_in_file", "save", "network_def"),
         *("given", "changed", "initialize", "run"),
         # what masks are called
