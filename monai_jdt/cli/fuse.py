@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,8 +19,10 @@ from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import folded_name, safe_relative_name, user_path
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.data.rater_names import checked_weights
-from monai_jdt.report.rated_cases import RatedCase, rated_cases
 from monai_jdt.validation import error_sentence
+
+if TYPE_CHECKING:
+    from monai_jdt.report.rated_cases import RatedCase
 
 
 def fuse_command(
@@ -47,6 +49,7 @@ def fuse_command(
     """
     # MONAI's transforms take seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.report.rated_cases import rated_cases
 
     dest, paths = user_path(dest), [user_path(path) for path in rater]
     if seed < 0:

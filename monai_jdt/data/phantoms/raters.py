@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from monai_jdt.data.phantoms.fields import gaussian_field
 from monai_jdt.validation import error_sentence
@@ -114,6 +113,8 @@ def rater_probability(latent: PhantomLatent, styles: Sequence[RaterStyle] = DEFA
         `(3, H, W, D)` float32 in [0, 1], TC <= WT and ET <= TC; multiples of 1e-6, so that values far from any boundary
         are 0 or 1 exactly.
     """
+    import torch  # imported late: it takes seconds, and the data layer needs nothing else of it
+
     bias = np.array([style.bias_mm for style in styles])
     sd = np.array([style.sd_mm for style in styles])
     missing = np.array([style.miss_small for style in styles])
