@@ -5,6 +5,7 @@ from monai_jdt.bundle_runtime.building import build_or_exit
 from monai_jdt.bundle_runtime.caching import fill_cache
 from monai_jdt.bundle_runtime.evaluation_files import write_evaluation_files
 from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error, run_or_exit
+from monai_jdt.bundle_runtime.held_folders import hold_folder, release_folder
 from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predict, split_by_blocks, split_of_list
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, trained_settings
@@ -29,9 +30,11 @@ __all__ = [
     "exit_on_error",
     "exit_with_error",
     "fill_cache",
+    "hold_folder",
     "listed_cases",
     "or_exit",
     "rated_cases_of",
+    "release_folder",
     "run_or_exit",
     "section_to_predict",
     "split_by_blocks",

@@ -18,6 +18,7 @@ import torch
 
 from monai_jdt.bundle_runtime import evaluation_files
 from monai_jdt.data import brats_datalist, qubiq_datalist, write_brats_phantoms, write_qubiq_phantoms
+from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.functional.expected_overlap import best_expected_mask, expected_overlap
 from monai_jdt.handlers import CaseVolumeWriter
 from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows
@@ -152,6 +153,29 @@ def test_an_evaluation_that_is_killed_leaves_the_one_before(trained: Any, tmp_pa
     monkeypatch.undo()
     assert evaluate(trained, tmp_path, decision="expected_dice").decision == "expected_dice"
     assert not (tmp_path / "predictions" / ".unfinished").exists()
+
+
+@one_bundle
+def test_two_evaluations_do_not_share_a_folder(trained: Any, tmp_path: Path, capsys: Any) -> None:
+    with sole_run_in(tmp_path), pytest.raises(SystemExit):
+        evaluate(trained, tmp_path)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"monai_jdt: error: {tmp_path}: expected a folder that no other run writes to, got one that process ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@one_bundle
+def test_a_kill_between_scores_and_record_is_noticed(trained: Any, evaluated: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(evaluation_files, "write_run", lambda *_: (_ for _ in ()).throw(_Killed))
+    with pytest.raises(_Killed):
+        evaluate(trained, tmp_path, decision="expected_dice", empty_below=1)
+    with pytest.raises(ValueError, match="one of other scores: the run ended early"):
+        read_run(tmp_path)
+    monkeypatch.undo()
+    # the folder is still held by the run that ended, in this process
+    evaluate(trained, tmp_path)
+    assert list(tmp_path.rglob(".*")) == []
 
 
 @one_bundle
