@@ -34,6 +34,14 @@ from monai_jdt.data.layouts.qubiq import QUBIQ_SETS, QubiqSet, qubiq_datalist
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, RegionConvention, region_convention, regions_without_label
 from monai_jdt.data.names import folded_name, one_line, safe_relative_name, user_path
 from monai_jdt.data.phantoms.brats import PhantomCase, brats_phantom, ensure_brats_phantoms, write_brats_phantoms
+from monai_jdt.data.phantoms.lidc import (
+    LIDC_STYLES,
+    LidcPhantom,
+    LidcPhantomNodule,
+    ensure_lidc_phantoms,
+    lidc_phantom,
+    write_lidc_phantoms,
+)
 from monai_jdt.data.phantoms.qubiq import (
     QUBIQ_LAYOUTS,
     QubiqPhantom,
@@ -53,6 +61,7 @@ __all__ = [
     "KITS21_PAINT_ORDER",
     "KITS21_REGIONS",
     "LAYOUT_CONVENTIONS",
+    "LIDC_STYLES",
     "MODALITIES",
     "MSD_CHANNELS",
     "MSSEG_MODALITIES",
@@ -64,6 +73,8 @@ __all__ = [
     "CaseList",
     "DataProblem",
     "DataProblemError",
+    "LidcPhantom",
+    "LidcPhantomNodule",
     "ListingRecord",
     "PhantomCase",
     "PhantomLatent",
@@ -81,6 +92,7 @@ __all__ = [
     "distinct_values",
     "draw_rater",
     "ensure_brats_phantoms",
+    "ensure_lidc_phantoms",
     "ensure_qubiq_phantoms",
     "error_line",
     "find_problems",
@@ -88,6 +100,7 @@ __all__ = [
     "folds",
     "grid_problem",
     "kits21_datalist",
+    "lidc_phantom",
     "merge_kits21",
     "msseg_datalist",
     "names_of_raters",
@@ -109,6 +122,7 @@ __all__ = [
     "whole_labels",
     "write_brats_phantoms",
     "write_datalist",
+    "write_lidc_phantoms",
     "write_qubiq_phantoms",
 ]
 

@@ -39,6 +39,18 @@ def test_phantom_in_qubiqs_layout(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
 
 
+def test_phantom_in_lidcs_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dest = str(tmp_path / "set")
+    settings = ["--cases", "1", "--size", "40", "--slices", "12", "--no-progress"]
+    code, out, _ = _run(capsys, "phantom", dest, "--layout", "lidc", *settings)
+    assert code == 0
+    assert out.strip() == f"{dest}: 1 phantom cases, 4 reading sessions, layout lidc, seed 0"
+    assert len(list((tmp_path / "set").glob("LIDC-IDRI-9001/*/*/1-0*.dcm"))) == 12
+    code, _, err = _run(capsys, "phantom", str(tmp_path / "no"), "--slices", "12")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("monai_jdt: error: --slices: expected the layout lidc, got brats2021")
+
+
 def test_errors_are_one_last_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").touch()
     code, out, err = _run(capsys, "phantom", str(tmp_path))

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from monai_jdt.data import ensure_brats_phantoms, ensure_qubiq_phantoms
+from monai_jdt.data import ensure_brats_phantoms, ensure_lidc_phantoms, ensure_qubiq_phantoms
 
 MAKERS: dict[str, tuple[Callable[..., str], dict[str, Any], str]] = {
     "brats": (ensure_brats_phantoms, {"cases": 1, "shape": (12, 12, 12)}, "monai_jdt.data.phantoms.brats._write_case"),
     "qubiq": (ensure_qubiq_phantoms, {"cases": 1, "shape": (16, 16)}, "monai_jdt.data.phantoms.qubiq._write_qubiq_case"),
+    "lidc": (ensure_lidc_phantoms, {"cases": 1, "shape": (40, 40, 12)}, "monai_jdt.data.phantoms.lidc._write_lidc_case"),
 }
 
 
