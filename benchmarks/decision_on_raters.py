@@ -14,38 +14,36 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import lidc_arrays
+from benchmarks.rater_training import LOSSES, drawn_batches, label_of, majority_of
+from benchmarks.rater_training import train as train_on
 from monai_jdt.data import split_cases
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.phantoms.brats import brats_phantom
 from monai_jdt.data.phantoms.raters import DEFAULT_STYLES
 from monai_jdt.functional.expected_overlap import best_empty_level, best_expected_mask
 from monai_jdt.functional.temperature import fit_temperature
-from monai_jdt.losses import JDTCELoss
 from monai_jdt.report.intervals import clustered_interval
 
 SEEDS = (0, 1, 2)
 #: Patients for the test, and of the others for the validation.
 TEST, VALIDATION = 0.25, 0.25
-BATCH, RATE = 32, 2e-3
+BATCH = 32
 THRESHOLDS = torch.arange(1, 50) / 50
-#: What a loss is called: the loss, and whether its label is the raters' mean or their majority.
-LOSSES: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
-    "CE, mean": (torch.nn.BCEWithLogitsLoss, "mean"),
-    ".25 CE + .75 JDT, mean": (lambda: JDTCELoss(sigmoid=True, batch=True), "mean"),
-    "MONAI DiceCE, majority": (lambda: DiceCELoss(sigmoid=True, batch=True), "majority"),
-}
 
 
 #: What the other decisions are compared with.
@@ -64,15 +62,13 @@ class Slices:
         return Slices(self.images[rows], self.votes[rows], tuple(self.patients[row] for row in rows))
 
     def majority(self) -> torch.Tensor:
-        return self.votes.sum(1, keepdim=True) >= self.votes.shape[1] // 2 + 1
+        return majority_of(self.votes)
 
 
 def lidc_slices(path: str) -> Slices:
-    data = np.load(path)
-    votes = np.unpackbits(data["masks"], axis=-1).astype(bool)
-    return Slices(
-        torch.from_numpy(data["images"]).float()[:, None] / 255, torch.from_numpy(votes), tuple(str(name) for name in data["patient"])
-    )
+    cases = lidc_arrays.lidc_slices(path)
+    images, votes = (np.stack([getattr(case, part) for case in cases]) for part in ("image", "votes"))
+    return Slices(torch.from_numpy(images).float()[:, None] / 255, torch.from_numpy(votes), tuple(case.patient for case in cases))
 
 
 def phantom_slices(cases: int = 40, size: int = 48, step: int = 3) -> Slices:
@@ -104,26 +100,16 @@ def network_of(channels: int) -> UNet:
 def train(data: Slices, name: str, seed: int, steps: int) -> UNet:
     make, kind = LOSSES[name]
     torch.manual_seed(seed)
-    network, loss = network_of(data.images.shape[1]), make()
-    label = data.majority().float() if kind == "majority" else data.votes.float().mean(1, keepdim=True)
-    optimizer = torch.optim.AdamW(network.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for rows in tqdm(drawn_batches(len(label), steps), total=steps, desc=f"{name}, seed {seed}", disable=None):
+    network = network_of(data.images.shape[1])
+    train_on(network, make(), batches_of(data, label_of(data.votes, kind)), steps, f"{name}, seed {seed}")
+    return network
+
+
+def batches_of(data: Slices, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches of images and labels without an end, flipped at random."""
+    for rows in drawn_batches(len(label), BATCH):
         flips = [axis for axis in (2, 3) if torch.rand(()) < 0.5]
-        optimizer.zero_grad()
-        loss(network(data.images[rows].flip(flips)), label[rows].flip(flips)).backward()
-        optimizer.step()
-        schedule.step()
-    return network.eval()
-
-
-def drawn_batches(images: int, steps: int) -> Iterator[torch.Tensor]:
-    """Yield rows of batches, in one random order after the other."""
-    batches: list[torch.Tensor] = []
-    for _ in range(steps):
-        if not batches:
-            batches = list(torch.randperm(images).split(BATCH))[: max(images // BATCH, 1)]
-        yield batches.pop()
+        yield data.images[rows].flip(flips), label[rows].flip(flips)
 
 
 def trained(data: Slices, name: str, seed: int, steps: int, path: Path) -> UNet:
