@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from monai_jdt.data.lidc.contour_masks import marks_box, nodule_mask
+from monai_jdt.data.lidc.contour_masks import VoxelBox, marks_box, nodule_mask
 from monai_jdt.data.lidc.records import LIDC_READERS, LidcMark, LidcScan
 
 
@@ -61,6 +61,8 @@ def _may_be_one_nodule(readers: Sequence[int | None]) -> bool:
 def _close_pairs(marks: Sequence[LidcMark], scan: LidcScan, allowed: float) -> list[tuple[float, float, int, int]]:
     """Return negative Jaccard index, distance in mm and the numbers of both marks, for each pair that overlaps or is near."""
     boxes = [marks_box([mark], scan) for mark in marks]
+    # once per mark, or the many pairs of a scan would draw each mask again
+    masks = [nodule_mask(mark, scan, box) for mark, box in zip(marks, boxes, strict=True)]
     spacing = np.array([*scan.pixel_spacing, scan.slice_spacing])
     found = []
     for first, second in combinations(range(len(marks)), 2):
@@ -69,7 +71,7 @@ def _close_pairs(marks: Sequence[LidcMark], scan: LidcScan, allowed: float) -> l
         gap = np.maximum(np.maximum(np.subtract(one.start, two.stop), np.subtract(two.start, one.stop)) + 1, 0)
         if np.linalg.norm(gap[:2] * spacing[:2]) > allowed or _gap_along_z(marks[first], marks[second]) > allowed:
             continue
-        overlap = _jaccard(marks[first], marks[second], scan)
+        overlap = _jaccard(masks[first], one, masks[second], two)
         distance = 0.0 if overlap else _outline_distance(marks[first], marks[second], scan)
         if overlap or distance <= allowed:
             found.append((-overlap, distance, first, second))
@@ -82,11 +84,17 @@ def _gap_along_z(one: LidcMark, two: LidcMark) -> float:
     return max(min(first) - max(second), min(second) - max(first), 0.0)
 
 
-def _jaccard(one: LidcMark, two: LidcMark, scan: LidcScan) -> float:
-    box = marks_box([one, two], scan)
-    first, second = (nodule_mask(mark, scan, box) for mark in (one, two))
+def _jaccard(one: np.ndarray, box: VoxelBox, two: np.ndarray, other_box: VoxelBox) -> float:
+    """Return the Jaccard index of two masks, each within its own box."""
+    low, high = np.maximum(box.start, other_box.start), np.minimum(box.stop, other_box.stop)
+    if (high <= low).any():
+        return 0.0
+    first, second = (
+        mask[tuple(slice(*ends) for ends in zip(low - start, high - start, strict=True))]
+        for mask, start in ((one, box.start), (two, other_box.start))
+    )
     both = int((first & second).sum())
-    return both / int((first | second).sum()) if both else 0.0
+    return both / (int(one.sum()) + int(two.sum()) - both) if both else 0.0
 
 
 def _outline_distance(one: LidcMark, two: LidcMark, scan: LidcScan) -> float:
