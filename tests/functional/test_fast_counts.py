@@ -69,9 +69,20 @@ def test_illegal_values_have_the_same_message(forced: pytest.MonkeyPatch) -> Non
         ((nan, label, Discretization.THRESHOLD), r"y_pred: expected values in \[0, 1\], got nan"),
         ((prob, odd, Discretization.ARGMAX), "y: expected 0 and 1, got 0.25"),
         ((hard, label), "y_pred: expected 0 and 1, got 1"),
+        ((hard > 0.5, odd.to(torch.uint8) + label.to(torch.uint8)), "y: expected 0 and 1, got 2"),
     ):
         with pytest.raises(ValueError, match=words):
             overlap_counts(*arguments)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_of_equal_channels_the_first_one_wins(compiled: bool, forced: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        plain(forced)
+    prob, label = random_case()
+    winner = prob.argmax(1)
+    expected = torch.stack([(winner == channel).sum(-1) for channel in range(3)], 1)
+    assert torch.equal(overlap_counts(prob, label, Discretization.ARGMAX)[..., 1], expected)
 
 
 # every second kind has weights and a missing rater
