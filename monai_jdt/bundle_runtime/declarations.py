@@ -220,7 +220,7 @@ class EvaluationSettings(CheckpointSettings, TrainingSettings):
 
     challenge_scores: Annotated[NameText, AmongNames(CHALLENGES)] = Field(
         description="Scores of a challenge that are added: of BraTS lesion by lesion (3D; needs scipy), of QUBIQ those that are always "
-        "there, of CURVAS by volume and thresholds.",
+        "there, of CURVAS by volume, consensus and thresholds.",
         examples=["brats"],
         json_schema_extra=also("challenge", "scores"),
     )

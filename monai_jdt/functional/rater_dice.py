@@ -24,6 +24,7 @@ class RaterDiceKind(Enum):
     MAX_REVERSE = "max_reverse"
     MATCH = "match"
     EACH = "each"
+    CONSENSUS = "consensus"
 
 
 class EmptyPair(Enum):
@@ -53,10 +54,14 @@ def rater_dice(
     "max_reverse"    mean over raters of the best sample's
     "match"          mean over the min(M, R) pairs of the assignment with the largest sum (Hungarian algorithm)
     "each"           mean of :math:`D_{rr}`: sample r belongs to rater r, for named raters only
+    "consensus"      mean over samples of the Dice score with what every rater marked, where the raters agree
     ===============  =========================================================================================
 
     A rater is compared at the voxels where the rater says something. Two empty sets are undefined and left out of every mean and
     maximum (the assignment counts them as 1, so that empty sets are paired), or count as 1.
+
+    "consensus" is the Dice score of the CURVAS challenge (MICCAI 2024, arXiv:2505.08685): voxels that some raters marked and others did
+    not are left out of the prediction, too. Raters who say something at a voxel have to agree there.
 
     Args:
         y_pred: binary samples `(N, M, C, *S)`, or one prediction `(N, C, *S)`.
@@ -87,7 +92,8 @@ def rater_dice(
     if kind is RaterDiceKind.EACH and samples.shape[1] != stack.votes.shape[1]:
         _refuse_each(samples.shape[1], stack.votes.shape[1], stack.votes.shape[1])
     channels = range(0 if include_background else 1, samples.shape[2])
-    rows = [[_image_score(_dice_matrix(samples, stack, n, c, empty), stack, n, kind) for c in channels] for n in range(len(samples))]
+    matrix_of = _consensus_row if kind is RaterDiceKind.CONSENSUS else _dice_matrix
+    rows = [[_image_score(matrix_of(samples, stack, n, c, empty), stack, n, kind) for c in channels] for n in range(len(samples))]
     return torch.tensor(rows, dtype=wide_dtype(samples.device), device=samples.device).reshape(len(samples), len(channels))
 
 
@@ -108,6 +114,24 @@ def _dice_matrix(samples: torch.Tensor, stack: RaterStack, image: int, channel: 
     ]
 
 
+def _consensus_row(samples: torch.Tensor, stack: RaterStack, image: int, channel: int, empty: EmptyPair) -> list[list[float]]:
+    """Return one row: the Dice score of each sample with the raters' consensus, where there is one. No row without a rater."""
+    raters = stack.raters(image)
+    if not raters:
+        return []
+    value = 1.0 if empty is EmptyPair.ONE else math.nan
+    any_marks = torch.zeros(stack.votes.shape[2], dtype=torch.bool, device=samples.device)
+    all_mark = ~any_marks
+    for rater in raters:
+        marks, speaks = stack.marks(image, rater, channel), stack.speaks(image, rater)
+        any_marks |= marks
+        all_mark &= marks if speaks is None else marks | ~speaks
+    agreed = all_mark | ~any_marks
+    counted = stack.counted(image)
+    agreed = agreed if counted is None else agreed & counted
+    return [[set_overlap(all_mark, sample[channel], SetOverlap.DICE, value, agreed) for sample in samples[image]]]
+
+
 def _image_score(matrix: list[list[float]], stack: RaterStack, image: int, kind: RaterDiceKind) -> float:
     if not matrix:
         return math.nan
@@ -118,6 +142,8 @@ def _image_score(matrix: list[list[float]], stack: RaterStack, image: int, kind:
         weights = torch.tensor([stack.weights[image][rater] for rater in stack.raters(image)], dtype=torch.float64, device="cpu")
         weights = weights[:, None] * ~scores.isnan()
         return float((weights * scores.nan_to_num()).sum() / weights.sum())
+    if kind is RaterDiceKind.CONSENSUS:
+        return float(scores.nanmean())
     if kind is RaterDiceKind.EACH:
         return float(scores.diagonal().nanmean())
     if kind is RaterDiceKind.MATCH:

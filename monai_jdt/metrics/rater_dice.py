@@ -20,7 +20,7 @@ class RaterDice(RaterScores):
         include_background: False leaves channel 0 out.
         reduction: as in :class:`monai.metrics.DiceMetric`; a result without a defined score, an empty run's among them, is NaN.
         get_not_nans: `aggregate` returns the number of defined scores too.
-        kind: "mean", "max", "max_reverse", "match" (needs scipy), or "each".
+        kind: "mean", "max", "max_reverse", "match" (needs scipy), "each", or "consensus".
         empty: the score of two empty sets: "undefined", left out, or "one".
         regions: the label values of each channel; None: channel c is value c, and a single channel is the value 1.
         ignore_index: the vote of a rater who says nothing at that voxel.

@@ -9,6 +9,7 @@ import torch
 
 from monai_jdt.functional.lesion_wise_overlap import LesionScore, lesion_wise_overlap
 from monai_jdt.functional.metric_labels import LabelRule
+from monai_jdt.functional.rater_dice import EmptyPair, RaterDiceKind, rater_dice
 from monai_jdt.functional.region_members import region_members
 from monai_jdt.functional.thresholded_dice import THRESHOLD_PRESETS, thresholded_dice
 from monai_jdt.functional.volume_crps import CrpsKind, volume_crps
@@ -39,7 +40,8 @@ def challenge_scores(
     """Return the scores of a challenge, each `(N, C)`.
 
     * "brats": lesion-wise Dice and HD95 of the mask against the raters' majority;
-    * "curvas": the CRPS of the volume as CURVAS computes it, and the thresholded Dice score of CURVAS-PDACVI;
+    * "curvas": the CRPS of the volume as CURVAS computes it, the Dice score where the raters agree, and the thresholded Dice score of
+      CURVAS-PDACVI;
     * "none", "qubiq": none.
 
     Args:
@@ -56,6 +58,7 @@ def challenge_scores(
     if challenge == "curvas":
         return {
             "curvas_crps": volume_crps(prob, votes, CrpsKind.CURVAS, spacing, rule),
+            "curvas_consensus_dice": rater_dice(mask, votes, RaterDiceKind.CONSENSUS, EmptyPair.UNDEFINED, rule),
             "curvas_dice": thresholded_dice(prob, votes, THRESHOLD_PRESETS["curvas-pdacvi"], rule),
         }
     if challenge != "brats":

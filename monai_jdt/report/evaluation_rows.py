@@ -45,6 +45,7 @@ EVALUATION_SCORES: dict[str, tuple[str, bool | None]] = {
     "brats_dice": ("lesion-wise Dice (BraTS)", True),
     "brats_hd95": ("lesion-wise HD95 (BraTS), mm", False),
     "curvas_crps": ("CRPS of the volume (CURVAS), ml or cm\u00b2", False),
+    "curvas_consensus_dice": ("Dice where the raters agree (CURVAS)", True),
     "curvas_dice": ("thresholded Dice (CURVAS-PDACVI)", True),
 }
 

@@ -200,6 +200,9 @@ def test_scores_of_a_challenge(tmp_path: Path, datalist: str, capsys: pytest.Cap
     y = (p + torch.from_numpy(marks(0, 4))) / 2
     assert value(rows, "curvas_dice", "two") == pytest.approx(float(ThresholdedDice(thresholds="curvas-pdacvi")(p, y)))
     assert value(rows, "curvas_crps", "two") > 0
+    # case one: rows 1 to 5 against 1 to 5 and 2 to 6: the raters agree on 2 to 5, where the mask is right
+    assert value(rows, "curvas_consensus_dice", "one") == 1
+    assert value(rows, "dice_majority", "one") < 1
     assert run(folder, datalist, "--challenge", "isles") == 1
     assert "--challenge: expected one of ['none', 'brats', 'qubiq', 'curvas'], got 'isles'" in capsys.readouterr().err
 

@@ -95,6 +95,8 @@ def test_rater_dice(kind: str, seed: int, empty: EmptyPair) -> None:
             case: RaterCase = case,
             choice: RaterDiceKind = choice,
         ) -> float:
+            if choice is RaterDiceKind.CONSENSUS:
+                return oracle.consensus_dice(samples[:, c], votes, weights, group, case.ignored, value)
             matrix = oracle.dice_matrix(samples[:, c], votes, weights, group, case.ignored, value)
             own = [weights[r] for r in oracle.there(votes, weights, case.ignored)]
             return oracle.rater_dice(matrix, own, choice.value)
