@@ -30,6 +30,7 @@ def write_evaluation_files(
     regions: Mapping[str, Sequence[int]],
     decision: str,
     empty_below: float = 0.0,
+    exclusive: bool = False,
     channel_dim: str | int | None = None,
     progress: bool = True,
 ) -> None:
@@ -47,6 +48,7 @@ def write_evaluation_files(
         regions: name to label values.
         decision: how masks were made.
         empty_below: masks that were expected to score less were left empty.
+        exclusive: no voxel can be in two regions, as with `softmax` of :class:`monai_jdt.transforms.DecideMaskd`.
         channel_dim: the axis of the channels in the images' files.
         progress: whether to show a progress bar.
     """
@@ -64,6 +66,7 @@ def write_evaluation_files(
         decision=decision,
         section="validation",
         empty_below=empty_below,
+        exclusive=exclusive,
         channel_dim=channel_dim,
     )
     write_run(folder, record)

@@ -31,6 +31,10 @@ def evaluate_command(
     kind: Annotated[str, typer.Option(help="What the numbers are: auto, labels or probabilities.")] = "auto",
     decision: Annotated[str, typer.Option(help="Masks by: threshold (.5), expected_dice or expected_jaccard.")] = "threshold",
     empty_below: Annotated[float, typer.Option(help="A mask that is expected to score less is empty.", min=0, max=1)] = 0.0,
+    exclusive: Annotated[
+        bool | None,
+        typer.Option("--exclusive/--independent", help="No voxel is in two regions. By default so if they share no label value."),
+    ] = None,
     challenge: Annotated[str, typer.Option(help="Add the scores of a challenge: none, brats, qubiq or curvas.")] = "none",
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
@@ -45,7 +49,7 @@ def evaluate_command(
     from monai_jdt.raters.named_regions import named_regions
     from monai_jdt.report.challenge_scores import check_challenge
     from monai_jdt.report.evaluation_page import write_evaluation_page
-    from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows
+    from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows, exclude_each_other
     from monai_jdt.report.prediction_files import PredictionKind
     from monai_jdt.report.rated_cases import rated_cases
     from monai_jdt.report.run_folder import RunModel, RunRecord, write_run
@@ -60,7 +64,8 @@ def evaluate_command(
     if not cases:
         raise ValueError(next(iter(failures.values())))
     names = [name for name, *_ in cases]
-    choices: tuple[Any, ...] = (groups, PredictionKind(kind), decision, empty_below, challenge)
+    apart = exclude_each_other(groups) if exclusive is None else exclusive
+    choices: tuple[Any, ...] = (groups, PredictionKind(kind), decision, empty_below, challenge, apart)
     work = [EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, *choices) for _, model, case, path in cases]
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     files = [(case.prediction, *case.files) for case in work]
@@ -73,7 +78,8 @@ def evaluate_command(
     settings["challenge"] = challenge
     recorded = tuple(RunModel(name, folder, kind, pattern) for name, folder in models.items())
     place = user_path(datalist)
-    write_run(dest, RunRecord("evaluate", settings, place, tuple(listed), recorded, groups, decision, section, failures, empty_below))
+    made = (tuple(listed), recorded, groups, decision, section, failures, empty_below, apart)
+    write_run(dest, RunRecord("evaluate", settings, place, *made))
     note = f"Masks by {'the threshold .5' if decision == 'threshold' else 'the best ' + decision.replace('_', ' ')}."
     note += f" Expected scores below {empty_below:g}: empty." if empty_below else ""
     folders = [dest, os.path.dirname(os.path.abspath(place))]

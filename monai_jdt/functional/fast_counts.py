@@ -39,14 +39,14 @@ def compiled_counts(prob: torch.Tensor, label: torch.Tensor) -> ModuleType | Non
     return importlib.import_module(_MODULE)
 
 
-def compiled_overlap_counts(compiled: ModuleType, pred: torch.Tensor, label: torch.Tensor, mode: int) -> torch.Tensor | None:
+def compiled_overlap_counts(compiled: ModuleType, pred: torch.Tensor, label: torch.Tensor, largest: bool | None) -> torch.Tensor | None:
     """Count as :func:`monai_jdt.functional.fine_grained_overlap.overlap_counts` does. None: a value is illegal.
 
     Args:
         compiled: of :func:`compiled_counts`.
         pred: `(C, V)`.
         label: `(C, V)`.
-        mode: HARD, THRESHOLD or ARGMAX of `compiled`.
+        largest: a channel marks the voxels where it is the largest, or those above .5; None: the prediction is 0 and 1.
 
     Returns:
         int64 `(C, 4)`.
@@ -55,7 +55,10 @@ def compiled_overlap_counts(compiled: ModuleType, pred: torch.Tensor, label: tor
 
     def count(first: int, last: int) -> tuple[np.ndarray, int]:
         counts = np.zeros((len(p), 3), np.int64)
-        return counts, compiled.count_range(p, t, mode, -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, first, last, counts)
+        if largest is not None:
+            return counts, compiled.count_soft(p, t, largest, -RANGE_TOLERANCE, 1 + RANGE_TOLERANCE, first, last, counts)
+        count_range = compiled.count_hard_bytes if p.itemsize == t.itemsize == 1 else compiled.count_hard
+        return counts, count_range(p, t, first, last, counts)
 
     parts = _shared_out(pred.shape[1], count)
     if any(illegal for _, illegal in parts):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -95,16 +94,12 @@ def overlap_counts(
     rows, truth = (values.reshape(*values.shape[:2], math.prod(values.shape[2:])) for values in (prob, label))
     compiled = compiled_counts(rows, truth) if ignore_index is None else None
     counts = torch.empty(*prob.shape[:2], 4, dtype=torch.int64, device=prob.device)
+    largest = None if discretize is None else discretize is Discretization.ARGMAX
     for image in range(prob.shape[0]):  # one by one: what is made on the way is of one image
-        found = None if compiled is None else compiled_overlap_counts(compiled, rows[image], truth[image], _mode(compiled, discretize))
+        found = None if compiled is None else compiled_overlap_counts(compiled, rows[image], truth[image], largest)
         # where a value is illegal, the plain way names it
         counts[image] = _plain_counts(rows[image], truth[image], discretize, ignore_index) if found is None else found
     return counts[:, first:]
-
-
-def _mode(compiled: ModuleType, discretize: Discretization | None) -> int:
-    modes = {None: compiled.HARD, Discretization.THRESHOLD: compiled.THRESHOLD, Discretization.ARGMAX: compiled.ARGMAX}
-    return modes[discretize]
 
 
 def _plain_counts(prob: torch.Tensor, label: torch.Tensor, discretize: Discretization | None, ignore_index: int | None) -> torch.Tensor:

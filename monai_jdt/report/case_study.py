@@ -36,6 +36,7 @@ class StudiedPrediction:
         kind: what the numbers are, a value of :class:`monai_jdt.report.prediction_files.PredictionKind`.
         decision: how masks are made of probabilities.
         empty_below: as in :class:`monai_jdt.report.evaluation_rows.EvaluationCase`.
+        exclusive: as there.
     """
 
     model: str
@@ -43,6 +44,7 @@ class StudiedPrediction:
     kind: str
     decision: str
     empty_below: float = 0.0
+    exclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def study_case(case: StudiedCase) -> CaseStudy:
             continue
         prob = torch.from_numpy(values)[None]
         probs[prediction.model] = values
-        masks[prediction.model] = decided_mask(prob, prediction.decision, prediction.empty_below)[0].numpy()
+        mask = decided_mask(prob, prediction.decision, prediction.empty_below, prediction.exclusive)
+        masks[prediction.model] = mask[0].numpy()
         if not is_map:
             bins[prediction.model] = rater_calibration_bins(prob, votes[None], rule=rule)[0].numpy()
     unit, voxel = unit_of_size(grid.shape, None if grid.affine is None else voxel_edges(grid.affine)[: len(grid.shape)].tolist())

@@ -66,6 +66,7 @@ class EvaluationCase:
         decision: "threshold" (.5), "expected_dice" or "expected_jaccard": how masks are made of probabilities.
         empty_below: a mask that is expected to score less is empty; see :class:`monai_jdt.transforms.DecideMask`.
         challenge: whose scores are added: see :func:`monai_jdt.report.challenge_scores.challenge_scores`.
+        exclusive: whether no voxel can be in two regions; see :func:`decided_mask`.
     """
 
     model: str
@@ -79,6 +80,7 @@ class EvaluationCase:
     decision: str = "threshold"
     empty_below: float = 0.0
     challenge: str = "none"
+    exclusive: bool = False
 
 
 def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
@@ -128,24 +130,47 @@ def read_votes_on_grid(files: Sequence[str]) -> tuple[torch.Tensor, VoxelGrid]:
     return stack, VoxelGrid(files[0], tuple(stack.shape[1:]), np.asarray(votes.affine, dtype=np.float64) if placed else None)
 
 
-def decided_mask(prob: torch.Tensor, decision: str, empty_below: float = 0.0) -> torch.Tensor:
+def exclude_each_other(regions: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether no two regions share a label value. A voxel has one value, so it can then be in one region only.
+
+    Args:
+        regions: name to label values.
+
+    Example:
+        >>> exclude_each_other({"liver": [1], "kidney": [2, 3]}), exclude_each_other({"core": [1, 4], "whole": [1, 2, 4]})
+        (True, False)
+    """
+    values = [value for group in regions.values() for value in set(group)]
+    return len(set(values)) == len(values)
+
+
+def decided_mask(prob: torch.Tensor, decision: str, empty_below: float = 0.0, exclusive: bool = False) -> torch.Tensor:
     """Make masks of probabilities.
+
+    With `exclusive`, the best expected masks are those that :class:`monai_jdt.transforms.DecideMask` makes with `softmax`: a voxel that
+    several regions claim goes to the most probable one. Probabilities above .5 that sum to 1 do not meet anyway.
 
     Args:
         prob: `(N, C, *S)`.
         decision: "threshold" (.5), "expected_dice" or "expected_jaccard".
         empty_below: a mask that is expected to score less is empty; not with the threshold.
+        exclusive: whether no voxel can be in two regions; not with the threshold.
     """
     if decision == "threshold":
         return prob > 0.5
-    return best_expected_mask(prob, decision.removeprefix("expected_"), empty_below=empty_below)[0]
+    score = decision.removeprefix("expected_")
+    if not exclusive:
+        return best_expected_mask(prob, score, empty_below=empty_below)[0]
+    # the background is what no region claims, whatever its probability
+    classes = torch.cat([torch.zeros_like(prob[:, :1]), prob], 1)
+    return best_expected_mask(classes, score, softmax=True, empty_below=empty_below)[0][:, 1:]
 
 
 def _scores(
     case: EvaluationCase, prob: torch.Tensor, votes: torch.Tensor, is_map: bool, spacing: list[float] | None
 ) -> Iterator[tuple[str, str, str, float]]:
     rule = LabelRule(votes=True, regions=tuple(case.regions.values()))
-    mask = decided_mask(prob, case.decision, case.empty_below)
+    mask = decided_mask(prob, case.decision, case.empty_below, case.exclusive)
     found = {
         "dice_raters": rater_dice(mask, votes, RaterDiceKind.MEAN, EmptyPair.UNDEFINED, rule),
         "qubiq_dice": thresholded_dice(prob, votes, THRESHOLD_PRESETS["qubiq"], rule),

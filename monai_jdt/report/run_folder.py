@@ -78,6 +78,7 @@ class RunRecord:
         section: the part of the list, such as "validation".
         failures: what has no score, and why.
         empty_below: masks that were expected to score less were left empty.
+        exclusive: no voxel can be in two regions: see :func:`monai_jdt.report.evaluation_rows.decided_mask`.
         channel_dim: the axis of the channels in the images' files, as :class:`monai_jdt.transforms.LoadVolume` takes it.
         versions: package to version.
         date: ISO 8601, UTC.
@@ -93,6 +94,7 @@ class RunRecord:
     section: str = "all"
     failures: Mapping[str, str] = field(default_factory=dict)
     empty_below: float = 0.0
+    exclusive: bool = False
     channel_dim: str | int | None = None
     versions: Mapping[str, str] = field(default_factory=_installed_versions)
     date: str = field(default_factory=_now)

@@ -172,6 +172,7 @@ def _work_of(runs: JoinedRuns, order: Sequence[str], most_cases: int) -> list[St
                 model.model.kind,
                 model.run.decision,
                 model.run.empty_below,
+                model.run.exclusive,
             )
             for model in models
         ]

@@ -58,7 +58,7 @@ def rows_by_files(record: RunRecord) -> Iterator[tuple[tuple[str, ...], float]]:
     for case in record.cases:
         path = folder.path_of(case.plain, case.others)
         kind, regions = PredictionKind(model.kind), record.regions
-        made = kind, record.decision, record.empty_below, record.settings["challenge_scores"]
+        made = kind, record.decision, record.empty_below, record.settings["challenge_scores"], record.exclusive
         of_case = EvaluationCase(model.name, case.name, case.patient, path, case.files, case.raters, regions, *made)
         for row in evaluation_rows(of_case):
             yield tuple(row[key] for key in ("model", "case", "patient", "region", "rater", "score")), row["value"]

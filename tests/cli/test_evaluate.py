@@ -15,6 +15,7 @@ from monai_jdt.cli import main
 from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.metrics import SoftDice, ThresholdedDice
 from monai_jdt.report.run_folder import RunModel, read_run, read_scores
+from monai_jdt.transforms import DecideMask
 from tests.nifti_files import save_nifti
 
 AFFINE = np.diag([1.0, 2, 3, 1])
@@ -243,6 +244,30 @@ def test_masks_by_the_expected_dice(tmp_path: Path, datalist: str) -> None:
     assert value(rows_in(tmp_path / "half"), "dice_majority", "one") == 0
     # 5 x 4 x 4 voxels against the majority's 3 x 4 x 4
     assert value(rows_in(tmp_path / "best"), "dice_majority", "one") == pytest.approx(2 * 48 / 128)
+
+
+def test_structures_exclude_each_other_as_classes_do(tmp_path: Path, datalist: str) -> None:
+    """The same masks as by the bundles' `DecideMaskd` with `softmax`: both claim rows 2 to 6, where the second is more probable."""
+    prob = np.full((3, *SHAPE), 0.02, np.float32)
+    prob[1] += 0.38 * marks(0, 6)
+    prob[2] += 0.48 * marks(2, 6)
+    prob[0] = 1 - prob[1:].sum(0)
+    classes = np.moveaxis(prob, 0, -1)
+    folder, regions = predict(tmp_path / "net", one=classes, two=classes), '{"first": [1], "second": [2]}'
+    options = (folder, datalist, "--regions", regions, "--decision", "expected_dice")
+    expected = {}
+    for name, softmax in (("exclusive", True), ("independent", False)):
+        mask = DecideMask("expected_dice", softmax=softmax)(torch.from_numpy(prob))[1].numpy()
+        expected[name] = 2 * (mask * marks(1, 5)).sum() / (mask.sum() + marks(1, 5).sum())
+        assert run(*options, "--dest", str(tmp_path / name), f"--{name}") == 0
+        assert value(rows_in(tmp_path / name), "dice", "one", region="first", rater="Anna") == pytest.approx(expected[name])
+        assert read_run(tmp_path / name).exclusive is softmax
+    assert expected["exclusive"] < expected["independent"]
+    assert run(*options, "--dest", str(tmp_path / "auto")) == 0
+    assert (tmp_path / "auto" / "evaluation.csv").read_bytes() == (tmp_path / "exclusive" / "evaluation.csv").read_bytes()
+    shared = ("--regions", '{"first": [1], "both": [1, 2]}')
+    assert run(folder, datalist, *shared, "--decision", "expected_dice", "--dest", str(tmp_path / "shared")) == 0
+    assert read_run(tmp_path / "shared").exclusive is False
 
 
 def test_a_mask_that_is_expected_to_score_little_is_empty(tmp_path: Path, datalist: str) -> None:
