@@ -146,13 +146,16 @@ def consensus_dice(
     samples: np.ndarray, votes: np.ndarray, weights: Sequence[float], group: Group, ignored: int | None, empty: float
 ) -> float:
     """The mean over samples of Dice with the voxels that all who speak marked, without those on which they differ."""
-    inside, disputed, silent = set(), set(), set()
+    inside: set[int] = set()
+    disputed: set[int] = set()
+    silent: set[int] = set()
     for v in range(votes.shape[1]):
         said = {votes[r, v] in group for r in there(votes, weights, ignored) if votes[r, v] != ignored}
         (silent if not said else disputed if len(said) == 2 else inside if said == {True} else set()).add(v)
     if len(disputed | silent) == votes.shape[1]:
         return NAN
-    return nanmean(overlap(inside, {v for v in np.flatnonzero(s) if v not in disputed | silent}, True, empty) for s in samples)
+    agreed = [v for v in range(votes.shape[1]) if v not in disputed | silent]
+    return nanmean(overlap(inside, marked(s, (1,), agreed), True, empty) for s in samples)
 
 
 def energy_distance(
