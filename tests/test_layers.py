@@ -41,7 +41,7 @@ ROOMS = {
         {"list_forms", "rater_names"},
         {"datalist_file", "splits", "case_runner"},
         {"lidc"},
-        {"inspection", "phantoms"},
+        {"inspection", "phantoms", "resampling"},
     ],
 }
 FORBIDDEN = {"utils", "util", "common", "base", "misc", "helpers"}

@@ -23,6 +23,7 @@ from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.cli.raters import raters_command
 from monai_jdt.cli.report import report_command
+from monai_jdt.cli.resample import resample_command
 from monai_jdt.data.problems import DataProblemError, error_line
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command("fuse")(fuse_command)
 app.command("phantom")(phantom_command)
 app.command("raters")(raters_command)
 app.command("report")(report_command)
+app.command("resample")(resample_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from monai_jdt.data.datalist_file import cases_to_predict, read_datalist
+from monai_jdt.data.files.foreground import checked_foreground
 from monai_jdt.data.inspection.cases import find_problems
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, region_convention
 from monai_jdt.progress_bar import print_above_bar
@@ -21,6 +22,7 @@ def check_command(
     channels: Annotated[int | None, typer.Option(help="Number of channels of an image.", min=1)] = None,
     label_values: Annotated[str | None, typer.Option(help="Values that a label may have: '0,1,2', or a BraTS convention.")] = None,
     raters: Annotated[int | None, typer.Option(help="Number of raters of a case; another number is a warning.", min=1)] = None,
+    foreground: Annotated[str | None, typer.Option(help="Masks of two values: that of the mark, 255 or 0, or a colour.")] = None,
     labelled: Annotated[bool, typer.Option(help="Whether cases must have raters.")] = True,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
@@ -33,7 +35,13 @@ def check_command(
     values = None if label_values is None else _label_values(label_values)
     items = read_datalist(datalist, section, rater_names=True)
     settings: dict[str, Any] = {"channels": channels, "label_values": values, "read": "headers" if headers_only else "full"}
-    settings |= {"raters": raters, "progress": progress, "workers": workers, "scheduler": scheduler}
+    settings |= {
+        "foreground": checked_foreground(foreground, "--foreground"),
+        "raters": raters,
+        "progress": progress,
+        "workers": workers,
+        "scheduler": scheduler,
+    }
     to_predict = cases_to_predict(datalist) if section == "all" and labelled else []
     others = [item for item in items if item not in to_predict]
     runs = [find_problems(others, labelled=labelled, **settings)] if others or not to_predict else []

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from monai_jdt.data.datalist_file import write_datalist
+from monai_jdt.data.files.foreground import checked_foreground
 from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS, brats_datalist
 from monai_jdt.data.layouts.curvas import curvas_datalist
 from monai_jdt.data.layouts.kits21 import kits21_datalist, merge_kits21
@@ -50,6 +51,9 @@ def datalist_command(
         list[str] | None,
         typer.Option(help="pattern: the raters' paths, '{case}/seg_{rater}.nii.gz', or {slot} if it is no person; repeatable."),
     ] = None,
+    foreground: Annotated[
+        str | None, typer.Option(help="Masks of two values: that of the mark, 255 or 0, or a colour. It is written into the list.")
+    ] = None,
     validation: Annotated[float | None, typer.Option(help="Split off this share of patients as 'validation'.")] = None,
     cut: Annotated[int | None, typer.Option("--folds", help="Give each item its fold (0, 1, ...), by patient.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split or the folds. Folds without it are blocks of the list.")] = None,
@@ -80,6 +84,10 @@ def datalist_command(
         close = difflib.get_close_matches(layout.lower(), LAYOUTS, n=1)
         fix = f"name {close[0]}" if close else "use the layout pattern with --image and --raters"
         raise ValueError(error_sentence("LAYOUT", f"one of {', '.join(LAYOUTS)}", repr(layout), fix))
+    mark = checked_foreground(foreground, "--foreground")
+    if mark is not None:
+        for item in items:
+            item["foreground"] = mark
     typer.echo(items.found)
     sections = _sections(items, validation, cut, seed)
     if write is None:

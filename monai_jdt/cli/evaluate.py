@@ -65,8 +65,11 @@ def evaluate_command(
         raise ValueError(next(iter(failures.values())))
     names = [name for name, *_ in cases]
     apart = exclude_each_other(groups) if exclusive is None else exclusive
-    choices: tuple[Any, ...] = (groups, PredictionKind(kind), decision, empty_below, challenge, apart)
-    work = [EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, *choices) for _, model, case, path in cases]
+    choices = (groups, PredictionKind(kind), decision, empty_below, challenge, apart)
+    work = [
+        EvaluationCase(model, case.name, case.patient, path, case.files, case.raters, *choices, case.foreground)
+        for _, model, case, path in cases
+    ]
     table, page = os.path.join(dest, "evaluation.csv"), os.path.join(dest, "evaluation.html")
     files = [(case.prediction, *case.files) for case in work]
     how: dict[str, Any] = {"what": "evaluate", "workers": workers, "scheduler": scheduler, "progress": progress}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.datalist_file import read_datalist
+from monai_jdt.data.files.foreground import checked_foreground
 from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import one_line, safe_relative_name, user_path
@@ -33,6 +35,7 @@ def figure_command(
     regions: Annotated[
         str | None, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]]. Default: each label value.")
     ] = None,
+    foreground: Annotated[str | None, typer.Option(help="Masks of two values: that of the mark, 255 or 0, or a colour.")] = None,
     channel: Annotated[int | None, typer.Option(help="The image channel to show. Default: 0; colours of a photograph.")] = None,
     axis: Annotated[int | None, typer.Option(help="The axis that is cut: 0, 1 or 2. Default: by voxel size.", min=0, max=2)] = None,
     zoom: Annotated[bool, typer.Option(help="Crop to the surroundings of the labels.")] = True,
@@ -58,6 +61,8 @@ def figure_command(
         files, title, names = _listed_case(user_path(datalist), case, task, dataset, prediction, truth)
     else:
         files, title, names = _given_case(image, rater, case, prediction, truth)
+    if foreground is not None:
+        files = replace(files, foreground=checked_foreground(foreground, "--foreground"))
     out = _destination(dest, title, files)
 
     arrays = load_case(files)
@@ -114,6 +119,7 @@ def _listed_case(
             fix = "choose another case, or add its files to the list"
             raise ValueError(error_sentence(f"{datalist}: {one_line(name)}", what, "none", fix))
     files = CaseFiles(tuple(images), tuple(raters), _optional(prediction), _optional(truth or item.get("probability")))
+    files = replace(files, foreground=checked_foreground(item.get("foreground"), f"{datalist}: {one_line(name)}: foreground"))
     words = [str(item[key]) for key in ("dataset", "task") if item.get(key) not in (None, "", "segmentation")]
     return files, " ".join([name, *words]), list(item.get("rater_names") or rater_names_of(raters))
 

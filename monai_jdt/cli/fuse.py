@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monai_jdt.cli.fused_case import CaseToFuse, FusionChoice, fused_case_rows, write_fused_label
+from monai_jdt.cli.fused_case import CaseToFuse, FusionChoice, fused_case_rows, is_png, write_fused_label
 from monai_jdt.cli.region_text import regions_from_text
-from monai_jdt.data.case_runner import CaseOutcome, write_case_rows
+from monai_jdt.data.case_runner import CaseOutcome, refuse_other_settings, write_case_rows
 from monai_jdt.data.file_names import rater_names_of
 from monai_jdt.data.files.folder_lock import sole_run_in
+from monai_jdt.data.files.foreground import checked_foreground
 from monai_jdt.data.files.volumes import can_be_volume
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import folded_name, safe_relative_name, user_path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def fuse_command(
     context: typer.Context,
     dest: Annotated[
-        str, typer.Argument(help="The NIfTI file to write, .nii or .nii.gz; with a data list, the folder. It must be free.")
+        str, typer.Argument(help="The file to write, .nii or .nii.gz, or .png; with a data list, the folder. It must be free.")
     ],
     rater: Annotated[list[str], typer.Argument(help="The raters' label maps, or one data list, a .json file.")],
     method: Annotated[str, typer.Option(help="A method of `FuseRaters`: average, majority, dice_weighted, staple, ...")] = "average",
@@ -36,16 +37,20 @@ def fuse_command(
     weights: Annotated[str | None, typer.Option(help="Per rater, '1,1,0.5', or by name, 'anna=2,ben=0'; 0 leaves a rater out.")] = None,
     paper_compatible: Annotated[bool, typer.Option(help="dice_weighted as published: a rater without overlap has weight 1.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the method random.")] = 0,
+    form: Annotated[str, typer.Option(help="soft: probabilities; hard: 0 and 1; map: one map of label values.")] = "soft",
+    foreground: Annotated[str | None, typer.Option(help="Masks of two values: that of the mark, 255 or 0, or a colour.")] = None,
     section: Annotated[str | None, typer.Option(help="Of a data list: one list of the JSON, e.g. training; or all.")] = None,
-    workers: Annotated[int, typer.Option(help="Of a data list: processes.", min=1)] = 1,
+    workers: Annotated[int | None, typer.Option(help="Of a data list: processes (default: 1).", min=1)] = None,
     scheduler: Annotated[str | None, typer.Option(help="Of a data list: the address of a Dask scheduler.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Fuse raters into one map for each region (on the last axis if there are several), float32, on the raters' grid.
 
-    With a data list, each case becomes a file CASE.nii.gz in the folder, and fusion.csv there has a row for each. An interrupted run
-    goes on by the same command. Exit code 1 if a case could not be fused. A region without a value in any rater's file is a warning
-    on standard error.
+    --form hard gives 0 and 1 (above 0.5), --form map one map of label values. Where the raters are pictures, such a map is a PNG.
+
+    With a data list, each case becomes a file CASE.nii.gz (or .png) in the folder, and fusion.csv there has a row for each. An
+    interrupted run goes on by the same command; other settings are refused. Exit code 1 if a case could not be fused. A region without
+    a value in any rater's file is a warning on standard error.
     """
     # MONAI's transforms take seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
@@ -56,7 +61,7 @@ def fuse_command(
         raise ValueError(error_sentence("--seed", "a whole number >= 0", str(seed), "--seed 0"))
     is_list = len(paths) == 1 and paths[0].lower().endswith(".json")
     if not is_list:
-        _refuse_name(dest, {"--section": section, "--scheduler": scheduler})
+        _refuse_name(dest, {"--section": section, "--workers": workers, "--scheduler": scheduler})
     listed = rated_cases(paths[0], section or "all") if is_list else []
     by_name: dict[str, float] = {}
     numbers: tuple[float, ...] | None = None
@@ -65,25 +70,33 @@ def fuse_command(
         numbers = None if is_list else tuple(by_name.values())
     elif weights is not None:
         numbers = _weights(weights, _rater_count(listed) if is_list else len(paths))
-    choice = FusionChoice(named_regions(regions_from_text(regions)), method.lower(), numbers, paper_compatible, seed)
+    if form not in ("soft", "hard", "map"):
+        raise ValueError(error_sentence("--form", "soft, hard or map", repr(form), "name one of these"))
+    groups, mark = named_regions(regions_from_text(regions)), checked_foreground(foreground, "--foreground")
+    choice = FusionChoice(groups, method.lower(), numbers, paper_compatible, seed, form, mark)
     choice.transform()
     if is_list:
-        how: dict[str, Any] = {"what": "fuse", "workers": workers, "scheduler": scheduler, "progress": progress}
+        how: dict[str, Any] = {"what": "fuse", "workers": workers or 1, "scheduler": scheduler, "progress": progress}
         context.with_resource(sole_run_in(dest))
         own = [tuple(by_name[name] for name in case.raters) if by_name else numbers for case in listed]
-        choices = [replace(choice, rater_weights=weights_of_case) for weights_of_case in own]
+        marks = [case.foreground if mark is None else mark for case in listed]
+        choices = [replace(choice, rater_weights=of_case, foreground=at) for of_case, at in zip(own, marks, strict=True)]
+        how["settings"] = _settings_of_fusion(choice, paths[0], section, weights)
         _fuse_list(listed, dest, choices, how)
         return
     _require_files(paths)
+    if dest.lower().endswith(".png") and not is_png([dest], choice):
+        fix = "add --form map, or name a .nii.gz file"
+        raise ValueError(error_sentence(dest, "one map of label values for a PNG", f"--form {form} of {len(groups)} regions", fix))
     _print_empty_regions(choice.regions, write_fused_label(paths, dest, choice))
     typer.echo(f"{dest}: {choice.method} of {len(paths)} raters; regions {', '.join(choice.regions)}")
 
 
-def _refuse_name(dest: str, of_lists: Mapping[str, str | None]) -> None:
+def _refuse_name(dest: str, of_lists: Mapping[str, Any]) -> None:
     """Refuse a name that cannot be written to, and options of a list without one."""
-    if not dest.lower().endswith((".nii", ".nii.gz")):
+    if not dest.lower().endswith((".nii", ".nii.gz", ".png")):
         fix = f"name it {os.path.basename(dest).split('.')[0] or 'fused'}.nii.gz"
-        raise ValueError(error_sentence(dest, "a name that ends in .nii or .nii.gz", "another ending", fix))
+        raise ValueError(error_sentence(dest, "a name that ends in .nii, .nii.gz or .png", "another ending", fix))
     if os.path.lexists(dest):
         raise FileExistsError(error_sentence(dest, "a free name", "a file that is there", "name another, or remove it"))
     for option, value in of_lists.items():
@@ -92,12 +105,25 @@ def _refuse_name(dest: str, of_lists: Mapping[str, str | None]) -> None:
             raise ValueError(error_sentence(option, "no such option without a data list", repr(value), fix))
 
 
+def _settings_of_fusion(choice: FusionChoice, datalist: str, section: str | None, weights: str | None) -> str:
+    """Return what a run was started with, as text: labels of another one must not be replaced."""
+    regions = ", ".join(f"{name} {list(values)}" for name, values in choice.regions.items())
+    told = [os.path.abspath(datalist), f"section {section or 'all'}", choice.method, choice.form, f"regions {regions}"]
+    told += [f"weights {weights}"] if weights is not None else []
+    told += ["paper compatible"] if choice.paper_compatible else []
+    told += [f"seed {choice.seed}"] if choice.method == "random" else []
+    told += [f"foreground {choice.foreground}"] if choice.foreground is not None else []
+    return "; ".join(told)
+
+
 def _fuse_list(listed: Sequence[RatedCase], folder: str, choices: Sequence[FusionChoice], how: dict[str, Any]) -> None:
+    endings = [".png" if is_png(case.files, choice) else ".nii.gz" for case, choice in zip(listed, choices, strict=True)]
     cases = [
-        CaseToFuse(case.name, case.files, folder, f"{safe_relative_name(case.name)}.nii.gz", choice)
-        for case, choice in zip(listed, choices, strict=True)
+        CaseToFuse(case.name, case.files, folder, safe_relative_name(case.name) + ending, choice)
+        for case, choice, ending in zip(listed, choices, endings, strict=True)
     ]
     table = os.path.join(folder, "fusion.csv")
+    refuse_other_settings(table, how["settings"])
     labels = [os.path.join(folder, case.label) for case in cases]
     _refuse_labels(cases, labels, going_on=os.path.exists(f"{table}.unfinished"))
     files = [case.files for case in cases]

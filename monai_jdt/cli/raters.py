@@ -10,6 +10,7 @@ import typer
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import write_case_rows
 from monai_jdt.data.files.folder_lock import sole_run_in
+from monai_jdt.data.files.foreground import checked_foreground
 from monai_jdt.data.names import user_path
 from monai_jdt.validation import error_sentence
 
@@ -20,6 +21,7 @@ def raters_command(
     dest: Annotated[str, typer.Argument(help="The folder to write agreement.csv and agreement.html to.")] = "rater_agreement",
     section: Annotated[str, typer.Option(help="One list of the JSON, e.g. training; or all.")] = "all",
     regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "[[1]]",
+    foreground: Annotated[str | None, typer.Option(help="Masks of two values: that of the mark, 255 or 0, or a colour.")] = None,
     boundary: Annotated[bool | None, typer.Option(help="Measure distances between boundaries; needs scipy.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     scheduler: Annotated[str | None, typer.Option(help="The address of a Dask scheduler, instead of processes here.")] = None,
@@ -43,7 +45,11 @@ def raters_command(
     measured = can_measure_boundaries() if boundary is None else boundary
     listed = rated_cases(datalist, section)
     names = [case.name for case in listed]
-    cases = [AgreementCase(case.name, case.patient, case.files, case.raters, groups, measured) for case in listed]
+    mark = checked_foreground(foreground, "--foreground")
+    cases = [
+        AgreementCase(case.name, case.patient, case.files, case.raters, groups, measured, case.foreground if mark is None else mark)
+        for case in listed
+    ]
     table, page = os.path.join(dest, "agreement.csv"), os.path.join(dest, "agreement.html")
     context.with_resource(sole_run_in(dest))
     outcomes = write_case_rows(

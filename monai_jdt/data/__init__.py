@@ -53,6 +53,7 @@ from monai_jdt.data.phantoms.qubiq import (
 from monai_jdt.data.phantoms.raters import DEFAULT_STYLES, PhantomLatent, RaterStyle, draw_rater, rater_probability
 from monai_jdt.data.problems import DataProblem, DataProblemError, error_line
 from monai_jdt.data.rater_names import names_of_raters
+from monai_jdt.data.resampling import ResampledRaters, resample_raters
 from monai_jdt.data.splits import folds, split_cases
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "QubiqSet",
     "RaterStyle",
     "RegionConvention",
+    "ResampledRaters",
     "SkippedPath",
     "VoxelGrid",
     "brats_datalist",
@@ -114,6 +116,7 @@ __all__ = [
     "record_of",
     "region_convention",
     "regions_without_label",
+    "resample_raters",
     "safe_relative_name",
     "split_cases",
     "user_path",

@@ -96,6 +96,7 @@ def write_case_rows(
     *,
     what: str,
     written: Sequence[Sequence[str]] | None = None,
+    settings: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = True,
@@ -113,6 +114,8 @@ def write_case_rows(
         dest: the CSV file, written as a whole.
         what: see :func:`run_cases`.
         written: the files that the function writes, for each case. A case without its files is not finished.
+        settings: what an interrupted run must have been started with, as text. Another text is refused, since files of that run would
+            be replaced. None: cases whose settings have changed are computed again.
         workers: see :func:`run_cases`.
         scheduler: see :func:`run_cases`.
         progress: see :func:`run_cases`.
@@ -121,13 +124,15 @@ def write_case_rows(
         The outcomes of all cases, in their order. The rows of failed cases are not in the file.
 
     Raises:
-        ValueError: a name twice, or rows whose keys differ.
+        ValueError: a name twice, rows whose keys differ, or an interrupted run with other settings.
         OSError: `dest` cannot be written.
     """
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise ValueError(error_sentence("names", "each case once", f"{twice!r} again", "rename a case in the list"))
     unfinished = f"{os.fspath(dest)}.unfinished"
+    if settings is not None:
+        refuse_other_settings(dest, settings)
     prints = {name: _fingerprint(case, paths) for name, case, paths in zip(names, cases, files, strict=True)}
     done = {name: rows for (name, print_), rows in _finished_cases(unfinished).items() if prints.get(name) == print_}
     for name, paths in zip(names, written or [], strict=written is not None):
@@ -138,6 +143,8 @@ def write_case_rows(
     failed: dict[str, str] = {}
     os.makedirs(os.path.dirname(unfinished) or ".", exist_ok=True)
     with open(unfinished, "a", encoding="utf-8") as file:
+        if settings is not None and file.tell() == 0:
+            _add_line(file, {"settings": settings})
         for outcome in run_cases(work, left, left_names, what=what, workers=workers, scheduler=scheduler, progress=progress):
             if outcome.failure is not None:
                 failed[outcome.name] = outcome.failure
@@ -149,6 +156,28 @@ def write_case_rows(
     if not failed:
         os.remove(unfinished)
     return [CaseOutcome(name, done.get(name), failed.get(name)) for name in names]
+
+
+def refuse_other_settings(dest: str | os.PathLike[str], settings: str) -> None:
+    """Refuse to go on with an interrupted run that was started with other settings.
+
+    Args:
+        dest: as in :func:`write_case_rows`.
+        settings: as in :func:`write_case_rows`.
+
+    Raises:
+        ValueError: there is such a run.
+    """
+    unfinished = f"{os.fspath(dest)}.unfinished"
+    if not os.path.exists(unfinished) or os.path.getsize(unfinished) == 0:
+        return
+    with open(unfinished, "rb") as file:
+        first = file.readline()
+    # a kill may have cut the first line off, before any case
+    before = json.loads(first).get("settings", "settings that are not known") if first.endswith(b"\n") else settings
+    if before != settings:
+        fix = "give these settings again, name another folder, or remove that file and the files of its run"
+        raise ValueError(error_sentence(unfinished, f"an interrupted run with {settings}", f"one with {before}", fix))
 
 
 def _fingerprint(case: Any, paths: Sequence[str]) -> str:
@@ -285,6 +314,9 @@ def _finished_cases(unfinished: str) -> dict[tuple[str, str], list[dict[str, Any
                 break
             try:
                 entry = json.loads(line)
+                if "settings" in entry:
+                    whole += len(line)
+                    continue
                 found[entry["case"], entry["fingerprint"]] = entry["rows"]
             except (ValueError, KeyError, TypeError) as error:
                 got = f"line {len(found) + 1}: {error}"

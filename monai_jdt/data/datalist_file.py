@@ -129,6 +129,23 @@ def read_datalist(
     return CaseList(items, path, reader.skipped)
 
 
+def read_sections(path: str | os.PathLike[str]) -> dict[str, list[dict[str, Any]]]:
+    """Read every section of a data list, with the names of raters.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Section to items, as :func:`read_datalist` gives them with `section="all"` and `rater_names=True`.
+
+    Raises:
+        DataProblemError: as in :func:`read_datalist`.
+    """
+    # all sections are read as one: names of cases come from what differs in all of them
+    items = iter(read_datalist(path, "all", rater_names=True))
+    return {name: list(itertools.islice(items, len(entries))) for name, entries in list_sections(user_path(path)).items()}
+
+
 def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the items of a datalist JSON that are for prediction: the Decathlon's "test", Auto3DSeg's "testing".
 
@@ -142,11 +159,8 @@ def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         DataProblemError: as in :func:`read_datalist`.
     """
-    # All sections are read as one: names of cases come from what differs in all of them.
-    items = iter(read_datalist(path, "all", rater_names=True))
     found: list[dict[str, Any]] = []
-    for name, entries in list_sections(user_path(path)).items():
-        part = list(itertools.islice(items, len(entries)))
+    for name, part in read_sections(path).items():
         if name in ("test", "testing") and not any(item.get("raters") for item in part):
             found += part
     return found

@@ -11,6 +11,7 @@ from monai_jdt.raters.average import fuse_average
 from monai_jdt.raters.dice_weighted import dice_weights, fuse_dice_weighted
 from monai_jdt.raters.estimates import RaterEstimates
 from monai_jdt.raters.intersection import fuse_intersection
+from monai_jdt.raters.label_map import regions_to_label_map
 from monai_jdt.raters.majority import fuse_majority
 from monai_jdt.raters.multilabel_staple import estimate_multilabel_staple, fuse_multilabel_staple
 from monai_jdt.raters.named_regions import named_regions
@@ -36,4 +37,5 @@ __all__ = [
     "fuse_weighted",
     "named_regions",
     "region_votes",
+    "regions_to_label_map",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from monai_jdt.data.files.foreground import Foreground
 from monai_jdt.data.files.grids import voxel_edges
 from monai_jdt.data.files.volumes import WITHOUT_PLACE
 from monai_jdt.data.inspection.mirrored_raters import MarkedVoxels, turned_raters
@@ -42,6 +43,7 @@ class AgreementCase:
         raters: each rater's name, or "rater 1", ... where raters have none.
         regions: name to label values.
         boundary: whether to measure distances between boundaries.
+        foreground: of the files; see :class:`monai_jdt.transforms.LoadRaters`.
     """
 
     name: str
@@ -50,6 +52,7 @@ class AgreementCase:
     raters: tuple[str, ...]
     regions: Mapping[str, tuple[int, ...]]
     boundary: bool = True
+    foreground: Foreground | None = None
 
 
 def can_measure_boundaries() -> bool:
@@ -74,7 +77,7 @@ def agreement_rows(case: AgreementCase) -> list[dict[str, Any]]:
     Raises:
         DataProblemError: a file that cannot be read, or another grid than the first rater's.
     """
-    votes = LoadRaters()(list(case.files))
+    votes = LoadRaters(foreground=case.foreground)(list(case.files))
     stack = votes.as_tensor()
     placed = not all(path.lower().endswith(WITHOUT_PLACE) for path in case.files)
     edges = voxel_edges(np.asarray(votes.affine, dtype=np.float64))[: stack.ndim - 1].tolist() if placed else None

@@ -13,6 +13,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 
+from monai_jdt.data.files.foreground import Foreground
 from monai_jdt.data.files.grids import VoxelGrid, grid_problem, without_last_ones
 from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.files.volumes import PICTURES, can_be_volume
@@ -35,12 +36,14 @@ class CaseFiles:
         raters: one label map for each rater.
         prediction: predicted probabilities, one channel for each region, or None.
         truth: true probabilities, or None.
+        foreground: of the raters' files; see :class:`monai_jdt.transforms.LoadRaters`.
     """
 
     image: tuple[str, ...]
     raters: tuple[str, ...]
     prediction: str | None = None
     truth: str | None = None
+    foreground: Foreground | None = None
 
 
 def load_case(files: CaseFiles) -> dict[str, Any]:
@@ -62,11 +65,11 @@ def load_case(files: CaseFiles) -> dict[str, Any]:
     image = loaded.as_tensor().numpy()
     if image.ndim == 4 and len(image) == 1 and image.shape[3] > 1 and files.raters:
         # a slice with its channels on the last axis looks like a volume, but for the raters
-        drawn = without_last_ones(tuple(_load_rater(files.raters[0], None).shape[1:]))
+        drawn = without_last_ones(tuple(_load_rater(files.raters[0], None, files.foreground).shape[1:]))
         if drawn == image.shape[1:3]:
             image = np.moveaxis(image[0], -1, 0)
     grid = VoxelGrid(files.image[0], tuple(image.shape[1:]), affine)
-    stack = [_load_rater(path, grid)[0] for path in files.raters]
+    stack = [_load_rater(path, grid, files.foreground)[0] for path in files.raters]
     wide = any(votes.dtype != torch.uint8 for votes in stack)
     votes = np.stack([votes.to(torch.int16 if wide else torch.uint8).numpy() for votes in stack])
     case: dict[str, Any] = {"image": image, "votes": votes, "affine": affine}
@@ -175,11 +178,11 @@ def _load_channels(paths: list[str], what: str, channel_dim: str | int | None = 
         raise DataProblemError([problem]) from error
 
 
-def _load_rater(path: str, grid: VoxelGrid | None) -> torch.Tensor:
+def _load_rater(path: str, grid: VoxelGrid | None, foreground: Foreground | None) -> torch.Tensor:
     if not can_be_volume(path):
         got = "a folder" if os.path.isdir(path) else "nothing at that path"
         raise DataProblemError([DataProblem(path, "a rater's label map", got, "correct the path")])
-    return LoadRaters().load_onto(path, grid).as_tensor()
+    return LoadRaters(foreground=foreground).load_onto(path, grid).as_tensor()
 
 
 def _probabilities(path: str, space: tuple[int, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from monai.data.utils import to_affine_nd
 
 from monai_jdt.data.file_names import names_by_difference
+from monai_jdt.data.files.foreground import Foreground
 from monai_jdt.data.files.grids import VoxelGrid, voxel_edges
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.functional.metric_labels import LabelRule
@@ -59,6 +60,7 @@ class StudiedCase:
         predictions: those that are there.
         channel_dim: the axis of the channels in the images' files.
         most_bytes: the limit of the packed slices; 0: none are packed.
+        foreground: of the raters' files.
     """
 
     name: str
@@ -68,6 +70,7 @@ class StudiedCase:
     predictions: tuple[StudiedPrediction, ...]
     channel_dim: str | int | None = None
     most_bytes: int = MOST_BYTES
+    foreground: Foreground | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +103,7 @@ def study_case(case: StudiedCase) -> CaseStudy:
     Raises:
         DataProblemError: raters that cannot be read. A prediction or image that cannot is a problem of the result.
     """
-    votes, grid = read_votes_on_grid(case.files)
+    votes, grid = read_votes_on_grid(case.files, case.foreground)
     rule = LabelRule(votes=True, regions=tuple(case.regions.values()))
     probs: dict[str, np.ndarray] = {}
     masks: dict[str, np.ndarray] = {}

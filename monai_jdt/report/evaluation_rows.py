@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from monai_jdt.data.files.foreground import Foreground
 from monai_jdt.data.files.grids import VoxelGrid, voxel_edges, without_last_ones
 from monai_jdt.data.files.volumes import WITHOUT_PLACE
 from monai_jdt.functional.expected_overlap import best_expected_mask, expected_overlap
@@ -67,6 +68,7 @@ class EvaluationCase:
         empty_below: a mask that is expected to score less is empty; see :class:`monai_jdt.transforms.DecideMask`.
         challenge: whose scores are added: see :func:`monai_jdt.report.challenge_scores.challenge_scores`.
         exclusive: whether no voxel can be in two regions; see :func:`decided_mask`.
+        foreground: of the raters' files; see :class:`monai_jdt.transforms.LoadRaters`.
     """
 
     model: str
@@ -81,6 +83,7 @@ class EvaluationCase:
     empty_below: float = 0.0
     challenge: str = "none"
     exclusive: bool = False
+    foreground: Foreground | None = None
 
 
 def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
@@ -99,7 +102,7 @@ def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
     Raises:
         DataProblemError: a file that cannot be read, or files that do not fit each other.
     """
-    stack, grid = read_votes_on_grid(case.files)
+    stack, grid = read_votes_on_grid(case.files, case.foreground)
     values, is_map = read_region_prediction(case.prediction, grid, case.regions, case.kind)
     # a file of one slice is a flat image, whose volume is an area
     space = without_last_ones(grid.shape)
@@ -112,11 +115,12 @@ def evaluation_rows(case: EvaluationCase) -> list[dict[str, Any]]:
     ]
 
 
-def read_votes_on_grid(files: Sequence[str]) -> tuple[torch.Tensor, VoxelGrid]:
+def read_votes_on_grid(files: Sequence[str], foreground: Foreground | None = None) -> tuple[torch.Tensor, VoxelGrid]:
     """Read the raters of a case.
 
     Args:
         files: each rater's label map.
+        foreground: of the files; see :class:`monai_jdt.transforms.LoadRaters`.
 
     Returns:
         Votes `(R, *S)`, and where their voxels lie. The affine is None where no file says it.
@@ -124,7 +128,7 @@ def read_votes_on_grid(files: Sequence[str]) -> tuple[torch.Tensor, VoxelGrid]:
     Raises:
         DataProblemError: a file that cannot be read, or files that do not fit each other.
     """
-    votes = LoadRaters()(list(files))
+    votes = LoadRaters(foreground=foreground)(list(files))
     stack = votes.as_tensor()
     placed = not all(path.lower().endswith(WITHOUT_PLACE) for path in files)
     return stack, VoxelGrid(files[0], tuple(stack.shape[1:]), np.asarray(votes.affine, dtype=np.float64) if placed else None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monai_jdt.data.datalist_file import read_datalist
+from monai_jdt.data.files.foreground import Foreground, checked_foreground
 from monai_jdt.data.splits import patients_of
 from monai_jdt.validation import error_sentence
 
@@ -24,6 +25,7 @@ class RatedCase:
         named: whether the list names its raters.
         others: the item's "dataset" and "task", where it has them.
         image: one file, or one for each channel. Empty: the list names none.
+        foreground: the value or the colour of what a rater marked in the files; None: they hold label values.
     """
 
     name: str
@@ -34,6 +36,7 @@ class RatedCase:
     named: bool
     others: Mapping[str, str] = field(default_factory=dict)
     image: tuple[str, ...] = ()
+    foreground: Foreground | None = None
 
 
 def rated_cases(datalist: str, section: str) -> list[RatedCase]:
@@ -57,8 +60,8 @@ def rated_cases_of(items: Sequence[Mapping[str, Any]]) -> list[RatedCase]:
     """Return the cases of items that have raters.
 
     Args:
-        items: of a data list, with "case", "image", "raters", and maybe "patient", "rater_names", "dataset" and "task". Items without
-            raters are left out.
+        items: of a data list, with "case", "image", "raters", and maybe "patient", "rater_names", "foreground", "dataset" and "task".
+            Items without raters are left out.
 
     Example:
         >>> (case,) = rated_cases_of([{"case": "P1_2", "image": "i.png", "raters": ["a.png", "b.png"]}, {"case": "P2"}])
@@ -76,6 +79,7 @@ def rated_cases_of(items: Sequence[Mapping[str, Any]]) -> list[RatedCase]:
             named=isinstance(item.get("rater_names"), list),
             others={key: str(item[key]) for key in ("dataset", "task") if item.get(key)},
             image=_files_of(item.get("image")),
+            foreground=checked_foreground(item.get("foreground"), f"{name}: foreground"),
         )
         for item, name, patient in zip(items, _names(items), patients_of(items), strict=True)
     ]

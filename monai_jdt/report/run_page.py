@@ -178,7 +178,8 @@ def _work_of(runs: JoinedRuns, order: Sequence[str], most_cases: int) -> list[St
         ]
         case = runs.cases[name]
         limit = most_bytes if len(work) < most_cases else 0
-        work.append(StudiedCase(name, case.files, case.image, runs.regions, tuple(predictions), channel_dims[name], limit))
+        studied = tuple(predictions), channel_dims[name], limit, case.foreground
+        work.append(StudiedCase(name, case.files, case.image, runs.regions, *studied))
     return work
 
 

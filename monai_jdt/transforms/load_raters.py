@@ -18,6 +18,7 @@ from monai.transforms.transform import MapTransform, Transform
 from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_jdt.data.files.file_volume import how_to_mend, one_problem
+from monai_jdt.data.files.foreground import Foreground, checked_foreground, foreground_mask
 from monai_jdt.data.files.grids import VoxelGrid, grid_problem
 from monai_jdt.data.files.label_values import LARGEST_LABEL, blurred_values, distinct_values, first_as_text, whole_labels
 from monai_jdt.data.files.volumes import WITHOUT_PLACE, label_volume, open_volume
@@ -41,8 +42,11 @@ class LoadRaters(Transform):
             is still read from its header by the rule of :func:`monai_jdt.data.files.nifti.open_nifti` (not with a reader object, whose
             options may reorder voxels).
         label_values: the values that a map may hold, background included; None allows every whole number in int16.
+        foreground: the value of what a rater marked in files of two values, such as 255, or 0 where black is the mark, or a colour
+            ("#ff0000", or three numbers); the stack is then 1 there and 0 elsewhere. None: the files hold label values.
 
     Raises:
+        ValueError: a foreground that is none, or a colour with `reader`.
         DataProblemError: when called: no rater, a file that cannot be read, more than one channel (a channel axis of length 1 is
             dropped), values that are not whole (within :data:`monai_jdt.data.WHOLE_TOLERANCE`, for headers with a
             scale factor) or not allowed, a rater whose shape (but for last axes of length 1) or affine differs from the first
@@ -52,7 +56,13 @@ class LoadRaters(Transform):
         >>> LoadRaters(label_values=[0, 1])(["case01/rater1.nii.gz", "case01/rater2.nii.gz"])  # doctest: +SKIP
     """
 
-    def __init__(self, reader: Any = None, label_values: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, reader: Any = None, label_values: Sequence[int] | None = None, foreground: int | str | Sequence[int] | None = None
+    ) -> None:
+        self.foreground = checked_foreground(foreground)
+        if isinstance(self.foreground, str) and reader is not None:
+            fix = "leave `reader` out: pictures are read without it"
+            raise ValueError(error_sentence("foreground", "a number together with `reader`", self.foreground, fix))
         self.label_values = None if label_values is None else tuple(int(v) for v in label_values)
         # float64 holds every int32 value, so that rounding cannot make a value whole.
         self._read = None if reader is None else LoadImage(reader=reader, image_only=True, dtype=np.float64)
@@ -69,12 +79,18 @@ class LoadRaters(Transform):
         """
         return self.load_onto(filenames, None)
 
-    def load_onto(self, filenames: str | os.PathLike | Sequence[str | os.PathLike], grid: VoxelGrid | None) -> MetaTensor:
+    def load_onto(
+        self,
+        filenames: str | os.PathLike | Sequence[str | os.PathLike],
+        grid: VoxelGrid | None,
+        foreground: int | str | Sequence[int] | None = None,
+    ) -> MetaTensor:
         """Read the files as maps of the voxels of a given volume.
 
         Args:
             filenames: one path for each rater; a single path is one rater.
             grid: what every map must lie on, e.g. the image's; None: the first rater's.
+            foreground: of these files, where the constructor has none.
 
         Returns:
             Votes `(R, *S)` with the shape of the grid (last axes of length 1 are added or taken away) and the affine of the first
@@ -83,11 +99,12 @@ class LoadRaters(Transform):
         paths = [filenames] if isinstance(filenames, (str, os.PathLike)) else list(filenames)
         if not paths:
             raise one_problem("raters", "at least one rater's file", "an empty list", "add a rater's file to the case")
+        mark = checked_foreground(foreground) if self.foreground is None else self.foreground
         stack: list[np.ndarray] = []
         meta: dict[Any, Any] = {}
         affine: np.ndarray | None = None
         for path in paths:
-            values, own, its_meta = self._read_one(path)
+            values, own, its_meta = self._read_one(path, mark)
             if grid is None:
                 grid = own
             elif (problem := grid_problem(own, grid)) is not None:
@@ -104,13 +121,17 @@ class LoadRaters(Transform):
         meta |= {"original_channel_dim": 0, "spatial_shape": np.array(grid.shape), "affine": torch.from_numpy(place)}
         return MetaTensor(votes, meta=meta, device=votes.device)
 
-    def _read_one(self, path: str | os.PathLike) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
+    def _read_one(self, path: str | os.PathLike, mark: Foreground | None) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
         """Return a label map in the narrowest dtype, its grid and metadata."""
         if not isinstance(path, (str, os.PathLike)):
             fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map for each rater"
             raise one_problem("raters", "one file per rater", f"{type(path).__name__} {str(path)[:80]}", fix)
         name = os.fspath(path)
-        values, grid, meta = _read_label(name) if self._read is None else self._read_by_monai(name)
+        values, grid, meta = _read_label(name, mark) if self._read is None else self._read_by_monai(name)
+        if self._read is not None and mark is not None:
+            if isinstance(mark, str):
+                raise one_problem(name, "a foreground that is a number, with `reader`", mark, "leave `reader` out")
+            values = foreground_mask(values, mark, name)
         if values.size == 0:
             raise one_problem(name, "a label map with voxels", f"shape {values.shape}", "export the file again")
         present, wrong = whole_labels(distinct_values(values))
@@ -155,9 +176,9 @@ class LoadRaters(Transform):
         return label.as_tensor().numpy(), grid, meta
 
 
-def _read_label(name: str) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
+def _read_label(name: str, mark: Foreground | None = None) -> tuple[np.ndarray, VoxelGrid, dict[Any, Any]]:
     """Read a label map as the check of files does."""
-    volume = label_volume(open_volume(name))
+    volume = label_volume(open_volume(name), None, mark)
     values = volume.read()
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -186,6 +207,8 @@ class LoadRatersd(MapTransform):
         keys: keys of the lists of rater paths.
         reader: see :class:`LoadRaters`.
         label_values: see :class:`LoadRaters`.
+        foreground: see :class:`LoadRaters`. None: the item's own, under `foreground_key`, if it has one.
+        foreground_key: where an item may say its foreground. It is not in the result, whose stack has label values.
         image_key: key of an image that is loaded already, channel first; every rater must lie on its voxels, and the stack has
             its spatial shape. None: the raters are compared only among themselves.
         allow_missing_keys: skip a key that the item does not have.
@@ -218,8 +241,11 @@ class LoadRatersd(MapTransform):
         rater_weights: Mapping[str, float] | None = None,
         names_key: Hashable = "rater_names",
         weights_key: Hashable = RATER_WEIGHTS,
+        foreground: int | str | Sequence[int] | None = None,
+        foreground_key: Hashable = "foreground",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.foreground_key = foreground_key
         self.rater_names = None if rater_names is None else tuple(map(str, rater_names))
         if self.rater_names is None and rater_weights is not None:
             fix = "pass rater_names=names_of_raters(items), or give one weight per rater to FuseRatersd"
@@ -229,18 +255,19 @@ class LoadRatersd(MapTransform):
         self.rater_weights = checked_weights(rater_weights or {}, self.rater_names or ())
         self.names_key, self.weights_key = names_key, weights_key
         self.image_key = image_key
-        self.loader = LoadRaters(reader=reader, label_values=label_values)
+        self.loader = LoadRaters(reader=reader, label_values=label_values, foreground=foreground)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load each key's raters. The item passed in is not changed."""
         d = dict(data)
+        mark = d.pop(self.foreground_key, None)
         for key in self.key_iterator(d):
             grid = None
             if self.image_key is not None:
                 image = d[self.image_key]
                 of = str(getattr(image, "meta", {}).get("filename_or_obj", f"the image under {self.image_key!r}"))
                 grid = _grid_of(of, image[0])
-            d[key] = self.loader.load_onto(d[key], grid)
+            d[key] = self.loader.load_onto(d[key], grid, mark)
         if self.rater_names is not None:
             self._give_slots(d)
         return d

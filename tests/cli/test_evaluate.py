@@ -300,3 +300,17 @@ def test_mistakes_are_one_line(
     assert run(*folders, datalist, "--dest", str(tmp_path / "out"), *options) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_raters_whose_mark_is_black(tmp_path: Path) -> None:
+    for name, row in (("anna", [0, 0, 255]), ("ben", [0, 255, 255]), ("image", [9, 9, 9]), ("out/a", [255, 0, 0])):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        Image.fromarray(np.array([row, row], np.uint8)).save(tmp_path / f"{name}.png")
+    item = {"case": "a", "image": "image.png", "raters": {"Anna": "anna.png", "Ben": "ben.png"}, "foreground": 0}
+    (tmp_path / "list.json").write_text(json.dumps([item]))
+    dest = tmp_path / "scores"
+    assert run(str(tmp_path / "out"), str(tmp_path / "list.json"), "--dest", str(dest)) == 0
+    rows = rows_in(dest)
+    assert value(rows, "dice", "a", rater="Anna") == pytest.approx(2 / 3)
+    assert value(rows, "dice", "a", rater="Ben") == 1
+    assert read_run(str(dest)).cases[0].foreground == 0

@@ -211,3 +211,14 @@ def test_names_of_the_list_stand_in_the_picture(files: Path, capsys: pytest.Capt
     (files / "list.json").write_text(json.dumps(content))
     assert run(capsys, "--datalist", "list.json", "--case", "case7")[0] == 0
     assert drawn[0]["rater_names"] == ["anna", "cem"]
+
+
+def test_the_foreground_of_the_list_or_of_the_option(files: Path, capsys: pytest.CaptureFixture[str], drawn: list) -> None:
+    content = json.loads((files / "list.json").read_text())
+    content["training"][0]["foreground"] = 0
+    (files / "list.json").write_text(json.dumps(content))
+    assert run(capsys, "--datalist", "list.json", "--case", "case7")[0] == 0
+    assert run(capsys, "--datalist", "list.json", "--case", "case7", "--foreground", "255")[0] == 0
+    inverted, plain = (call["votes"] for call in drawn)
+    assert set(np.unique(plain)) == {0, 1}
+    assert np.array_equal(inverted, 1 - plain)

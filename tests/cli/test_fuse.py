@@ -11,6 +11,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from monai_jdt.cli import main
 from monai_jdt.cli.fused_case import fused_case_rows
@@ -75,7 +76,7 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["fused.png"], "expected a name that ends in .nii"),
+        (["fused.jpg"], "expected a name that ends in .nii"),
         (["rater0.nii.gz"], "expected a free name"),
         (["fused.nii", "--method", "guess"], "got 'guess'"),
         (["fused.nii", "--regions", "brats1999"], "brats1999"),
@@ -91,7 +92,7 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
             "--regions: expected at least one region, each with at least one label value, got [[]].",
         ),
         (["fused.nii", "--regions", "['x']"], "--regions: expected whole label values, got 'x'. Fix: "),
-        (["fused.png"], "Fix: name it fused.nii.gz."),
+        (["fused.jpg"], "Fix: name it fused.nii.gz."),
         (["n" * 256 + ".nii"], "expected a name that the file system takes, got 260 bytes. Fix: name it shorter."),
     ],
 )
@@ -251,7 +252,7 @@ def test_the_label_of_an_earlier_run_does_not_outlive_a_failure(tmp_path: Path, 
     datalist = write_list(tmp_path / "list.json", cases)
     assert run(str(dest), datalist) == 1
     Path(cases["c"][1]).unlink()
-    assert run(str(dest), datalist, "--method", "union") == 1
+    assert run(str(dest), datalist) == 1
     assert rows_in(dest) == []
     assert set(files_in(dest)) == {"fusion.csv", "fusion.csv.unfinished"}
 
@@ -315,3 +316,77 @@ def test_weights_by_name_follow_the_person(tmp_path: Path, cases: dict[str, list
     # files alone are named by what differs in their names
     assert run(str(tmp_path / "y.nii"), first, second, "--method", "weighted", "--weights", "rater0=3") == 0
     np.testing.assert_allclose(load_nifti(tmp_path / "y.nii").get_fdata()[:, 0, 0], [1, 1, 0.25, 0], rtol=1e-6)
+
+
+class Killed(BaseException):
+    """A kill, which no handler of errors sees."""
+
+
+def test_an_interrupted_run_is_not_gone_on_with_under_other_settings(
+    tmp_path: Path, cases: dict[str, list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datalist, dest = write_list(tmp_path / "list.json", cases), tmp_path / "labels"
+
+    def stopped_after_the_label(case: Any) -> list[dict[str, Any]]:
+        fused_case_rows(case)
+        raise Killed  # between the label and its line
+
+    with monkeypatch.context() as patched:
+        patched.setattr("monai_jdt.cli.fuse.fused_case_rows", stopped_after_the_label)
+        with pytest.raises(Killed):
+            main(["fuse", str(dest), datalist])
+    before = files_in(dest)
+    assert set(before) == {"b.nii.gz", "fusion.csv.unfinished"}
+    capsys.readouterr()
+    for other in (["--method", "union"], ["--foreground", "255"], ["--form", "hard"], ["--section", "training"]):
+        assert run(str(dest), datalist, *other) == 1
+        assert "expected an interrupted run with " in capsys.readouterr().err
+        assert files_in(dest) == before
+    assert run(str(dest), datalist, "--method", "union") == 1
+    error = capsys.readouterr().err
+    assert f"{dest}/fusion.csv.unfinished: expected an interrupted run with {datalist}; section all; union; soft; " in error
+    assert "got one with" in error
+    assert run(str(dest), datalist) == 0
+    assert set(files_in(dest)) == {"b.nii.gz", "site1/a.nii.gz", "c.nii.gz", "fusion.csv"}
+
+
+def test_hard_labels_and_one_label_map(tmp_path: Path, raters: list[str]) -> None:
+    arguments = ["--regions", '{"all": [1, 4], "four": [4]}', "--method", "union"]
+    assert run(str(tmp_path / "hard.nii.gz"), *raters, *arguments, "--form", "hard") == 0
+    hard = load_nifti(tmp_path / "hard.nii.gz")
+    assert hard.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(hard.get_fdata()[:, 0, 0], [[1, 1], [1, 0], [1, 0], [0, 0]])
+    assert run(str(tmp_path / "map.nii.gz"), *raters, *arguments, "--form", "map") == 0
+    np.testing.assert_array_equal(load_nifti(tmp_path / "map.nii.gz").get_fdata()[:, 0, 0], [4, 1, 1, 0])
+    np.testing.assert_array_equal(load_nifti(tmp_path / "map.nii.gz").affine, AFFINE)
+
+
+def test_pictures_give_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = np.zeros((3, 2, 5), np.uint8)
+    drawn[:2, 0, 1:3], drawn[2] = 255, 255
+    paths = [str(tmp_path / f"{name}.png") for name in ("anna", "ben", "cem")]
+    for path, values in zip(paths, drawn, strict=True):
+        Image.fromarray(values).save(path)
+    datalist = write_list(tmp_path / "list.json", {"a": paths})
+    arguments = ["--foreground", "255", "--form", "map"]
+    assert run(str(tmp_path / "labels"), datalist, *arguments) == 0
+    assert set(files_in(tmp_path / "labels")) == {"a.png", "fusion.csv"}
+    with Image.open(tmp_path / "labels" / "a.png") as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), [[0, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
+        assert picture.convert("RGB").getpixel((1, 0)) == (255, 255, 255)
+    # a soft label is no picture
+    assert run(str(tmp_path / "soft"), datalist, "--foreground", "255") == 0
+    assert set(files_in(tmp_path / "soft")) == {"a.nii.gz", "fusion.csv"}
+    assert run(str(tmp_path / "one.png"), *paths, *arguments) == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "labels" / "a.png").read_bytes()
+    capsys.readouterr()
+    assert run(str(tmp_path / "two.png"), *paths, "--foreground", "255") == 1
+    assert (
+        "two.png: expected one map of label values for a PNG, got --form soft of 1 regions. Fix: add --form map"
+        in capsys.readouterr().err
+    )
+    assert run(str(tmp_path / "two.nii"), *paths, "--form", "firm") == 1
+    assert "--form: expected soft, hard or map, got 'firm'" in capsys.readouterr().err
+    assert run(str(tmp_path / "two.nii"), *paths, "--workers", "2") == 1
+    assert "--workers: expected no such option without a data list, got 2" in capsys.readouterr().err

@@ -163,3 +163,16 @@ def test_a_list_without_raters_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert run(str(path), str(tmp_path / "out")) == 1
     assert "expected cases with raters, got none" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_whose_mark_is_black(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{name}.png") for name in ("anna", "ben", "image")]
+    for path, row in zip(paths, ([0, 0, 255, 255], [0, 255, 255, 255], [9, 9, 9, 9]), strict=True):
+        Image.fromarray(np.array([row], np.uint8)).save(path)
+    item = {"case": "a", "image": paths[2], "raters": paths[:2]}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [{**item, "foreground": 0}]}))
+    (tmp_path / "plain.json").write_text(json.dumps([item]))
+    assert run(str(tmp_path / "list.json"), str(tmp_path / "x"), "--no-progress") == 0
+    assert value(rows_in(tmp_path / "x"), score="dice") == pytest.approx(2 / 3)  # two pixels and one, one in common
+    assert run(str(tmp_path / "plain.json"), str(tmp_path / "y"), "--foreground", "255", "--no-progress") == 0
+    assert value(rows_in(tmp_path / "y"), score="dice") == pytest.approx(4 / 5)  # two pixels and three of white

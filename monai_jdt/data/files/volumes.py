@@ -12,6 +12,7 @@ import numpy as np
 
 from monai_jdt.data.files.detached_voxels import lost_voxels, voxel_place
 from monai_jdt.data.files.file_volume import COPY_AGAIN, FileVolume, one_problem, unreadable
+from monai_jdt.data.files.foreground import Foreground, foreground_volume
 from monai_jdt.data.files.nifti import open_nifti
 from monai_jdt.data.files.voxel_blocks import blocks_of_array, refuse_what_exceeds_memory, stream_blocks
 from monai_jdt.data.problems import DataProblem
@@ -78,7 +79,7 @@ def can_be_volume(path: str) -> bool:
     return any(_is_dicom(entry.path) for entry in os.scandir(path) if entry.is_file())
 
 
-def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> FileVolume:
+def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None, foreground: Foreground | None = None) -> FileVolume:
     """Return the volume of a label map: one value per voxel.
 
     Grey written as colours (red, green and blue alike, whatever the alpha) is one value.
@@ -86,11 +87,17 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
     Args:
         volume: the file.
         shape: of the image's space, to distinguish channels from space.
+        foreground: the value or the colour of what is marked; the volume is then 1 there and 0 elsewhere. None: label values.
 
     Raises:
-        DataProblemError: several channels: one-hot channels, colours, layers of a segmentation of 3D Slicer.
+        DataProblemError: several channels, without a colour to look for: one-hot channels, colours, layers of a segmentation of 3D
+            Slicer.
     """
     path, own = volume.path, volume.shape
+    if isinstance(foreground, str):
+        return foreground_volume(volume, foreground)
+    if foreground is not None:
+        return foreground_volume(label_volume(volume, shape), foreground)
     if volume.components in (2, 3, 4) and path.lower().endswith(_PILLOW):
         grey = _one_band(volume.read())
         if grey is not None:
@@ -99,6 +106,8 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None) -> Fi
     if volume.components:
         got = f"{volume.components} numbers per voxel (shape {own})"
         fix = "export label values, not colours or one-hot channels"
+        if path.lower().endswith(_PILLOW):
+            fix += ", or name the colour of the mark by `foreground`"
         if path.lower().endswith(".seg.nrrd"):
             got = f"{volume.components} layers of segments that overlap (shape {own})"
             fix = "export it from 3D Slicer as a label map, one value per voxel"

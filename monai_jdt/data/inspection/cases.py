@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from monai_jdt.data.case_runner import CaseOutcome, run_cases
+from monai_jdt.data.files.foreground import Foreground, checked_foreground
 from monai_jdt.data.inspection.one_case import CaseFindings, CaseRules, CaseToCheck, image_files, look_at_case
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.data.names import folded_name
@@ -31,6 +32,7 @@ def find_problems(
     regions: Mapping[str, Sequence[int]] | None = None,
     ignored: int | None = None,
     spatial_dims: int | None = None,
+    foreground: Foreground | None = None,
     progress: bool = True,
     workers: int = 1,
     scheduler: str | None = None,
@@ -65,6 +67,8 @@ def find_problems(
             in any file of the list is a problem: nothing could be learnt of it. Not checked with None or `read="headers"`.
         ignored: a value that says "nothing is known here" in training, which no label file may hold.
         spatial_dims: how many axes of space an image has, axes of length 1 at the end aside; None: any number.
+        foreground: the value or the colour of what a rater marked; the label is then 1 there and 0 elsewhere, and `label_values` are
+            those. None: each item's own "foreground", or the files hold label values.
         progress: whether to show a progress bar.
         workers: processes. The problems and their order do not depend on it.
         scheduler: the address of a Dask scheduler, whose workers then check the cases.
@@ -81,7 +85,7 @@ def find_problems(
     if not labelled:
         left = ("raters", "probability", "consensus")
         items = [{key: value for key, value in item.items() if key not in left} for item in items]
-    rules = CaseRules(channels, label_values, read == "full", labelled, raters, spatial_dims)
+    rules = CaseRules(channels, label_values, read == "full", labelled, raters, spatial_dims, checked_foreground(foreground))
     cases = [CaseToCheck(str(item.get("case", f"items[{number}]")), item, rules) for number, item in enumerate(items)]
     names = [case.name for case in cases]
     found = run_cases(look_at_case, cases, names, what="checking the data", workers=workers, scheduler=scheduler, progress=progress)
@@ -99,6 +103,7 @@ def check_items(
     regions: Mapping[str, Sequence[int]] | None = None,
     ignored: int | None = None,
     spatial_dims: int | None = None,
+    foreground: Foreground | None = None,
     progress: bool = True,
     workers: int = 1,
     scheduler: str | None = None,
@@ -115,6 +120,7 @@ def check_items(
         regions: as in :func:`find_problems`.
         ignored: as in :func:`find_problems`.
         spatial_dims: as in :func:`find_problems`.
+        foreground: as in :func:`find_problems`.
         progress: as in :func:`find_problems`.
         workers: as in :func:`find_problems`.
         scheduler: as in :func:`find_problems`.
@@ -133,6 +139,7 @@ def check_items(
         regions=regions,
         ignored=ignored,
         spatial_dims=spatial_dims,
+        foreground=foreground,
         progress=progress,
         workers=workers,
         scheduler=scheduler,

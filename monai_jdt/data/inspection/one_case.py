@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from monai_jdt.data.files.file_volume import FileVolume
+from monai_jdt.data.files.foreground import Foreground, checked_foreground
 from monai_jdt.data.files.grids import VoxelGrid, grid_problem, without_last_ones
 from monai_jdt.data.files.volumes import FORMATS, label_volume, open_volume
 from monai_jdt.data.inspection.file_values import image_problems, label_problems, probability_problems
@@ -29,6 +30,7 @@ class CaseRules:
         labelled: whether there must be raters.
         raters: how many.
         spatial_dims: of an image.
+        foreground: of the raters' masks.
     """
 
     channels: int | None
@@ -37,6 +39,7 @@ class CaseRules:
     labelled: bool
     raters: int | None
     spatial_dims: int | None
+    foreground: Foreground | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,12 @@ def _look_at_raters(
         fix = "add the missing files, if they should be there" if len(raters) < rules.raters else "see which files are too many"
         yield DataProblem(case, f"{rules.raters} raters", str(len(raters)), fix, fatal=False)
     yield from _names_problem(case, item.get("rater_names"), len(raters))
+    foreground = rules.foreground
+    try:
+        foreground = checked_foreground(item.get("foreground"), f"{case}: foreground") if foreground is None else foreground
+    except ValueError:
+        fix = "correct it in the list"
+        yield DataProblem(f"{case}: foreground", "a whole number, or a colour such as '#ff0000'", repr(item["foreground"]), fix)
     known = _CaseRaters(set(images), values, {}, [])
     grid = reference  # without an image, the first rater's: the others are compared with it
     for rater in raters:
@@ -188,7 +197,7 @@ def _look_at_raters(
             if volume is None:
                 continue
             try:
-                volume = label_volume(volume, None if reference is None else reference.shape)
+                volume = label_volume(volume, None if reference is None else reference.shape, foreground)
             except DataProblemError as error:
                 yield from error.problems
                 continue

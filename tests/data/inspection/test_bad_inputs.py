@@ -119,7 +119,7 @@ IN_A_FILE = [
         "rater",
         "colours.png",
         "expected a label map of one channel, got 3 numbers per voxel (shape (6, 5, 3)). "
-        "Fix: export label values, not colours or one-hot channels",
+        "Fix: export label values, not colours or one-hot channels, or name the colour of the mark by `foreground`",
     ),
     (
         "rater",
