@@ -2,7 +2,7 @@
 
     python benchmarks/real_raters_results.py OUT --data FOLDER
 
-Writes into OUT: `real_raters.csv`, the mean of each patient, loss and seed; `real_raters_runs.csv`, one row for each look at a training
+Writes into OUT: `real_raters.csv`, the means of each patient and loss; `real_raters_runs.csv`, one row for each look at a training
 and what was chosen; `real_raters.md`, the tables; `real_raters.png`, the scores; `real_raters_case.png`, one test case.
 
 A score is averaged over the seeds in each image, then over images. Two losses are compared image by image. Intervals (95 %) are
@@ -42,17 +42,17 @@ CE, JDT, DICE = LOSSES
 PAIRS = ((JDT, DICE), (JDT, CE), (CE, DICE))
 #: How many bootstrap samples.
 DRAWS = 2000
-#: Column or computed score, the name in the tables, the factor for showing it, and whether more is better (None: 0 is best).
-SCORES: dict[str, tuple[str, float, bool | None]] = {
-    "thresholded_dice": ("thresholded Dice", 1.0, True),
-    "dice_half": ("Dice with the majority, p > .5", 1.0, True),
-    "dice_validated": ("Dice with the majority, validated threshold", 1.0, True),
-    "dice_expected": ("Dice with the majority, expected Dice", 1.0, True),
-    "dice_expected_level": ("Dice with the majority, expected Dice with a level", 1.0, True),
-    "brier": ("Brier score x 1000", 1000.0, False),
-    "ece": ("ECE of an image x 1000", 1000.0, False),
-    "pooled_ece": ("ECE of all voxels x 1000", 1000.0, False),
-    "bias": ("volume bias", 1.0, None),
+#: Column or computed score, the name in the tables, the factor for showing it, digits after the point, and what is best.
+SCORES: dict[str, tuple[str, float, int, str]] = {
+    "thresholded_dice": ("thresholded Dice", 1.0, 3, "more is better"),
+    "dice_half": ("majority Dice, p > .5", 1.0, 3, "more is better"),
+    "dice_validated": ("majority Dice, validated threshold", 1.0, 3, "more is better"),
+    "dice_expected": ("majority Dice, expected Dice", 1.0, 3, "more is better"),
+    "dice_expected_level": ("majority Dice, expected Dice, level", 1.0, 3, "more is better"),
+    "brier": ("Brier score x 1000", 1000.0, 2, "less is better"),
+    "ece": ("ECE of an image x 1000", 1000.0, 2, "less is better"),
+    "pooled_ece": ("ECE of all voxels x 1000", 1000.0, 2, "less is better"),
+    "bias": ("volume bias", 1.0, 1, "0 is best"),
 }
 
 
@@ -104,14 +104,9 @@ class Difference:
     high: float
     seeds: tuple[float, ...]
 
-    def text(self, factor: float, sign: str = "") -> str:
-        shown = [f"{factor * number:{sign}.{digits_of(factor * self.mean)}f}" for number in (self.mean, self.low, self.high)]
-        return f"{shown[0]} [{shown[1]}, {shown[2]}]"
-
-
-def digits_of(number: float) -> int:
-    """Return how many digits after the point a number is shown with."""
-    return 3 if abs(number) < 1 else 1 if abs(number) < 100 else 0
+    def text(self, factor: float, digits: int, sign: str = "") -> str:
+        mean, low, high = (f"{factor * number:{sign}.{digits}f}" for number in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
 
 
 def estimate(runs: Runs, score: str, first: str, second: str | None = None, chosen: np.ndarray | None = None) -> Difference:
@@ -161,15 +156,14 @@ def tables(runs: Runs, unit: str) -> str:
         means = [["score", *LOSSES]]
         gaps = [["score", *(f"{first} minus {second}" for first, second in PAIRS)]]
         for score in scores_of(subset):
-            label, factor, _ = SCORES[score]
+            label, factor, digits, _ = SCORES[score]
             label += f", {unit}" if score == "bias" else ""
-            means.append([label, *(estimate(runs, score, loss, None, chosen).text(factor) for loss in LOSSES)])
+            means.append([label, *(estimate(runs, score, loss, None, chosen).text(factor, digits) for loss in LOSSES)])
             cells = []
             for pair in PAIRS:
                 gap = estimate(runs, score, *pair, chosen)
-                digits = digits_of(factor * gap.mean)
                 ends = [f"{factor * end:+.{digits}f}" for end in (min(gap.seeds), max(gap.seeds))]
-                cells.append(f"{gap.text(factor, '+')} ({ends[0]} to {ends[1]})")
+                cells.append(f"{gap.text(factor, digits, '+')} ({ends[0]} to {ends[1]})")
             gaps.append([label, *cells])
         images, patients = int(chosen.sum()), len(set(runs.patients[chosen].tolist()))
         for title, rows in ((f"{subset}: {images} of {patients} patients", means), ("differences (range of the seeds)", gaps)):
@@ -182,15 +176,14 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def patient_rows(runs: Runs, name: str) -> list[dict[str, Any]]:
-    """Return the means of each patient, loss and seed."""
+    """Return the means of each patient and loss over images and seeds."""
     rows = []
     for loss in LOSSES:
-        for place, seed in enumerate(runs.seeds):
-            for patient in np.unique(runs.patients).tolist():
-                own = runs.patients == patient
-                means = {column: float(runs.table[loss, column][place, own].mean()) for at, column in runs.table if at == loss}
-                about = {"set": name, "loss": loss, "seed": seed, "patient": patient, "images": int(own.sum())}
-                rows.append(about | {column: mean for column, mean in means.items() if column != "bias"})
+        means = {column: values.mean(0) for (at, column), values in runs.table.items() if at == loss and column != "bias"}
+        for patient in np.unique(runs.patients).tolist():
+            own = runs.patients == patient
+            about = {"set": name, "loss": loss, "seeds": len(runs.seeds), "patient": patient, "images": int(own.sum())}
+            rows.append(about | {column: float(values[own].mean()) for column, values in means.items()})
     return rows
 
 
@@ -208,30 +201,28 @@ def draw_scores(path: Path, sets: dict[str, Runs]) -> None:
     from matplotlib.figure import Figure
 
     shown = ("thresholded_dice", "dice_half", "dice_expected_level", "brier", "pooled_ece", "bias")
-    figure = Figure(figsize=(9, 1.15 * len(shown) + 0.6), layout="constrained")
+    figure = Figure(figsize=(10, 1.2 * len(shown) + 0.5), layout="constrained")
     axes = figure.subplots(len(shown), len(sets), squeeze=False)
     for column, (name, runs) in enumerate(sets.items()):
         for row, score in enumerate(shown):
-            draw_score(axes[row, column], runs, score, SETS[name].unit, first=column == 0)
-        patients = runs.patients.tolist()
-        title = f"{name.upper()}: {len(patients)} images of {len(set(patients))} patients, {len(runs.seeds)} seeds"
-        axes[0, column].set_title(title, fontsize=10, pad=18)
+            draw_score(axes[row, column], runs, score, name, first=column == 0)
+    figure.suptitle("LIDC-IDRI's readers: means, intervals over patients (bars), and means of single seeds (ticks)", fontsize=11)
     save(figure, path)
 
 
-def draw_score(axis: Axes, runs: Runs, score: str, unit: str, *, first: bool) -> None:
+def draw_score(axis: Axes, runs: Runs, score: str, name: str, *, first: bool) -> None:
     """Draw one score: a bar from end to end of the interval of each loss, a dot at its mean, and a tick for each seed."""
-    label, factor, more = SCORES[score]
+    label, factor, _, best = SCORES[score]
     for place, loss in enumerate(LOSSES):
         found = estimate(runs, score, loss)
         colour = MODEL_COLOURS[place]
         axis.plot([factor * found.low, factor * found.high], [place, place], color=colour, linewidth=2)
         axis.plot(factor * found.mean, place, "o", color=colour, markersize=6)
-        axis.plot([factor * seed for seed in found.seeds], [place + 0.28] * len(found.seeds), "|", color=colour, markersize=7)
-    if more is None:
+        axis.plot([factor * seed for seed in found.seeds], [place + 0.35] * len(found.seeds), "|", color=colour, markersize=7)
+    if score == "bias":
         axis.axvline(0, color="0.5", linewidth=0.8)
-    better = {True: "more is better", False: "less is better", None: "0 is best"}[more]
-    axis.set_title(f"{label}{', ' + unit if score == 'bias' else ''} ({better})", fontsize=9, loc="left")
+        label += f", {SETS[name].unit}"
+    axis.set_title(f"{name.upper()}: {label} ({best})", fontsize=9, loc="left")
     axis.set_yticks(range(len(LOSSES)), list(LOSSES) if first else [""] * len(LOSSES), fontsize=8)
     axis.set_ylim(len(LOSSES) - 0.4, -0.6)
     axis.tick_params(axis="x", labelsize=8)

@@ -177,7 +177,7 @@ def test_a_whole_study(folder: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
     runs = list(csv.DictReader((out / "real_raters_runs.csv").read_text().splitlines()))
     assert len(runs) == 2 * 3 * 2 * 5  # sets, losses, seeds, looks
     rows = list(csv.DictReader((out / "real_raters.csv").read_text().splitlines()))
-    assert len(rows) == 2 * 3 * 2 * 3  # patients
+    assert len(rows) == 2 * 3 * 3  # sets, losses, patients
     assert {row["patient"] for row in rows} == set(PATIENTS["test"])
     found = real_raters_results.runs_of(out, "3d")
     assert found is not None
@@ -186,7 +186,7 @@ def test_a_whole_study(folder: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
     assert brier.mean == pytest.approx(np.mean(own), rel=1e-4)
     assert brier.low <= brier.mean <= brier.high
     table = (out / "real_raters.md").read_text()
-    assert f"| Brier score x 1000 | {brier.text(1000)} |" in table
+    assert f"| Brier score x 1000 | {brier.text(1000, 2)} |" in table
     for picture in ("real_raters.png", "real_raters_case.png"):
         assert (out / picture).stat().st_size > 10_000
 
