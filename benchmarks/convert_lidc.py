@@ -4,9 +4,9 @@
     python benchmarks/convert_lidc.py lidc2d.npz DEST --step 3
 
 Volumes become NIfTI (`DEST/<case>/image.nii.gz`, `reader1.nii.gz`, ...), slices PNG. `DEST/datalist.json` lists case, patient, image,
-raters and spacing (x, y, z in mm). The arrays do not tell where in the body a crop lies, nor which end of a volume is the upper one:
-the affine has the spacing, and the origin is 0. A case that is there is not written again. Licence and source: lidc_arrays.py beside
-this file.
+raters and spacing (x, y, z in mm) in the parts of the study, sections training, validation and test. The arrays do not tell where in the
+body a crop lies, nor which end of a volume is the upper one: the affine has the spacing, and the origin is 0. A case that is there is
+not written again. Licence and source: lidc_arrays.py beside this file.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes
+from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes, part_of
 from monai_jdt.data import write_datalist
 from monai_jdt.data.files.atomic import whole_folder
 
 
 def convert(cases: Iterable[RatedArray], dest: Path) -> list[dict[str, Any]]:
-    """Write each case into a folder of its own, and the list of all. Returns the items."""
+    """Write each case into a folder of its own, and the list of all by the parts of the study. Returns the items."""
     items = []
     for case in tqdm(cases, desc="cases", disable=None):
         names = ["image", *(f"reader{number + 1}" for number in range(len(case.votes)))]
@@ -43,7 +43,8 @@ def convert(cases: Iterable[RatedArray], dest: Path) -> list[dict[str, Any]]:
         files = [str(folder / (name + ending)) for name in names]
         item = {"case": case.name, "patient": case.patient, "image": files[0], "raters": files[1:]}
         items.append(item | ({"spacing": list(case.spacing[::-1])} if case.spacing else {}))
-    write_datalist(items, dest / "datalist.json")
+    sections = {part: [item for item in items if part_of(item["patient"]) == part] for part in ("training", "validation", "test")}
+    write_datalist({part: own for part, own in sections.items() if own}, dest / "datalist.json")
     return items
 
 

@@ -13,10 +13,14 @@ reader who did not mark a nodule has an empty mask. Readers are exchangeable: th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
+
+#: Of 20 patients, by the hash of their name.
+TEST_SHARE, VALIDATION_SHARE = 7, 3
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,13 @@ def _volumes(path: str | os.PathLike[str]) -> Iterator[RatedArray]:
         votes = np.unpackbits(data[f"{key}_msk"], axis=-1).astype(bool)
         spacing = tuple(float(edge) for edge in data[f"{key}_sp"])
         yield RatedArray(key, key.rpartition("_n")[0], data[f"{key}_img"], np.moveaxis(votes, 1, 0), spacing)
+
+
+def part_of(patient: str) -> str:
+    """Return "training", "validation" or "test". A patient is in the same part of every set."""
+    number = int(sha256(f"real raters {patient}".encode()).hexdigest(), 16) % 20
+    return "test" if number < TEST_SHARE else "validation" if number < TEST_SHARE + VALIDATION_SHARE else "training"
+
+
+def parts_of(cases: Sequence[RatedArray]) -> dict[str, list[RatedArray]]:
+    return {part: [case for case in cases if part_of(case.patient) == part] for part in ("training", "validation", "test")}

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes
+from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes, parts_of
 from benchmarks.rater_training import LOSSES, drawn_batches, label_of, majority_of, train
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.functional.expected_overlap import best_empty_level, best_expected_mask
@@ -38,8 +37,6 @@ from monai_jdt.metrics import RaterBrierScore, RaterCalibrationError, Thresholde
 from monai_jdt.validation import error_sentence
 
 SEEDS = (0, 1, 2)
-#: Of 20 patients, by the hash of their name.
-TEST_SHARE, VALIDATION_SHARE = 7, 3
 #: One of them is chosen on the validation patients.
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 #: How often a training is looked at, and on how many validation images at most.
@@ -107,16 +104,6 @@ SETS = {
         unit="mm3",
     ),
 }
-
-
-def part_of(patient: str) -> str:
-    """Return "training", "validation" or "test". A patient is in the same part of every set."""
-    number = int(sha256(f"real raters {patient}".encode()).hexdigest(), 16) % 20
-    return "test" if number < TEST_SHARE else "validation" if number < TEST_SHARE + VALIDATION_SHARE else "training"
-
-
-def parts_of(cases: Sequence[RatedArray]) -> dict[str, list[RatedArray]]:
-    return {part: [case for case in cases if part_of(case.patient) == part] for part in ("training", "validation", "test")}
 
 
 def described(parts: dict[str, list[RatedArray]]) -> str:

@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.lidc_arrays import RatedArray
+from benchmarks.lidc_arrays import RatedArray, parts_of
 from benchmarks.rater_training import LOSSES, majority_of
-from benchmarks.real_raters import SEEDS, SETS, parts_of, probabilities, run_name, write_rows
+from benchmarks.real_raters import SEEDS, SETS, probabilities, run_name, write_rows
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.functional.rater_calibration_error import CalibrationKind, error_of_bins
 from monai_jdt.report.colours import MAJORITY_STYLE, MODEL_COLOURS, PROBABILITY_MAP, rater_style

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from benchmarks import convert_lidc, decision_on_raters, real_raters, real_raters_results
-from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes
+from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes, part_of, parts_of
 from benchmarks.rater_training import LOSSES, drawn_batches
-from benchmarks.real_raters import Decisions, part_of
+from benchmarks.real_raters import Decisions
 from monai_jdt.data import check_items, read_datalist
 from monai_jdt.data.files.volumes import open_volume
 from monai_jdt.data.splits import patients_of
@@ -60,7 +60,7 @@ def square(votes: np.ndarray, spacing: tuple[float, ...] | None = None) -> Rated
 
 def test_no_patient_is_in_two_parts_whatever_the_set(folder: Path) -> None:
     for cases in (lidc_slices(folder / "lidc2d.npz"), lidc_volumes(folder / "lidc3d.npz")):
-        parts = real_raters.parts_of(cases)
+        parts = parts_of(cases)
         assert {part: sorted({case.patient for case in own}) for part, own in parts.items()} == PATIENTS
     shares = [part_of(f"LIDC-IDRI-{number:04d}") for number in range(1000)]
     # 7 and 3 of 20, two standard deviations (.03) wide
@@ -72,7 +72,9 @@ def test_the_files_hold_what_the_arrays_hold(folder: Path) -> None:
     for name, cases in (("2d", lidc_slices(folder / "lidc2d.npz", step=4)), ("3d", lidc_volumes(folder / "lidc3d.npz"))):
         dest = folder / name
         convert_lidc.convert(cases, dest)
-        items = read_datalist(dest / "datalist.json")
+        sections = [read_datalist(dest / "datalist.json", section) for section in PATIENTS]
+        assert [sorted({item["patient"] for item in section}) for section in sections] == list(PATIENTS.values())
+        items = sorted(read_datalist(dest / "datalist.json", "all"), key=lambda item: [case.name for case in cases].index(item["case"]))
         check_items(items)
         assert patients_of(items) == [case.patient for case in cases] == [item["patient"] for item in items]
         for item, case in zip(items, cases, strict=True):
