@@ -4,9 +4,9 @@
     python benchmarks/convert_lidc.py lidc2d.npz DEST --step 3
 
 Volumes become NIfTI (`DEST/<case>/image.nii.gz`, `reader1.nii.gz`, ...), slices PNG. `DEST/datalist.json` lists case, patient, image,
-raters and spacing (x, y, z in mm) in the parts of the study, sections training, validation and test. The arrays do not tell where in the
-body a crop lies, nor which end of a volume is the upper one: the affine has the spacing, and the origin is 0. A case that is there is
-not written again. Licence and source: lidc_arrays.py beside this file.
+raters and spacing (x, y, z in mm) in the parts of the study, sections training, validation and test. The arrays do not tell where in
+the body a crop lies, nor which end of a volume is the upper one: the affine has the spacing, and the origin is 0. A case that is there
+is not written again. Licence and source: lidc_arrays.py beside this file.
 """
 
 from __future__ import annotations
