@@ -31,7 +31,7 @@ from monai_jdt.data.files.atomic import whole_folder
 
 def convert(cases: Iterable[RatedArray], dest: Path) -> list[dict[str, Any]]:
     """Write each case into a folder of its own, and the list of all by the parts of the study. Returns the items."""
-    items = []
+    items: list[dict[str, Any]] = []
     for case in tqdm(cases, desc="cases", disable=None):
         names = ["image", *(f"reader{number + 1}" for number in range(len(case.votes)))]
         ending = ".png" if case.image.ndim == 2 else ".nii.gz"
@@ -41,7 +41,7 @@ def convert(cases: Iterable[RatedArray], dest: Path) -> list[dict[str, Any]]:
                 for name, array in zip(names, [case.image, *case.votes.astype(np.uint8)], strict=True):
                     write_array(Path(draft, name + ending), array, case.spacing)
         files = [str(folder / (name + ending)) for name in names]
-        item = {"case": case.name, "patient": case.patient, "image": files[0], "raters": files[1:]}
+        item: dict[str, Any] = {"case": case.name, "patient": case.patient, "image": files[0], "raters": files[1:]}
         items.append(item | ({"spacing": list(case.spacing[::-1])} if case.spacing else {}))
     sections = {part: [item for item in items if part_of(item["patient"]) == part] for part in ("training", "validation", "test")}
     write_datalist({part: own for part, own in sections.items() if own}, dest / "datalist.json")
