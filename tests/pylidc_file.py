@@ -52,9 +52,11 @@ class Scan:
 
 
 def outline_text(x: tuple[int, int], y: tuple[int, int]) -> str:
-    """Return the corners as the column `coords` has them, closed."""
-    corners = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]), (x[0], y[0])]
-    return "\n".join(f"{column},{row}" for column, row in corners)
+    """Return the pixels around a square as the column `coords` has them, closed."""
+    columns, rows = range(x[0], x[1]), range(y[0], y[1])
+    there = [(column, y[0]) for column in columns] + [(x[1], row) for row in rows]
+    back = [(x[0] + x[1] - column, y[1]) for column in columns] + [(x[0], y[0] + y[1] - row) for row in rows]
+    return "\n".join(f"{column},{row}" for column, row in [*there, *back, (x[0], y[0])])
 
 
 def write_pylidc_file(file: Path, scans: Sequence[Scan]) -> Path:
