@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["data", "functional", "handlers", "inferers", "losses", "metrics", "raters", "report", "transforms", "value_checks"]
+__all__ = [
+    "data",
+    "functional",
+    "handlers",
+    "inferers",
+    "losses",
+    "metrics",
+    "raters",
+    "report",
+    "teachers",
+    "transforms",
+    "value_checks",
+]
 
 
 def _is_command_line() -> bool:
@@ -31,7 +43,7 @@ def _is_command_line() -> bool:
 # loaded now. A verb of the command line uses no short names and loads what it needs. Torch and MONAI take 5 s of processor time.
 # `--help` needs neither and takes 0.4 s.
 if TYPE_CHECKING or not _is_command_line():
-    from monai_jdt import data, functional, handlers, inferers, losses, metrics, raters, report, transforms
+    from monai_jdt import data, functional, handlers, inferers, losses, metrics, raters, report, teachers, transforms
     from monai_jdt.checks import value_checks
 
 

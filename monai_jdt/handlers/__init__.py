@@ -3,6 +3,7 @@
 from monai_jdt.handlers.case_figure import CaseFigureWriter
 from monai_jdt.handlers.case_scores import CaseScoresWriter
 from monai_jdt.handlers.case_volumes import CaseVolumeWriter
+from monai_jdt.handlers.consistency_ramp_up import ConsistencyRampUp
 from monai_jdt.handlers.empty_level import EmptyLevelSearch
 from monai_jdt.handlers.mean_scores import (
     FineGrainedOverlapHandler,
@@ -30,6 +31,7 @@ __all__ = [
     "CaseFigureWriter",
     "CaseScoresWriter",
     "CaseVolumeWriter",
+    "ConsistencyRampUp",
     "EmptyLevelSearch",
     "EpochLoss",
     "FineGrainedOverlapHandler",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import nn
 from torch.func import functional_call
 
+from monai_jdt.inferers.checkpoint_weights import read_weights
 from monai_jdt.inferers.module_modes import unwrapped
 from monai_jdt.inferers.sample_inferer import SampleInferer, SampleKind
 from monai_jdt.validation import check_sequence, error_sentence
@@ -44,7 +43,7 @@ class CheckpointSamples(SampleInferer):
 
     Example:
         >>> import tempfile
-        >>> network = nn.Conv1d(1, 1, 1, bias=False)
+        >>> network = torch.nn.Conv1d(1, 1, 1, bias=False)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     files = [os.path.join(folder, name) for name in ("a.pt", "b.pt")]
         ...     for file, weight in zip(files, (1.0, -1.0)):
@@ -83,35 +82,10 @@ class CheckpointSamples(SampleInferer):
         """
         module = unwrapped(network)
         for path in self.checkpoints:
-            state = self._state_of(path, module)
+            state = read_weights(path, module, self.key)
 
             def with_weights(*inner: Any, weights: Any = state, **named: Any) -> Any:
                 return functional_call(module, weights, inner, named, tie_weights=False)
 
             yield self.inferer(inputs, with_weights, *args, **kwargs)
             del state, with_weights  # before the next one is read
-
-    def _state_of(self, path: str, module: nn.Module) -> Mapping[str, torch.Tensor]:
-        """Return a checkpoint's weights on the device of the network."""
-        own = module.state_dict()
-        device = next(iter(own.values())).device if own else torch.device("cpu")
-        try:
-            held = torch.load(path, map_location=device, weights_only=True)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(error_sentence(path, "a checkpoint", "no such file")) from error
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            expected = "a file that torch.load reads with weights_only=True"
-            raise ValueError(error_sentence(path, expected, str(error).partition(".")[0], "save network.state_dict()")) from error
-        if self.key is not None:
-            if not isinstance(held, Mapping) or self.key not in held:
-                got = str(list(held)) if isinstance(held, Mapping) else type(held).__name__
-                raise ValueError(error_sentence(path, f"an entry {self.key!r}", got, "name another `key`"))
-            held = held[self.key]
-        if not isinstance(held, Mapping) or not all(isinstance(value, torch.Tensor) for value in held.values()):
-            got = f"entries {list(held)[:5]}" if isinstance(held, Mapping) else type(held).__name__
-            raise ValueError(error_sentence(path, "weights by name", got, "name the entry that holds them as `key`"))
-        wrong = sorted(set(own) ^ set(held)) or [name for name, value in held.items() if value.shape != own[name].shape]
-        if wrong:
-            expected = f"the weights of {type(module).__name__}"
-            raise ValueError(error_sentence(path, expected, f"others, e.g. {wrong[0]!r}", "build the network that was trained"))
-        return held

@@ -1,0 +1,68 @@
+"""Cases with a label and cases without one, in every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from monai_jdt.validation import error_sentence
+
+
+class LabelledAndUnlabelled(Dataset):
+    """Pairs of a case with a label and a case without one. MONAI's and our collate functions make one batch of the pairs.
+
+    A batch of n pairs has n images with a label and n without. An epoch is as long as the longer list, whose cases all occur once. The
+    shorter one is repeated. Each item gets the entry "labelled".
+
+    Args:
+        labelled: a data set of dictionaries.
+        unlabelled: a data set of dictionaries. Their labels, where they have any, are replaced.
+        empty_label: from an item without a label to a label of the right shape and dtype, from which nothing is learnt; a batch needs
+            one tensor of labels. None: zeros like the label of the pair's other item, where all have one shape, as crops have.
+        label_key: the labels.
+
+    Raises:
+        ValueError: an empty list.
+
+    Example:
+        >>> import torch
+        >>> pairs = LabelledAndUnlabelled([{"label": torch.ones(1, 2)}], [{"image": 0}, {"image": 1}])
+        >>> [(item.get("image"), item["labelled"], item["label"].tolist()) for item in pairs[1]]
+        [(None, True, [[1.0, 1.0]]), (1, False, [[0.0, 0.0]])]
+    """
+
+    def __init__(
+        self,
+        labelled: Sequence[Any] | Dataset,
+        unlabelled: Sequence[Any] | Dataset,
+        empty_label: Callable[[Mapping[Any, Any]], Any] | None = None,
+        label_key: str = "label",
+    ) -> None:
+        for name, items in (("labelled", labelled), ("unlabelled", unlabelled)):
+            if not len(items):  # type: ignore[arg-type]
+                raise ValueError(error_sentence(name, "at least one case", "none"))
+        self.labelled, self.unlabelled = labelled, unlabelled
+        self.empty_label, self.label_key = empty_label, label_key
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return max(len(self.labelled), len(self.unlabelled))  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> list[dict[Any, Any]]:
+        """Return a pair, or as many as the transforms make crops of a case."""
+        known = self._items(self.labelled, index)
+        unknown = self._items(self.unlabelled, index)
+        result = [{**item, "labelled": True} for item in known]
+        for number, item in enumerate(unknown):
+            like = known[number % len(known)][self.label_key]
+            empty = like * 0 if self.empty_label is None else self.empty_label(item)
+            result.append({**item, self.label_key: empty, "labelled": False})
+        return result
+
+    @staticmethod
+    def _items(items: Any, index: int) -> list[Any]:
+        """A transform such as RandCropByPosNegLabeld makes several items of a case."""
+        found = items[index % len(items)]
+        return found if isinstance(found, list) else [found]
