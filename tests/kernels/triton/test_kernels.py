@@ -7,6 +7,7 @@ here is about the real thing.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -157,8 +158,12 @@ def test_a_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
 def test_the_kernels_compile_for_a_gpu(capability: str, tmp_path: Path) -> None:
     lines = compile_for([capability], tmp_path)
     assert len(lines) == 3 * 20
-    # registers that do not fit slow a kernel down; with more channels than these they are known not to
-    assert all("stack   0" in line or "C=1024" in line or "KL" in line for line in lines)
+    # Registers that do not fit slow a kernel down; with more channels than these they are known not to. For sm_80, ptxas puts two
+    # registers of the half precision sums on the stack by itself, at 128 of the 255 that it could take: one more program fits then.
+    for line in lines:
+        stack = re.search(r"stack +(\d+)", line)
+        assert stack
+        assert int(stack[1]) <= 8 or "C=1024" in line or "KL" in line, line
 
 
 @pytest.mark.long
