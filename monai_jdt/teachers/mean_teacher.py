@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -11,6 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from monai_jdt.inferers.module_modes import unwrapped
 from monai_jdt.validation import check_bool, check_number, error_sentence
+
+_Tensors: TypeAlias = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 class MeanTeacher(nn.Module):
@@ -91,7 +93,7 @@ class MeanTeacher(nn.Module):
         """Return what the network returns."""
         return self.average(*args, **kwargs)
 
-    def _add(self, averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor) -> None:
+    def _add(self, averaged: _Tensors, current: _Tensors, count: torch.Tensor | int) -> None:
         """Move the averaged weights, all of one dtype and device, towards the current ones."""
         updates = int(count)
         decay = min(self.decay, updates / (updates + 9)) if self.warm_up else self.decay
