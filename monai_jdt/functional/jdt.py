@@ -104,16 +104,15 @@ def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_wei
 
 
 def _wide_sums(inputs: Inputs, recipe: LossRecipe) -> VoxelSums:
-    """Return the sums. Those of a fast kernel on a CPU are in float64 under `torch.compile` and `sync`.
+    """Return the sums. For a mean, those of a fast kernel on a CPU are in float64.
 
-    So a mean is the same to the last digit with the closed form, in a compiled graph and in a group of one rank. Elsewhere, and where
+    So it is the same to the last digit with the closed form, in a compiled graph and in a group of one rank. Elsewhere, and where
     the loss depends on the smallest number of a dtype, the sums stay in the dtype of the loss.
     """
     sums = voxel_sums(inputs)
     ratio, averaging = recipe.ratio, recipe.averaging
     limited = ratio.log_loss or ratio.smooth_dr <= torch.finfo(torch.float32).tiny
-    compared = averaging.reduction == "mean" and (torch.compiler.is_compiling() or averaging.sync)
-    if limited or not compared or inputs.kernel is Backend.EAGER or inputs.logits.device.type != "cpu":
+    if limited or averaging.reduction != "mean" or inputs.kernel is Backend.EAGER or inputs.logits.device.type != "cpu":
         return sums
     wide = {name: part.to(torch.float64) for name, part in sums._asdict().items() if part is not None and part.is_floating_point()}
     return sums._replace(**wide)

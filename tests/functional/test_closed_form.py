@@ -24,7 +24,7 @@ from monai_jdt.definitions import (
     RatioRule,
     VoxelRecipe,
 )
-from monai_jdt.functional import closed_form, jdt_loss
+from monai_jdt.functional import closed_form, jdt_loss, loss_and_slopes
 from monai_jdt.functional.overlap import combine
 from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, named_sums, split_rows
 from tests.forced import auto_takes
@@ -85,7 +85,8 @@ def sums_of(seed: int, images: int, channels: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_value_and_slopes_are_those_of_the_definition(weighted: bool) -> None:
+@pytest.mark.parametrize("kernel", [Backend.NUMBA, Backend.CHUNKED])
+def test_value_and_slopes_are_those_of_the_definition(kernel: Backend, weighted: bool) -> None:
     count = 0
     for number, recipe in enumerate(recipes()):
         rows = sums_of(number, 3, 4)
@@ -101,10 +102,8 @@ def test_value_and_slopes_are_those_of_the_definition(weighted: bool) -> None:
         if expected.requires_grad:
             (slopes,) = torch.autograd.grad(expected, leaf)
         active = closed_form._active(rows.numpy(), rows, recipe)
-        got, by_sums = closed_form._value_and_slopes(
-            rows.numpy(), active, recipe, None if weight is None else weight.numpy(), torch.float64, sloped=True
-        )
-        assert by_sums is not None
+        weights = None if weight is None else weight.numpy()
+        got, by_sums = loss_and_slopes.closed_form(kernel, rows.numpy(), active, weights, recipe, torch.float64)
         assert got == pytest.approx(expected.item(), rel=1e-12, abs=1e-300), recipe
         np.testing.assert_allclose(by_sums, slopes[:DIFFERENTIABLE_ROWS].numpy(), rtol=1e-11, atol=1e-13, err_msg=str(recipe))
         count += 1

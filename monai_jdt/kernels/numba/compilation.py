@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+
+logger = logging.getLogger(__name__)
 
 #: NaN and the order of operations are kept; a product and a sum may be one instruction.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
@@ -28,6 +31,26 @@ def in_memory(function: Callable) -> Any:
         function: Python's.
     """
     return njit(**_OPTIONS)(function)
+
+
+def ready_to_call(program: Any, *arguments: Any) -> Any:
+    """Return a program after a first call, which compiles it or reads it from disk.
+
+    Args:
+        program: from :func:`on_disk`.
+        arguments: of a call that does nothing.
+
+    Returns:
+        The program, or one that is compiled for this process alone, where numba cannot use what it has on disk.
+    """
+    try:
+        program(*arguments)
+    except Exception as error:
+        # numba lets every fault of its folder through: removed or full since it was found, or a file there that was cut off
+        logger.info("numba cannot use what it has on disk and compiles the losses' kernel for this process alone: %r", error)
+        program = in_memory(program.py_func)
+        program(*arguments)
+    return program
 
 
 #: Compiled as a part of what calls it. numba compiles any other function by itself too, with all that it calls.
