@@ -219,7 +219,6 @@ def _compiled() -> Any:
     """Return the loop as numba compiles it, from disk where it is there."""
     from monai_jdt.kernels.numba.compilation import on_disk, ready_to_call
 
-    nothing = _numbers(LossRecipe(), 0, 0, torch.float32)
-    return ready_to_call(
-        on_disk(loss_and_slopes), np.zeros(0), np.zeros(0, bool), np.ones(1), nothing, np.zeros(0, np.int64), np.zeros(0)
-    )
+    none, whole = np.zeros(0), np.zeros(0, np.int64)
+    numbers = _numbers(LossRecipe(), 0, 0, torch.float32)
+    return ready_to_call(on_disk(loss_and_slopes), none, np.zeros(0, bool), np.ones(1), numbers, whole, np.zeros(0))
