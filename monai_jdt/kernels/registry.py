@@ -105,8 +105,8 @@ KERNELS: dict[Backend, KernelInfo] = {
             module="monai_jdt.kernels.numba.launch",
             devices=("cpu",),
             auto_on=("cpu",),
-            # Below, a step of the eager kernel takes half a millisecond: thousands of them pay for loading numba.
-            auto_from=2**11,
+            # Below, thousands of steps of the eager kernel take as long as loading numba.
+            auto_from=2**9,
             auto_from_compiled=2**14,
             dtypes=_HALVES_AND_FLOAT32,
             label_dtypes=(*_HALVES_AND_FLOAT32, torch.float64, torch.bool, *_INTEGERS),

@@ -160,12 +160,12 @@ def _job(given: KernelInput, upstream: torch.Tensor | None = None, result: torch
     if reading.form is not LabelForm.DENSE:
         raters = given.label.shape[1]
         if given.rater_weights is None:
-            weights = torch.ones((images, raters), dtype=torch.float32, device="cpu")
+            weights = np.ones((images, raters), np.float32)
         else:
-            weights = given.rater_weights.to(torch.float32).contiguous()
+            weights = np.ascontiguousarray(given.rater_weights.numpy(), np.float32)
             everywhere = bool((weights > 0).any(1).all())
         tables.append(weights)
-        rater_weights = weights.data_ptr()
+        rater_weights = weights.ctypes.data
     class_weight = constant_tables[0]
     if given.class_weight is not None:
         class_weight = torch.zeros((2, channels), dtype=torch.float32, device="cpu")

@@ -176,6 +176,7 @@ def write_row(kind: int, address: int, stride: int, n: int, row: Floats) -> None
             halves[i * stride] = to_bfloat16(row[i])
 
 
+_NO_CLASS = np.int32(0)
 #: Above every class value; all floats from here on are whole.
 _LARGE_WHOLE = 2.0**53
 
@@ -204,6 +205,17 @@ def _copy_classes(source: Numbers, stride: int, n: int, out: Codes, job: Job) ->
 
 
 @part
+def _copy_small_classes(source: Numbers, stride: int, n: int, out: Codes, job: Job) -> None:
+    """As :func:`_copy_classes` for values of at most 16 bits: in 32 bits, twice as many fit into a vector."""
+    highest, above, marker = np.int32(job.highest_class), np.int32(job.above), np.int32(job.ignore_index)
+    marked = (job.has_ignore_index != 0) & (np.int64(marker) == job.ignore_index)
+    for i in range(n):
+        value = np.int32(source[i * stride])
+        code = ILLEGAL if value < _NO_CLASS else (value if value <= highest else above)
+        out[i] = SILENT if marked & (value == marker) else code
+
+
+@part
 def _round_classes(source: Numbers, stride: int, n: int, out: Codes, job: Job) -> None:
     for i in range(n):
         out[i] = _class_code_of_float(np.float64(source[i * stride]), job)
@@ -214,11 +226,11 @@ def read_classes(job: Job, address: int, n: int, out: Codes, scratch: Floats) ->
     """Read n class values as codes, float16 and bfloat16 by way of scratch."""
     kind, stride = job.label.kind, job.label.voxel
     if kind == UINT8:
-        _copy_classes(_bytes_at(address), stride, n, out, job)
+        _copy_small_classes(_bytes_at(address), stride, n, out, job)
     elif kind == INT8:
-        _copy_classes(_int8s_at(address), stride, n, out, job)
+        _copy_small_classes(_int8s_at(address), stride, n, out, job)
     elif kind == INT16:
-        _copy_classes(_int16s_at(address), stride, n, out, job)
+        _copy_small_classes(_int16s_at(address), stride, n, out, job)
     elif kind == INT32:
         _copy_classes(int32s_at(address), stride, n, out, job)
     elif kind == INT64:
