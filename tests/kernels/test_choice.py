@@ -45,7 +45,7 @@ def test_the_backends_of_the_issue_are_the_names() -> None:
 def test_auto_takes_eager_for_small_inputs_and_a_fast_kernel_for_large_ones() -> None:
     loss = JDTCELoss(softmax=True)
     assert loss.backend_used is None
-    loss(*tensors())
+    loss(*tensors(4))
     assert loss.backend_used == "eager"
     loss(*tensors(36))
     assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
