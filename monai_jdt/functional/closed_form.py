@@ -32,15 +32,24 @@ def has_closed_form(inputs: Inputs, recipe: LossRecipe) -> bool:
         recipe: which loss.
     """
     rule = recipe.averaging
-    few = inputs.kernel is Backend.NUMBA or inputs.logits.shape[:2].numel() <= INTERPRETED_PAIRS
     return (
         inputs.kernel is not Backend.EAGER
-        and few
         and inputs.logits.device.type == "cpu"
         and rule.reduction == "mean"
         and not rule.sync
+        # before the number of pairs, which a tracer would take for a constant
         and not is_observed()
+        and not has_many_pairs(inputs)
     )
+
+
+def has_many_pairs(inputs: Inputs) -> bool:
+    """Return whether there are so many pairs of image and class that torch's operations are faster than the closed form.
+
+    Args:
+        inputs: with a fast kernel of the CPU.
+    """
+    return inputs.kernel is not Backend.NUMBA and inputs.logits.shape[:2].numel() > INTERPRETED_PAIRS
 
 
 def closed_form_loss(inputs: Inputs, recipe: LossRecipe, overlap_weight: torch.Tensor | None) -> torch.Tensor:

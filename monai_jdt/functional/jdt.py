@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from monai_jdt.definitions import Backend, LossRecipe, VoxelSums
-from monai_jdt.functional.closed_form import closed_form_loss, has_closed_form
+from monai_jdt.functional.closed_form import closed_form_loss, has_closed_form, has_many_pairs
 from monai_jdt.functional.inputs import Inputs, prepare, voxel_sums
 from monai_jdt.functional.overlap import combine
+from monai_jdt.plain_tensors import is_observed
 
 
 def jdt_loss(
@@ -104,15 +105,17 @@ def weighted_loss(terms: Sequence[tuple[float, Inputs, LossRecipe]], overlap_wei
 
 
 def _wide_sums(inputs: Inputs, recipe: LossRecipe) -> VoxelSums:
-    """Return the sums. For a mean, those of a fast kernel on a CPU are in float64.
+    """Return the sums. Those of a fast kernel on a CPU are in float64 under `torch.compile` and `sync`, and for many pairs.
 
-    So it is the same to the last digit with the closed form, in a compiled graph and in a group of one rank. Elsewhere, and where
+    So a mean is the same to the last digit with the closed form, in a compiled graph and in a group of one rank. Elsewhere, and where
     the loss depends on the smallest number of a dtype, the sums stay in the dtype of the loss.
     """
     sums = voxel_sums(inputs)
     ratio, averaging = recipe.ratio, recipe.averaging
     limited = ratio.log_loss or ratio.smooth_dr <= torch.finfo(torch.float32).tiny
     if limited or averaging.reduction != "mean" or inputs.kernel is Backend.EAGER or inputs.logits.device.type != "cpu":
+        return sums
+    if not (torch.compiler.is_compiling() or averaging.sync or (not is_observed() and has_many_pairs(inputs))):
         return sums
     wide = {name: part.to(torch.float64) for name, part in sums._asdict().items() if part is not None and part.is_floating_point()}
     return sums._replace(**wide)
