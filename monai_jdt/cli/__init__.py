@@ -20,6 +20,7 @@ from monai_jdt.cli.env import env_command
 from monai_jdt.cli.evaluate import evaluate_command
 from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.fuse import fuse_command
+from monai_jdt.cli.lidc import lidc_command
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.cli.raters import raters_command
 from monai_jdt.cli.report import report_command
@@ -43,6 +44,7 @@ app.command("env")(env_command)
 app.command("evaluate")(evaluate_command)
 app.command("figure")(figure_command)
 app.command("fuse")(fuse_command)
+app.command("lidc")(lidc_command)
 app.command("phantom")(phantom_command)
 app.command("raters")(raters_command)
 app.command("report")(report_command)

@@ -2,6 +2,7 @@
 
 * `files`: volumes of any format are opened and read; files are written whole or not at all.
 * `layouts`: a data set's folder becomes a list of cases, one file per layout.
+* `lidc`: LIDC-IDRI's DICOM series and XML become cases.
 * `inspection`: the check of a list, which opens every file.
 * `phantoms`: synthetic data sets whose true probability is known.
 * `datalist_file`, `list_forms`: lists as JSON, our own and those of other tools. `splits`: training, validation and folds.
@@ -32,6 +33,7 @@ from monai_jdt.data.layouts.msseg import MSSEG_MODALITIES, msseg_datalist
 from monai_jdt.data.layouts.patterns import pattern_datalist
 from monai_jdt.data.layouts.qubiq import QUBIQ_SETS, QubiqSet, qubiq_datalist
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, RegionConvention, region_convention, regions_without_label
+from monai_jdt.data.lidc import LidcConversion, convert_lidc
 from monai_jdt.data.names import folded_name, one_line, safe_relative_name, user_path
 from monai_jdt.data.phantoms.brats import PhantomCase, brats_phantom, ensure_brats_phantoms, write_brats_phantoms
 from monai_jdt.data.phantoms.lidc import (
@@ -74,6 +76,7 @@ __all__ = [
     "CaseList",
     "DataProblem",
     "DataProblemError",
+    "LidcConversion",
     "LidcPhantom",
     "LidcPhantomNodule",
     "ListingRecord",
@@ -90,6 +93,7 @@ __all__ = [
     "brats_layout",
     "brats_phantom",
     "check_items",
+    "convert_lidc",
     "curvas_datalist",
     "distinct_values",
     "draw_rater",

@@ -103,6 +103,13 @@ class LidcScan:
         """The median distance between slices in mm. It is 1 for a single slice."""
         return float(np.median(np.diff(self.slice_positions))) if len(self.slice_positions) > 1 else 1.0
 
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """The mm between voxels along x, y and z, where slices have one distance up to rounding."""
+        positions = self.slice_positions
+        mean = (positions[-1] - positions[0]) / (len(positions) - 1) if len(positions) > 1 else 1.0
+        return (*self.pixel_spacing, mean)
+
     def slice_index(self, z: float) -> int:
         """Return the number of the slice at a position.
 

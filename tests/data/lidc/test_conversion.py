@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from monai_jdt.data.case_runner import run_cases
+from monai_jdt.data.datalist_file import read_datalist
+from monai_jdt.data.files.folder_lock import sole_run_in
+from monai_jdt.data.inspection.cases import find_problems
+from monai_jdt.data.lidc import LidcConversion, convert_lidc, scan_cases
+from tests.data.lidc.sample import SAMPLE, needs_sample
+from tests.data.lidc.tcia_files import POSITIONS, SERIES, four_readers, hounsfield, nodule, square, write_scan
+
+
+def convert(root: Path, dest: Path, **settings: Any) -> LidcConversion:
+    return convert_lidc(root, dest, progress=False, **settings)
+
+
+def voxels(dest: Path, name: str) -> np.ndarray:
+    return np.asarray(nibabel.load(dest / name).dataobj)  # type: ignore[attr-defined]
+
+
+def files(dest: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(dest)): path.read_bytes() for path in sorted(dest.rglob("*")) if path.is_file()}
+
+
+@needs_sample
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_real_scan_is_what_another_program_made_of_it(tmp_path: Path, whole: bool) -> None:
+    """The XML's masks equal the sample's voxel for voxel, the CT in HU, and both lie at the same place."""
+    done = convert(SAMPLE / "dicom", tmp_path, whole=whole)
+    assert not done.failures
+    case = tmp_path / ("LIDC-IDRI-0001" if whole else "LIDC-IDRI-0001_n1")
+    pairs = {"ct": "ct"} | {f"reader{n + 1}": f"reader{n}" for n in range(4)}
+    for ours, theirs in pairs.items():
+        made: Any = nibabel.load(case / f"{ours}.nii.gz")
+        given: Any = nibabel.load(SAMPLE / "nifti" / "LIDC-IDRI-0001" / f"{theirs}.nii.gz")
+        assert np.abs(made.affine[:3, :3] - given.affine[:3, :3]).max() < 1e-6
+        # both are parts of one scan: where one begins in voxels of the other one
+        shift = np.linalg.solve(given.affine[:3, :3], made.affine[:3, 3] - given.affine[:3, 3])
+        assert np.abs(shift - np.rint(shift)).max() < 1e-5
+        first = np.rint(shift).astype(int)
+        low, high = np.maximum(first, 0), np.minimum(first + made.shape, given.shape)
+        own = tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
+        other = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        mine, reference = np.asarray(made.dataobj), np.asarray(given.dataobj)
+        assert (mine[own] == reference[other]).all()
+        if whole:
+            assert (low == 0).all()
+            assert (high == given.shape).all()
+        if ours != "ct":
+            assert mine.sum() == reference.sum() > 4000  # nothing lies outside of the common part
+
+
+def test_a_scan_becomes_crops_with_one_mask_per_reader(tmp_path: Path) -> None:
+    write_scan(tmp_path / "LIDC-IDRI-0001" / "study" / "series")
+    done = convert(tmp_path, tmp_path / "out", size=5, margin=1)
+    assert (done.scans, done.nodules, done.failures) == (1, {3: 1, 1: 1}, {})
+    first, second = read_datalist(tmp_path / "out" / "datalist.json")
+    assert [first["case"], second["case"]] == ["LIDC-IDRI-0001_n1", "LIDC-IDRI-0001_n2"]
+    assert (first["readers"], second["readers"]) == ([1, 2, 3], [2])
+    assert first["patient"] == "LIDC-IDRI-0001"
+    assert first["spacing"] == [0.5, 0.75, 2.5]
+    assert len(first["raters"]) == len(second["raters"]) == 4
+    assert first["nodules"][0]["marks"][0]["characteristics"] == {"malignancy": 4}
+    # outlines from column 4 to 11 and row 5 to 12; 1 mm is 2 columns, 2 rows and a slice
+    ct: Any = nibabel.load(first["image"])
+    assert ct.shape == (12, 12, 4)
+    assert ct.get_data_dtype() == np.int16
+    # DICOM's place (-30.5 + 2 * .5, -20.25 + 3 * .75, -7.5), with x and y turned
+    assert (ct.affine == np.array([[-0.5, 0, 0, 29.5], [0, -0.75, 0, 18.0], [0, 0, 2.5, -7.5], [0, 0, 0, 1]])).all()
+    for k, z in enumerate(POSITIONS[1:5]):
+        assert (np.asarray(ct.dataobj)[:, :, k] == hounsfield(z)[2:14, 3:15]).all()
+    # reader 1: 5 x 5 pixels on two slices, with a hole of 2 x 2 outline pixels on the second one
+    masks = [voxels(tmp_path, path) for path in first["raters"]]
+    assert [int(mask.sum()) for mask in masks] == [46, 50, 25, 0]
+    assert masks[0].dtype == np.uint8
+    assert masks[0][3:8, 3:8, 1].all()
+    assert not masks[0][4:6, 4:6, 2].any()
+    assert first["nodules"][0]["start"] == [2, 2, 1]
+    assert first["nodules"][0]["marks"][0]["volume_mm3"] == round(46 * 0.5 * 0.75 * 2.5, 2)
+    assert not [problem for problem in find_problems([first, second], progress=False) if problem.fatal]
+    table = (tmp_path / "out" / "scans.csv").read_text().splitlines()
+    assert table[1] == f"LIDC-IDRI-0001,LIDC-IDRI-0001,{SERIES},6,0.5 0.75 2.5,4,4,2,2,1,1,2,"
+
+
+def test_a_whole_scan_is_one_case(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out", whole=True)
+    (item,) = read_datalist(tmp_path / "out" / "datalist.json")
+    assert item["case"] == "LIDC-IDRI-0001"
+    assert len(item["nodules"]) == 2
+    ct = voxels(tmp_path, item["image"])
+    assert (ct == np.stack([hounsfield(z) for z in POSITIONS], axis=2)).all()
+    assert [int(voxels(tmp_path, path).sum()) for path in item["raters"]] == [46, 50 + 9, 25, 0]
+
+
+@pytest.mark.parametrize(
+    ("whole", "expected"), [(False, [[True, True, True, False], [False, True, False, False]]), (True, [[True] * 3 + [False]])]
+)
+def test_a_reader_without_a_mark_can_be_missing(tmp_path: Path, whole: bool, expected: list[list[bool]]) -> None:
+    write_scan(tmp_path / "in")
+    done = convert(tmp_path / "in", tmp_path / "out", unmarked="missing", whole=whole)
+    listed = json.loads((tmp_path / "out" / "datalist.json").read_text())["training"]
+    assert [[path is not None for path in item["raters"]] for item in listed] == expected
+    for item in done.items:
+        assert sorted(os.listdir(tmp_path / "out" / item["case"])) == sorted(
+            ["ct.nii.gz", *(p.split("/")[1] for p in item["raters"] if p)]
+        )
+
+
+def test_min_readers_leaves_nodules_out_of_cases_and_masks(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    done = convert(tmp_path / "in", tmp_path / "out", min_readers=2)
+    (item,) = done.items
+    # the crop holds the place of the other nodule, which reader 2 alone marked
+    assert voxels(tmp_path / "out", item["raters"][1]).sum() == 50
+    assert json.loads((tmp_path / "out" / "scans" / f"{SERIES}.json").read_text())["nodules"] == 2
+
+
+def test_a_crop_shows_the_other_nodules_in_it(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert voxels(tmp_path / "out", done.items[0]["raters"][1]).sum() == 50 + 9
+
+
+def test_a_session_that_is_not_there_is_a_missing_reader(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in", sessions=four_readers()[:3])
+    assert [path is None for path in convert(tmp_path / "in", tmp_path / "out").items[0]["raters"]] == [False, False, False, True]
+
+
+def test_a_scan_without_nodules_is_no_crop_and_one_whole_case(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in", sessions=["", "", "", ""])
+    assert convert(tmp_path / "in", tmp_path / "crops").datalist is None
+    (item,) = convert(tmp_path / "in", tmp_path / "whole", whole=True).items
+    assert (item["readers"], item["nodules"]) == ([], [])
+    assert not convert(tmp_path / "in", tmp_path / "missing", whole=True, unmarked="missing").items
+
+
+def test_the_same_call_does_nothing_twice_and_adds_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scan(tmp_path / "in" / "a")
+    convert(tmp_path / "in", tmp_path / "out")
+    before = files(tmp_path / "out")
+    calls: list[str] = []
+
+    def counted(work: Any, cases: Any, names: Any, **how: Any) -> Any:
+        calls.extend(names)
+        return run_cases(work, cases, names, **how)
+
+    monkeypatch.setattr("monai_jdt.data.lidc.conversion.run_cases", counted)
+    convert(tmp_path / "in", tmp_path / "out")
+    assert not calls
+    assert files(tmp_path / "out") == before
+    write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert calls == ["LIDC-IDRI-0002"]
+    assert [item["case"] for item in done.items] == [f"LIDC-IDRI-000{n}_n{k}" for n in (1, 2) for k in (1, 2)]
+
+
+@pytest.mark.long
+def test_bytes_depend_on_the_files_alone_with_workers_too(tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_scan(tmp_path / "in" / str(n), series=f"{SERIES}.{n}", patient=f"LIDC-IDRI-000{n}")
+    convert(tmp_path / "in", tmp_path / "one")
+    convert(tmp_path / "in", tmp_path / "two", workers=2)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+class Killed(BaseException):
+    """What no handler of errors catches."""
+
+
+@pytest.mark.parametrize("writes", range(1, 13))
+def test_a_conversion_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    """A kill before each renaming of a file or folder: nothing in between is seen in the end."""
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "whole")
+    count = 0
+
+    def killing(rename: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == writes:
+                raise Killed
+            rename(*arguments, **named)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "replace"):
+            patch.setattr(os, name, killing(getattr(os, name)))
+        # a process that is killed cleans up nothing
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(os, "remove", lambda *_: None)
+        try:
+            convert(tmp_path / "in", tmp_path / "out")
+        except Killed:
+            assert count == writes
+        else:
+            assert count < writes  # there were no more
+    convert(tmp_path / "in", tmp_path / "out")
+    made = files(tmp_path / "out")
+    made.pop(".monai_jdt.lock", None)
+    assert made == files(tmp_path / "whole")
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(os.listdir(tmp_path / "whole"))
+
+
+def test_a_scan_whose_files_change_is_converted_again(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    write_scan(tmp_path / "in", sessions=[nodule("a", [square(4, 5, 4, -5.0)])])
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert len(done.items) == 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("LIDC*")) == ["LIDC-IDRI-0001_n1"]
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    before = files(tmp_path / "out")
+    with pytest.raises(
+        ValueError, match=r"expected a folder of the same settings, got margin 8\.0 instead of 9\.0, unmarked 'background' instead"
+    ):
+        convert(tmp_path / "in", tmp_path / "out", unmarked="missing", margin=9)
+    assert files(tmp_path / "out") == before
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"expected a new or empty folder, got one with thesis\.txt"):
+        convert(tmp_path / "in", tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["thesis.txt"]
+
+
+def test_files_of_others_in_a_case_are_never_removed(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / "LIDC-IDRI-0001_n1" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "scans" / f"{SERIES}.json").unlink()
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert list(done.failures.values()) == [
+        f"{tmp_path / 'out' / 'LIDC-IDRI-0001_n1'}: expected a free name, got notes.txt there. Fix: move it away."
+    ]
+    assert (tmp_path / "out" / "LIDC-IDRI-0001_n1" / "notes.txt").exists()
+
+
+def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    with sole_run_in(tmp_path / "out"), pytest.raises(BlockingIOError, match="expected a folder that no other run writes to"):
+        convert(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"size": 0}, "size: expected a number of mm > 0, got 0"),
+        ({"margin": -1}, "margin: expected a number of mm >= 0, got -1"),
+        ({"tolerance": float("nan")}, "tolerance: expected a number of mm >= 0, got nan"),
+        ({"min_readers": 5}, "min_readers: expected a whole number from 1 to 4, got 5"),
+        ({"unmarked": "empty"}, "unmarked: expected one of 'background', 'missing', got 'empty'"),
+        ({"duplicates": "last"}, "duplicates: expected one of 'refuse', 'first', got 'last'"),
+    ],
+)
+def test_invalid_settings_are_refused(tmp_path: Path, settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        convert(tmp_path, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_bad_scan_is_not_the_end(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in" / "a", positions=POSITIONS[:3] + POSITIONS[4:])
+    write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert list(done.failures) == ["LIDC-IDRI-0001"]
+    assert {item["patient"] for item in done.items} == {"LIDC-IDRI-0002"}
+    rows = (tmp_path / "out" / "scans.csv").read_text().splitlines()
+    assert "1 missing, the first after z = -5 mm" in rows[1]
+    # the series is downloaded again
+    write_scan(tmp_path / "in" / "a")
+    assert not convert(tmp_path / "in", tmp_path / "out").failures
+
+
+def test_scan_cases_refuse_a_broken_record(tmp_path: Path) -> None:
+    path = tmp_path / "1.2.json"
+    assert scan_cases.read_record(str(path)) is None
+    for text in ("{", "[]", '{"items": 3}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="expected the record of a converted scan, got"):
+            scan_cases.read_record(str(path))
