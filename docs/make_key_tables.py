@@ -14,12 +14,20 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from monai_jdt.bundle_runtime import BratsEvaluation, BratsPrediction, QubiqEvaluation, QubiqPrediction
+from monai_jdt.bundle_runtime import (
+    BratsEvaluation,
+    BratsPrediction,
+    LidcEvaluation,
+    LidcPrediction,
+    QubiqEvaluation,
+    QubiqPrediction,
+)
 from monai_jdt.bundle_runtime.values import expected_text
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "brats_multirater_segmentation": (BratsEvaluation, BratsPrediction),
+    "lidc_multirater_segmentation": (LidcEvaluation, LidcPrediction),
     "qubiq_multirater_segmentation": (QubiqEvaluation, QubiqPrediction),
 }
 BEGIN, END = "<!-- keys: made by docs/make_key_tables.py -->\n", "<!-- end of keys -->\n"

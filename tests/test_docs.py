@@ -88,7 +88,7 @@ def test_the_ci_command_is_the_readmes() -> None:
     assert "\n" not in command
 
 
-@pytest.mark.parametrize("bundle", ["brats_multirater_segmentation", "qubiq_multirater_segmentation"])
+@pytest.mark.parametrize("bundle", [f"{name}_multirater_segmentation" for name in ("brats", "lidc", "qubiq")])
 def test_the_tables_of_keys_are_those_of_the_settings(bundle: str) -> None:
     make = runpy.run_path(str(ROOT / "docs" / "make_key_tables.py"))
     page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text()

@@ -6,6 +6,8 @@ from monai_jdt.bundle_runtime.caching import fill_cache
 from monai_jdt.bundle_runtime.evaluation_files import write_evaluation_files
 from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error, run_or_exit
 from monai_jdt.bundle_runtime.held_folders import hold_folder, release_folder
+from monai_jdt.bundle_runtime.lidc_cases import ensure_lidc_cases, lidc_cases, with_unmarked
+from monai_jdt.bundle_runtime.lidc_settings import LidcEvaluation, LidcPrediction, LidcTraining
 from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predict, split_by_blocks, split_of_list
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, trained_settings
@@ -19,6 +21,9 @@ __all__ = [
     "BratsEvaluation",
     "BratsPrediction",
     "BratsTraining",
+    "LidcEvaluation",
+    "LidcPrediction",
+    "LidcTraining",
     "QubiqEvaluation",
     "QubiqPrediction",
     "QubiqTraining",
@@ -27,10 +32,12 @@ __all__ = [
     "check_processes",
     "check_run",
     "data_folder",
+    "ensure_lidc_cases",
     "exit_on_error",
     "exit_with_error",
     "fill_cache",
     "hold_folder",
+    "lidc_cases",
     "listed_cases",
     "or_exit",
     "rated_cases_of",
@@ -40,5 +47,6 @@ __all__ = [
     "split_by_blocks",
     "split_of_list",
     "trained_settings",
+    "with_unmarked",
     "write_evaluation_files",
 ]

@@ -272,6 +272,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_lower_before_higher("percentiles"), ("percentiles",)),
     (_key_of("normalize", "normalizations"), ("normalize", "normalizations")),
     (_key_of("label_source", "fusions"), ("label_source", "fusions")),
+    (_key_of("crop", "croppings"), ("crop", "croppings")),
     (_channel_that_is_drawn, ("figure_channel", "channels")),
     (_order_of_channels, ("channel_order", "channels")),
     (_endings_of_channels, ("image_endings", "channels", "datalist_file")),

@@ -1,8 +1,8 @@
-"""The settings that both bundles share. Each is declared once, with its type, its range and its meaning.
+"""The settings that the bundles share. Each is declared once, with its type, its range and its meaning.
 
 The defaults stand in the bundles' YAML files. The check before a run, its messages and their hints, and the tables of keys in the
-bundles' docs are made from these declarations. A bundle's own settings stand in :mod:`monai_jdt.bundle_runtime.brats_settings` and
-:mod:`monai_jdt.bundle_runtime.qubiq_settings`.
+bundles' docs are made from these declarations. A bundle's own settings stand in :mod:`monai_jdt.bundle_runtime.brats_settings`,
+:mod:`monai_jdt.bundle_runtime.qubiq_settings` and :mod:`monai_jdt.bundle_runtime.lidc_settings`.
 """
 
 from __future__ import annotations

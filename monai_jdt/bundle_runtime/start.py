@@ -44,7 +44,7 @@ _ARGUMENTS = (
 )
 
 # Items of which a setting names a key.
-_TABLES = ("normalizations", "fusions")
+_TABLES = ("normalizations", "fusions", "croppings")
 
 
 def check_run(declared: type[RunSettings], *, several_processes: bool = False) -> None:

@@ -16,7 +16,9 @@ import torch
 import monai_jdt.bundle_runtime as bundle_start
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_lidc_bundle as lidc
 from tests.bundles import test_qubiq_bundle as qubiq
+from tests.bundles.lidc_set import write_lidc_set
 
 # nothing random, the cases in their order, and the loss of each step with all its digits, in a file of each process
 SAME_STEPS = """
@@ -29,10 +31,11 @@ SAME_STEPS = """
 WITHOUT_DRAWS = {
     brats: "train#random_transforms: [{_target_: monai.transforms.SelectItemsd, keys: [case, image, label]}]\n",
     qubiq: "train#augmentations: []\n",
+    lidc: "crop: whole\ntrain#augmentations: [{_target_: monai.transforms.SelectItemsd, keys: [case, image, label]}]\n",
 }
 # so that three cases are validated: an uneven number for two processes
-SPLIT: dict[ModuleType, dict[str, Any]] = {brats: {"val_fraction": 0.4}, qubiq: {"folds": 2}}
-KEY_METRIC = {brats: "val_mean_dice", qubiq: "val_thresholded_dice"}
+SPLIT: dict[ModuleType, dict[str, Any]] = {brats: {"val_fraction": 0.4}, qubiq: {"folds": 2}, lidc: {"val_fraction": 0.5}}
+KEY_METRIC = {brats: "val_mean_dice", qubiq: "val_thresholded_dice", lidc: "val_thresholded_dice"}
 
 
 def _run_on_two(
@@ -51,10 +54,12 @@ def _losses(root: Path) -> dict[int, list[float]]:
     return {int(path.name[-1]): [float(word) for word in path.read_text().split()] for path in root.glob("losses*")}
 
 
-@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+@pytest.mark.parametrize("bundle", [brats, qubiq, pytest.param(lidc, marks=pytest.mark.long)], ids=["brats", "qubiq", "lidc"])
 def test_two_processes_train_and_validate_as_one(bundle: ModuleType, tmp_path: Path) -> None:
     if bundle is brats:
         data = write_brats_phantoms(tmp_path / "set", cases=7, shape=(16, 16, 16), progress=False)
+    elif bundle is lidc:
+        data = write_lidc_set(tmp_path / "set")
     else:
         data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=7, shape=(16, 20), progress=False)
     steps, steps_of_two = tmp_path / "steps.yaml", tmp_path / "steps_of_two.yaml"
@@ -98,7 +103,7 @@ def test_fewer_cases_than_processes_are_one_line(tmp_path: Path, capsys: pytest.
         bundle_start.exit_on_error(bundle_start.check_processes, 2, training=5, validation=1)
     line = capsys.readouterr().err.strip()
     assert line.startswith("monai_jdt: error: validation: expected at least 2 cases, one for each process, got 1")
-    for bundle in (brats, qubiq):
+    for bundle in (brats, lidc, qubiq):
         assert "bundle_start.check_processes" in Path(bundle.configs("multi_gpu_train.yaml")[0]).read_text()
 
 

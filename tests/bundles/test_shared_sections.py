@@ -38,6 +38,32 @@ OWN = {
 }
 
 
+#: What the LIDC bundle has otherwise than the QUBIQ bundle, which it is nearest to.
+OWN_OF_LIDC = {
+    "train": (
+        *("data_dir", "phantoms", "cases_found", "channels", "normalize", "window", "regions", "check_data", "split"),
+        # crops of volumes that are resampled, and one activation or the other
+        *("read_case", "votes_to_label", "train#deterministic_transforms", "train#random_transforms", "train#augmentations"),
+        *("validate#preprocessing", "validate#inferer", "validate#postprocessing", "validate#figure", "figure_channel"),
+        *("network_def", "loss", "epochs", "val_interval", "batch_size", "learning_rate", "trained_settings", "initialize"),
+    ),
+    "inference": (
+        *("data_dir", "phantoms", "cases_found", "channels", "normalize", "window", "check_data"),
+        *("preprocessing", "postprocessing", "inferer", "as_in_file", "save", "network_def", "given", "changed", "initialize"),
+        # a CT may be a DICOM folder
+        *("image_name", "found", "above", "cases", "prediction_name", "mask_ending", "region_names"),
+    ),
+    "evaluate": ("check_data", "initialize", "run"),
+    "multi_gpu_train": ("initialize",),
+    "votes": ("votes_to_label",),
+}
+#: What it shares with the BraTS bundle and not with the other.
+AS_BRATS = {
+    "train": ("learning_rate", "validate#inferer", "optimizer", "train#dataset", "validate#dataset"),
+    "inference": ("inferer", "network_def", "as_in_file", "mask_ending"),
+}
+
+
 def config(bundle: str, name: str) -> dict[str, Any]:
     content = yaml.safe_load((BUNDLES / f"{bundle}_multirater_segmentation" / "configs" / f"{name}.yaml").read_text())
     assert isinstance(content, dict)
@@ -62,7 +88,20 @@ def test_what_both_bundles_have_is_the_same(name: str) -> None:
     assert {key for key, *_ in items} - different  # there is something to compare
 
 
-@pytest.mark.parametrize("bundle", ["brats", "qubiq"])
+@pytest.mark.parametrize("name", OWN_OF_LIDC)
+def test_the_lidc_bundle_shares_the_rest_with_the_qubiq_bundle(name: str) -> None:
+    lidc = config("lidc", name)
+    items = list(in_both(config("qubiq", name), lidc))
+    different = {key for key, qubiq, own in items if qubiq != own}
+    assert different == set(OWN_OF_LIDC[name])
+    assert {key for key, *_ in items} - different
+    with_brats = {key: (brats, own) for key, brats, own in in_both(config("brats", name), lidc)}
+    for key in AS_BRATS.get(name, ()):
+        brats, own = with_brats[key]
+        assert brats == own, key
+
+
+@pytest.mark.parametrize("bundle", ["brats", "qubiq", "lidc"])
 def test_prediction_repeats_what_training_says(bundle: str) -> None:
     train, inference = config(bundle, "train"), config(bundle, "inference")
     for key in ("normalizations", "phantoms", "device", "amp", "network", "dataset_dir", "datalist_file"):

@@ -12,7 +12,9 @@ from monai.bundle import run
 
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_lidc_bundle as lidc
 from tests.bundles import test_qubiq_bundle as qubiq
+from tests.bundles.lidc_set import write_lidc_set
 
 # the loss and the label of each step, as the trainer has them
 WATCH = """
@@ -44,10 +46,12 @@ def _steps(bundle: ModuleType, root: Path, data: str, *names: str, **overrides: 
     return [line.split() for line in (root / "seen").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+@pytest.mark.parametrize("bundle", [brats, lidc, qubiq], ids=["brats", "lidc", "qubiq"])
 def test_votes_give_the_losses_of_their_average(bundle: ModuleType, tmp_path: Path) -> None:
     if bundle is brats:
         data = write_brats_phantoms(tmp_path / "set", cases=6, shape=(16, 16, 16), progress=False)
+    elif bundle is lidc:
+        data = write_lidc_set(tmp_path / "set")
     else:
         data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=8, shape=(16, 20), progress=False)
     averaged = _steps(bundle, tmp_path / "average", data)
