@@ -39,6 +39,7 @@ ROOMS = {
         {"names", "problems", "file_names"},
         {"files"},
         {"layouts"},
+        {"csv_lists"},
         {"list_forms", "rater_names"},
         {"datalist_file", "splits", "case_runner"},
         {"lidc"},

@@ -39,7 +39,9 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 def datalist_command(
     layout: Annotated[str, typer.Argument(help=f"One of {', '.join(LAYOUTS)}.")],
     root: Annotated[str, typer.Argument(help="The folder of the cases, which may lie at any depth.")],
-    write: Annotated[str | None, typer.Option(help="The JSON to write; paths in it are relative to its folder.")] = None,
+    write: Annotated[
+        str | None, typer.Option(help="The list to write, .json, .csv or .tsv, with paths relative to its folder.")
+    ] = None,
     absolute: Annotated[bool, typer.Option(help="Write absolute paths.")] = False,
     dataset: Annotated[str | None, typer.Option(help="qubiq: one data set, e.g. kidney.")] = None,
     task: Annotated[str | None, typer.Option(help="qubiq: one task, by number. pattern: a name for the items.")] = None,

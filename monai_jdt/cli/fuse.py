@@ -12,6 +12,7 @@ import typer
 from monai_jdt.cli.fused_case import CaseToFuse, FusionChoice, fused_case_rows, is_png, write_fused_label
 from monai_jdt.cli.region_text import regions_from_text
 from monai_jdt.data.case_runner import CaseOutcome, refuse_other_settings, write_case_rows
+from monai_jdt.data.csv_lists import TABLE_ENDINGS
 from monai_jdt.data.file_names import rater_names_of
 from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.data.files.foreground import checked_foreground
@@ -31,7 +32,7 @@ def fuse_command(
     dest: Annotated[
         str, typer.Argument(help="The file to write, .nii or .nii.gz, or .png; with a data list, the folder. It must be free.")
     ],
-    rater: Annotated[list[str], typer.Argument(help="The raters' label maps, or one data list, a .json file.")],
+    rater: Annotated[list[str], typer.Argument(help="The raters' label maps, or one data list, a .json, .csv or .tsv file.")],
     method: Annotated[str, typer.Option(help="A method of `FuseRaters`: average, majority, dice_weighted, staple, ...")] = "average",
     regions: Annotated[str, typer.Option(help="A convention, or JSON: '{\"cord\": [1]}', [[1, 4], [4]].")] = "[[1]]",
     weights: Annotated[str | None, typer.Option(help="Per rater, '1,1,0.5', or by name, 'anna=2,ben=0'; 0 leaves a rater out.")] = None,
@@ -59,7 +60,7 @@ def fuse_command(
     dest, paths = user_path(dest), [user_path(path) for path in rater]
     if seed < 0:
         raise ValueError(error_sentence("--seed", "a whole number >= 0", str(seed), "--seed 0"))
-    is_list = len(paths) == 1 and paths[0].lower().endswith(".json")
+    is_list = len(paths) == 1 and paths[0].lower().endswith((".json", *TABLE_ENDINGS))
     if not is_list:
         _refuse_name(dest, {"--section": section, "--workers": workers, "--scheduler": scheduler})
     listed = rated_cases(paths[0], section or "all") if is_list else []

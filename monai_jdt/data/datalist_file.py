@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from monai_jdt.data.csv_lists import TABLE_ENDINGS, table_text
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.layouts.listing import PATH_KEYS, CaseList
 from monai_jdt.data.list_forms import ItemReader, chosen_section, list_sections
@@ -35,7 +36,8 @@ def write_datalist(
 
     Args:
         items: the items of the section "training", or a mapping from sections ("training", "validation", ...) to items.
-        path: the file to write. Its folder is made.
+        path: the file to write, JSON, or a table (`.csv`, `.tsv`) with a column for each rater, as
+            :func:`monai_jdt.data.csv_lists.table_sections` reads it. Its folder is made.
         relative: whether paths are written relative to the file's folder. False: absolute.
         path_keys: which keys of an item hold paths.
 
@@ -64,10 +66,14 @@ def write_datalist(
         content[section] = [_with_paths(item, path_keys, place) for item in cases]
     if not any(content.values()):
         raise ValueError(error_sentence("items", "at least one item to write", "an empty list", "see what the lister left out"))
-    text = json.dumps({f"num{section.capitalize()}": len(cases) for section, cases in content.items()} | content, indent=2)
+    ending = os.path.splitext(path)[1].lower()
+    if ending in TABLE_ENDINGS:
+        text = table_text(content, ending)
+    else:
+        text = json.dumps({f"num{section.capitalize()}": len(cases) for section, cases in content.items()} | content, indent=2) + "\n"
     _refuse_other_content(path)
     with whole_file(path) as draft, open(draft, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+        file.write(text)
     return path
 
 
@@ -76,8 +82,9 @@ def _refuse_other_content(path: str) -> None:
     if not os.path.isfile(path) or os.path.getsize(path) == 0:
         return
     with open(path, "rb") as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start.startswith((b"{", b"[")):
+        start = file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n")
+    is_table = path.lower().endswith(TABLE_ENDINGS) and b"image" in start
+    if not start.startswith((b"{", b"[")) and not is_table:
         raise FileExistsError(error_sentence(path, "a free name, or a data list to replace", "another file", "name a new .json file"))
 
 
@@ -92,7 +99,8 @@ def read_datalist(
 
     Known forms are the Decathlon's `dataset.json`, MONAI's and Auto3DSeg's lists, nnU-Net's lists (an image `case.nii.gz` that is
     not there means the files `case_0000.nii.gz`, ... of its channels), a list without sections, and one item per line. The file
-    may begin with a byte order mark.
+    may begin with a byte order mark. A CSV or TSV has one column or one row for each rater: see
+    :func:`monai_jdt.data.csv_lists.table_sections`.
 
     * A path is relative to the file's folder, absolute, begins with `~` or `file://`, or has the backslashes of Windows.
     * "label" is the one rater of an item without "raters". It stays under "label" too.

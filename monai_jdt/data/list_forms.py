@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from monai_jdt.data.csv_lists import TABLE_ENDINGS, TableRow, table_sections
 from monai_jdt.data.files.voxel_blocks import GZIP_MAGIC
 from monai_jdt.data.layouts.folders import VOLUME_SUFFIX, natural_key
 from monai_jdt.data.layouts.listing import SkippedPath
@@ -43,7 +44,8 @@ def list_sections(path: str) -> dict[str, list[Any]]:
     "training". A section may be a mapping from a case's name to its item.
 
     Args:
-        path: a JSON file in UTF-8 or UTF-16, with or without a byte order mark.
+        path: a JSON file in UTF-8 or UTF-16, with or without a byte order mark, or a table: see
+            :func:`monai_jdt.data.csv_lists.table_sections`.
 
     Returns:
         Section to items, which are dictionaries or paths, as the file has them.
@@ -51,6 +53,8 @@ def list_sections(path: str) -> dict[str, list[Any]]:
     Raises:
         DataProblemError: if the file is no JSON, or holds no list of cases.
     """
+    if path.lower().endswith(TABLE_ENDINGS):
+        return table_sections(path)
     content = _content(path)
     if isinstance(content, list) and any(_is_item(entry) for entry in content):
         content = {"training": content}
@@ -124,7 +128,7 @@ class ItemReader:
         items = []
         for section, entries in sections.items():
             for number, entry in enumerate(entries):
-                where = f"{self.path}: {section}[{number}]"
+                where = f"{self.path}: line {entry.line}" if isinstance(entry, TableRow) else f"{self.path}: {section}[{number}]"
                 if isinstance(entry, dict) and entry.get("case") is not None:
                     where += f" (case {entry['case']})"
                 try:
