@@ -158,7 +158,7 @@ def _of_long_rows(path: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> 
     cases: dict[tuple[str, ...], list[tuple[int, Mapping[str, str]]]] = {}
     for line, row in lines:
         own = [row.get(name, "") for name in ("section", "dataset", "task", "case")]
-        key = (*own, "" if row.get("case") else _images(row))
+        key = (*own, "" if row.get("case") else _image_columns(row))
         cases.setdefault(key, []).append((line, row))
     entries = []
     for rows in cases.values():
@@ -186,7 +186,7 @@ def _of_long_rows(path: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> 
     return entries
 
 
-def _images(row: Mapping[str, str]) -> str:
+def _image_columns(row: Mapping[str, str]) -> str:
     return "\n".join(value for name, value in row.items() if _IMAGE.match(name))
 
 
