@@ -27,16 +27,17 @@ from monai_jdt.kernels.eager import LINEAR_SOFTPLUS, Sure, distance, pixel_term,
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.rows import CAUTION, Row
 
-#: Logits in a chunk.
+#: Most logits in a chunk: the few temporaries that an operation touches, 1 MB each in float32, stay in the cores' caches.
 _LARGEST = 2**18
-#: Below it, the time goes into calling operations. Temporaries of so many logits are a few MB.
+#: Fewest logits in a chunk. Below it, the time goes into calling operations. Temporaries of so many logits are a few MB.
 _SMALLEST = 2**17
-#: What a chunk's temporaries may take, in multiples of all logits.
+#: Largest size of a chunk's temporaries, as a share of all logits. The promise to users is "no temporary as large as the logits".
 _TEMPORARY = 0.09
-#: In so many slices is a part of an image seen, if each has so many voxels; a number that numbers of threads divide.
+#: Number of slices of a large part of an image, and the fewest voxels in a slice. 1, 2, 4 and 8 threads divide 8.
 _SLICES, _SMALLEST_SLICE = 8, 128
 
-#: Errors over what is right, or the pixel term of a voxel: at most so large in a chunk whose network is sure and right.
+#: Share of errors (fp + fn) in what is right (tp), or mean pixel term of a voxel, below which a chunk is summed by the definition. From
+#: there on a rounding of 2 ** -24 in each p is more than 2 ** -14 of the errors.
 _SURE = 2**-10
 #: Largest |p - t| of images whose gradient is the definition's. There, a rounding of p near 1, 2 ** -24, is more than 2 ** -18 of it.
 _SURE_GRADIENT = 2**-6
@@ -46,10 +47,11 @@ def chunked_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
 
     Args:
-        given: logits, label and what to sum.
+        given: logits, label and what to sum, on the CPU.
 
     Returns:
-        `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
+        `(9, N, C)` in `given.dtype`; see :class:`monai_jdt.kernels.rows.Row`. Chunks are summed in the dtype of the sums and added to
+        each other in float64, so that the number of chunks of a large image costs no digits.
     """
     rows = np.zeros((len(Row), *given.logits.shape[:2]))
     entropy = given.recipe.pixel is not None
@@ -73,7 +75,7 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
         upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
 
     Returns:
-        As the logits, in shape and dtype.
+        As the logits, in shape and dtype. 0 where a voxel does not count.
     """
     result = torch.empty_like(given.logits)
     focal = given.recipe.pixel is not None and given.recipe.pixel.term is PixelTerm.FOCAL
@@ -85,6 +87,8 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
             chunk = _read(given, view, scratch, focal)
             sure = sure and _is_sure(chunk, scratch)
             _write_gradient(given, chunk, slopes, scratch, view.of(result))
+        # The second way is taken only if all chunks of these images are sure: near a threshold, chunks of one image would otherwise
+        # get gradients of two ways, and whether they do would depend on where chunks begin.
         for view in views if sure else []:
             chunk = _read(given, view, scratch, focal)
             left = sure_of(chunk.logits, chunk.p, given.recipe.activation)
@@ -93,7 +97,10 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
 
 
 def _is_sure(chunk: _Chunk, scratch: Scratch) -> bool:
-    """Return whether all predictions of a chunk are so near their label that the gradient lacks digits. Those near 0 have theirs."""
+    """Return whether all predictions of a chunk are so near their label that the gradient lacks digits.
+
+    Predictions near 0 have theirs, as floating point has them: without one above 1/2 there is nothing to gain.
+    """
     far = torch.sub(chunk.p, chunk.t, out=scratch.take("first", chunk.p.shape))
     return bool(far.abs_().amax() < _SURE_GRADIENT) and bool(chunk.p.amax() > 0.5)
 
@@ -111,7 +118,7 @@ _LABEL, _LABEL_SUM, _PREDICTION = range(3)
 
 
 class _Found:
-    """What is found in chunks of the same images. It is made before the first is read.
+    """The sums and extremes of chunks of the same images. It is made before the first is read.
 
     A small tensor that is kept while a chunk's temporaries come and go holds memory beside it back from being used again.
 
@@ -127,23 +134,24 @@ class _Found:
         sums = torch.zeros((Row.COUNTED + 1, *shape), dtype=given.dtype, device="cpu")
         lowest = torch.full((3, *shape), torch.inf, dtype=given.dtype, device="cpu")
         highest = torch.full((3, *shape), -torch.inf, dtype=given.dtype, device="cpu")
-        #: Of the chunk at hand, by row, or by what: `(n, C)` each.
+        #: Of the chunk at hand: a sum for each row of `Row` up to COUNTED, and an extreme for each of the three above; `(n, C)` each.
         self.sums, self.lowest, self.highest = sums.unbind(), lowest.unbind(), highest.unbind()
         #: The same memory seen by numpy, whose calls on a few numbers take less time than torch's.
         self.sum_numbers, self.lowest_numbers, self.highest_numbers = sums.numpy(), lowest.numpy(), highest.numpy()
         self._all_sums = np.zeros(self.sum_numbers.shape)
         self._all_lowest, self._all_highest = self.lowest_numbers.copy(), self.highest_numbers.copy()
-        #: Whether the predictions of these images must still be looked at.
+        #: Whether the extremes of the predictions still matter: two reductions of a chunk, which end when every channel of every image
+        #: has a prediction above the threshold.
         self.looking = True
 
     def add(self) -> None:
-        """The chunk at hand to those before it."""
+        """Add the chunk at hand to those before it."""
         self._all_sums += self.sum_numbers
         np.minimum(self._all_lowest, self.lowest_numbers, out=self._all_lowest)
         np.maximum(self._all_highest, self.highest_numbers, out=self._all_highest)
 
     def by_image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums, lowest and highest of all chunks, `(6 or 3, images, C)`."""
+        """Return sums, lowest and highest of all chunks, `(6 or 3, images, C)`."""
         every: tuple[np.ndarray, ...] = (self._all_sums, self._all_lowest, self._all_highest)
         sums, lowest, highest = (each.reshape((len(each), *self._by_slice, -1)) for each in every)
         return sums.sum(2), lowest.min(2), highest.max(2)
@@ -154,8 +162,9 @@ def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) ->
     recipe, p, t = given.recipe, chunk.p, chunk.t
 
     def extremes(what: int, values: torch.Tensor) -> None:
-        # on a dimension, aminmax is ten times slower than both
+        # along a dimension, torch's aminmax takes ten times as long as amin and amax together
         lowest, highest = found.lowest[what], found.highest[what]
+        # a sum over channels has one channel; `out=` would resize the row that it is meant to fill, with a warning
         if values.shape[1] == lowest.shape[1]:
             torch.amin(values, 2, out=lowest)
             torch.amax(values, 2, out=highest)
@@ -173,13 +182,15 @@ def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) ->
     extremes(_LABEL, chunk.raw)
     if found.looking:
         extremes(_PREDICTION, p)
-        # an activation's values need no check; what is known then stays as it is, and is added again
+        # Predictions that an activation made lie in [0, 1] and need no check of their range. What was found stays where it is, and
+        # each later chunk adds it again, which changes neither a minimum nor a maximum.
         found.looking = recipe.activation is Activation.NONE or not (found.highest_numbers[_PREDICTION] > recipe.threshold).all()
     # with softmax, the sum of a voxel's label
     label = scratch.over_channels("sum_of_t", t) if recipe.activation is Activation.SOFTMAX else None
     if recipe.label.form is LabelForm.DENSE and label is not None:
         total = label if chunk.raw is t else scratch.over_channels("sum_of_raw", chunk.raw)
         if chunk.counted is not None:
+            # the label is 0 where it does not count, a sum that the check would suspect
             total = torch.where(chunk.counted, total, 1.0)
         extremes(_LABEL_SUM, total)
     if recipe.norm == 1:
@@ -197,10 +208,10 @@ def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) ->
 
 
 def _look_closely(given: KernelInput, chunk: _Chunk, found: _Found) -> None:
-    """Write down the sums of a chunk again where rounding would show: the definition's, which take three times as long.
+    """Replace the sums of a chunk by those of the definition where rounding would show. They take three times as long.
 
     A prediction near 1 is off by up to 2 ** -24, up or down. Where errors are a share of `_SURE` of what is right, or less, a chunk's
-    thousands of voxels no longer make up for it.
+    thousands of voxels no longer make up for it. Predictions that are given (no activation) have no further digits to find.
     """
     recipe, sums, numbers = given.recipe, found.sums, found.sum_numbers
     if recipe.activation is Activation.NONE:
@@ -234,13 +245,16 @@ def _look_closely(given: KernelInput, chunk: _Chunk, found: _Found) -> None:
 
 
 def _join(given: KernelInput, found: _Found, rows: np.ndarray) -> None:
-    """Add what is found in all chunks of some images to their rows, `(9, n, C)`."""
+    """Add what is found in all chunks of some images to their rows, `(9, n, C)`.
+
+    Comparisons are written as `~(x <= threshold)` and not as `x > threshold`: NaN then counts as found, and as suspect.
+    """
     recipe, (sums, lowest, highest) = given.recipe, found.by_image()
     rows[: Row.COUNTED + 1] += sums
     rows[Row.IN_LABEL] += ~(highest[_LABEL] <= recipe.threshold)
     rows[Row.IN_PREDICTION] += ~(highest[_PREDICTION] <= recipe.threshold)
     low, high = -CAUTION * RANGE_TOLERANCE, 1 + CAUTION * RANGE_TOLERANCE
-    # an index or a vote that is no class is NaN
+    # an index or a vote that is an invalid class is NaN, which no range contains
     suspect = ~_within(lowest[_LABEL], highest[_LABEL], low, high)
     if recipe.label.form is LabelForm.DENSE and recipe.activation is Activation.SOFTMAX:
         off = CAUTION * SUM_TOLERANCE
@@ -304,19 +318,20 @@ def _temporaries(given: KernelInput) -> float:
     """So many times the logits of a chunk its temporaries are, or a little less."""
     label, rule, channels = given.recipe.label, given.recipe.pixel, given.logits.shape[1]
     indices, votes = label.form is LabelForm.INDEX, label.form is LabelForm.VOTES
-    # "first", "second", "p", "shifted", and sums over channels; with sigmoid, those of the binary cross-entropy
+    # with softmax "first", "second", "p", "shifted", and three sums over channels; with sigmoid those of the binary cross-entropy
     number = 4 + 3 / channels if given.recipe.activation is Activation.SOFTMAX else 6.0
     # logits and labels that are not of the sums' dtype
     number += given.logits.dtype != given.dtype
     number += indices or votes or given.label.dtype != given.dtype
-    # another rater's; what is known of one rater, or of all; where the definition has to be asked, its own
+    # another rater's channels ("label_other"), four names of one channel ("label_value", ...), and those of `read_label`, which reads
+    # float64 labels that float32 cannot tell apart
     number += votes + 4 / channels * (indices or votes)
     number += (6 + 8 / channels) * ((indices or votes) and given.label.dtype is torch.float64 is not given.dtype)
     number += label.smoothing > 0
-    # their bits, and what is kept
+    # the bits of what counts, and logits, label and prediction with zeros elsewhere
     nobody = given.rater_weights is not None and not bool((given.rater_weights > 0).any(1).all())
     number += 3 * (given.mask is not None or label.ignore_index is not None or nobody)
-    # of one term or another, of one label or another
+    # of the focal or the divergence term, or of a class weight
     number += 4 * (rule is not None and (rule.term is not PixelTerm.CROSS_ENTROPY or given.class_weight is not None))
     return number
 
@@ -334,6 +349,7 @@ def _read(given: KernelInput, view: ChunkView, scratch: Scratch, entropy: bool) 
         counted = mask if counted is None else counted & mask
     kept = None
     if counted is not None:
+        # zeros before the activation: a NaN or an infinite logit that does not count would otherwise reach the sum over channels
         kept = scratch.bits(counted)
         logits, raw = scratch.keep("logits", logits, kept), scratch.keep("label", raw, kept)
     t = raw
@@ -345,6 +361,7 @@ def _read(given: KernelInput, view: ChunkView, scratch: Scratch, entropy: bool) 
             t = scratch.keep("t", t, kept)
     shifted = total = None
     if recipe.activation is Activation.SOFTMAX:
+        # "total" holds the largest logit first, and the sum of exponentials once that is no longer needed
         largest = torch.amax(logits, 1, keepdim=True, out=scratch.take("total", logits[:, :1].shape))
         shifted = torch.sub(logits, largest, out=scratch.take("shifted", logits.shape))
         p = torch.exp(shifted, out=scratch.take("p", logits.shape) if entropy else shifted)
@@ -395,6 +412,7 @@ def _cross_entropy(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
 
 
 def _log_total(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
+    """Return `(n, 1, v)`, the logarithm of the sum of the exponentials of `shifted`."""
     assert chunk.total is not None
     return torch.log(chunk.total, out=scratch.take("log_total", chunk.total.shape))
 
@@ -402,8 +420,10 @@ def _log_total(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
 def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: Scratch) -> torch.Tensor:
     """Return `(n, 1)`, the sum over classes and voxels, with softmax and without weights. `label` is the sum of t over classes."""
     assert chunk.shifted is not None
+    # sum_c t_c (log total - shifted_c) = (sum_c t_c) log total - sum_c t_c shifted_c: one pass over the channels instead of three
     by_logits = torch.mul(chunk.shifted, chunk.t, out=scratch.take("first", chunk.p.shape)).sum((1, 2))
     if not isfinite(by_logits.sum()):
+        # -inf times 0, as in `_cross_entropy`
         return _cross_entropy(chunk, scratch).sum((1, 2)).unsqueeze(1)
     return _log_total(chunk, scratch).mul_(label).sum(2).sub_(by_logits.unsqueeze(1))
 
@@ -453,6 +473,7 @@ class _Slopes(NamedTuple):
 
     @classmethod
     def of(cls, given: KernelInput, upstream: torch.Tensor) -> _Slopes:
+        """Return the slopes of `upstream`, `(4, n, C)`, in the dtype of the sums."""
         tp, fp, fn, pixel = upstream.to(given.dtype).numpy()[..., np.newaxis]
         below, above = tp - fn, fp
         is_below = np.abs(below) >= np.abs(above)
@@ -462,9 +483,10 @@ class _Slopes(NamedTuple):
 
 
 def _slope_by_p(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
-    """The slope of the overlap, `(n, C, v)`, in the memory "first"."""
+    """Return the slope of the overlap by p, `(n, C, v)`, in the memory "first"."""
     p, t = chunk.p, chunk.t
     if given.recipe.norm == 1:
+        # sign(p - t) is -1, 0 or 1, so that this is the slope below, the mean of both at a tie, and the slope above, without a choice
         slope = chunk.far(scratch.take("first", p.shape)).sign_()
         return slope.mul_(slopes.signed_half).add_(slopes.half).add_(slopes.smaller)
     slope = chunk.far(scratch.take("first", p.shape)).mul_(slopes.both)

@@ -12,7 +12,7 @@ from monai_jdt.kernels.chunked.scratch import Scratch
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import labelled_voxels, read_label
 
-#: Whole numbers below it are exact in float32; no class is as large.
+#: Whole numbers below it are exact in float32. No class number is as large; a larger value of a region falls back to `read_label`.
 _EXACT = 2**24
 #: Label values that :func:`dense_label_in_chunks` reads at a time: a few temporaries of them stay near the cores.
 _CHUNK = 2**17
@@ -81,7 +81,10 @@ def dense_label_in_chunks(given: KernelInput) -> tuple[torch.Tensor, torch.Tenso
 def _classes_of(
     label: torch.Tensor, channels: int, reading: LabelReading, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """None if a value is not a valid class. The caller then falls back to `read_label`."""
+    """Return the channels of class indices `(n, 1, v)` as 0 or 1, `(n, C, v)`, and bool where they are not ignored (None: everywhere).
+
+    None if a value is not a valid class. The caller then falls back to `read_label`, which marks it by NaN.
+    """
     read = _one_answer(label, channels, reading, "label", scratch)
     if read is None:
         return None
@@ -92,12 +95,23 @@ def _classes_of(
 def _shares_of(
     votes: torch.Tensor, channels: int, reading: LabelReading, weights: torch.Tensor, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """None where not every vote is a class."""
+    """Return each channel's share of the raters that speak, `(n, C, v)`, and bool where any does (None: everywhere).
+
+    None if a vote is not a valid class. The caller then falls back to `read_label`.
+
+    Args:
+        votes: `(n, R, v)`, class values, any dtype.
+        channels: C.
+        reading: how values become channels.
+        weights: `(n, R)`. A rater whose weight is not above 0, NaN included, is missing.
+        scratch: memory; the share is in "label".
+    """
     weights = torch.where(weights > 0, weights, 0.0)
     share = total = None
     for rater in range(votes.shape[1]):
         weight = weights[:, rater].reshape(-1, 1, 1)
         if not weight.any():
+            # a missing rater's map may hold anything, invalid classes too
             continue
         read = _one_answer(votes[:, rater : rater + 1], channels, reading, "label" if share is None else "label_other", scratch)
         if read is None:
@@ -117,7 +131,7 @@ def _shares_of(
     if reading.ignore_index is None and bool(total.all()):
         return share.div_(total), None
     labelled = (total > 0).expand(-1, -1, votes.shape[2])
-    # nobody's share is 0 already
+    # Where no rater speaks the share is 0 already; the total becomes 1 there, so that 0 / 0 does not make it NaN.
     return share.div_(total.add_(torch.eq(total, 0, out=scratch.take("label_value", total.shape)))), labelled
 
 
@@ -126,21 +140,32 @@ def _one_answer(
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Return, 0 or 1, the channels of each value `(n, 1, v)` of one rater or of class indices, `(n, C, v)`, and where it speaks.
 
-    None where not every value that speaks is a whole number that may be a class, and where float32 does not tell.
+    None where not every value that speaks is a whole number that may be a class, and where float32 does not tell. The second result is
+    None without an ignore marker.
+
+    Args:
+        label: `(n, 1, v)`, any dtype.
+        channels: C.
+        reading: how values become channels.
+        name: the memory of the channels. Two raters need two.
+        scratch: memory; "label_value", "label_speaks" and "label_match" are written over.
     """
     marker = reading.ignore_index
     if label.dtype is torch.float64 is not scratch.dtype or (marker is not None and abs(marker) >= _EXACT):
-        # in float32 they might become whole numbers, or the marker
+        # rounded to float32, 1.00000001 would become class 1, and 16777217 the marker 16777216
         return None
     value = scratch.take("label_value", label.shape).copy_(label)
     speaks = None
     if marker is not None:
         speaks = torch.ne(value, marker, out=scratch.take("label_speaks", label.shape))
+        # ignored voxels get the value 0, which passes the checks below
         value *= speaks
     if label.is_floating_point() and not torch.equal(torch.round(value, out=scratch.take("label_match", label.shape)), value):
         return None
     lowest, highest = torch.aminmax(value)
+    # one channel takes the values 0 and 1
     largest = _EXACT - 1 if reading.regions is not None else max(channels - 1, 1)
+    # written so that NaN, which is in neither bound, is refused
     if not (lowest >= 0 and highest <= largest):
         return None
     members = scratch.take(name, torch.Size((label.shape[0], channels, label.shape[2])))

@@ -20,7 +20,7 @@ class ChunkView(NamedTuple):
     slices: int
 
     def of(self, values: torch.Tensor) -> torch.Tensor:
-        """A view of these voxels.
+        """Return a view of these voxels.
 
         Args:
             values: `(N, L, V)`.
@@ -34,6 +34,9 @@ class ChunkView(NamedTuple):
 
 class Scratch:
     """Memory for temporaries, by name: fresh memory costs more than the arithmetic.
+
+    One name is one buffer, which grows to the largest shape that was asked for. Whoever takes a name twice writes over the first: the
+    docstrings of `kernel` say which names a function writes. A scratch belongs to one call and one thread.
 
     Args:
         dtype: of the temporaries, float32 or float64.
@@ -53,7 +56,7 @@ class Scratch:
         return torch.arange(self._channels, dtype=self.dtype, device="cpu").reshape(1, -1, 1) + (self._channels == 1)
 
     def take(self, name: str, shape: torch.Size) -> torch.Tensor:
-        """Uninitialised and contiguous.
+        """Return memory of a shape, uninitialised and contiguous.
 
         Args:
             name: the same name is the same memory.
@@ -68,6 +71,7 @@ class Scratch:
         memory = self._memory.get(name)
         if memory is None or memory.numel() < shape.numel():
             if memory is not None:
+                # views of the smaller buffer would keep it alive, and be given out beside the larger one
                 self._views = {key: other for key, other in self._views.items() if key[0] != name}
             view = self._memory[name] = torch.empty(shape, dtype=self.dtype, device="cpu")
         else:
@@ -76,7 +80,7 @@ class Scratch:
         return view
 
     def over_channels(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """Sums over channels.
+        """Return sums over channels.
 
         Args:
             name: as for :meth:`take`.
@@ -85,11 +89,12 @@ class Scratch:
         Returns:
             `(n, 1, v)`.
         """
-        # a product with a row of ones would be faster, and is in bfloat16 where the user lets torch's products be
+        # A product with a row of ones would be faster, but torch computes it in bfloat16 after
+        # `torch.set_float32_matmul_precision("medium")`: three digits.
         return torch.sum(values, 1, keepdim=True, out=self.take(name, values[:, :1].shape))
 
     def keep(self, name: str, values: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """The values, and 0 where they are not kept, whatever they are there.
+        """Return the values, and 0 where they are not kept, whatever they are there, NaN included.
 
         Args:
             name: as for :meth:`take`.
@@ -100,7 +105,7 @@ class Scratch:
             `(n, C, v)`.
         """
         result = self.take(name, values.shape)
-        # a choice of numbers takes ten times as long
+        # `torch.where` takes ten times as long; a product with 0 would keep NaN
         torch.bitwise_and(values.view(self._integers), kept, out=result.view(self._integers))
         return result
 

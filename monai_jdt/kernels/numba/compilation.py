@@ -10,14 +10,19 @@ from numba import njit
 
 logger = logging.getLogger(__name__)
 
-#: NaN and the order of operations are kept; a product and a sum may be one instruction.
+#: NaN and the order of operations are kept; a product and a sum may be one instruction. Full `fastmath` would assume that there is no
+#: NaN, and an invalid class would no longer show. `error_model`: a division by 0 is inf or NaN, not an exception.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 #: No Python calls these: what a call needs would be a quarter of the time to compile.
 _UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def on_disk(function: Callable) -> Any:
-    """Compile at the first call, or read from disk, where a folder can be written."""
+    """Compile at the first call, or read from disk, where a folder can be written.
+
+    Args:
+        function: Python's. numba raises RuntimeError where it finds no folder for its cache (a read-only installation and home).
+    """
     try:
         return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
@@ -53,8 +58,10 @@ def ready_to_call(program: Any, *arguments: Any) -> Any:
     return program
 
 
-#: Compiled as a part of what calls it. numba compiles any other function by itself too, with all that it calls.
+#: Compiled as a part of what calls it: its code is copied there. numba compiles any other function by itself too, with all that it
+#: calls, which takes time for nothing where there is one caller.
 joined = njit(inline="always", **_OPTIONS)
+#: Compiled once by itself and called: loops over a row that many places need.
 part = njit(**_OPTIONS, **_UNWRAPPED)
 #: Of single numbers, or of lanes: a call that LLVM does not inline would keep a loop from becoming vector instructions.
 small = njit(forceinline=True, **_OPTIONS, **_UNWRAPPED)

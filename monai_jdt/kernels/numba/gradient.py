@@ -23,6 +23,7 @@ from monai_jdt.kernels.numba.vectors import HALF, ZERO, Lanes, broadcast, lanes_
 
 @small
 def _slope_of(job: Job, image: int, c: int, row: int) -> Number:
+    """Return a number of `job.slopes`, float32 `(4, N, C)`."""
     return floats_at(job.slopes)[(row * job.images + image) * job.channels + c]
 
 
@@ -37,10 +38,20 @@ def _slope_of_overlap(job: Job, image: int, c: int, far: Lanes, t: Lanes) -> Lan
 
 @joined
 def write_softmax(job: Job, image: int, rows: BlockRows) -> None:
-    """With softmax `p (U + sum v - sum p U) - v`, with U the slope by p and v that by -log p."""
+    """Write a block's gradient with softmax: `p (U + sum v - sum p U) - v`, with U the slope by p and v that by -log p.
+
+    Two passes over the channels of the voxels at hand: the first leaves p, U and (focal) v in lanes and adds what channels share, the
+    second writes. Only those lanes are kept, which stay in registers or the first cache.
+
+    Args:
+        job: the step, with slopes.
+        image: the number of the image.
+        rows: logits, label and the place of the gradient.
+    """
     pixel = _slope_of(job, image, 0, 3) if job.pixel != NO_PIXEL else ZERO
     for i in range(0, 4 * rows.n, LANES):
         top, whole, others = exponentials_of(job, rows, i)
+        # p is exponential times scale: 0 where a voxel does not count
         scale = lanes_at(rows.keep + i) / whole
         left = others * scale
         weight, shared, small = broadcast(ZERO), broadcast(ZERO), broadcast(ZERO)
@@ -74,7 +85,14 @@ def write_softmax(job: Job, image: int, rows: BlockRows) -> None:
 
 @joined
 def write_channel(job: Job, image: int, c: int, rows: BlockRows) -> None:
-    """Write, with sigmoid, `U p (1 - p)` plus `p - t` times the pixel term's factor, and without activation U, the slope by p."""
+    """Write, with sigmoid, `U p (1 - p)` plus `p - t` times the pixel term's factor, and without activation U, the slope by p.
+
+    Args:
+        job: the step, with slopes.
+        image: the number of the image.
+        c: the channel.
+        rows: logits, label and the place of the gradient.
+    """
     pixel = _slope_of(job, image, c, 3) if job.pixel != NO_PIXEL else ZERO
     for i in range(0, 4 * rows.n, LANES):
         prefetch_ahead(job, c, rows, i)

@@ -22,7 +22,17 @@ from monai_jdt.kernels.numba.vectors import NAN, ONE, ZERO, any_lane, broadcast,
 
 @joined
 def count_votes(job: Job, image: int, start: int, n: int, rows: BlockRows) -> None:
-    """Write the weighted shares of the raters that speak, and in `keep` where any does."""
+    """Write the weighted shares of the raters that speak, and in `keep` 1 where any does.
+
+    Class indices are read as the votes of one rater of weight 1.
+
+    Args:
+        job: the step; `members` says which class values belong to which channel.
+        image: the number of the image.
+        start: the block's first voxel.
+        n: how many voxels it has. Those that fill the last lane up are silent.
+        rows: t and keep are written; codes and weight are written over.
+    """
     channel_of, value_of = int64s_at(job.members), int64s_at(job.members + 8 * job.pairs)
     weights = floats_at(job.rater_weights + 4 * image * job.raters)
     for c in range(job.channels):
@@ -31,6 +41,7 @@ def count_votes(job: Job, image: int, start: int, n: int, rows: BlockRows) -> No
     fill_row(int32s_at(rows.codes), SILENT, n, rows.n)
     for r in range(job.raters):
         rater_weight = weights[r]
+        # written so that a NaN weight is a missing rater, too; what that rater's map holds is not read
         if not rater_weight > ZERO:
             continue
         read_classes(job, address_of(job.label, image, r, start), n, int32s_at(rows.codes), floats_at(rows.weight))
@@ -38,13 +49,14 @@ def count_votes(job: Job, image: int, start: int, n: int, rows: BlockRows) -> No
             codes = whole_at(rows.codes + i)
             silent = codes == SILENT
             store(rows.keep + i, lanes_at(rows.keep + i) + select(silent, ZERO, rater_weight))
-            # NaN times anything: a value that is no class makes every channel NaN
+            # NaN times anything is NaN: an invalid class makes every channel NaN, never another class
             store(rows.weight + i, select(silent, ZERO, select(codes == ILLEGAL, NAN, rater_weight)))
         for k in range(job.pairs):
             share, value = rows.t + channel_of[k] * rows.t_step, np.int32(value_of[k])
             for i in range(0, 4 * rows.n, LANES):
                 chosen = select(whole_at(rows.codes + i) == value, ONE, ZERO)
                 store(share + i, lanes_at(share + i) + lanes_at(rows.weight + i) * chosen)
+    # One rater's share is 0 or 1 already: its weight is scaled to 1, and a division could not change it.
     if job.raters > 1:
         for i in range(0, 4 * rows.n, LANES):
             spoke = lanes_at(rows.keep + i)
@@ -59,7 +71,15 @@ def count_votes(job: Job, image: int, start: int, n: int, rows: BlockRows) -> No
 
 @joined
 def read_dense(job: Job, image: int, start: int, n: int, rows: BlockRows) -> None:
-    """Write the values, and in `keep` where not all channels are the marker."""
+    """Write the values, and in `keep` 1 where not all channels are the ignore marker.
+
+    Args:
+        job: the step.
+        image: the number of the image.
+        start: the block's first voxel.
+        n: how many voxels it has. Those that fill the last lane up get the marker in every channel, and do not count.
+        rows: keep is written, and t where it is not the caller's memory.
+    """
     marker = np.float32(job.ignore_index)
     fill_row(floats_at(rows.keep), ZERO if job.has_ignore_index else ONE, 0, n)
     fill_row(floats_at(rows.keep), ZERO, n, rows.n)
@@ -76,7 +96,11 @@ def read_dense(job: Job, image: int, start: int, n: int, rows: BlockRows) -> Non
 
 @joined
 def apply_mask(job: Job, image: int, start: int, n: int, rows: BlockRows) -> None:
-    """Multiply `keep` by each row of the mask. The first row comes last, since the others are made of it."""
+    """Multiply `keep` by each row of the mask.
+
+    `keep` comes in one row, of the label. With a mask for each channel it leaves in C rows, of which the first is in the same place: it
+    is written last, since the others are made of it.
+    """
     fill_row(floats_at(rows.weight), ZERO, n, rows.n)
     for k in range(job.mask_rows - 1, -1, -1):
         read_row(job.mask.kind, address_of(job.mask, image, k, start), job.mask.voxel, n, floats_at(rows.weight))
@@ -87,7 +111,15 @@ def apply_mask(job: Job, image: int, start: int, n: int, rows: BlockRows) -> Non
 
 @joined
 def inspect_label(job: Job, rows: BlockRows, sums: Numbers) -> None:
-    """IN_LABEL, until found, and of what will be smoothed MAY_FAIL_CHECK: the label is as it was given."""
+    """Look at the label as it was given: set IN_LABEL, until found, and MAY_FAIL_CHECK of a label that will be smoothed.
+
+    A label that is not smoothed is checked in `sums`, where its lanes are at hand anyway.
+
+    Args:
+        job: the step.
+        rows: label and keep.
+        sums: float64 `(9, C)` of the image.
+    """
     if job.smoothed:
         legal = all_true()
         for i in range(0, 4 * rows.n, LANES):
@@ -107,6 +139,10 @@ def inspect_label(job: Job, rows: BlockRows, sums: Numbers) -> None:
 
 @rounded_part
 def smooth_row(t: Floats, keep: Floats, scale: Number, floor: Number, n: int) -> None:
-    """Smooth a label in place."""
+    """Smooth a label in place: `scale * t + floor` where it counts, else 0.
+
+    Compiled without fused products: torch rounds twice here, and a label that differs in the last bit is no tie with a prediction
+    that equals the definition's label.
+    """
     for i in range(n):
         t[i] = (scale * t[i] + floor) * keep[i]

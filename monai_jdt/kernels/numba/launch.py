@@ -29,13 +29,15 @@ from monai_jdt.kernels.rows import CAUTION, Row
 
 logger = logging.getLogger(__name__)
 
-#: Voxels in a block, at most, and voxels times channels: rows that are not read in place stay in a core's own cache.
+#: Most voxels in a block, and most voxels times channels. x, t and keep of a block are 3 rows a channel, 384 KB at most: where they are
+#: not read in place, they stay in a core's own cache.
 _LONGEST_ROW, _BLOCK = 1024, 2**15
-#: Voxels times channels of a task, at least. A helper wakes late, a tenth of a millisecond, where torch's own threads still spin.
+#: Fewest voxels times channels of a task. A helper wakes late, a tenth of a millisecond, where torch's own threads still spin.
 _TASK = 2**17
-#: Tasks of an image, at most, in forward, where each has sums of its own, which do not depend on the number of threads.
+#: Most tasks of an image in forward. Each has sums of its own, so the number must not depend on the number of threads, or the result
+#: would: float32 sums in another order.
 _TASKS = 32
-#: In backward: long rows of the gradient are claimed faster than short ones.
+#: Tasks per thread in backward, where the order of tasks changes nothing. Long rows of the gradient are claimed faster than short ones.
 _TASKS_OF_A_THREAD = 4
 
 _KINDS = {
@@ -68,10 +70,11 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
 
     Args:
-        given: logits, label and what to sum.
+        given: logits, label and what to sum, on the CPU; a step that the kernel's row in the table of kernels does not refuse.
 
     Returns:
-        `(9, N, C)`; see :class:`monai_jdt.kernels.rows.Row`.
+        `(9, N, C)` in `given.dtype`; see :class:`monai_jdt.kernels.rows.Row`. Lanes add up a block in float32. Blocks and tasks are
+        added in float64.
     """
     run_range = _program()
     images, channels, _ = given.logits.shape
@@ -91,6 +94,7 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
             run_range(job, *tasks[number], scratch, first_sums + place * stride)
 
     share_out(len(tasks), work)
+    # compiled code has addresses only: until here Python must not free what they point to
     del tables
     if ranges > 1:
         sums = sums.reshape(images, ranges, len(Row), channels).sum(1)
@@ -125,9 +129,10 @@ def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
 
 
 def _tasks(given: KernelInput, most: int) -> list[tuple[int, int, int, int]]:
-    """Return first image, number of images, first voxel, and the voxel after the last.
+    """Return for each task its first image, number of images, first voxel, and the voxel after the last.
 
-    Each image has the same ranges, at most `most` of them. Several small images are one task.
+    Each image has the same ranges, at most `most` of them, in order. Several small images are one task. The ranges of a large image
+    begin at whole blocks, so that the blocks, and their sums in float32, do not depend on how many tasks there are.
     """
     images, channels, voxels = given.logits.shape
     size = max(_TASK // channels, -(-voxels // most), 1)
@@ -140,17 +145,25 @@ def _tasks(given: KernelInput, most: int) -> list[tuple[int, int, int, int]]:
 
 
 def _width(channels: int) -> int:
+    """Return the number of voxels in a block, a multiple of the lanes."""
     return max(min(_LONGEST_ROW, _BLOCK // channels // records.WIDTH * records.WIDTH), records.WIDTH)
 
 
 def _strided(tensor: torch.Tensor) -> StridedArray:
+    """Return where the numbers of a tensor `(N, K, V)` lie. The caller keeps the tensor alive."""
     size = tensor.element_size()
     image, channel, voxel = tensor.stride()
     return StridedArray(tensor.data_ptr(), _KINDS[tensor.dtype], size, image * size, channel * size, voxel)
 
 
 def _job(given: KernelInput, upstream: torch.Tensor | None = None, result: torch.Tensor | None = None) -> tuple[Job, list[Any]]:
-    """Return a step in plain numbers, and the tables that must be kept alive while it runs."""
+    """Return a step in plain numbers, and the tables that must be kept alive while it runs.
+
+    Args:
+        given: the step.
+        upstream: in backward `(4, N, C)`.
+        result: in backward the gradient to write, as the logits.
+    """
     recipe, reading = given.recipe, given.recipe.label
     images, channels, _ = given.logits.shape
     settings, constant_tables = _settings(recipe, channels)
@@ -170,6 +183,7 @@ def _job(given: KernelInput, upstream: torch.Tensor | None = None, result: torch
     if given.class_weight is not None:
         class_weight = torch.zeros((2, channels), dtype=torch.float32, device="cpu")
         if channels == 1:
+            # of foreground w and background 1: w t + 1 - t = 1 + (w - 1) t
             class_weight[0], class_weight[1] = 1, given.class_weight - 1
         else:
             class_weight[0] = given.class_weight
@@ -245,7 +259,10 @@ def _settings(recipe: VoxelRecipe, channels: int) -> tuple[dict[str, Any], list[
 
 
 def _slopes(upstream: np.ndarray, norm: int) -> np.ndarray:
-    """As :class:`monai_jdt.kernels.numba.records.Job` has them. By numpy, whose calls on a few numbers take less time than torch's."""
+    """Return the slopes as :class:`monai_jdt.kernels.numba.records.Job` has them, float32 `(4, N, C)`.
+
+    Made by numpy, whose calls on a few numbers take less time than torch's.
+    """
     tp, fp, fn, pixel = upstream
     table = np.empty_like(upstream)
     if norm == 1:
@@ -262,7 +279,10 @@ def _slopes(upstream: np.ndarray, norm: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _program() -> Any:
-    """Return the compiled loops, ready to be called. The log says so if numba has nothing on disk."""
+    """Return the compiled loops, ready to be called. The log says so if numba has nothing on disk.
+
+    A call without voxels compiles them, or reads them from disk, where a failure can still be told from a failure of the step.
+    """
     run_range = program.run_range
     folder = run_range.stats.cache_path
     if folder is None or not glob(os.path.join(glob_escape(folder), "program.*run_range-*.nbi")):
@@ -275,7 +295,7 @@ def _program() -> Any:
 
 
 def _claim_task(tensor: torch.Tensor, image: int, images: int, first: int, last: int) -> None:
-    """Get the memory of a large contiguous gradient that a task writes to."""
+    """Get the memory of a large contiguous gradient that a task writes to: one row of voxels for each image and channel."""
     if tensor.numel() * tensor.element_size() >= LARGE and tensor.is_contiguous():
         _, channels, voxels = tensor.shape
         for row in range(image * channels, (image + images) * channels):

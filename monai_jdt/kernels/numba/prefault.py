@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import torch
 
-#: Bytes. The allocator serves smaller tensors from memory that was touched before.
+#: Size in bytes from which on memory is claimed. The allocator serves smaller tensors from memory that was touched before.
 LARGE = 2**23
 #: Linux's number for "get all of it now"; Python's mmap does not know it yet. Before Linux 5.14 it is refused.
 _POPULATE_WRITE = 23
@@ -22,7 +22,7 @@ _POPULATE_WRITE = 23
 
 @lru_cache(maxsize=1)
 def _madvise() -> Callable[[int, int, int], int] | None:
-    """That of the C library, on Linux."""
+    """Return madvise of the C library, on Linux, else None. Python's mmap calls it only on memory that mmap itself has made."""
     function = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if function is not None:
         function.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
@@ -40,7 +40,7 @@ def claim(tensor: torch.Tensor, first: int, last: int) -> None:
     advise, page, start, size = _madvise(), mmap.PAGESIZE, tensor.data_ptr(), tensor.element_size()
     if advise is None or tensor.numel() * size < LARGE:
         return
-    # whole pages that are the tensor's alone
+    # Whole pages that are the tensor's alone. A page that two tasks share belongs to the later one: both ends are rounded down.
     lowest, highest = -(-start // page), (start + tensor.numel() * size) // page
     begin = max((start + first * size) // page, lowest)
     end = min(-(-(start + last * size) // page), highest)

@@ -40,6 +40,7 @@ def _range_program(sources: str) -> Any:
         Returns:
             The length of `sources`: a use, without which it would not be enclosed.
         """
+        # acts on this function when it is compiled, and is nothing when it runs
         widest_vectors()
         for image in range(first_image, first_image + images):
             for start in range(first, last, job.width):

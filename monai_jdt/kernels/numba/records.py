@@ -8,7 +8,7 @@ import numpy as np
 
 from monai_jdt.kernels.numba.vectors import WIDTH
 
-#: Rows of a block, as pointers: to float32, to int32, to any number; and one number of a row.
+#: Rows of a block, as pointers: to float32, to int32, to any number; and one number of a row. Any: these types exist in numba only.
 Floats: TypeAlias = Any
 Codes: TypeAlias = Any
 Numbers: TypeAlias = Any
@@ -20,13 +20,13 @@ FLOAT32, FLOAT16, BFLOAT16, FLOAT64, UINT8, INT8, INT16, INT32, INT64 = range(9)
 NO_ACTIVATION, SIGMOID, SOFTMAX = range(3)
 # `Job.pixel`
 NO_PIXEL, CROSS_ENTROPY, FOCAL, DIVERGENCE = range(4)
-# Rows of the sums, as in monai_jdt.kernels.rows.Row.
+# Rows of the sums, as in monai_jdt.kernels.rows.Row, as plain numbers, which compiled code reads as constants.
 TP, FP, FN, PIXEL, PIXEL_NORM, COUNTED, IN_LABEL, IN_PREDICTION, MAY_FAIL_CHECK = range(9)
 SUMS = 9
 # Special class codes: invalid; ignored; and with regions, a value of no region that 32 bits do not hold.
 ILLEGAL, SILENT, NOWHERE = (np.int32(number) for number in (-1, -2, -3))
 
-#: Scratch rows of each channel, and of all channels together.
+#: Scratch rows of each channel (x, t, keep), and of all channels together (class codes, a rater's weights).
 CHANNEL_ROWS, VOXEL_ROWS = 3, 2
 #: Numbers between rows: at distances of whole pages, a load waits for a store that has nothing to do with it.
 ROW_GAP = 16
@@ -35,9 +35,9 @@ ROW_GAP = 16
 EXPONENTIALS, SLOPES, TERMS = range(3)
 SUM_TP, SUM_FP, SUM_FN, SEEN = range(1, 5)
 CHANNEL_LANES = 5
-#: Bytes of lanes.
+#: Size of lanes, in bytes: the step of every loop over a row.
 LANES = 4 * WIDTH
-#: Bytes of a row between what is computed and what is fetched.
+#: Distance in bytes, along a row, between what is computed and what is prefetched.
 AHEAD = 4 * LANES
 
 

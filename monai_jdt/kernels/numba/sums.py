@@ -43,7 +43,10 @@ from monai_jdt.kernels.numba.vectors import HALF, ONE, ZERO, Lanes, any_lane, br
 
 @small
 def _overlap(p: Lanes, t: Lanes, far: Lanes, norm: int) -> tuple[Lanes, Lanes, Lanes]:
-    """Return tp, fp, fn. `far` is p - t. NaN in either makes fp NaN."""
+    """Return each voxel's share of tp, fp and fn. `far` is p - t.
+
+    fn is over - far, not t - min(p, t): where p is near 1, far has digits that p has not. NaN in either makes fp NaN.
+    """
     if norm == 1:
         over = select(far < ZERO, ZERO, far)
         return select(t < p, t, p), over, over - far
@@ -53,11 +56,18 @@ def _overlap(p: Lanes, t: Lanes, far: Lanes, norm: int) -> tuple[Lanes, Lanes, L
 
 @joined
 def sum_softmax(job: Job, rows: BlockRows, sums: Numbers) -> None:
-    """Add a block's sums, with softmax."""
+    """Add a block's sums, with softmax.
+
+    Args:
+        job: the step.
+        rows: the block's logits and label.
+        sums: float64 `(9, C)` of the image, added to. A lane adds up to 1024 / 32 numbers in float32 before that.
+    """
     channels, looking = job.channels, False
     for c in range(channels):
         for kind in range(SUM_TP, CHANNEL_LANES):
             store(lanes_of(rows, c, kind), broadcast(ZERO))
+        # until every channel has a prediction above the threshold; then the comparison is left out
         looking = looking | (sums[IN_PREDICTION * channels + c] == 0)
     pixel, pixel_norm, legal = broadcast(ZERO), broadcast(ZERO), all_true()
     for i in range(0, 4 * rows.n, LANES):
@@ -108,7 +118,14 @@ def sum_softmax(job: Job, rows: BlockRows, sums: Numbers) -> None:
 
 @joined
 def sum_channel(job: Job, c: int, rows: BlockRows, sums: Numbers) -> None:
-    """With sigmoid, or where the logits are the prediction."""
+    """Add a channel's sums of a block, with sigmoid, or where the logits are the prediction.
+
+    Args:
+        job: the step.
+        c: the channel.
+        rows: the block's logits and label.
+        sums: float64 `(9, C)` of the image, added to.
+    """
     channels = job.channels
     tps, fps, fns = broadcast(ZERO), broadcast(ZERO), broadcast(ZERO)
     pixel, counted = broadcast(ZERO), broadcast(ZERO)

@@ -26,9 +26,16 @@ from monai_jdt.kernels.numba.vectors import (
 
 @small
 def exponentials_of(job: Job, rows: BlockRows, i: int) -> tuple[Lanes, Lanes, Lanes]:
-    """The largest logit of each voxel, the sum of the exponentials of what all are below it, which the lanes keep, and the others' sum.
+    """Leave `exp(x - top)` of each channel in its lanes.
 
-    The sum without the largest has digits that a sum near 1 has not.
+    Args:
+        job: the step.
+        rows: the block's rows.
+        i: which voxels of the block, as a distance in bytes along a row; here and in all functions below.
+
+    Returns:
+        top, the largest logit of each voxel; whole, the sum of the exponentials; others, that sum without exponentials of exactly 1.
+        Where one class is nearly sure, `others / whole` is 1 - p with digits that whole, a number near 1, has lost.
     """
     top, whole, others = broadcast(-INFINITY), broadcast(ZERO), broadcast(ZERO)
     for c in range(job.channels):
@@ -45,13 +52,16 @@ def exponentials_of(job: Job, rows: BlockRows, i: int) -> tuple[Lanes, Lanes, La
 
 @small
 def log_of_sum(whole: Lanes, others: Lanes) -> Lanes:
-    """`log(whole)` with what its rounding took, where the largest exponential is one: the others' digits."""
+    """Return `log(whole)` with what the rounding of 1 + others took, to first order: `rest / whole`.
+
+    From 2 on more than one exponential may be 1, and whole is not 1 + others. There the logarithm is at least log 2 and has its digits.
+    """
     return logarithm(whole) + select(whole < TWO, others - (whole - ONE), ZERO) / whole
 
 
 @small
 def sigmoid_of(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """The prediction, what is left of 1, e = `exp(-|x|)`, and `1 / (1 + e)`."""
+    """Return p, 1 - p, e = `exp(-|x|)` and `1 / (1 + e)`, each with all its digits. exp(-|x|) cannot overflow."""
     e = exponential(-abs(x))
     reciprocal = ONE / (ONE + e)
     small = e * reciprocal
@@ -77,14 +87,14 @@ def weight_of_voxel(job: Job, rows: BlockRows, i: int) -> tuple[Lanes, Lanes]:
 
 @small
 def weight_in_channel(job: Job, c: int, t: Lanes, keep: Lanes) -> Lanes:
-    """With sigmoid, what each voxel's term of a channel is multiplied by."""
+    """Return, with sigmoid, the factor of each voxel's term of a channel, 0 where it does not count."""
     of_class = floats_at(job.class_weight)
     return (of_class[c] + of_class[job.channels + c] * t) * (job.alpha[0] + job.alpha[1] * t) * keep
 
 
 @small
 def focal_power_of(far: Lanes, gamma: Number) -> Lanes:
-    """`far ** (gamma - 1)` of far = |p - t|, 0 at 0."""
+    """Return `far ** (gamma - 1)` of far = |p - t|, 0 at 0: the term and its slope are 0 there, and 0 ** 0 would be 1."""
     if gamma == TWO:
         return far
     if gamma == ONE:
@@ -94,26 +104,28 @@ def focal_power_of(far: Lanes, gamma: Number) -> Lanes:
 
 @small
 def slope_of_focus(far: Lanes, gamma: Number, focus: Lanes) -> Lanes:
-    """Of `|p - t| ** gamma` by p."""
+    """Return the slope of `|p - t| ** gamma` by p. `focus` is from :func:`focal_power_of`, and 0 at a tie, where the sign is open."""
     return focus * select(far > ZERO, gamma, -gamma)
 
 
 @small
 def _entropy(t: Lanes) -> Lanes:
-    """`t log t`, 0 at 0."""
+    """Return `t log t`, 0 at 0."""
     return select(t == ZERO, ZERO, t * logarithm(t))
 
 
 @small
 def entropy_of_softmax(x: Lanes, top: Lanes, log_whole: Lanes, t: Lanes) -> Lanes:
-    """`-t log p` of a class."""
+    """Return `-t log p` of a class. `log_whole` is from :func:`log_of_sum`."""
     # -inf times 0: a class that a network masks out costs nothing where the label does not have it
     return select(t == ZERO, ZERO, (log_whole - (x - top)) * t)
 
 
 @small
 def entropy_of_sigmoid(x: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
-    """`-t log p - (1 - t) log(1 - p)`, with e = exp(-|x|) and 1 / (1 + e).
+    """Return `-t log p - (1 - t) log(1 - p)` as `max(x, 0) (1 - t) - min(x, 0) t + log(1 + e)`, with e = exp(-|x|).
+
+    `reciprocal` is 1 / (1 + e).
 
     Of an infinite x it is infinite, but NaN where the label is the same: infinity times 0.
     """
@@ -123,7 +135,7 @@ def entropy_of_sigmoid(x: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes
 
 @small
 def other_term_of_softmax(job: Job, rows: BlockRows, i: int, scale: Lanes, left: Lanes, top: Lanes, log_whole: Lanes) -> Lanes:
-    """Of each voxel, not yet weighted: any but the cross-entropy."""
+    """Return the pixel term of each voxel, not yet weighted: focal or divergence. The cross-entropy is added up where p is made."""
     term = broadcast(ZERO)
     for c in range(job.channels):
         t = t_of(rows, c, i)
@@ -138,7 +150,7 @@ def other_term_of_softmax(job: Job, rows: BlockRows, i: int, scale: Lanes, left:
 
 @small
 def pixel_term_of_sigmoid(job: Job, x: Lanes, far: Lanes, e: Lanes, reciprocal: Lanes, t: Lanes) -> Lanes:
-    """Of each voxel of a channel, not yet weighted."""
+    """Return the pixel term of each voxel of a channel, not yet weighted."""
     term = entropy_of_sigmoid(x, e, reciprocal, t)
     if job.pixel == FOCAL:
         term = term * focal_power_of(abs(far), job.gamma) * abs(far)

@@ -20,7 +20,7 @@ _pool_lock = Lock()
 
 
 def _forget_pool() -> None:
-    """In a forked child, which has the parent's pool but none of its threads."""
+    """Drop the pool in a forked child, which has the parent's pool but none of its threads, and perhaps its lock, held."""
     global _pool, _pool_size, _pool_lock
     _pool, _pool_size, _pool_lock = None, 0, Lock()
 
@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _helpers(wanted: int) -> ThreadPoolExecutor:
-    """The threads besides the caller's."""
+    """Return a pool of at least so many threads, besides the caller's. All calls of the process share it."""
     global _pool, _pool_size
     with _pool_lock:
         if _pool is None or _pool_size < wanted:
@@ -60,7 +60,10 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
     errors: list[BaseException] = []
 
     def drawn(own: list[int]) -> Iterator[int]:
-        """From the front of one's own span, then from the end of the longest."""
+        """Yield task numbers from the front of one's own span, then from the end of the longest.
+
+        A thread so keeps to neighbours in memory, and a span that another thread still works on is taken from its far end.
+        """
         while True:
             with changed:
                 longest = max(spans, key=lambda span: span[1] - span[0])
@@ -92,7 +95,7 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
             try:
                 started.append(_helpers(threads - 1).submit(help_out, helper))
             except RuntimeError:
-                # no new thread
+                # no new thread: the interpreter is shutting down, or the system has no more
                 break
         work(drawn(spans[0]))
     finally:

@@ -36,6 +36,8 @@ Number: TypeAlias = Any
 
 
 class _LanesType(types.Type):
+    """numba's type of lanes of float32, int32 or bool. numba compares types by name."""
+
     def __init__(self, number: types.Type) -> None:
         self.number = number
         super().__init__(f"Lanes({number})")
@@ -47,6 +49,8 @@ _MEMBERS = {types.float32: ir.FloatType(), types.int32: ir.IntType(32), types.bo
 
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):
+    """What LLVM holds lanes as: one vector."""
+
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.VectorType(_MEMBERS[kind.number], WIDTH))
 
@@ -57,6 +61,7 @@ def _in_all_lanes(builder: Any, value: Any, kind: Any) -> Any:
         return value
     member = value.type
     if isinstance(member, ir.IntType):
+        # Python's whole numbers are int64 to numba; a vector of them would have twice the width
         member = ir.IntType(32)
         value = builder.trunc(value, member) if value.type.width > 32 else value
     wide = ir.VectorType(member, WIDTH)
@@ -65,7 +70,14 @@ def _in_all_lanes(builder: Any, value: Any, kind: Any) -> Any:
 
 
 def _define(function: Any, kind: Any, result: Any, instruction: Callable) -> None:
-    """Define an operator of two values, one of which may be a single number."""
+    """Define an operator of two values, one of which may be a single number.
+
+    Args:
+        function: of the module operator.
+        kind: the lanes' type.
+        result: the type of what it returns.
+        instruction: from a builder and two vectors to the vector of the result.
+    """
     single = types.Integer if kind == _ints else types.Float
 
     @type_callable(function)
@@ -84,6 +96,8 @@ def _define(function: Any, kind: Any, result: Any, instruction: Callable) -> Non
 
 
 def _define_unary(function: Any, kind: Any, instruction: Callable) -> None:
+    """Define an operator of one value, whose result is of the same type."""
+
     @type_callable(function)
     def typed(context: Any) -> Any:
         def typer(value: Any) -> Any:
@@ -102,6 +116,7 @@ _define(operator.add, _floats, _floats, lambda builder, a, b: builder.fadd(a, b,
 _define(operator.sub, _floats, _floats, lambda builder, a, b: builder.fsub(a, b, flags=_CONTRACT))
 _define(operator.mul, _floats, _floats, lambda builder, a, b: builder.fmul(a, b, flags=_CONTRACT))
 _define(operator.truediv, _floats, _floats, lambda builder, a, b: builder.fdiv(a, b))
+# ordered: a comparison with NaN is False
 _define(operator.lt, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered("<", a, b))
 _define(operator.le, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
 _define(operator.gt, _floats, _bools, lambda builder, a, b: builder.fcmp_ordered(">", a, b))
@@ -119,6 +134,7 @@ _define_unary(operator.neg, _floats, lambda builder, a: builder.fneg(a))
 
 
 def _sign_cleared(builder: Any, value: Any) -> Any:
+    """Return the absolute value, of NaN and of -0 too."""
     whole = ir.VectorType(ir.IntType(32), WIDTH)
     mask = ir.Constant(whole, [0x7FFFFFFF] * WIDTH)
     return builder.bitcast(builder.and_(builder.bitcast(value, whole), mask), value.type)
@@ -284,6 +300,7 @@ _SQRT_TWO = np.float32(2**0.5)
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(number) for number in (1.44269504088896341, 0.693359375, -2.12194440e-4))
 #: Adding it rounds to a whole number, and leaves that number in the lowest bits.
 _ROUND = np.float32(1.5 * 2**23)
+#: Just above log(2 ** -126) = -87.336. Below that the exponent would leave its bits.
 _EXP_LOWEST = np.float32(-87.33)
 _E0, _E1, _E2, _E3, _E4, _E5 = (
     np.float32(number)
@@ -303,14 +320,17 @@ _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (
         7.0376836292e-2,
     )
 )
+#: The smallest normal number. Smaller ones are lifted by 2 ** 23, since their bits hold no exponent.
 _SMALLEST = np.float32(2.0**-126)
 _LIFT, _LIFTED = np.float32(2.0**23), np.float32(23)
+# Bits of a float32: those of sqrt(1/2); the mask of sign and exponent; where the exponent begins, and what is added to it.
 _SQRT_HALF_BITS, _EXPONENT_BITS, _FRACTION_BITS, _BIAS = 0x3F3504F3, -0x800000, 23, 127
 
 
 @_lanewise
 def exponential(x: Lanes) -> Lanes:
     """Return `exp(x)` for x <= 0, and 0 for x < -87.33, where it is below the smallest normal float32 (2 ** -126)."""
+    # exp(x) = 2 ** exponent exp(r), |r| <= log(2) / 2. The whole number lies in the lowest bits of `rounded`, too
     rounded = x * _LOG2_E + _ROUND
     exponent = rounded - _ROUND
     r = x - exponent * _LN2_HIGH
@@ -323,7 +343,7 @@ def exponential(x: Lanes) -> Lanes:
 
 @_lanewise
 def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
-    """Return `log((1 + f) 2 ** exponent)` for f in [sqrt(1/2) - 1, sqrt(2) - 1]."""
+    """Return `log((1 + f) 2 ** exponent)` for f in [sqrt(1/2) - 1, sqrt(2) - 1]. Small parts are added first."""
     square = f * f
     series = (((((((_L8 * f + _L7) * f + _L6) * f + _L5) * f + _L4) * f + _L3) * f + _L2) * f + _L1) * f + _L0
     y = series * f * square + exponent * _LN2_LOW
@@ -333,10 +353,11 @@ def _series_of_logarithm(f: Lanes, exponent: Lanes) -> Lanes:
 
 @_lanewise
 def logarithm(x: Lanes) -> Lanes:
-    """Return `log(x)`."""
+    """Return `log(x)`: -inf for 0, NaN for numbers below 0 and NaN, inf for inf."""
     tiny = x < _SMALLEST
     scaled = select(tiny, x * _LIFT, x)
     bits = bits_of(scaled)
+    # x = (1 + f) 2 ** exponent with 1 + f in [sqrt(1/2), sqrt(2)): counted from sqrt(1/2), numbers just below 1 have the exponent 0
     exponent = (bits - _SQRT_HALF_BITS) & _EXPONENT_BITS
     f = from_bits(bits - exponent) - ONE
     y = _series_of_logarithm(f, to_floats(exponent >> _FRACTION_BITS) - select(tiny, _LIFTED, ZERO))
@@ -346,7 +367,7 @@ def logarithm(x: Lanes) -> Lanes:
 
 @_lanewise
 def power(base: Lanes, exponent: Number) -> Lanes:
-    """Return `base ** exponent` for base > 0."""
+    """Return `base ** exponent` for base > 0. `exponential` takes numbers <= 0 only, so a power above 1 is one over its inverse."""
     size = exponent * logarithm(base)
     small = exponential(-abs(size))
     return select(size < ZERO, small, ONE / small)

@@ -59,9 +59,46 @@ def voxel_block(
 ):
     """Read a block of image n from voxel `start` on, each logit and label once.
 
-    Returns `z, p, far, left, log_p, raw, t, counted`, the values 0 where they do not count. `counted` is `(1, BLOCK_V)`, or
-    `(BLOCK_C, BLOCK_V)` with a mask for each channel. `far` is p - t, `left` is 1 - p where p > 1/2 (with softmax for all channels
-    one), both with digits that p does not have near 1. `log_p` is the logarithm of a softmax if `LOGARITHM`, else z.
+    Args:
+        logits: pointer to float16, bfloat16 or float32.
+        label: pointer, of any dtype that Triton loads.
+        mask: pointer to uint8, not read if `MASK` is "none".
+        rater_weights: pointer to float32, read for votes only.
+        n: the image, int64.
+        start: the block's first voxel, int64.
+        V: voxels of an image. What lies beyond in the last block is not loaded, and does not count.
+        logits_n: strides in elements, here and below, of images (`_n`), channels (`_c`), voxels (`_v`) and raters (`_r`).
+        logits_c: see `logits_n`.
+        logits_v: see `logits_n`.
+        label_n: see `logits_n`.
+        label_c: for votes from rater to rater.
+        label_v: see `logits_n`.
+        mask_n: see `logits_n`.
+        mask_c: see `logits_n`.
+        mask_v: see `logits_n`.
+        raters_n: see `logits_n`.
+        raters_r: see `logits_n`.
+        keep: label smoothing, t = keep * raw + spread.
+        spread: see `keep`.
+        C: channels.
+        BLOCK_C: C or more, a power of two.
+        BLOCK_V: voxels of a block, a power of two.
+        ACTIVATION: "softmax", "sigmoid" or "none".
+        FORM: "dense", "index" or "votes".
+        LABEL_AS: the type that label values are compared in.
+        MARKER: the ignore marker, or None.
+        RATERS: raters of votes.
+        REGION_COUNT: see :func:`_class_members`, here and for the two below.
+        REGION_VALUES: see `REGION_COUNT`.
+        REGION_BITS: see `REGION_COUNT`.
+        MASK: "none", "one" for all channels, or "each".
+        SMOOTHED: whether there is label smoothing.
+        LOGARITHM: whether the logarithm of a softmax is wanted.
+
+    Returns:
+        `z, p, far, left, log_p, raw, t, counted`, the values 0 where they do not count. `counted` is `(1, BLOCK_V)`, or
+        `(BLOCK_C, BLOCK_V)` with a mask for each channel. `far` is p - t, `left` is 1 - p where p > 1/2 (with softmax for all channels
+        one), both with digits that p does not have near 1. `log_p` is the logarithm of a softmax if `LOGARITHM`, else z.
     """
     # int64: a tensor may have more than 2**31 elements. `start` and n go into the base, so that a block's own offsets stay few
     channel = tl.arange(0, BLOCK_C)[:, None]
@@ -94,11 +131,12 @@ def voxel_block(
     else:
         share = tl.zeros((BLOCK_C, BLOCK_V), tl.float32)
         total = tl.zeros((1, BLOCK_V), tl.float32)
+        # False everywhere, in the shape that the loop gives it: a value that a loop carries keeps its shape and type in Triton
         wrong = inside & (voxel < 0)
         for rater in tl.static_range(RATERS):
             value = tl.load(label_at + tl.full((), rater, tl.int64) * label_c, mask=inside, other=0).to(LABEL_AS)
             weight = tl.load(rater_weights + (n * raters_n + rater * raters_r))
-            # not above 0 is silent, NaN too
+            # A weight that is not above 0 is a missing rater's, NaN too. `+ voxel * 0.0` gives one number the shape of the block.
             weight = tl.where(inside & (weight + voxel * 0.0 > 0), weight, 0.0)
             if MARKER is not None:
                 weight = tl.where(value != MARKER, weight, 0.0)
@@ -127,15 +165,17 @@ def voxel_block(
 
     log_p = z
     if ACTIVATION == "softmax":
+        # padded channels: exp(-inf) is 0 in the sum, and the largest logit is a real one's
         z = tl.where(here, z, float("-inf"))
         above = z - tl.max(z, axis=0, keep_dims=True)
         p = tl.exp(above)
+        # the sum in two parts: where one class is nearly sure, the others' sum is 1 - p with digits that their sum with 1 loses
         others = tl.sum(tl.where(above == 0, 0.0, p), axis=0, keep_dims=True)
         total_p = tl.sum(tl.where(above == 0, p, 0.0), axis=0, keep_dims=True) + others
         p = p * (1.0 / total_p)
         left = others * (1.0 / total_p)
         if LOGARITHM:
-            # with what the rounding of 1 + others took
+            # with what the rounding of s = 1 + x took: log(1 + x) = log(s) + (x - (s - 1)) / s to first order
             rounded = tl.where(total_p < 2.0, others - (total_p - 1.0), 0.0)
             log_p = above - (tl.log(total_p) + rounded / total_p)
     elif ACTIVATION == "sigmoid":
@@ -149,16 +189,24 @@ def voxel_block(
     p = tl.where(counted, p, 0.0)
     far = p - t
     if ACTIVATION != "none":
-        # equal numbers are a tie, but for 1, which no p is
+        # equal numbers are a tie, as in the definition, but for t = 1, since no p is 1: there the difference is that of the digits
         far = tl.where((p > 0.5) & ((p != t) | (t >= 1.0)), (1.0 - t) - left, far)
     return z, p, far, left, log_p, raw, t, counted
 
 
 @triton.jit
 def _class_members(value, channel, C: tl.constexpr, REGION_COUNT: tl.constexpr, REGION_VALUES: tl.constexpr, REGION_BITS: tl.constexpr):
-    """For class values `(1, BLOCK_V)`: bool `(BLOCK_C, BLOCK_V)`, the channels of each, and bool `(1, BLOCK_V)`, whether it may occur.
+    """Return for class values `(1, BLOCK_V)` the channels of each, bool `(BLOCK_C, BLOCK_V)`, and whether each may occur, bool.
 
     What can be done once for a voxel is: a value becomes an int32 code first, and the channels compare that.
+
+    Args:
+        value: of the type LABEL_AS.
+        channel: channel numbers, `(BLOCK_C, 1)`.
+        C: channels.
+        REGION_COUNT: label values in any region; 0: the channels are classes.
+        REGION_VALUES: these values, 64 bits each, packed into one whole number.
+        REGION_BITS: for each word of 31 channels and each value, the bits of the channels that have it; packed likewise.
     """
     legal = value >= 0
     if value.dtype.is_floating():
@@ -203,7 +251,7 @@ def cross_entropy_block(z, log_p, t, ACTIVATION: tl.constexpr):
 
 @triton.jit
 def entropy_block(t):
-    """`t log t`, 0 at 0."""
+    """Return `t log t`, 0 at 0, where `0 * log(0)` would be NaN."""
     return t * tl.log(tl.where(t == 0, 1.0, t))
 
 
@@ -221,7 +269,10 @@ def focal_power(far, GAMMA: tl.constexpr):
 
 @triton.jit
 def voxel_factor(t, class_weight, weight_c, C: tl.constexpr, BLOCK_C: tl.constexpr, ACTIVATION: tl.constexpr):
-    """What a class weight multiplies a voxel's pixel term by: `(1, BLOCK_V)` with softmax, else for each channel."""
+    """Return what a class weight multiplies a voxel's pixel term by: `(1, BLOCK_V)` with softmax, else `(BLOCK_C, BLOCK_V)`.
+
+    With softmax `sum_c w_c t_c`, with sigmoid w_c, and for one channel `w t + 1 - t`. `weight_c` is the stride of the weights.
+    """
     channel = tl.arange(0, BLOCK_C)[:, None]
     weight = tl.load(class_weight + channel.to(tl.int64) * weight_c, mask=channel < C, other=0.0)
     if ACTIVATION == "softmax":
@@ -235,7 +286,7 @@ def voxel_factor(t, class_weight, weight_c, C: tl.constexpr, BLOCK_C: tl.constex
 
 @triton.jit
 def focal_factor(t, ALPHA: tl.constexpr, BLOCK_C: tl.constexpr, ACTIVATION: tl.constexpr):
-    """The focal term's weight of foreground and background, shaped as :func:`voxel_factor`'s."""
+    """Return the focal term's weight of foreground (ALPHA) and background (1 - ALPHA), shaped as :func:`voxel_factor`'s."""
     if ACTIVATION == "softmax":
         foreground = 1.0 - tl.sum(tl.where(tl.arange(0, BLOCK_C)[:, None] == 0, t, 0.0), axis=0, keep_dims=True)
     else:

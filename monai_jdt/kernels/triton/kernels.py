@@ -63,7 +63,7 @@ _ROWS: tl.constexpr = tl.constexpr(len(Row))
 
 
 def triton_sums(given: KernelInput) -> torch.Tensor:
-    """The sums of a step.
+    """Return the sums of a step.
 
     Args:
         given: logits, label and what to sum; on CUDA, or anywhere under Triton's interpreter.
@@ -85,7 +85,7 @@ def triton_sums(given: KernelInput) -> torch.Tensor:
 
 
 def triton_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
-    """The gradient of `(upstream * sums).sum()` by the logits.
+    """Return the gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
         given: as for :func:`triton_sums`.
@@ -125,7 +125,7 @@ def block_shape(channels: int) -> tuple[int, int, int]:
 
 
 def _fold_of(logits: torch.Tensor) -> int:
-    """How many neighbours forward adds at once.
+    """Return how many neighbours forward adds at once.
 
     Where rows of logits are read 16 bytes at a time, four neighbours lie in one thread, and a sum of them takes one register of it
     instead of four. Elsewhere they lie in different threads, and are left for the end.
@@ -193,7 +193,7 @@ def _loadable(label: torch.Tensor) -> torch.Tensor:
 
 
 def _label_as(dtype: torch.dtype) -> tl.dtype:
-    """The type that label values are compared in: wide enough for each of them, and for what they are compared with."""
+    """Return the type that label values are compared in: wide enough for each of them, and for what they are compared with."""
     if dtype in (torch.float64, torch.int64):
         return tl.float64 if dtype is torch.float64 else tl.int64
     return tl.float32 if dtype.is_floating_point else tl.int32
@@ -226,13 +226,13 @@ def _region_table(regions: tuple[tuple[int, ...], ...] | None, label_as: tl.dtyp
 
 
 def _on(device: torch.device) -> Any:
-    """Triton launches on the current device, which need not be the tensors'."""
+    """Return a context with the tensors' device as the current one, which Triton launches on."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @triton.jit
 def _folded(values, FOLD: tl.constexpr):
-    """`(rows, voxels)` to `(rows, voxels / FOLD)`: sums of neighbours."""
+    """Return the sums of FOLD neighbours, `(rows, voxels)` to `(rows, voxels / FOLD)`."""
     return values if FOLD == 1 else tl.sum(tl.reshape(values, (values.shape[0], values.shape[1] // FOLD, FOLD)), axis=2)
 
 
