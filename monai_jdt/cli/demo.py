@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shlex
 import subprocess
@@ -21,7 +22,8 @@ _BUNDLE = "brats_multirater_segmentation"
 def _bundle_runs(folder: Path) -> list[tuple[str, list[str]]]:
     """Return each step of the demo and its command line."""
     configs = folder / "configs"
-    evaluate = str([str(configs / "train.yaml"), str(configs / "evaluate.yaml")])
+    # Double quotes within: the shell's single quotes around the list then need no escape, and the printed line can be read.
+    evaluate = json.dumps([str(configs / "train.yaml"), str(configs / "evaluate.yaml")], ensure_ascii=False)
     images = ["--dataset_dir", str(folder / "data" / "phantoms")]
     return [
         ("train on the average of the raters", ["--config_file", f"{configs}/train.yaml"]),

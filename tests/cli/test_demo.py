@@ -14,7 +14,7 @@ from fire.parser import DefaultParseValue
 from monai_jdt.cli import main
 
 
-@pytest.mark.parametrize("name", ['O\'Brien [1] "a"', "-x", "~/b"])
+@pytest.mark.parametrize("name", ['O\'Brien [1] "a"', "-x", "~/b", "Ä b\\n"])
 def test_printed_commands_can_be_pasted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -32,6 +32,8 @@ def test_printed_commands_can_be_pasted(
     out = capsys.readouterr().out
     assert [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("   python ")] == ran
     assert len(ran) == 3
+    if "'" not in name:
+        assert "'\"'\"'" not in out  # the shell's escape of a quote within quotes
     for command in ran:
         files = DefaultParseValue(command[command.index("--config_file") + 1])
         assert all(os.path.isfile(file) for file in ([files] if isinstance(files, str) else files))

@@ -78,8 +78,10 @@ def test_dice_loss_with_weight_squares_and_ignore_index(
 ) -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     index = torch.randint(0, 3, (2, 1, 4, 5))
+    marker: dict[str, Any] = {}
     if ignore_index is not None:
         index[:, :, 1] = ignore_index
+        marker = {"ignore_index": ignore_index}
     options: dict[str, Any] = {
         "to_onehot_y": True,
         "squared_pred": squared,
@@ -88,7 +90,7 @@ def test_dice_loss_with_weight_squares_and_ignore_index(
     }
     assert_same(
         losses.DiceSemimetricLoss(weight=weight, ignore_index=ignore_index, **options),
-        monai.losses.DiceLoss(weight=weight, **({} if ignore_index is None else {"ignore_index": ignore_index}), **options),
+        monai.losses.DiceLoss(weight=weight, **marker, **options),
         x,
         index,
         rtol=1e-6,  # MONAI squares the label in float32

@@ -22,7 +22,7 @@ def sole_run_in(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a folder for the run that writes to it.
 
     The operating system keeps the lock, and gives it back when the process ends in whatever way. So the file that a killed run leaves
-    holds nobody up. Where a file system knows no locks, the log says so, and the run goes on.
+    holds nobody up. Where a file system knows no such locks, or the system is Windows, the log says so, and the run goes on.
 
     Args:
         folder: where the run writes. It is made.
@@ -48,20 +48,23 @@ def sole_run_in(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(FileNotFoundError):
-            os.remove(path)
-        os.close(descriptor)
+        if descriptor is not None:
+            with suppress(FileNotFoundError):
+                os.remove(path)
+            os.close(descriptor)
 
 
-def _locked(path: str) -> int:
-    """Return the descriptor of the locked file.
+def _locked(path: str) -> int | None:
+    """Return the descriptor of the locked file, or None where the system has no such locks.
 
     Raises:
         BlockingIOError: another process has it; its text says which.
     """
-    # imported late: Windows has none, and the other verbs need none
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:
+        logger.warning("%s: this system has no file locks for Python, so that a second run there would not be noticed", path)
+        return None
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

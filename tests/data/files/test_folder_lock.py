@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,13 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with caplog.at_level(logging.WARNING), sole_run_in(tmp_path):
         pass
     assert "knows no locks" in caplog.text
+
+
+def test_a_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with caplog.at_level(logging.WARNING), sole_run_in(tmp_path / "out"):
+        assert os.listdir(tmp_path / "out") == []
+    assert "this system has no file locks" in caplog.text
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
