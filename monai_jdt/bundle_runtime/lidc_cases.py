@@ -36,7 +36,7 @@ def ensure_lidc_cases(root: str, **settings: Any) -> str:
         The folder of the cases.
 
     Raises:
-        ValueError: as :func:`monai_jdt.data.write_lidc_phantoms`.
+        ValueError: as :func:`monai_jdt.data.write_lidc_phantoms`; the conversion fails, e.g. without the package defusedxml.
         FileExistsError: if `root` is there and is anything but an empty folder or the same cases.
     """
     record = {"layout": "lidc", "cases": 12, "seed": 0, **settings, "cases_version": 1}
@@ -48,7 +48,9 @@ def ensure_lidc_cases(root: str, **settings: Any) -> str:
 
         source = os.path.join(draft, "dicom")
         write_lidc_phantoms(source, **{"progress": False, **phantoms})
-        convert_lidc(source, os.path.join(draft, "cases"), progress=False)
+        failures = convert_lidc(source, os.path.join(draft, "cases"), progress=False).failures
+        if failures:
+            raise ValueError(next(iter(failures.values())))
 
     readme = (
         "These are PHANTOMS: synthetic CT images and readings made by monai_jdt. No patient is in them.\n"

@@ -15,7 +15,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, run
 
-from monai_jdt.bundle_runtime import lidc_cases, with_unmarked
+from monai_jdt.bundle_runtime import ensure_lidc_cases, lidc_cases, with_unmarked
 from monai_jdt.data import DataProblemError, lidc_phantom, write_lidc_phantoms
 from tests.bundles.lidc_set import write_lidc_set
 from tests.nifti_files import load_nifti
@@ -142,6 +142,32 @@ def test_readers_who_marked_nothing(cases: str) -> None:
         assert [os.path.basename(path) for path in item["raters"]] == [f"reader{n}.nii.gz" for n in item["readers"]]
     with pytest.raises(ValueError, match=r"unmarked: expected cases that say who marked the nodules \(`readers`\)"):
         with_unmarked([{"case": "a", "raters": ["x1.nii.gz"]}], "missing")
+
+
+def test_phantoms_come_through_the_conversion_as_they_were(tmp_path: Path) -> None:
+    folder = ensure_lidc_cases(str(tmp_path / "phantoms"), cases=2, shape=[40, 44, 12])
+    assert folder == ensure_lidc_cases(str(tmp_path / "phantoms"), cases=2, shape=[40, 44, 12])
+    items = lidc_cases(folder)
+    phantoms = {f"LIDC-IDRI-{9001 + index}": lidc_phantom(index, shape=(40, 44, 12)) for index in range(2)}
+    assert [item["case"] for item in items] == [f"{name}_n{n + 1}" for name, case in phantoms.items() for n in range(len(case.nodules))]
+    for item in items:
+        case, image = phantoms[item["patient"]], load_nifti(item["image"])
+        # the field of view is smaller than a crop
+        assert (np.asanyarray(image.dataobj).transpose(2, 1, 0) == case.image).all()
+        np.testing.assert_allclose(image.affine, case.affine, atol=1e-4)
+        for reader, path in enumerate(item["raters"]):
+            mask = np.asanyarray(load_nifti(path).dataobj).transpose(2, 1, 0) > 0
+            np.testing.assert_array_equal(mask, case.reader_mask(reader))
+
+
+def test_without_a_reader_of_xml_the_run_ends_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "defusedxml", None)
+    line = refused(capsys, "train.yaml", root=tmp_path, **{**TINY, "phantoms": {"cases": 2, "shape": [40, 40, 12]}})
+    assert "expected the package defusedxml" in line
+    assert "pip install 'monai-jdt[lidc]'" in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_dicom_series_is_predicted_on_its_grid(trained: Path, tmp_path: Path) -> None:
