@@ -29,7 +29,7 @@ PAGES = sorted(
 
 def fenced(page: Path, language: str) -> list[tuple[int, str]]:
     """Return the blocks of a page in a language, each with the number of its first line, counted from 0."""
-    text = page.read_text()
+    text = page.read_text("utf-8")
     found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in found]
 
@@ -44,7 +44,7 @@ def all_blocks(language: str) -> list[Any]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if not target.startswith(("https://", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
@@ -67,12 +67,12 @@ def test_a_block_of_yaml_can_be_read(page: Path, line: int, block: str) -> None:
 def test_the_examples_on_the_page_are_the_files() -> None:
     """The test of blocks runs the page, and so the files."""
     files = [ROOT / "examples" / f"{name}.py" for name in ("plain_loop", "monai_script")]
-    assert [block for _, block in fenced(ROOT / "examples" / "README.md", "python")] == [file.read_text() for file in files]
+    assert [block for _, block in fenced(ROOT / "examples" / "README.md", "python")] == [file.read_text("utf-8") for file in files]
     assert sorted(files) == sorted((ROOT / "examples").glob("*.py"))
 
 
 def test_the_table_of_losses_is_what_the_function_says() -> None:
-    text = (ROOT / "docs" / "which_loss.md").read_text()
+    text = (ROOT / "docs" / "which_loss.md").read_text("utf-8")
     rows = re.findall(r"^\| (\w+) \| (\w+) \| (soft|hard) \| ([\d.]+) \| ([\d.]+) \| (\w+) \| (\w+) \|$", text, re.MULTILINE)
     assert len(rows) >= 10
     for metric, average, labels, alpha, beta, argument, classes in rows:
@@ -82,7 +82,7 @@ def test_the_table_of_losses_is_what_the_function_says() -> None:
 
 def test_the_ci_command_is_the_readmes() -> None:
     """`.ci/run` reads the command from the README; there must be exactly one to read."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text("utf-8")
     (command,) = re.findall(r"<!-- the test command -->\n```bash\n(.*?)\n```", text, re.DOTALL)
     assert "-m tests" in command
     assert "\n" not in command
@@ -91,11 +91,11 @@ def test_the_ci_command_is_the_readmes() -> None:
 @pytest.mark.parametrize("bundle", [f"{name}_multirater_segmentation" for name in ("brats", "lidc", "qubiq")])
 def test_the_tables_of_keys_are_those_of_the_settings(bundle: str) -> None:
     make = runpy.run_path(str(ROOT / "docs" / "make_key_tables.py"))
-    page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text()
+    page = (ROOT / "bundles" / bundle / "docs" / "README.md").read_text("utf-8")
     assert page.count(make["BEGIN"]) == page.count(make["END"]) == 1
     assert make["with_table"](page, bundle) == page
     # every setting of the first part of a config is declared
-    first_part = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text().split("# --- the network, the loss")[0]
+    first_part = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text("utf-8").split("# --- the network, the loss")[0]
     assert set(yaml.safe_load(first_part)) - {"imports", "data_dir", "cases_found", "all_validated", "split"} <= set(
         make["BUNDLES"][bundle][0].model_fields
     )
@@ -110,9 +110,11 @@ def variables_named(source: str) -> set[str]:
 
 
 def test_every_environment_variable_of_the_package_is_described() -> None:
-    page = (ROOT / "docs" / "environment_variables.md").read_text()
+    page = (ROOT / "docs" / "environment_variables.md").read_text("utf-8")
     described = {name for row in re.findall(r"^\| (`.+?`) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    sources = {path: path.read_text() for folder in ("monai_jdt", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")}
+    sources = {
+        path: path.read_text("utf-8") for folder in ("monai_jdt", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+    }
     for path, source in sources.items():
         if path.is_relative_to(ROOT / "monai_jdt"):
             assert variables_named(source) <= described, path

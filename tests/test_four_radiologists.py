@@ -73,7 +73,7 @@ def test_no_database_is_one_line(make: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_the_tables_of_the_page_are_those_of_its_file(make: dict[str, Any]) -> None:
-    page = (DOCS / "four_radiologists.md").read_text()
+    page = (DOCS / "four_radiologists.md").read_text("utf-8")
     assert all(page.count(make["BEGIN"].format(table)) == 1 for table in make["TABLES"])
     assert make["with_tables"](page, rows_of(DOCS / "four_radiologists.csv")) == page
 

@@ -68,7 +68,7 @@ def is_module(package: str, name: str) -> bool:
 
 def imported(path: Path) -> list[str]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             if node.module == "monai_jdt" and [alias.name for alias in node.names] == ["__version__"]:
@@ -119,7 +119,7 @@ def test_a_room_imports_from_lower_rooms_only(folder: str) -> None:
 
 
 def test_the_readme_has_one_row_for_each_folder_from_the_bottom_to_the_top() -> None:
-    rows = re.findall(r"^\| `([\w./]+)` \| .+ \|$", (PACKAGE / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w./]+)` \| .+ \|$", (PACKAGE / "README.md").read_text("utf-8"), re.MULTILINE)
     folders = {f"{path.parent.relative_to(PACKAGE)}/" for path in PACKAGE.rglob("*/__init__.py")}
     modules = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
     assert sorted(rows) == sorted(folders | modules)
@@ -164,7 +164,7 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
 
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     """550 lines. Split a longer one by what it is about."""
-    assert [str(path.relative_to(PACKAGE)) for path in files() if len(path.read_text().splitlines()) > 550] == []
+    assert [str(path.relative_to(PACKAGE)) for path in files() if len(path.read_text("utf-8").splitlines()) > 550] == []
 
 
 def test_the_ladder_is_seen_to_be_broken(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def definitions() -> list[tuple[str, str]]:
     found = []
     for path in files():
         module = ".".join(("monai_jdt", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 found.append((node.name, module))
     return found

@@ -59,7 +59,7 @@ def imported_packages(*folders: str) -> dict[str, Path]:
     """The packages that these folders import, without those of Python, each with a file that does."""
     found: dict[str, Path] = {}
     for path in sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             modules: list[str] = []
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -128,7 +128,7 @@ def test_an_undeclared_import_is_seen() -> None:
 def test_every_requirement_has_its_exact_version_in_the_constraints() -> None:
     constraints = {
         canonicalize_name(Requirement(line).name): line
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
         if line[0] != "#"
     }
     assert all("==" in line for line in constraints.values())

@@ -98,7 +98,7 @@ def test_every_bar_of_the_package_is_made_in_one_place() -> None:
     package = Path(monai_jdt.__file__).parent
     users = set()
     for path in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             else:
