@@ -6,6 +6,7 @@ then takes 0.4 s of processor time instead of 5 s (`tests/cli/test_start.py`).
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -78,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: always. 0: done; 1: an error that the user can fix (`monai_jdt: error: ...`, no traceback); 2: a
             command line that cannot be read. Any other exception is a bug and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that knows fewer letters than the help or a file's name has shows a "?", and the verb goes on
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="monai_jdt")
     except (ValueError, TypeError, OSError) as error:

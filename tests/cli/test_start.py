@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,10 @@ def test_parts_load_at_their_first_use_on_the_command_line() -> None:
         assert monai_jdt.__getattr__(name) is getattr(monai_jdt, name)
     with pytest.raises(AttributeError, match="module 'monai_jdt' has no attribute 'lossse'"):
         monai_jdt.__getattr__("lossse")
+
+
+def test_a_terminal_of_few_letters_shows_what_it_can() -> None:
+    command = [sys.executable, "-X", "utf8=0", "-m", "monai_jdt", "check", "--help"]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert b"datalist" in done.stdout.lower()
