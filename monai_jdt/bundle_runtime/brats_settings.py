@@ -7,19 +7,31 @@ from typing import Annotated
 from pydantic import Field
 
 from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
-from monai_jdt.bundle_runtime.kinds import AmongNames, NameList, Number, Whole, WholeList
+from monai_jdt.bundle_runtime.kinds import AmongNames, NameList, Number, VoxelSize, Whole, WholeList
 from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS
 
 
 class BratsWindow(RunSettings):
     """Settings that training and prediction of the BraTS bundle share."""
 
+    spatial_dims: Whole = Field(
+        ge=2,
+        le=3,
+        description="3 for volumes; 2 for slices of volumes along their last axis, or images of two axes.",
+        examples=[3],
+        json_schema_extra=also("dims"),
+    )
     roi: list[Edge] = Field(
-        min_length=3,
+        min_length=2,
         max_length=3,
-        description="Size of the crops and of the sliding window, voxels; each edge a multiple of 8.",
+        description="Size of the crops and of the sliding window, voxels, for each of `spatial_dims` axes; each edge a multiple of 8.",
         examples=['"[32,32,32]"'],
         json_schema_extra=also("roi_size", "patch_size", "crop_size", "size", "spatial_size"),
+    )
+    spacing: VoxelSize | None = Field(
+        description="Size in mm of the voxels that the network sees, one number for each axis. null: as the files have it.",
+        examples=['"[1,1,1]"'],
+        json_schema_extra=also("pixdim", "voxel_size", "resample", "resolution"),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from monai_jdt.bundle_runtime.listed_cases import no_such_block
 from monai_jdt.bundle_runtime.values import closest, shown
+from monai_jdt.data.files.volumes import WITHOUT_PLACE
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
 from monai_jdt.raters.named_regions import region_group
@@ -56,6 +57,25 @@ def _edges_fit_the_network(name: str) -> Rule:
 
 def _as_typed(numbers: Sequence[int]) -> str:
     return "[" + ",".join(map(str, numbers)) + "]"
+
+
+def _spacing_has_each_axis(values: Mapping[str, Any]) -> Iterator[str]:
+    spacing, dims = values["spacing"], values["network_def#spatial_dims"]
+    if spacing is not None and isinstance(dims, int) and len(spacing) != dims:
+        example = "[" + ",".join(["1"] * dims) + "]"
+        yield error_sentence("spacing", f"{dims} numbers, one for each axis", str(list(spacing)), f'--spacing "{example}"')
+
+
+def _spacing_needs_voxel_sizes(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["spacing"] is None:
+        return
+    for item in values["datalist"]:
+        image = item["image"] if isinstance(item["image"], str) else item["image"][0]
+        if str(image).lower().endswith(WITHOUT_PLACE):
+            yield error_sentence(
+                "spacing", "null for pictures, which have no size in mm", f"{values['spacing']} with {image}", "leave it out"
+            )
+            return
 
 
 def _fold_of_folds(values: Mapping[str, Any]) -> Iterator[str]:
@@ -263,6 +283,8 @@ def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
 _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),
     (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),
+    (_spacing_has_each_axis, ("spacing", "network_def#spatial_dims")),
+    (_spacing_needs_voxel_sizes, ("spacing", "datalist")),
     (_fold_of_folds, ("fold", "folds")),
     (_sections_are_of_lists, ("datalist_section", "datalist_file")),
     (_split_has_two_sides, ("split",)),

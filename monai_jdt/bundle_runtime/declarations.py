@@ -31,6 +31,9 @@ from monai_jdt.transforms.decide_mask import MASK_DECISIONS
 #: The largest size of an image edge that a run accepts: beyond it a network's activations fit no memory.
 LARGEST_EDGE = 4096
 
+#: Labels that a network can be trained on, each a way to make one label of several raters.
+LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
+
 Percentile = Annotated[Number, Field(ge=0, le=100)]
 Edge = Annotated[Whole, Field(ge=1, le=LARGEST_EDGE)]
 
@@ -146,6 +149,11 @@ class TrainingSettings(RunSettings):
         description="Where the weights go.",
         examples=["runs/one/models"],
         json_schema_extra=also("model_dir", "checkpoint_dir", "models"),
+    )
+    label_source: Annotated[NameText, KeyOf("fusions", LABEL_SOURCES)] = Field(
+        description="What the network is trained on.",
+        examples=["average"],
+        json_schema_extra=also("source", "label", "fusion", "method"),
     )
     regions: Regions = Field(
         description="The channels that the network predicts: a convention's name, or channel names with label values.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from monai_jdt.data.files.label_values import LARGEST_LABEL
@@ -149,6 +149,9 @@ NameText = Annotated[str, BeforeValidator(_as_name), Expected("a name")]
 NameList = Annotated[list[str], BeforeValidator(_as_names), Expected("a list of names")]
 PathText = Annotated[str, BeforeValidator(_as_path), Expected("a path without # or ::")]
 WholeList = Annotated[list[Whole], BeforeValidator(_as_list)]
+VoxelSize = Annotated[
+    list[Annotated[Number, Field(gt=0)]], BeforeValidator(_as_list), Field(min_length=2, max_length=3), Expected("2 or 3 numbers > 0")
+]
 DeviceName = Annotated[Any, AfterValidator(_as_device), Expected("a device of this machine")]
 Regions = Annotated[
     Any,

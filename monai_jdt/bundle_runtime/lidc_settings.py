@@ -9,7 +9,6 @@ from pydantic import Field
 from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
 from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Number, Whole
 from monai_jdt.bundle_runtime.lidc_cases import UNMARKED_READERS
-from monai_jdt.bundle_runtime.qubiq_settings import LABEL_SOURCES
 
 #: How the network's outputs become probabilities.
 ACTIVATIONS: tuple[str, ...] = ("softmax", "sigmoid")
@@ -44,11 +43,6 @@ class LidcVolume(RunSettings):
 class LidcTraining(LidcVolume, TrainingSettings):
     """Settings of `train.yaml` of the LIDC bundle."""
 
-    label_source: Annotated[NameText, KeyOf("fusions", LABEL_SOURCES)] = Field(
-        description="What the network is trained on.",
-        examples=["average"],
-        json_schema_extra=also("source", "label", "fusion", "method"),
-    )
     unmarked: Annotated[NameText, AmongNames(UNMARKED_READERS)] = Field(
         description="What a reader says who did not mark the nodules of a case: `background`, as the literature has it, or nothing "
         "(`missing`: the case has fewer readers).",

@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
-from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Whole
+from monai_jdt.bundle_runtime.kinds import AmongNames, NameText, Whole
 from monai_jdt.data.layouts.qubiq import QUBIQ_SETS
-
-#: Labels that a network can be trained on, each a way to make one label of several raters.
-LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
 
 Axis = Annotated[Whole, Field(ge=-4, le=3)]
 
@@ -47,11 +44,6 @@ class QubiqStructure(RunSettings):
 class QubiqTraining(QubiqStructure, TrainingSettings):
     """Settings of `train.yaml` of the QUBIQ bundle."""
 
-    label_source: Annotated[NameText, KeyOf("fusions", LABEL_SOURCES)] = Field(
-        description="What the network is trained on.",
-        examples=["average"],
-        json_schema_extra=also("source", "label", "fusion", "method"),
-    )
     folds: Whole = Field(
         ge=2,
         description="Blocks into which the cases are cut in their order, unless the data list has its own split.",

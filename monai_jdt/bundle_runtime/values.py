@@ -132,7 +132,7 @@ def expected_text(entry: FieldInfo) -> str:
     Example:
         >>> from monai_jdt.bundle_runtime.brats_settings import BratsTraining
         >>> expected_text(BratsTraining.model_fields["roi"])
-        'a list of 3 whole numbers from 1 to 4096'
+        'a list of 2 or 3 whole numbers from 1 to 4096'
     """
     return _in_words(entry.annotation, entry.metadata)
 

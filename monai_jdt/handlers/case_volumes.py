@@ -30,14 +30,14 @@ _NIFTI, _PICTURE = ".nii.gz", ".png"
 class CaseVolumeWriter:
     """Write what an evaluator's items hold under a key, on the voxels of the image's file: `folder/<case>.nii.gz`.
 
-    Several channels lie on a last axis. A name that leads out of the folder is changed by
-    :func:`monai_jdt.data.names.safe_relative_name`. The files stand in `folder/.unfinished` until the evaluator has run through, and
-    then replace earlier ones, so that a run that is killed leaves the files of the run before.
+    If a spatial transform has not been inverted, the voxels are those of the tensor, with its affine. Several channels lie on a last
+    axis. A name that leads out of the folder is changed by :func:`monai_jdt.data.names.safe_relative_name`. The files stand in
+    `folder/.unfinished` until the evaluator has run through, and then replace earlier ones, so that a run that is killed leaves the
+    files of the run before.
 
     Args:
         folder: where the files go; it is made.
-        key: the key of a tensor `(C, *S)` on the voxels of the image's file, to which spatial transforms have been inverted. Its
-            metadata say where they lie.
+        key: the key of a tensor `(C, *S)`. Its metadata say where the voxels lie.
         ending: ".nii.gz"; or ".png" for one channel of a flat image: a grey picture, 255 for 1.
         dtype: of the numbers in a NIfTI file.
         case_key: key of the case's name.
@@ -108,11 +108,20 @@ def _write_volume(path: str, tensor: torch.Tensor, dtype: np.dtype) -> None:
         return
     import nibabel
 
-    meta = tensor.meta if isinstance(tensor, MetaTensor) else {}
-    affine = to_affine_nd(3, np.asarray(meta.get("original_affine", getattr(tensor, "affine", np.eye(4))), np.float64))
-    space = tuple(int(edge) for edge in meta.get("spatial_shape", ()))
-    if [edge for edge in space if edge != 1] == [edge for edge in values.shape[1:] if edge != 1]:
+    own, stored, space = _places(tensor)
+    same_shape = [edge for edge in space if edge != 1] == [edge for edge in values.shape[1:] if edge != 1]
+    # a transform that was inverted is no longer among the applied ones
+    is_moved = bool(getattr(tensor, "applied_operations", ())) and not (same_shape and np.allclose(own, stored, atol=1e-4))
+    if same_shape and not is_moved:
         # with axes of length 1, as in the image's file
         values = values.reshape(-1, *space)
     data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-    nibabel.save(nibabel.Nifti1Image(data.astype(dtype, copy=False), affine), path)
+    nibabel.save(nibabel.Nifti1Image(data.astype(dtype, copy=False), own if is_moved else stored), path)
+
+
+def _places(tensor: torch.Tensor) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Return the affine of a tensor, and affine and shape of the file that it comes from."""
+    meta = tensor.meta if isinstance(tensor, MetaTensor) else {}
+    own = np.asarray(getattr(tensor, "affine", np.eye(4)), np.float64)
+    stored = np.asarray(meta.get("original_affine", own), np.float64)
+    return to_affine_nd(3, own), to_affine_nd(3, stored), tuple(int(edge) for edge in meta.get("spatial_shape", ()))

@@ -132,8 +132,8 @@ EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with mark
     ({"run_id": "32]"}, "run_id: expected an item of the config, got '32]'"),
 ]
 OF_ONE = [
-    (brats, {"roi": 32}, 'roi: expected a list of 3 whole numbers from 1 to 4096, got 32. Fix: --roi "[32,32,32]"'),
-    (brats, {"roi": [32, 32]}, "roi: expected a list of 3 whole numbers from 1 to 4096, got [32, 32]"),
+    (brats, {"roi": 32}, 'roi: expected a list of 2 or 3 whole numbers from 1 to 4096, got 32. Fix: --roi "[32,32,32]"'),
+    (brats, {"roi": [32, 32]}, "roi: expected 3 numbers, one for each axis, got 2: [32, 32]"),
     (brats, {"roi": [30, 32, 32]}, "roi: expected multiples of 8, since the network halves them 3 times, got [30, 32, 32]"),
     (
         brats,
@@ -271,7 +271,7 @@ def test_votes_are_held_against_the_settings(bundle: ModuleType, given: dict[str
             "image_endings: expected 1 ending (one file with all channels) or 4, one for each channel, got 2",
         ),
         (brats, {"channel_order": [2, 1, 3, 4]}, "channel_order: expected places from 0 to 3 for 4 channels, got [2, 1, 3, 4]"),
-        (brats, {"roi": [16, 16]}, "roi: expected a list of 3 whole numbers"),
+        (brats, {"roi": [16, 16]}, "roi: expected 3 numbers, one for each axis"),
         (brats, {"epochs": 3}, "--epochs: expected a key that the run reads, got an unknown one"),
         (brats, {"decision": "dice"}, "decision: expected one of threshold, expected_dice, expected_jaccard, got 'dice'"),
         (qubiq, {"save_masks": "maybe"}, "save_masks: expected true or false, got 'maybe'. Fix: --save_masks true"),
@@ -300,7 +300,7 @@ def test_a_wrong_value_of_a_prediction_is_one_line(
             "label_sourse: staple",
             "label_sourse (mine.yaml): expected a key that the run reads, got an unknown one. Fix: did you mean label_source?",
         ),
-        (brats, "label_source: staple", "label_source (mine.yaml): expected a key that the run reads, got an unknown one"),
+        (brats, "folds: 3", "folds (mine.yaml): expected a key that the run reads, got an unknown one"),
         (
             brats,
             "max_epochs: 3",
@@ -541,10 +541,10 @@ def test_the_command_line_of_a_user_ends_with_one_line(tmp_path: Path) -> None:
         "--bundle_root",
         str(tmp_path),
     ]
-    done = subprocess.run([*command, "--roi", "[32,32]", "--epochs", "None"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--roi", "[32]", "--epochs", "None"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     lines = done.stderr.rstrip("\n").splitlines()
     assert lines[-1].startswith("monai_jdt: error: epochs: expected a whole number >= 1, got null")
-    assert lines[-2].startswith("roi: expected a list of 3 whole numbers from 1 to 4096, got [32, 32]")
+    assert lines[-2].startswith("roi: expected a list of 2 or 3 whole numbers from 1 to 4096, got [32]")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.transforms import Flip, Lambda, Spacing, SpatialPad
 from PIL import Image
 
 from monai_jdt.handlers import CaseVolumeWriter
@@ -58,6 +59,24 @@ def test_voxels_lie_where_the_images_do(tmp_path: Path, shape: Any, space: Any, 
         stored = np.asarray(file.dataobj)[..., channel] if shape[0] > 1 else np.asarray(file.dataobj)
         np.testing.assert_array_equal(stored.reshape(plane.shape), plane)
     assert [path.name for path in tmp_path.rglob(".*")] == []
+
+
+@pytest.mark.parametrize("transform", [Flip(0), Spacing((1.5, 1.5, 2.0)), SpatialPad((8, 8, 8)), None], ids=lambda t: type(t).__name__)
+def test_a_transform_that_was_not_inverted_moves_the_voxels(tmp_path: Path, transform: Any) -> None:
+    affine = PLACE.double().numpy()
+    image = MetaTensor(
+        torch.rand(1, 5, 6, 4), affine=PLACE.double(), meta={"spatial_shape": np.array([5, 6, 4]), "original_affine": affine}
+    )
+    # a function is recorded as applied, too, and moves nothing
+    moved: Any = Lambda(lambda voxels: voxels * 2)(image) if transform is None else transform(image)
+    assert moved.applied_operations
+    run([{"case": "moved", "prob": moved}], tmp_path)
+    file = load_nifti(tmp_path / "moved.nii.gz")
+    np.testing.assert_allclose(file.affine, moved.affine, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(file.dataobj), moved[0])
+    if transform is not None:
+        run([{"case": "back", "prob": transform.inverse(moved)}], tmp_path)
+        np.testing.assert_allclose(load_nifti(tmp_path / "back.nii.gz").affine, affine, atol=1e-5)
 
 
 def test_names_stay_in_the_folder(tmp_path: Path) -> None:
