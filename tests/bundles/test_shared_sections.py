@@ -49,10 +49,10 @@ OWN_OF_LIDC = {
         *("network_def", "loss", "epochs", "val_interval", "batch_size", "learning_rate", "trained_settings", "initialize"),
     ),
     "inference": (
-        *("data_dir", "phantoms", "cases_found", "channels", "normalize", "window", "check_data"),
+        *("data_dir", "phantoms", "channels", "normalize", "window", "check_data"),
         *("preprocessing", "postprocessing", "inferer", "as_in_file", "save", "network_def", "given", "changed", "initialize"),
         # a CT may be a DICOM folder
-        *("image_name", "found", "above", "cases", "prediction_name", "mask_ending", "region_names"),
+        *("image_name", "found", "above", "folder_names", "prediction_name", "mask_ending", "region_names"),
     ),
     "evaluate": ("check_data", "initialize", "run"),
     "multi_gpu_train": ("initialize",),
