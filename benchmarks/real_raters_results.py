@@ -105,8 +105,10 @@ class Difference:
     seeds: tuple[float, ...]
 
     def text(self, factor: float, digits: int, sign: str = "") -> str:
-        mean, low, high = (f"{factor * number:{sign}.{digits}f}" for number in (self.mean, self.low, self.high))
-        return f"{mean} [{low}, {high}]"
+        """Return the mean, the interval in brackets, and the range of the seeds."""
+        numbers = (self.mean, self.low, self.high, min(self.seeds), max(self.seeds))
+        mean, low, high, least, most = (f"{factor * number:{sign}.{digits}f}" for number in numbers)
+        return f"{mean} [{low}, {high}] ({least} to {most})"
 
 
 def estimate(runs: Runs, score: str, first: str, second: str | None = None, chosen: np.ndarray | None = None) -> Difference:
@@ -141,12 +143,12 @@ def subsets(runs: Runs) -> dict[str, np.ndarray]:
     """Return which images are counted: all, and those with a majority where some have none."""
     empty = runs.table[CE, "majority_empty"][0] > 0
     everything = np.ones(len(empty), dtype=bool)
-    return {"all images": everything} | ({"images with a majority": ~empty} if 0 < empty.sum() < len(empty) else {})
+    return {"All": everything} | ({"With a majority": ~empty} if 0 < empty.sum() < len(empty) else {})
 
 
 def scores_of(subset: str) -> list[str]:
     """Return the scores of a table: without a majority in half of the images, Dice with it is the one that changes."""
-    return list(SCORES) if subset == "all images" else [score for score in SCORES if score.startswith("dice")]
+    return list(SCORES) if subset == "All" else [score for score in SCORES if score.startswith("dice")]
 
 
 def tables(runs: Runs, unit: str) -> str:
@@ -159,14 +161,9 @@ def tables(runs: Runs, unit: str) -> str:
             label, factor, digits, _ = SCORES[score]
             label += f", {unit}" if score == "bias" else ""
             means.append([label, *(estimate(runs, score, loss, None, chosen).text(factor, digits) for loss in LOSSES)])
-            cells = []
-            for pair in PAIRS:
-                gap = estimate(runs, score, *pair, chosen)
-                ends = [f"{factor * end:+.{digits}f}" for end in (min(gap.seeds), max(gap.seeds))]
-                cells.append(f"{gap.text(factor, digits, '+')} ({ends[0]} to {ends[1]})")
-            gaps.append([label, *cells])
-        images, patients = int(chosen.sum()), len(set(runs.patients[chosen].tolist()))
-        for title, rows in ((f"{subset}: {images} of {patients} patients", means), ("differences (range of the seeds)", gaps)):
+            gaps.append([label, *(estimate(runs, score, *pair, chosen).text(factor, digits, "+") for pair in PAIRS)])
+        images, patients = f"{chosen.sum():,}", len(set(runs.patients[chosen].tolist()))
+        for title, rows in ((f"{subset}: {images} images of {patients} patients", means), ("Differences", gaps)):
             text += [f"**{title}**", "", *markdown(rows), ""]
     return "\n".join(text)
 
@@ -292,7 +289,7 @@ def main() -> None:
     sets = {name: runs for name, runs in found.items() if runs is not None}
     if not sets:
         parser.error(f"out: expected the runs of every loss, got none in {arguments.out}. Fix: run benchmarks/real_raters.py first.")
-    text = "\n".join(f"### {name}\n\n{tables(runs, SETS[name].unit)}" for name, runs in sets.items())
+    text = "\n".join(f"### {name.upper()}\n\n{tables(runs, SETS[name].unit)}" for name, runs in sets.items())
     with whole_file(arguments.out / "real_raters.md") as draft:
         Path(draft).write_text(text)
     write_rows(arguments.out / "real_raters.csv", [row for name, runs in sets.items() for row in patient_rows(runs, name)])
