@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Sequence
 
@@ -65,11 +66,11 @@ class TeacherEnsemble(nn.Module):
             image: `(N, channels, *S)`.
         """
         outputs = [network(image) for network in self.networks]
-        if len(outputs) == 1:
-            return outputs[0]
         logits = torch.stack([output.to(torch.promote_types(output.dtype, torch.float32)) for output in outputs])
+        if len(outputs) == 1:
+            return logits[0]
         if self.softmax:
-            return torch.logsumexp(F.log_softmax(logits, 2), 0)
+            return torch.logsumexp(F.log_softmax(logits, 2), 0) - math.log(len(outputs))
         return torch.logsumexp(F.logsigmoid(logits), 0) - torch.logsumexp(F.logsigmoid(-logits), 0)
 
 

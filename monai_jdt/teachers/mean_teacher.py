@@ -82,7 +82,14 @@ class MeanTeacher(nn.Module):
         Returns:
             A handle whose `remove()` ends it.
         """
-        return optimizer.register_step_post_hook(lambda *_: self.update(network))
+
+        def update(stepped: torch.optim.Optimizer, *_: object) -> None:
+            # a fused optimizer is called all the same, and leaves the step out by itself
+            found_inf = getattr(stepped, "found_inf", None)
+            if found_inf is None or not bool(found_inf):
+                self.update(network)
+
+        return optimizer.register_step_post_hook(update)
 
     @property
     def network(self) -> nn.Module:

@@ -18,7 +18,8 @@ class TeacherStudentLoss(nn.Module):
 
     Raises:
         TypeError: `loss` is no :class:`monai_jdt.losses.DistillationLoss`.
-        ValueError: at a call, as the loss; or an image without a label, for which :class:`SemiSupervisedLoss` is.
+        ValueError: at a call, as the loss; or an image without a label, or a teacher that is trusted in places only, for which
+            :class:`SemiSupervisedLoss` is.
 
     Example:
         >>> logits = torch.tensor([[[0.5, -1.0, 2.0]]])
@@ -42,8 +43,10 @@ class TeacherStudentLoss(nn.Module):
         if target.label is None or (target.labelled is not None and not bool(target.labelled.all())):
             fix = "SemiSupervisedLoss learns from images without labels"
             raise ValueError(error_sentence("target", "a label of every image", "images without one", fix))
-        mask = _learnt_from(target.mask, target.trusted)
-        return self.loss(input, target.label, target.teacher_logits, mask, rater_weights=target.rater_weights)
+        if target.trusted is not None:
+            fix = "leave `confidence` out of TeacherPrepareBatch; SemiSupervisedLoss trusts a teacher in places"
+            raise ValueError(error_sentence("target.trusted", "None, since one mask is for both halves of the loss", "a mask", fix))
+        return self.loss(input, target.label, target.teacher_logits, target.mask, rater_weights=target.rater_weights)
 
 
 class SemiSupervisedLoss(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from monai_jdt.validation import error_sentence
+from monai_jdt.validation import check_bool, error_sentence
 
 
 class LabelledAndUnlabelled(Dataset):
@@ -21,10 +21,13 @@ class LabelledAndUnlabelled(Dataset):
         unlabelled: a data set of dictionaries. Their labels, where they have any, are replaced.
         empty_label: from an item without a label to a label of the right shape and dtype, from which nothing is learnt; a batch needs
             one tensor of labels. None: zeros like the label of the pair's other item, where all have one shape, as crops have.
+        votes: the labels are stacks of raters `(R, *S)`. An item without a label then gets a stack of no raters, to which
+            :func:`monai_jdt.transforms.rater_collate` gives the weight 0.
         label_key: the labels.
 
     Raises:
-        ValueError: an empty list.
+        TypeError: `votes` that is no bool.
+        ValueError: an empty list; `empty_label` together with `votes`.
 
     Example:
         >>> import torch
@@ -38,13 +41,17 @@ class LabelledAndUnlabelled(Dataset):
         labelled: Sequence[Any] | Dataset,
         unlabelled: Sequence[Any] | Dataset,
         empty_label: Callable[[Mapping[Any, Any]], Any] | None = None,
+        *,
+        votes: bool = False,
         label_key: str = "label",
     ) -> None:
         for name, items in (("labelled", labelled), ("unlabelled", unlabelled)):
             if not len(items):  # type: ignore[arg-type]
                 raise ValueError(error_sentence(name, "at least one case", "none"))
         self.labelled, self.unlabelled = labelled, unlabelled
-        self.empty_label, self.label_key = empty_label, label_key
+        if votes and empty_label is not None:
+            raise ValueError(error_sentence("empty_label", "None with votes=True", "a function", "leave it out"))
+        self.empty_label, self.votes, self.label_key = empty_label, check_bool("votes", votes), label_key
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -56,9 +63,10 @@ class LabelledAndUnlabelled(Dataset):
         unknown = self._items(self.unlabelled, index)
         result = [{**item, "labelled": True} for item in known]
         for number, item in enumerate(unknown):
-            like = known[number % len(known)][self.label_key]
-            empty = like * 0 if self.empty_label is None else self.empty_label(item)
-            result.append({**item, self.label_key: empty, "labelled": False})
+            other = known[number % len(known)]
+            empty = self.empty_label(item) if self.empty_label else other[self.label_key] * 0
+            nobody = {"rater_names": []} if self.votes and "rater_names" in other else {}
+            result.append({**item, self.label_key: empty[:0] if self.votes else empty, **nobody, "labelled": False})
         return result
 
     @staticmethod

@@ -59,6 +59,20 @@ def test_a_step_that_is_left_out_does_not_move_the_teacher() -> None:
     assert int(teacher.average.n_averaged) == 2
 
 
+def test_a_fused_optimizer_that_leaves_a_step_out_does_not_move_the_teacher() -> None:
+    network = student()
+    teacher = MeanTeacher(network)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    teacher.follow(network, optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    for factor, updates in ((torch.inf, 1), (1.0, 2)):
+        optimizer.zero_grad()
+        scaler.scale(network(torch.ones(4, 1, 8)).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert int(teacher.average.n_averaged) == updates
+
+
 def test_a_resumed_teacher_goes_on_as_before() -> None:
     network = student()
     teacher, optimizer = MeanTeacher(network), torch.optim.SGD(network.parameters(), 0.1)

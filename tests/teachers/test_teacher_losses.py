@@ -33,10 +33,11 @@ def tensors(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_distillation_is_that_of_the_loss() -> None:
     logits, teacher, label = tensors()
     mask = torch.rand(3, 1, 4, 10, generator=torch.Generator().manual_seed(1)) > 0.3
-    trusted = teacher.sigmoid() > 0.4
     loss = DistillationLoss(sigmoid=True, temperature=2.0)
-    target = TeacherTarget(label, teacher, trusted=trusted, mask=mask)
-    assert torch.equal(TeacherStudentLoss(loss)(logits, target), loss(logits, label, teacher, mask & trusted))
+    target = TeacherTarget(label, teacher, mask=mask)
+    assert torch.equal(TeacherStudentLoss(loss)(logits, target), loss(logits, label, teacher, mask))
+    with pytest.raises(ValueError, match=r"target\.trusted: expected None, since one mask is for both halves"):
+        TeacherStudentLoss(loss)(logits, target._replace(trusted=teacher > 0))
     with pytest.raises(ValueError, match="expected a label of every image, got images without one"):
         TeacherStudentLoss(loss)(logits, target._replace(labelled=torch.tensor([True, True, False])))
     with pytest.raises(TypeError, match=r"loss: expected a monai_jdt\.losses\.DistillationLoss, got JDTCELoss"):
@@ -81,6 +82,14 @@ def test_pairs_of_two_lists_make_one_batch() -> None:
             LabelledAndUnlabelled(one, other)
 
 
+def test_the_teacher_is_trusted_in_places_and_labels_everywhere() -> None:
+    logits, teacher, label = tensors()
+    supervised, consistency = JDTCELoss(sigmoid=True), DistillationLoss(sigmoid=True)
+    trusted = teacher.sigmoid() > 0.6
+    got = SemiSupervisedLoss(supervised, consistency)(logits, TeacherTarget(label, teacher, trusted=trusted))
+    torch.testing.assert_close(got, supervised(logits, label) + consistency(logits, None, teacher, trusted))
+
+
 def test_crops_of_a_case_are_several_items() -> None:
     crops = [[{"image": torch.ones(1, 4), "label": torch.ones(1, 4)} for _ in range(2)]]
     pairs = LabelledAndUnlabelled(crops, [[{"image": torch.zeros(1, 4)} for _ in range(3)]])
@@ -88,9 +97,11 @@ def test_crops_of_a_case_are_several_items() -> None:
 
 
 def test_votes_of_an_image_without_raters_say_nothing() -> None:
-    votes = [{"image": torch.zeros(1, 4), "label": torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0]], dtype=torch.uint8)}]
-    pairs = LabelledAndUnlabelled(votes, [{"image": torch.zeros(1, 4)}])
+    votes: list[dict[str, Any]] = [{"image": torch.zeros(1, 4), "label": torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0]], dtype=torch.uint8)}]
+    votes[0]["rater_names"] = ["anna", "ben"]
+    pairs = LabelledAndUnlabelled(votes, [{"image": torch.zeros(1, 4)}], votes=True)
     together = rater_collate([pairs[0]], keys="label")
+    assert together["rater_weights"].tolist() == [[1, 1], [0, 0]]
     target = TeacherTarget(
         together["label"], torch.zeros(2, 1, 4), labelled=together["labelled"], rater_weights=together["rater_weights"]
     )
