@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monai_jdt.data.files.kept_locale import kept_locale
 from monai_jdt.data.phantoms.chest import ChestGrid
 from monai_jdt.data.phantoms.outlines import outlines_of
 
@@ -108,7 +109,8 @@ def write_lidc_series(patient_folder: str, series: SeriesToWrite) -> None:
         for tag, value in _tags(series, number, instance).items():
             piece.SetMetaData(tag, value)
         writer.SetFileName(os.path.join(folder, f"1-{instance:03d}.dcm"))
-        writer.Execute(piece)
+        with kept_locale():
+            writer.Execute(piece)
     with open(os.path.join(folder, series.xml_name), "wb") as file:
         file.write(_xml(series))
 

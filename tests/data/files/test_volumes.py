@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import locale
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typer.testing import CliRunner
 
 from monai_jdt.cli import app
 from monai_jdt.data import find_problems
+from monai_jdt.data.files.kept_locale import kept_locale
 from monai_jdt.data.files.volumes import open_volume
 from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.transforms import LoadRaters, LoadVolume
@@ -78,7 +78,6 @@ def test_formats_are_opened_by_the_check_and_the_loader(tmp_path: Path, image: s
 
 def dicom(folder: Path, series: str = "1.2.3", slices: int = 5) -> str:
     os.makedirs(folder, exist_ok=True)
-    before = locale.setlocale(locale.LC_ALL)  # GDCM leaves "C" behind when it writes, and other tests could read ASCII only
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for k in range(slices):
@@ -93,8 +92,8 @@ def dicom(folder: Path, series: str = "1.2.3", slices: int = 5) -> str:
         for tag, value in tags.items():
             one.SetMetaData(tag, value)
         writer.SetFileName(os.path.join(folder, f"{series}_{k:02d}.dcm"))
-        writer.Execute(one)
-    locale.setlocale(locale.LC_ALL, before)
+        with kept_locale():
+            writer.Execute(one)
     return str(folder)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
+from monai_jdt.data.files.kept_locale import kept_locale
+
 SERIES = "1.2.826.0.1.3680043.2.1125.1"
 STUDY = "1.2.826.0.1.3680043.2.1125.9"
 POSITIONS = tuple(-10.0 + 2.5 * k for k in range(6))
@@ -51,7 +53,8 @@ def write_slice(path: Path, z: float, voxels: np.ndarray | None = None, **change
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer.Execute(image)
+    with kept_locale():
+        writer.Execute(image)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import locale
 import os
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,9 @@ def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, Any], mess
     with pytest.raises(ValueError, match=message):
         write_lidc_phantoms(tmp_path / "set", **{**SMALL, **settings})
     assert os.listdir(tmp_path) == []
+
+
+def test_writing_leaves_the_locale_as_it_was(tmp_path: Path) -> None:
+    before = locale.setlocale(locale.LC_ALL)
+    write_lidc_phantoms(tmp_path / "set", cases=1, progress=False)
+    assert locale.setlocale(locale.LC_ALL) == before
