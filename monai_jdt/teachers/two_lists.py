@@ -65,7 +65,7 @@ class LabelledAndUnlabelled(Dataset):
         for number, item in enumerate(unknown):
             other = known[number % len(known)]
             empty = self.empty_label(item) if self.empty_label else other[self.label_key] * 0
-            nobody = {"rater_names": []} if self.votes and "rater_names" in other else {}
+            nobody: dict[str, list[str]] = {"rater_names": []} if self.votes and "rater_names" in other else {}
             result.append({**item, self.label_key: empty[:0] if self.votes else empty, **nobody, "labelled": False})
         return result
 
