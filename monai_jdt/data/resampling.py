@@ -187,7 +187,9 @@ def resampled_values(values: np.ndarray, own: VoxelGrid, grid: VoxelGrid, linear
         An array of the shape of `grid`, of the same dtype.
 
     Example:
-        >>> fine = VoxelGrid("fine", (4, 1), np.diag([0.5, 1, 1, 1.0]))
+        >>> halved = np.diag([0.5, 1, 1, 1])
+        >>> halved[0, 3] = -0.25  # two voxels in the place of each
+        >>> fine = VoxelGrid("fine", (4, 1), halved)
         >>> resampled_values(np.array([[1], [2]], np.uint8), VoxelGrid("own", (2, 1), np.eye(4)), fine).ravel().tolist()
         [1, 1, 2, 2]
     """
