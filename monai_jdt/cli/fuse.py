@@ -129,7 +129,9 @@ def _fuse_list(listed: Sequence[RatedCase], folder: str, choices: Sequence[Fusio
     _refuse_labels(cases, labels, going_on=os.path.exists(f"{table}.unfinished"))
     files = [case.files for case in cases]
     names = [case.name for case in cases]
-    outcomes = write_case_rows(fused_case_rows, cases, names, files, table, written=[[label] for label in labels], **how)
+    outcomes = write_case_rows(
+        fused_case_rows, cases, names, files, table, written=lambda row: os.path.join(folder, row["label"]), **how
+    )
     _print_outcomes(outcomes, choices[0], table)
 
 

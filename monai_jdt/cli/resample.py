@@ -35,6 +35,7 @@ def resample_command(
         user_path(dest),
         soft=soft,
         same_view=same_view,
+        source=user_path(datalist),
         workers=workers,
         scheduler=scheduler,
         progress=progress,

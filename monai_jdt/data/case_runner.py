@@ -95,7 +95,8 @@ def write_case_rows(
     dest: str | os.PathLike[str],
     *,
     what: str,
-    written: Sequence[Sequence[str]] | None = None,
+    written: Callable[[Mapping[str, Any]], str] | None = None,
+    finish: Callable[[Sequence[CaseOutcome[list[dict[str, Any]]]]], None] | None = None,
     settings: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
@@ -113,7 +114,8 @@ def write_case_rows(
         files: the paths that a case's rows depend on, for each case.
         dest: the CSV file, written as a whole.
         what: see :func:`run_cases`.
-        written: the files that the function writes, for each case. A case without its files is not finished.
+        written: returns the file that the function wrote for a row, or "" for none. A case without its files is not finished.
+        finish: called with the outcomes if no case failed. The run counts as interrupted until it returns.
         settings: what an interrupted run must have been started with, as text. Another text is refused, since files of that run would
             be replaced. None: cases whose settings have changed are computed again.
         workers: see :func:`run_cases`.
@@ -135,9 +137,9 @@ def write_case_rows(
         refuse_other_settings(dest, settings)
     prints = {name: _fingerprint(case, paths) for name, case, paths in zip(names, cases, files, strict=True)}
     done = {name: rows for (name, print_), rows in _finished_cases(unfinished).items() if prints.get(name) == print_}
-    for name, paths in zip(names, written or [], strict=written is not None):
-        if not all(map(os.path.exists, paths)):
-            done.pop(name, None)
+    if written is not None:
+        files_of = {name: [path for row in rows if (path := written(row))] for name, rows in done.items()}
+        done = {name: rows for name, rows in done.items() if all(map(os.path.exists, files_of[name]))}
     missing = [number for number, name in enumerate(names) if name not in done]
     left, left_names = [cases[number] for number in missing], [names[number] for number in missing]
     failed: dict[str, str] = {}
@@ -153,9 +155,12 @@ def write_case_rows(
             done[outcome.name] = outcome.result
             _add_line(file, {"case": outcome.name, "fingerprint": prints[outcome.name], "rows": outcome.result})
     _write_table([row for name in names for row in done.get(name, [])], dest)
+    outcomes = [CaseOutcome(name, done.get(name), failed.get(name)) for name in names]
     if not failed:
+        if finish is not None:
+            finish(outcomes)
         os.remove(unfinished)
-    return [CaseOutcome(name, done.get(name), failed.get(name)) for name in names]
+    return outcomes
 
 
 def refuse_other_settings(dest: str | os.PathLike[str], settings: str) -> None:

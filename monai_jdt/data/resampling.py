@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from monai_jdt.data.case_runner import refuse_other_settings, write_case_rows
+from monai_jdt.data.case_runner import CaseOutcome, refuse_other_settings, write_case_rows
 from monai_jdt.data.datalist_file import write_datalist
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.files.file_volume import FileVolume, one_problem
@@ -18,11 +20,14 @@ from monai_jdt.data.files.foreground import Foreground, checked_foreground
 from monai_jdt.data.files.grids import VoxelGrid, grid_problem, voxel_edges, without_last_ones
 from monai_jdt.data.files.label_values import LARGEST_LABEL, distinct_values, whole_labels
 from monai_jdt.data.files.volumes import PICTURES, label_volume, open_volume
+from monai_jdt.data.layouts.listing import PATH_KEYS
 from monai_jdt.data.names import folded_name, safe_relative_name
+from monai_jdt.data.rater_names import names_in_item
 from monai_jdt.validation import error_sentence
 
 #: The file of a run with a row for each rater.
 TABLE = "resampling.csv"
+_LIST = "datalist.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def resample_raters(
     *,
     soft: bool = False,
     same_view: bool = False,
+    source: str | os.PathLike[str] | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = True,
@@ -89,6 +95,7 @@ def resample_raters(
         soft: whether the maps are probabilities in [0, 1].
         same_view: whether pictures and arrays, which have no place in space, show the image's field of view, so that they may be scaled
             to its size. False: such a file of another size is refused.
+        source: the list's file, by which an interrupted run is known. None: by the names and images of its cases.
         workers: processes.
         scheduler: the address of a Dask scheduler.
         progress: whether to show a progress bar.
@@ -98,8 +105,9 @@ def resample_raters(
         that is not found again when the result is resampled back. NaN: nothing was marked.
 
     Raises:
-        FileExistsError: maps of a finished run are there.
-        ValueError: an interrupted run with other settings, or cases whose folders would have one name.
+        FileExistsError: maps, a list or a table are there that no interrupted run left, or a file of the items would be replaced.
+        ValueError: an interrupted run with other settings, cases whose folders would have one name, raters whose number is not that of
+            their names, or `soft` together with a foreground.
         BlockingIOError: another run writes there.
     """
     folder = os.fspath(dest)
@@ -107,11 +115,15 @@ def resample_raters(
     listed = [item for section in sections.values() for item in section]
     cases = [_case_of(item, name, folder, soft, same_view) for item, name in zip(listed, _names_of_cases(listed), strict=True)]
     work = [case for case in cases if case.raters]
-    settings = f"{'linear' if soft else 'nearest'}{'; same view' if same_view else ''}"
-    table = os.path.join(folder, TABLE)
+    own = [(case.name, case.image) for case in cases]
+    name = hashlib.sha256(repr(own).encode()).hexdigest()[:12] if source is None else os.path.abspath(source)
+    settings = f"{'linear' if soft else 'nearest'}{'; same view' if same_view else ''}; list {name}"
+    table, datalist = os.path.join(folder, TABLE), os.path.join(folder, _LIST)
     with sole_run_in(folder):
         refuse_other_settings(table, settings)
-        _refuse_what_is_there(work, folder, going_on=os.path.exists(f"{table}.unfinished"))
+        _refuse_names(work)
+        read = [item.get(key) for item in listed for key in PATH_KEYS]
+        _refuse_what_is_there(work, [*read, source], folder, going_on=os.path.exists(f"{table}.unfinished"))
         outcomes = write_case_rows(
             resampled_case_rows,
             work,
@@ -119,6 +131,8 @@ def resample_raters(
             [(case.image, *case.raters) for case in work],
             table,
             what="resample",
+            written=lambda row: os.path.join(folder, row["file"]) if row["file"] else "",
+            finish=partial(_write_list, sections, cases, datalist),
             settings=settings,
             workers=workers,
             scheduler=scheduler,
@@ -126,13 +140,7 @@ def resample_raters(
         )
         failures = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
         rows = tuple(row for outcome in outcomes for row in outcome.result or ())
-        path = None
-        if not failures:
-            files = {outcome.name: [row["file"] for row in outcome.result or ()] for outcome in outcomes}
-            new = iter([_new_item(item, case, files.get(case.name, [])) for item, case in zip(listed, cases, strict=True)])
-            lists = {name: [next(new) for _ in section] for name, section in sections.items()}
-            path = write_datalist(lists, os.path.join(folder, "datalist.json"))
-    return ResampledRaters(rows, failures, path)
+    return ResampledRaters(rows, failures, None if failures else datalist)
 
 
 def resampled_case_rows(case: CaseToResample) -> list[dict[str, Any]]:
@@ -246,6 +254,8 @@ def _placed(own: VoxelGrid, grid: VoxelGrid, same_view: bool) -> tuple[VoxelGrid
 
 
 def _values_of(volume: FileVolume, own: VoxelGrid, soft: bool) -> np.ndarray:
+    if soft and (volume.components or len(own.shape) > 3):
+        raise one_problem(own.path, "one probability per voxel", f"shape {volume.shape}", "write a file for each class")
     values = volume.read().reshape(own.shape)
     if soft:
         low, high = float(values.min()), float(values.max())
@@ -303,18 +313,24 @@ def _case_of(item: Mapping[str, Any], name: str, folder: str, soft: bool, same_v
             fix = "merge_kits21(items, dest), or `datalist kits21 --merge`, which write one label map for each rater"
             raise one_problem(f"{name}: raters", "one file per rater", f"a {type(rater).__name__}", fix)
     image = item["image"]
-    names = item.get("rater_names") or [f"rater{number + 1}" for number in range(len(raters))]
+    names = [f"rater{number + 1}" for number in range(len(raters))]
+    if item.get("rater_names"):
+        names = names_in_item(item, len(raters), "the list")
+    foreground = checked_foreground(item.get("foreground"), f"{name}: foreground")
+    if soft and foreground is not None:
+        fix = "leave `soft` out for masks, or remove the foreground of probabilities"
+        raise one_problem(f"{name}: foreground", "none beside probabilities (soft)", repr(foreground), fix)
     case = safe_relative_name(name)
     return CaseToResample(
         name,
         os.fspath(image if isinstance(image, (str, os.PathLike)) else image[0]),
         max(item["channels"]) + 1 if item.get("channels") and isinstance(image, (str, os.PathLike)) else 0,
         tuple(map(os.fspath, raters)),
-        tuple(f"{case}/{safe_relative_name(str(rater).replace('/', '_'))}" for rater in names),
+        tuple(f"{case}/{safe_relative_name(rater.replace('/', '_'))}" for rater in names),
         folder,
         soft,
         same_view,
-        checked_foreground(item.get("foreground"), f"{name}: foreground"),
+        foreground,
     )
 
 
@@ -325,7 +341,7 @@ def _names_of_cases(items: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["_".join(str(item[key]) for key in ("dataset", "case", "task") if item.get(key)) for item in items]
 
 
-def _refuse_what_is_there(cases: Sequence[CaseToResample], folder: str, going_on: bool) -> None:
+def _refuse_names(cases: Sequence[CaseToResample]) -> None:
     first: dict[str, str] = {}
     for case in cases:
         for written in case.written:
@@ -334,9 +350,40 @@ def _refuse_what_is_there(cases: Sequence[CaseToResample], folder: str, going_on
             if other is not None:
                 got = f"{written} of {other!r} and {case.name!r}"
                 raise ValueError(error_sentence("names", "cases and raters whose names differ", got, "rename one in the list"))
-    if not going_on and os.path.lexists(os.path.join(folder, TABLE)):
-        fix = "name another folder, or remove it"
-        raise FileExistsError(error_sentence(folder, "a folder without a finished run", f"{TABLE} that is there", fix))
+
+
+def _refuse_what_is_there(cases: Sequence[CaseToResample], inputs: Any, folder: str, going_on: bool) -> None:
+    """Refuse files that are there, unless an interrupted run left them, and in any case the list's own."""
+    targets = [written + _ending_beside(case.image, case.soft) for case in cases for written in case.written]
+    there = [name for name in (TABLE, _LIST, *targets) if os.path.lexists(os.path.join(folder, name))]
+    read = set(map(os.path.realpath, _nested_paths(inputs)))
+    there = [name for name in there if not going_on or os.path.realpath(os.path.join(folder, name)) in read]
+    if there:
+        got = f"{there[0]} that is there" + (f", and {len(there) - 1} more" if len(there) > 1 else "")
+        expected = "a folder without a finished run, or files of these names"
+        raise FileExistsError(error_sentence(folder, expected, got, "name another folder, or remove them"))
+
+
+def _nested_paths(paths: Any) -> Iterator[str]:
+    if isinstance(paths, (list, tuple)):
+        for path in paths:
+            yield from _nested_paths(path)
+    elif paths is not None:
+        yield os.fspath(paths)
+
+
+def _write_list(
+    sections: Mapping[str, Sequence[Mapping[str, Any]]],
+    cases: Sequence[CaseToResample],
+    path: str,
+    outcomes: Sequence[CaseOutcome[list[dict[str, Any]]]],
+) -> None:
+    files = {outcome.name: [row["file"] for row in outcome.result or ()] for outcome in outcomes}
+    case = iter(cases)
+    new = {
+        name: [_new_item(item, own := next(case), files.get(own.name, [])) for item in section] for name, section in sections.items()
+    }
+    write_datalist(new, path)
 
 
 def _new_item(item: Mapping[str, Any], case: CaseToResample, files: Sequence[str]) -> dict[str, Any]:

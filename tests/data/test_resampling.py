@@ -96,7 +96,9 @@ def test_a_grid_that_lies_elsewhere_is_a_failure_of_its_case(tmp_path: Path, ite
     save_nifti(bad, drawn, RATER)
     done = resample_raters(items, tmp_path / "out", progress=False)
     assert (done.failures, len(done.rows)) == ({}, 3)
-    with pytest.raises(FileExistsError, match="expected a folder without a finished run"):
+    with pytest.raises(
+        FileExistsError, match=r"expected a folder without a finished run, .* got resampling.csv that is there, and 3 more"
+    ):
         resample_raters(items, tmp_path / "out", progress=False)
 
 
@@ -119,8 +121,10 @@ def test_a_killed_run_goes_on_but_not_with_other_settings(
         patched.setattr(resampling, "resampled_case_rows", killed)
         with pytest.raises(Killed):
             resample_raters(items, tmp_path / "out", progress=False)
-    with pytest.raises(ValueError, match="expected an interrupted run with linear, got one with nearest"):
+    with pytest.raises(ValueError, match=r"expected an interrupted run with linear; list .*, got one with nearest; list "):
         resample_raters(items, tmp_path / "out", soft=True, progress=False)
+    with pytest.raises(ValueError, match=r"expected an interrupted run with nearest; list .*, got one with nearest; list "):
+        resample_raters([{**item, "image": item["raters"][0]}], tmp_path / "out", progress=False)
 
     def counted(case: Any) -> list[dict[str, Any]]:
         done.append(case.name)
@@ -157,3 +161,52 @@ def test_what_cannot_be_resampled(tmp_path: Path, item: dict[str, Any]) -> None:
         resample_raters([item | {"raters": [[["a.nii.gz"]]]}], tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match="cases and raters whose names differ"):
         resample_raters([item | {"rater_names": ["anna", "Anna"]}], tmp_path / "out", progress=False)
+    with pytest.raises(
+        ValueError, match=r"the list \(case s1/c1\): rater_names: expected one name for each of 2 raters, .* got 1 names"
+    ):
+        resample_raters([item | {"rater_names": ["anna"]}], tmp_path / "out", progress=False)
+    with pytest.raises(DataProblemError, match=r"s1/c1: foreground: expected none beside probabilities \(soft\), got 0"):
+        resample_raters([item | {"foreground": 0}], tmp_path / "out", soft=True, progress=False)
+    save_nifti(item["raters"][1], np.full((4, 4, 3, 2), 0.5, np.float32), np.eye(4))
+    done = resample_raters([item], tmp_path / "out", soft=True, progress=False)
+    assert "other.nii.gz: expected one probability per voxel, got shape (4, 4, 3, 2)" in done.failures["s1/c1"]
+
+
+@pytest.mark.parametrize("name", ["s1/c1/ben.nii.gz", "datalist.json"])
+def test_files_of_the_user_stay(tmp_path: Path, item: dict[str, Any], name: str) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=f"or files of these names, got {name} that is there. Fix: name another folder"):
+        resample_raters([item], tmp_path / "out", progress=False)
+    assert path.read_text() == "mine"
+
+
+def test_the_files_of_the_list_stay_in_an_interrupted_run_too(tmp_path: Path, item: dict[str, Any]) -> None:
+    bad = save_nifti(tmp_path / "in" / "bad.nii.gz", np.ones((2, 2, 2, 2), np.uint8), IMAGE)
+    own = tmp_path / "out" / "a" / "ben.nii.gz"
+    failing = {"case": "b", "image": item["image"], "raters": [bad]}
+    assert resample_raters([failing], tmp_path / "out", source="list.json", progress=False).failures
+    own.parent.mkdir()
+    own.write_bytes(Path(item["raters"][1]).read_bytes())
+    before = own.read_bytes()
+    again = {"case": "a", "image": item["image"], "raters": [str(own)], "rater_names": ["ben"]}
+    with pytest.raises(FileExistsError, match=r"got a/ben.nii.gz that is there"):
+        resample_raters([failing, again], tmp_path / "out", source="list.json", progress=False)
+    assert own.read_bytes() == before
+
+
+def test_a_run_killed_before_its_list_is_there_goes_on(tmp_path: Path, item: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resampling, "write_datalist", killed)
+        with pytest.raises(Killed):
+            resample_raters([item], tmp_path / "out", progress=False)
+    assert (tmp_path / "out" / "resampling.csv").exists()
+    # a map that was deleted in between is made again
+    (tmp_path / "out" / "s1" / "c1" / "ben.nii.gz").unlink()
+    done = resample_raters([item], tmp_path / "out", progress=False)
+    assert list(find_problems(read_datalist(str(done.datalist)), progress=False)) == []
+    assert not (tmp_path / "out" / "resampling.csv.unfinished").exists()

@@ -44,7 +44,7 @@ def checked_foreground(given: Any, where: str = "foreground") -> Foreground | No
     try:
         numbers = [int(part) for part in parts]
         same = not isinstance(parts, str) and all(isinstance(part, str) or part == int(part) for part in parts)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers, same = [], False
     if same and len(numbers) == 3 and all(0 <= number <= 255 for number in numbers):
         return "#" + "".join(f"{number:02x}" for number in numbers)

@@ -78,7 +78,7 @@ def test_a_photograph_has_no_foreground(tmp_path: Path) -> None:
         LoadRaters(foreground="#ff0000")([picture(tmp_path / "b.png", noise, "L")])
 
 
-@pytest.mark.parametrize("given", ["red", "#ff00", [1, 2], [0, 0, 256], True, 1.5, "", [0.5, 0, 0]])
+@pytest.mark.parametrize("given", ["red", "#ff00", [1, 2], [0, 0, 256], True, 1.5, "", [0.5, 0, 0], [float("inf"), 0, 0]])
 def test_what_is_no_foreground(given: Any) -> None:
     with pytest.raises(ValueError, match="expected a whole number, or a colour such as"):
         checked_foreground(given, "x")
