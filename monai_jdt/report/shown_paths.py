@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 #: The start of an absolute path, or of one in the home folder: not within a word, a relative path or an address such as https://x/y.
 _START = r"(?<![\w./\\~)\]}>-])"
-_ROOT = rf"{_START}(?:~|[A-Za-z]:)?[/\\](?![/\\\s])"
+_ROOT = rf"{_START}(?:(?:\.\.[/\\])+|(?:file://|~|[A-Za-z]:)?[/\\](?![/\\\s]))"
 #: Where a path may end. The first alternative that fits counts, so that a path with spaces is found where its end is known.
 _PATHS = re.compile(
     rf"(?P<quote>['\"]){_ROOT}[^'\"\n]*(?P=quote)"  # in quotes
-    rf"|{_ROOT}[^:\n]*(?=: expected )"  # before what is wrong with it
+    rf"|{_ROOT}(?:(?!{_ROOT})[^:\n])*(?=: expected )"  # before what is wrong with it, the last of several
     rf"|{_ROOT}[^\s:,;'\")\]}}]*"
 )
 

@@ -21,6 +21,8 @@ from monai_jdt.report.shown_paths import shown_paths
         ("OSError: No such file: '/mnt/x/y.nii.gz'\n/mnt/z.nii: expected", "OSError: No such file: 'y.nii.gz'\nz.nii: expected"),
         ("{case}/task{task}.nii.gz", "{case}/task{task}.nii.gz"),
         ("see https://monai.io/a/b, 1 / 2 of cd/m2, and/or [[1, 4]]", "see https://monai.io/a/b, 1 / 2 of cd/m2, and/or [[1, 4]]"),
+        ("/mnt/ann/a.xml and /mnt/ann/b.xml: expected one XML", "a.xml and b.xml: expected one XML"),
+        ("file:///home/ann/x.png: expected a file, got ../../secret/ann/y.png", "x.png: expected a file, got y.png"),
         ("", ""),
     ],
 )
