@@ -18,7 +18,7 @@ def lidc_command(
     unmarked: Annotated[str, typer.Option(help="What a reader who did not mark a nodule says: background or missing.")] = "background",
     min_readers: Annotated[int, typer.Option(help="Leave out nodules that fewer readers marked.", min=1, max=4)] = 1,
     tolerance: Annotated[
-        float | None, typer.Option(help="Marks so many mm apart are one nodule; by default the distance of slices.")
+        float | None, typer.Option(help="Marks so many mm apart are one nodule; by default the distance of slices and 2 %.")
     ] = None,
     duplicates: Annotated[str, typer.Option(help="Two images at one position: refuse, or first by InstanceNumber.")] = "refuse",
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,

@@ -114,3 +114,16 @@ def test_the_same_series_twice_is_refused(tmp_path: Path, capsys: pytest.Capture
     (line,) = capsys.readouterr().err.splitlines()
     assert "expected one image at each position, got 6 twice, such as " in line
     assert line.endswith("Fix: remove one copy of the series.")
+
+
+def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "lidc.md"
+    lines = [line.split("#")[0].split() for line in page.read_text(encoding="utf-8").splitlines() if "python -m monai_jdt" in line]
+    commands = [words[3:] for words in lines if words[:3] == ["python", "-m", "monai_jdt"]]
+    assert [words[0] for words in commands] == ["lidc", "check", "raters", "figure"]
+    write_scan(tmp_path / "lidc")
+    monkeypatch.chdir(tmp_path)
+    for words in commands:  # in one process, and without a bar
+        with pytest.raises(SystemExit) as ended:
+            main([word.replace("/data/", f"{tmp_path}/").replace("--workers", "--no-progress") for word in words if word != "4"])
+        assert not ended.value.code, words

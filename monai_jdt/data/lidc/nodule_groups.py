@@ -10,6 +10,9 @@ import numpy as np
 from monai_jdt.data.lidc.contour_masks import VoxelBox, marks_box, nodule_mask
 from monai_jdt.data.lidc.records import LIDC_READERS, LidcMark, LidcScan
 
+# Of the distance between slices. Positions are rounded: without it the last digit says whether marks on neighbouring slices are near.
+_SLACK = 1.02
+
 
 def group_marks(marks: Sequence[LidcMark], scan: LidcScan, *, tolerance: float | None = None) -> list[tuple[LidcMark, ...]]:
     """Group the marks of all readers into nodules.
@@ -25,7 +28,7 @@ def group_marks(marks: Sequence[LidcMark], scan: LidcScan, *, tolerance: float |
     Args:
         marks: of one scan, by any of its readers.
         scan: the grid that they were drawn on.
-        tolerance: mm; None: the distance between slices.
+        tolerance: mm; None: the distance between slices and 2 % more, since positions are rounded.
 
     Returns:
         One tuple of marks per nodule, sorted by reader; the nodules in the order of their first slices, then rows, then columns.
@@ -33,7 +36,7 @@ def group_marks(marks: Sequence[LidcMark], scan: LidcScan, *, tolerance: float |
     Raises:
         ValueError: a contour outside of the image, or at a position without a slice.
     """
-    allowed = scan.slice_spacing if tolerance is None else tolerance
+    allowed = _SLACK * scan.slice_spacing if tolerance is None else tolerance
     groups = [{number} for number in range(len(marks))]
     for _, _, first, second in sorted(_close_pairs(marks, scan, allowed)):
         own, other = (next(group for group in groups if number in group) for number in (first, second))

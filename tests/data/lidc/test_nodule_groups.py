@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from monai_jdt.data.lidc import LidcContour, LidcMark, LidcScan, group_marks
@@ -40,6 +42,14 @@ def test_marks_that_are_near_are_one_nodule(gap: int, tolerance: float | None, t
 def test_neighbouring_slices_are_near(slices: tuple[int, ...], together: bool) -> None:
     marks = [box(0, "a", (10, 20), (10, 20)), box(1, "b", (10, 20), (10, 20), slices)]
     assert names(marks) == (["ab"] if together else ["a", "b"])
+
+
+def test_rounded_positions_do_not_decide_what_is_near() -> None:
+    """Slices .625 mm apart with the positions rounded to .01 mm: between some neighbours it is .63 mm."""
+    scan = LidcScan("LIDC-IDRI-0001", "1.2.3", "1.2", 100, 100, (0.5, 0.5), (0.0, 0.62, 1.25, 1.88, 2.5))
+    corners = ((10, 10), (20, 10), (20, 20), (10, 20))
+    for z in pairwise(scan.slice_positions):
+        assert len(group_marks([LidcMark(k, "a", (LidcContour(z[k], corners),)) for k in (0, 1)], scan)) == 1
 
 
 def test_two_marks_of_one_reader_stay_apart_and_take_those_that_overlap_them_most() -> None:
