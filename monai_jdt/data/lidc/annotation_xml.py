@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from monai_jdt.validation import error_sentence
 # The first element of the XML of a CT. That of an X-ray (CR, DX) is IdriReadMessage.
 _CT_ROOT = "lidcreadmessage"
 _OTHER_ROOT = "readmessage"
+# A UID is a file's name in the end.
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _TRUTH = {"true": True, "false": False}
 
 
@@ -59,7 +62,8 @@ def read_annotation_header(path: str) -> AnnotationHeader | None:
         None for an XML that is no reading of LIDC-IDRI.
 
     Raises:
-        ValueError: the file is no XML, has entities, a DTD or external files, names no series, or defusedxml is not installed.
+        ValueError: the file is no XML, has entities, a DTD or external files, names no series or one that is no UID, or
+            defusedxml is not installed.
     """
     root = ""
     uid = None
@@ -77,6 +81,8 @@ def read_annotation_header(path: str) -> AnnotationHeader | None:
             break
     if not uid:
         raise ValueError(error_sentence(path, "the SeriesInstanceUid of the series that was read", "none", "download the file again"))
+    if not _UID.fullmatch(uid):
+        raise ValueError(error_sentence(path, "a SeriesInstanceUid of numbers with dots", repr(uid), "use the file as TCIA has it"))
     return AnnotationHeader(path, True, uid)
 
 

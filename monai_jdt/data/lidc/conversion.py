@@ -26,9 +26,8 @@ from monai_jdt.data.lidc.scan_cases import (
     convert_scan,
     is_finished,
     read_record,
-    record_path,
 )
-from monai_jdt.data.lidc.scan_folders import FoundScans, ScanFiles, find_scans
+from monai_jdt.data.lidc.scan_folders import FoundScans, ScanFiles, find_scans, scan_name
 from monai_jdt.data.names import user_path
 from monai_jdt.validation import check_choice, error_sentence
 
@@ -131,7 +130,8 @@ def convert_lidc(
         _refuse_other_cases(dest, settings)
         _write_settings(dest, settings)
         _remove_drafts(dest)
-        scans, records = _names_kept(found.scans, dest), _records(dest)
+        known = _records(dest)
+        scans, records = _names_kept(found.scans, known), _finished_records(known, dest)
         jobs = [ScanJob(scan, dest, settings, _files_fingerprint(scan)) for scan in scans]
         left = [job for job in jobs if records.get(job.source.series_uid, {}).get("fingerprint") != job.fingerprint]
         names = [job.source.name for job in left]
@@ -144,7 +144,7 @@ def _finished(
 ) -> LidcConversion:
     """Write the list and the table of all scans whose records are there."""
     failures = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
-    records = sorted(_records(dest).values(), key=lambda record: natural_key(record["name"]))
+    records = sorted(_finished_records(_records(dest), dest).values(), key=lambda record: natural_key(record["name"]))
     items = [item for record in records for item in record["items"]]
     _write_scan_table(dest, records, {scan.series_uid: scan for scan in scans}, failures)
     datalist = os.path.join(dest, LIST_NAME)
@@ -212,22 +212,41 @@ def _remove_drafts(dest: str) -> None:
 
 
 def _records(dest: str) -> dict[str, dict[str, Any]]:
-    """Return the records of finished scans whose cases are there, by series."""
+    """Return the records of all scans, by series. What else a system puts into folders is passed over."""
     folder = os.path.join(dest, RECORDS)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    series: dict[str, str] = {}
     for name in sorted(os.listdir(folder)):
-        record = read_record(os.path.join(folder, name))
-        if record is not None and is_finished(record, dest):
-            found[record["series_uid"]] = record
+        record = read_record(os.path.join(folder, name)) if name.endswith(".json") and not name.startswith(".") else None
+        if record is not None:
+            uid = record["series_uid"]
+            if (other := series.setdefault(record["name"].casefold(), uid)) != uid:
+                got, fix = f"{record['name']} in {other}.json and {uid}.json", "remove both files: the scans are then converted again"
+                raise ValueError(error_sentence(folder, "one record for each name", got, fix))
+            found[uid] = record
     return found
 
 
-def _names_kept(scans: Sequence[ScanFiles], dest: str) -> list[ScanFiles]:
-    """Return the scans under the names of their records: a second scan of a patient that comes later renames nothing."""
+def _finished_records(records: Mapping[str, dict[str, Any]], dest: str) -> dict[str, dict[str, Any]]:
+    return {uid: record for uid, record in records.items() if is_finished(record, dest)}
+
+
+def _names_kept(scans: Sequence[ScanFiles], records: Mapping[str, Mapping[str, Any]]) -> list[ScanFiles]:
+    """Return the scans under the names of their records, and new ones under names that no record has.
+
+    So a second scan of a patient that comes later, from whatever folder, renames and replaces nothing.
+    """
+    taken = {record["name"].casefold() for record in records.values()}
     found = []
     for scan in scans:
-        record = read_record(record_path(dest, scan.series_uid))
-        found.append(scan if record is None else replace(scan, name=record["name"]))
+        if scan.series_uid in records:
+            name = records[scan.series_uid]["name"]
+        else:
+            name = scan.name
+            if name.casefold() in taken:
+                name = scan_name(scan.patient, scan.series_uid, taken, alone=False)
+            taken.add(name.casefold())
+        found.append(replace(scan, name=name))
     return found
 
 

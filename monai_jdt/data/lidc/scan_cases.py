@@ -21,7 +21,7 @@ from monai_jdt.data.lidc.contour_masks import VoxelBox, marks_box, nodule_mask
 from monai_jdt.data.lidc.ct_slices import CtSeries, DuplicateSlices, read_slice_header, read_slice_hu, series_of_slices
 from monai_jdt.data.lidc.nodule_groups import group_marks
 from monai_jdt.data.lidc.records import LIDC_READERS, LidcMark, LidcScan
-from monai_jdt.data.lidc.scan_folders import ScanFiles
+from monai_jdt.data.lidc.scan_folders import ScanFiles, patient_folder
 from monai_jdt.validation import error_sentence
 
 #: The image of a case.
@@ -30,6 +30,7 @@ CT_NAME = "ct.nii.gz"
 RECORDS = "scans"
 _READER_NAME = "reader{}.nii.gz"
 _OWN_FILE = re.compile(r"(ct|reader[1-4])\.nii\.gz")
+_TEXTS = ("name", "patient", "series_uid", "fingerprint")
 
 
 class UnmarkedReader(str, Enum):
@@ -121,8 +122,8 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
         job: the scan.
 
     Returns:
-        The record: `name`, `patient`, `series_uid`, `fingerprint`, counts, and `items`, the entries of the data list with paths
-        relative to `dest`.
+        The record: `name`, `patient`, `series_uid`, `fingerprint` (empty: the scan is not finished), counts, and `items`, the entries
+        of the data list with paths relative to `dest`.
 
     Raises:
         ValueError: a fault in the files, in one line.
@@ -153,9 +154,13 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
         "non_nodule_marks": annotations.non_nodules,
         "items": items,
     }
-    with whole_file(record_path(job.dest, source.series_uid)) as draft, open(draft, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1)
+    _write_record(job, record)
     return record
+
+
+def _write_record(job: ScanJob, record: Mapping[str, Any]) -> None:
+    with whole_file(record_path(job.dest, job.source.series_uid)) as draft, open(draft, "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1)
 
 
 def _refuse_other_slices(xml: str, annotations: ScanAnnotations, series: CtSeries) -> None:
@@ -263,11 +268,13 @@ def _write_lidc_volume(path: str, voxels: np.ndarray, affine: np.ndarray) -> Non
 
 
 def _remove_outdated(job: ScanJob) -> None:
-    """Remove the record of a former conversion of the scan, then its cases: the scan may have fewer now."""
-    path = record_path(job.dest, job.source.series_uid)
-    record = read_record(path)
+    """Remove the cases of a former conversion of the scan: it may have fewer now.
+
+    The record stays, as one that is not finished: the run after a kill needs the scan's name, and which cases it had.
+    """
+    record = read_record(record_path(job.dest, job.source.series_uid))
     if record is not None:
-        os.remove(path)
+        _write_record(job, {**record, "fingerprint": ""})
         for item in record["items"]:
             _remove_case(os.path.join(job.dest, item["case"]))
 
@@ -292,27 +299,45 @@ def read_record(path: str) -> dict[str, Any] | None:
         None if there is none.
 
     Raises:
-        ValueError: another file is there.
+        ValueError: another file is there, or a record that names files of others.
     """
     if not os.path.isfile(path):
         return None
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        if isinstance(record, dict) and isinstance(record["items"], list) and record["fingerprint"]:
+        if _is_record(record, os.path.basename(path)):
             return record
         got = "another JSON"
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         got = f"{type(error).__name__}: {error}"
     raise ValueError(error_sentence(path, "the record of a converted scan", got, "remove the file"))
 
 
+def _is_record(record: Any, file_name: str) -> bool:
+    """Return whether a record has all that is read of it, and names files of its own scan only. A wrong type may raise."""
+    name = record["name"]
+    texts = all(isinstance(record[key], str) for key in _TEXTS) and f"{record['series_uid']}.json" == file_name
+    marks = [mark for item in record["items"] for nodule in item["nodules"] for mark in nodule["marks"]]
+    numbers = [*record["spacing"], *(mark["volume_mm3"] for mark in marks)]
+    if not texts or patient_folder(name) != name or not all(isinstance(number, int | float) for number in numbers):
+        return False
+    for item in record["items"]:
+        case = item["case"]
+        readers = [_READER_NAME.format(number) for number in range(1, LIDC_READERS + 1)]
+        own = [item["image"] == f"{case}/{CT_NAME}", len(item["raters"]) == LIDC_READERS]
+        own += [path in (None, f"{case}/{reader}") for path, reader in zip(item["raters"], readers, strict=False)]
+        if not (re.fullmatch(rf"{re.escape(name)}(_n[0-9]+)?", case) and all(own)):
+            return False
+    return True
+
+
 def is_finished(record: Mapping[str, Any], dest: str) -> bool:
-    """Return whether the files of all cases of a record are there.
+    """Return whether a record is that of a finished scan, and the files of all its cases are there.
 
     Args:
         record: as :func:`convert_scan` returns it.
         dest: the folder of the cases.
     """
     paths = [path for item in record["items"] for path in (item["image"], *item["raters"]) if path is not None]
-    return all(os.path.exists(os.path.join(dest, path)) for path in paths)
+    return bool(record["fingerprint"]) and all(os.path.exists(os.path.join(dest, path)) for path in paths)

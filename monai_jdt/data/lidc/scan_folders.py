@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monai_jdt.data.layouts.folders import natural_key, require_folder, walk_files
@@ -16,13 +17,21 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.progress_bar import with_progress
 from monai_jdt.validation import error_sentence
 
+# A PatientID that may be a folder as it is.
+_PLAIN_NAME = re.compile(r"\w([\w.-]*\w)?")
+# What the destination has beside its cases.
+_TAKEN_NAMES = frozenset({"scans", "scans.csv", "lidc.json", "datalist.json"})
+# How many digits of a series UID tell the scans of a patient apart, if no two of them end in the same ones.
+_UID_DIGITS = 5
+
 
 @dataclass(frozen=True)
 class ScanFiles:
     """The files of one scan.
 
     Args:
-        name: the case's: the patient, and the end of the series UID too if the download has several scans of that patient.
+        name: the case's, see :func:`scan_name`: the patient, and the end of the series UID too if the download has several scans of
+            that patient.
         patient: PatientID.
         series_uid: the series that the XML names.
         xml: the file with the readings.
@@ -71,6 +80,44 @@ class _Folders:
                     self.headers[path] = read_slice_header(path)
                 except (ValueError, OSError) as error:
                     failures[path] = str(error)
+
+
+def patient_folder(patient: str) -> str:
+    """Return a PatientID as the name of one folder, which lies where it is made.
+
+    Args:
+        patient: PatientID. One of other signs than letters, digits, `.`, `-` and `_`, and one that is taken, is changed and ends with a
+            hash of what was given, so that two patients never become one.
+
+    Example:
+        >>> patient_folder("LIDC-IDRI-0001"), patient_folder("../x")
+        ('LIDC-IDRI-0001', '_x-d6b96a97')
+    """
+    if _PLAIN_NAME.fullmatch(patient) and patient.casefold() not in _TAKEN_NAMES:
+        return patient
+    mark = hashlib.sha256(patient.encode(errors="surrogatepass")).hexdigest()[:8]
+    return "-".join((re.sub(r"[^\w-]+", "_", patient), mark))
+
+
+def scan_name(patient: str, series_uid: str, taken: Container[str], *, alone: bool) -> str:
+    """Return a name for a scan that no other one has: the patient, and as much of the end of the series UID as is needed.
+
+    Args:
+        patient: PatientID.
+        series_uid: of the scan. Two scans never have the same.
+        taken: names of other scans, by `casefold`: some file systems do not tell capital and small letters apart.
+        alone: whether the patient may be enough.
+
+    Raises:
+        ValueError: the name with the whole UID is taken.
+    """
+    folder = patient_folder(patient)
+    endings = [series_uid[-digits:].replace(".", "-") for digits in range(_UID_DIGITS, max(_UID_DIGITS, len(series_uid)) + 1)]
+    names = [*([folder] if alone else []), *(f"{folder}_{ending}" for ending in endings)]
+    free = next((name for name in names if name.casefold() not in taken), None)
+    if free is None:
+        raise ValueError(error_sentence(f"series {series_uid}", "a free name", f"{names[-1]} taken", "name another folder"))
+    return free
 
 
 def find_scans(root: str, *, progress: bool = True) -> FoundScans:
@@ -155,14 +202,16 @@ def _scans(readings: Mapping[str, str], folders: _Folders, unread: Mapping[str, 
     series = folders.series()
     patients = Counter(series[uid][0].patient for uid in readings if uid in series)
     found = []
-    for uid, xml in readings.items():
+    taken: set[str] = set()
+    for uid, xml in sorted(readings.items()):  # the same names in whatever order the files are found
         if uid not in series:
             continue
         patient = series[uid][0].patient
         if not patient:
             failures[xml] = error_sentence(series[uid][0].path, "a PatientID", "none", "use the series as TCIA has it")
             continue
-        name = patient if patients[patient] == 1 else f"{patient}_{uid[-5:].replace('.', '-')}"
+        name = scan_name(patient, uid, taken, alone=patients[patient] == 1)
+        taken.add(name.casefold())
         places = sorted({os.path.dirname(header.path) for header in series[uid]})
         files = tuple(path for place in places for path in folders.files[place])
         found.append(ScanFiles(name, patient, uid, xml, files))

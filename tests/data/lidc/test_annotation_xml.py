@@ -95,6 +95,11 @@ def test_no_defusedxml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "expected the SeriesInstanceUid of the series that was read, got none",
         ),
         (
+            f"<SeriesInstanceUid>{SERIES}<",
+            "<SeriesInstanceUid>../../1.2<",
+            r"SeriesInstanceUid of numbers with dots, got '\.\./\.\./1\.2'",
+        ),
+        (
             "<xCoord>4</xCoord>",
             "<xCoord>4.5</xCoord>",
             r"got imageZposition '-5.0', inclusion 'true', 5 points, one of them \('4.5', '5'\)",

@@ -290,10 +290,85 @@ def test_one_bad_scan_is_not_the_end(tmp_path: Path) -> None:
     assert not convert(tmp_path / "in", tmp_path / "out").failures
 
 
-def test_scan_cases_refuse_a_broken_record(tmp_path: Path) -> None:
-    path = tmp_path / "1.2.json"
-    assert scan_cases.read_record(str(path)) is None
-    for text in ("{", "[]", '{"items": 3}'):
-        path.write_text(text)
-        with pytest.raises(ValueError, match="expected the record of a converted scan, got"):
-            scan_cases.read_record(str(path))
+def test_scans_of_a_patient_that_come_from_several_folders_keep_their_cases(tmp_path: Path) -> None:
+    series = ("1.2.11111", "1.2.22222", "1.3.22222")
+    for one in series:
+        write_scan(tmp_path / one, series=one)
+    convert(tmp_path / series[0], tmp_path / "out")
+    before = files(tmp_path / "out" / "LIDC-IDRI-0001_n1")
+    convert(tmp_path / series[1], tmp_path / "out")
+    done = convert(tmp_path / series[2], tmp_path / "out")
+    names = ("LIDC-IDRI-0001", "LIDC-IDRI-0001_22222", "LIDC-IDRI-0001_-22222")
+    assert {(item["case"], item["series_uid"]) for item in done.items} == {
+        (f"{name}_n{k}", one) for name, one in zip(names, series, strict=True) for k in (1, 2)
+    }
+    assert files(tmp_path / "out" / "LIDC-IDRI-0001_n1") == before
+
+
+def test_two_records_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    record = (tmp_path / "out" / "scans" / f"{SERIES}.json").read_text()
+    (tmp_path / "out" / "scans" / "1.2.json").write_text(record.replace(SERIES, "1.2"))
+    with pytest.raises(ValueError, match=r"expected one record for each name, got LIDC-IDRI-0001 in .+\.json and 1\.2\.json"):
+        convert(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("patient", ["../esc/P1", "/tmp/P1", "..", "scans", "Datalist.json", "P 1"])
+def test_a_patient_is_one_folder_in_the_destination(tmp_path: Path, patient: str) -> None:
+    write_scan(tmp_path / "in", patient=patient)
+    (item,) = convert(tmp_path / "in", tmp_path / "a" / "out", whole=True).items
+    assert item["patient"] == patient
+    assert (tmp_path / "a" / "out" / item["case"] / "ct.nii.gz").is_file()
+    assert "/" not in item["case"]
+    assert sorted(os.listdir(tmp_path / "a")) == ["out"]
+    ours = {".monai_jdt.lock", "datalist.json", "lidc.json", "scans", "scans.csv"}
+    assert set(os.listdir(tmp_path / "a" / "out")) - ours == {item["case"]}
+    assert os.listdir(tmp_path / "a" / "out" / "scans") == [f"{SERIES}.json"]
+
+
+def test_what_a_system_puts_beside_the_records_is_passed_over(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    for name in (".DS_Store", f"._{SERIES}.json", "Thumbs.db"):
+        (tmp_path / "out" / "scans" / name).write_bytes(b"\0")
+    assert len(convert(tmp_path / "in", tmp_path / "out").items) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        [],
+        {"items": 3},
+        {"items": [3]},
+        {"items": None},
+        {"name": None},
+        {"name": "../x"},
+        {"name": "LIDC-IDRI-0002"},
+        {"series_uid": "1.2"},
+        {"fingerprint": 3},
+        {"spacing": ["a"]},
+        {"item": {"case": "../LIDC-IDRI-0001_n1"}},
+        {"item": {"image": "/etc/passwd"}},
+        {"item": {"raters": []}},
+        {"item": {"raters": ["../a", None, None, None]}},
+        {"item": {"nodules": [{}]}},
+    ],
+)
+def test_a_broken_record_is_refused_before_anything_is_removed(tmp_path: Path, wrong: Any) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    path = tmp_path / "out" / "scans" / f"{SERIES}.json"
+    record = json.loads(path.read_text())
+    if isinstance(wrong, dict):
+        record["items"][0].update(wrong.get("item", {}))
+        record.update(wrong)
+    path.write_text("{" if wrong is None else json.dumps(record if isinstance(wrong, dict) else wrong))
+    before = files(tmp_path / "out")
+    write_scan(tmp_path / "in", sessions=[nodule("a", [square(4, 5, 4, -5.0)])])
+    with pytest.raises(ValueError, match="expected the record of a converted scan, got") as caught:
+        convert(tmp_path / "in", tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path / "out") == before
+    assert scan_cases.read_record(str(tmp_path / "none.json")) is None
