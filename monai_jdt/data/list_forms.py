@@ -173,9 +173,15 @@ class ItemReader:
         if isinstance(raters, dict) and self.keep_names:
             item["rater_names"] = list(raters)
         listed = list(raters.values()) if isinstance(raters, dict) else [raters] if isinstance(raters, str) else raters
-        names = item.get("rater_names")
-        if isinstance(names, list) and len(names) == len(listed):
-            item["rater_names"] = [name for name, rater in zip(names, listed, strict=True) if rater is not None]
+        for key in ("rater_names", "rater_weights"):
+            own = item.get(key)
+            if own is None:
+                continue
+            if not isinstance(own, list) or len(own) != len(listed):
+                got = str(len(own)) if isinstance(own, list) else json.dumps(own)[:60]
+                fix = "write one for each, those that are null included"
+                raise _problem(f"{where}: {key}", f"a list of {len(listed)}, one for each of the raters", got, fix)
+            item[key] = [value for value, rater in zip(own, listed, strict=True) if rater is not None]
         for number, rater in enumerate(listed):
             if rater is None:
                 self.skipped.append(SkippedPath(f"{where}: raters[{number}]", "null, a rater who is missing"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,18 @@ def test_auto3dseg_and_other_names_of_sections(tmp_path: Path) -> None:
         | {"raters": [f"{tmp_path}/a.nii"]}
     ]
     assert [item["case"] for item in read_datalist(path, "validation")] == ["b"]
+
+
+def test_a_missing_rater_takes_name_and_weight_along(tmp_path: Path) -> None:
+    item = {"case": 7, "image": "a.nii", "raters": ["x.nii", None, "z.nii"], "rater_names": ["x", "y", "z"], "rater_weights": [1, 2, 3]}
+    (read,) = read_datalist(written(tmp_path, [item]))
+    assert (read["rater_names"], read["rater_weights"]) == (["x", "z"], [1, 3])
+    (read,) = read_datalist(written(tmp_path, [item | {"raters": {"x": None, "y": "y.nii", "z": None}}]), rater_names=True)
+    assert (read["rater_names"], read["rater_weights"]) == (["y"], [2])
+    for key, wrong, got in (("rater_weights", [1, 3], "2"), ("rater_weights", {"x": 1}, '{"x": 1}'), ("rater_names", ["x"], "1")):
+        line = f"training[0] (case 7): {key}: expected a list of 3, one for each of the raters, got {got}. Fix: "
+        with pytest.raises(DataProblemError, match=re.escape(line)):
+            read_datalist(written(tmp_path, [item | {key: wrong}]))
 
 
 def test_nnunet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
