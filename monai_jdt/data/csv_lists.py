@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monai_jdt.data.files.volumes import FORMATS
@@ -19,6 +19,7 @@ _IMAGE = re.compile(r"image(?:_(\d+))?\Z")
 _PLAIN = ("case", "section", "patient", "task", "dataset", "fold", "foreground", "probability", "consensus", "label", "mask")
 _LONG = ("rater", "file", "weight")
 _FIX = "write a heading such as case,image,anna,ben"
+_JSON = "write a .json file"
 
 
 class TableRow(dict[str, Any]):
@@ -39,8 +40,8 @@ def table_sections(path: str) -> dict[str, list[Any]]:
 
     The first row names the columns: `case`; `image`, or `image_1`, `image_2`, ... for one file per channel; one column for each rater,
     headed by the rater's name, with an empty field for a rater who is missing; and maybe `patient`, `fold`, `task`, `dataset`,
-    `foreground`, `probability`, `consensus` and `section`. Or one row for each rater, with the columns `rater` (the name), `file`, and
-    maybe `weight`. The fields are separated by commas or semicolons, in a TSV by tabs.
+    `foreground`, `probability`, `consensus` and `section`. Or one row for each rater, with the columns `rater` (the name) and `file`.
+    The fields are separated by commas or semicolons, in a TSV by tabs.
 
     Args:
         path: the file, in UTF-8.
@@ -59,8 +60,7 @@ def table_sections(path: str) -> dict[str, list[Any]]:
         raise _table_problem(path, "a table in UTF-8", f"other text ({error.reason})", "save it as CSV UTF-8") from error
     first = text.partition("\n")[0]
     mark = "\t" if path.lower().endswith(".tsv") else ";" if first.count(";") > first.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(field.strip() for field in row)]
+    rows = list(_rows_of_text(path, text, mark))
     if not rows:
         raise _table_problem(path, "a heading and one row per case", "an empty file", _FIX)
     (number, heading), *body = rows
@@ -89,24 +89,17 @@ def table_text(sections: Mapping[str, Sequence[Mapping[str, Any]]], ending: str)
         ending: ".csv" or ".tsv".
 
     Raises:
-        ValueError: an item that a table cannot hold: raters without names, who have no column, or nested lists.
+        DataProblemError: an item that a table cannot hold: raters without names, who have no column; nested lists; keys without a
+            column, such as `rater_weights`; another number of image files than in the other items.
     """
     rows: list[dict[str, Any]] = []
     for section, items in sections.items():
         for item in items:
-            raters = item.get("raters") or []
-            names = item.get("rater_names") or [f"rater {number + 1}" for number in range(len(raters))]
-            clash = [name for name in names if str(name).lower() in (*_PLAIN, *_LONG) or _IMAGE.match(str(name).lower())]
-            if clash or not all(isinstance(rater, str) for rater in raters):
-                got = f"the rater {clash[0]!r}" if clash else "lists of files"
-                raise _table_problem(
-                    str(item.get("case")), "raters that are columns of a table, one file each", got, "write a .json file"
-                )
-            images = item["image"]
-            row = {"section": section} if len(sections) > 1 else {}
-            row |= {key: item[key] for key in _PLAIN if key != "section" and item.get(key) is not None}
-            row |= {"image": images} if isinstance(images, str) else {f"image_{n}": image for n, image in enumerate(images, start=1)}
-            rows.append(row | dict(zip(map(str, names), raters, strict=True)))
+            row = {} if list(sections) == ["training"] else {"section": section}
+            rows.append(row | _row_of_item(item))
+            if _image_names(rows[-1]) != _image_names(rows[0]):
+                got = f"{len(_image_names(rows[-1]))}, and {len(_image_names(rows[0]))} in the first item"
+                raise _table_problem(str(item.get("case")), "as many image files as in the other items", got, _JSON)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     columns.sort(key=lambda column: 0 if column in ("section", *_PLAIN) else 1 if _IMAGE.match(column) else 2)
     text = io.StringIO(newline="")
@@ -116,6 +109,57 @@ def table_text(sections: Mapping[str, Sequence[Mapping[str, Any]]], ending: str)
     return text.getvalue()
 
 
+def _rows_of_text(path: str, text: str, mark: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line and the fields of each row that is not empty."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if any("\n" in field or "\r" in field for field in row):
+                got = f"a quote that is closed in line {reader.line_num}"
+                raise _table_problem(f"{path}: line {line}", "a row on one line", got, "close the quote, or remove it")
+            if any(field.strip() for field in row):
+                yield line, [field.strip() for field in row]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        fix = "close the quote, or remove it"
+        raise _table_problem(f"{path}: line {line}", "fields that are quoted as a whole or not at all", str(error), fix) from error
+
+
+def _row_of_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of one item, or refuse what no column can hold."""
+    where, raters, names = str(item.get("case")), item.get("raters") or [], item.get("rater_names")
+    plain = {key: item[key] for key in _PLAIN if key != "section" and item.get(key) is not None}
+    other = next((key for key in item if item[key] is not None and key not in (*plain, "image", "raters", "rater_names")), None)
+    if other is not None:
+        raise _table_problem(where, "keys that are columns of a table", repr(other), _JSON)
+    if not all(isinstance(rater, str) for rater in raters):
+        raise _table_problem(where, "raters that are columns of a table, one file each", "lists of files", _JSON)
+    if names is None and raters == [plain.get("label")]:
+        raters = names = []  # a label is the one rater when the table is read
+    names = [str(name) for name in names or ()]
+    clash = next((name for name in names if name.lower() in (*_PLAIN, *_LONG) or _IMAGE.match(name.lower())), None)
+    if clash is not None:
+        raise _table_problem(where, "raters that are columns of a table", f"the rater {clash!r}", _JSON)
+    if len(set(names)) != len(raters) or len(names) != len(raters):
+        raise _table_problem(where, f"a name for each of {len(raters)} raters", ", ".join(names) or "none", _JSON)
+    images = [item["image"]] if isinstance(item["image"], str) else list(item["image"])
+    row = (
+        {**plain, **{f"image_{n}": image for n, image in enumerate(images, start=1)}}
+        if len(images) > 1
+        else {**plain, "image": images[0]}
+    )
+    row |= dict(zip(names, raters, strict=True))
+    for text in (*row, *row.values()):
+        if not isinstance(text, (str, int)) or str(text).strip() != str(text) or len(str(text).splitlines()) > 1:
+            raise _table_problem(where, "text of one line, without blanks at its ends", repr(text)[:60], _JSON)
+    return row
+
+
+def _image_names(row: Mapping[str, Any]) -> list[str]:
+    return [name for name in row if _IMAGE.match(name)]
+
+
 def _check_heading(where: str, names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or "" in names:
@@ -123,8 +167,9 @@ def _check_heading(where: str, names: Sequence[str]) -> None:
         raise _table_problem(where, "a heading with a name for each column, all different", got, _FIX)
     if not any(_IMAGE.match(name) for name in names):
         raise _table_problem(where, "a column image, or image_1, image_2, ...", ", ".join(names)[:80], _FIX)
-    if "weight" in names and "rater" not in names:
-        raise _table_problem(where, "a weight beside the columns rater and file", "none of these", "write one row per rater")
+    if "weight" in names:
+        fix = "remove it, and give weights by name: fuse --weights anna=2, LoadRatersd(rater_weights={'anna': 2})"
+        raise _table_problem(where, "no column weight, which no verb follows", "one", fix)
     if ("rater" in names) != ("file" in names):
         raise _table_problem(where, "the columns rater and file together", "one of them", "name both, or give each rater a column")
 
@@ -164,7 +209,6 @@ def _of_long_rows(path: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> 
     for rows in cases.values():
         first_line, first = rows[0]
         raters: dict[str, str] = {}
-        weights: list[float] = []
         for line, row in rows:
             where = f"{path}: line {line}"
             other = next((name for name in row if name not in _LONG and row[name] != first[name]), None)
@@ -177,27 +221,13 @@ def _of_long_rows(path: str, lines: Sequence[tuple[int, Mapping[str, str]]]) -> 
                 got = f"{row['rater']!r} twice" if row["rater"] else "an empty field"
                 raise _table_problem(f"{where}: rater", "each rater's name once in a case", got, "correct the name")
             raters[row["rater"]] = row["file"]
-            if row["file"]:
-                weights.append(_weight(where, row.get("weight") or "1"))
         entry = _entry(path, first_line, {name: value for name, value in first.items() if name not in _LONG}, raters)
-        if "weight" in first:
-            entry["rater_weights"] = weights
         entries.append(entry)
     return entries
 
 
 def _image_columns(row: Mapping[str, str]) -> str:
     return "\n".join(value for name, value in row.items() if _IMAGE.match(name))
-
-
-def _weight(where: str, text: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = -1.0
-    if not 0 <= weight < float("inf"):
-        raise _table_problem(f"{where}: weight", "a number of at least 0", repr(text), "0 leaves a rater out, empty is 1")
-    return weight
 
 
 def _table_problem(where: str, expected: str, got: str, fix: str) -> DataProblemError:

@@ -31,13 +31,12 @@ def test_a_column_for_each_rater(tmp_path: Path, name: str, text: str, encoding:
 
 def test_a_row_for_each_rater(tmp_path: Path) -> None:
     text = (
-        "case,patient,image_2,image_1,rater,file,weight\n"
-        "1,p,t2.nii,t1.nii,anna,a.nii,2\n2,q,t2b.nii,t1b.nii,ben,b.nii,\n1,p,t2.nii,t1.nii,ben,c.nii,0.5\n"
+        "case,patient,image_2,image_1,rater,file\n"
+        "1,p,t2.nii,t1.nii,anna,a.nii\n2,q,t2b.nii,t1b.nii,ben,b.nii\n1,p,t2.nii,t1.nii,ben,c.nii\n"
     )
     one, two = read_datalist(written(tmp_path / "list.csv", text), rater_names=True)
     assert [Path(path).name for path in (*one["image"], *one["raters"])] == ["t1.nii", "t2.nii", "a.nii", "c.nii"]
-    assert (one["patient"], one["rater_names"], one["rater_weights"]) == ("p", ["anna", "ben"], [2, 0.5])
-    assert (two["rater_names"], two["rater_weights"]) == (["ben"], [1])
+    assert (one["patient"], one["rater_names"], two["rater_names"]) == ("p", ["anna", "ben"], ["ben"])
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,10 @@ def test_a_row_for_each_rater(tmp_path: Path) -> None:
             "line 3: rater: expected each rater's name once in a case, got 'anna' twice",
         ),
         ("case,image,rater,file\n1,i.png,anna,a.png\n1,j.png,ben,b.png\n", "line 3: image: expected one value for all rows of a case"),
-        ("image,rater,file,weight\ni.png,anna,a.png,-1\n", "line 2: weight: expected a number of at least 0, got '-1'"),
+        ("image,rater,file,weight\ni.png,anna,a.png,2\n", "line 1: expected no column weight, which no verb follows, got one"),
+        ('case,image,anna\n1,"i.png,a.png\n2,j.png,b.png\n', "line 2: expected fields that are quoted as a whole or not at all, got "),
+        ('case,image,anna\n1,"i.png,a.png\n2,"j.png,b.png\n', "line 2: expected fields that are quoted as a whole or not at all, got "),
+        ('case,image,anna\n1,"i.png\n2",a.png\n', "line 2: expected a row on one line, got a quote that is closed in line 3"),
         ("image,rater\ni.png,anna\n", "line 1: expected the columns rater and file together, got one of them"),
         ("image,anna\nC:\\\\x\\i.png,a.png\n", "line 2: image: expected a path on this machine"),
     ],
@@ -88,3 +90,32 @@ def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
         write_datalist(sections, other)
     with pytest.raises(DataProblemError, match="raters that are columns of a table, one file each, got lists of files"):
         write_datalist([{"case": "k", "image": "i.nii", "raters": [[["a.nii"]]]}], tmp_path / f"new{name}")
+
+
+ITEM: dict[str, Any] = {"case": "k", "image": "i.nii", "raters": ["a.nii", "b.nii"], "rater_names": ["anna", "ben"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"rater_names": None}, "k: expected a name for each of 2 raters, got none"),
+        ({"rater_names": ["anna"]}, "k: expected a name for each of 2 raters, got anna"),
+        ({"rater_names": ["anna", "Image_1"]}, "k: expected raters that are columns of a table, got the rater 'Image_1'"),
+        ({"rater_weights": [1, 2]}, "k: expected keys that are columns of a table, got 'rater_weights'"),
+        ({"channels": [0]}, "k: expected keys that are columns of a table, got 'channels'"),
+        ({"foreground": [255, 0, 0]}, "k: expected text of one line, without blanks at its ends, got [255, 0, 0]"),
+        ({"patient": "a\nb"}, "k: expected text of one line, without blanks at its ends, got 'a\\nb'"),
+        ({"image": ["i.nii", "j.nii"]}, "k: expected as many image files as in the other items, got 2, and 1 in the first item"),
+    ],
+)
+def test_what_a_table_cannot_hold_is_refused(tmp_path: Path, change: dict[str, Any], line: str) -> None:
+    with pytest.raises(DataProblemError) as caught:
+        write_datalist([ITEM | {"case": "first"}, ITEM | change], tmp_path / "list.csv")
+    assert str(caught.value) == f"{line}. Fix: write a .json file."
+    assert not (tmp_path / "list.csv").exists()
+
+
+def test_a_label_is_the_one_rater_of_a_table_too(tmp_path: Path) -> None:
+    item = {"case": "k", "image": f"{tmp_path}/i.nii", "label": f"{tmp_path}/l.nii", "raters": [f"{tmp_path}/l.nii"]}
+    path = write_datalist({"validation": [item]}, tmp_path / "list.csv")
+    assert list(read_datalist(path, "validation")) == [item]
