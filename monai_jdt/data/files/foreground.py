@@ -11,6 +11,7 @@ import numpy as np
 from monai_jdt.data.files.file_volume import FileVolume, one_problem
 from monai_jdt.data.files.label_values import first_as_text
 from monai_jdt.data.files.voxel_blocks import blocks_of_array
+from monai_jdt.data.problems import DataProblem
 from monai_jdt.validation import error_sentence
 
 #: The value of what a rater marked: a number, or a colour as "#rrggbb".
@@ -57,7 +58,7 @@ def foreground_volume(volume: FileVolume, foreground: Foreground) -> FileVolume:
     """Return the mask of a file as a volume of 1 where it has the foreground, and 0 elsewhere.
 
     A grey mask has at most one other value. In a file of bits, 255 means 1. A drawing in colours may have other colours, which are
-    background.
+    background. One that has others alone is legal, since its class may be missing in a case, but the volume warns of it.
 
     Args:
         volume: one value per voxel, as :func:`monai_jdt.data.files.volumes.label_volume` returns it; for a colour the picture itself.
@@ -67,8 +68,10 @@ def foreground_volume(volume: FileVolume, foreground: Foreground) -> FileVolume:
         DataProblemError: a colour, and a file without colours or with too many. When its voxels are read: other values than two.
     """
     if isinstance(foreground, str):
-        mask = _colour_mask(volume, foreground)
-        return FileVolume(volume.path, mask.shape, volume.affine, 0, volume.format, lambda: blocks_of_array(mask), lambda: mask)
+        mask, warnings = _colour_mask(volume, foreground)
+        return FileVolume(
+            volume.path, mask.shape, volume.affine, 0, volume.format, lambda: blocks_of_array(mask), lambda: mask, warnings
+        )
 
     def stream() -> Iterator[np.ndarray]:
         seen = _TwoValues(volume.path, foreground)
@@ -133,7 +136,7 @@ class _TwoValues:
         raise one_problem(self._path, f"a mask of the foreground {self._foreground} and one other value", held, _FIX)
 
 
-def _colour_mask(volume: FileVolume, foreground: str) -> np.ndarray:
+def _colour_mask(volume: FileVolume, foreground: str) -> tuple[np.ndarray, tuple[DataProblem, ...]]:
     colours = volume.read()
     if volume.components not in (3, 4):
         got = f"one value per pixel (shape {volume.shape})" if not volume.components else f"{volume.components} numbers per pixel"
@@ -144,4 +147,11 @@ def _colour_mask(volume: FileVolume, foreground: str) -> np.ndarray:
     if found.size > _MOST_COLOURS:
         fix = "export the mask without smoothing, as PNG"
         raise one_problem(volume.path, f"a drawing in at most {_MOST_COLOURS} colours", f"{found.size} colours", fix)
-    return (packed == int(foreground[1:], 16)).view(np.uint8)
+    mask = packed == int(foreground[1:], 16)
+    warnings = volume.warnings
+    # one colour is a background on which the rater marked nothing
+    if found.size > 1 and not mask.any():
+        got = "none, but " + ", ".join(f"#{colour:06x}" for colour in found[:8]) + (", ..." if found.size > 8 else "")
+        fix = "correct the foreground, if it is another colour"
+        warnings += (DataProblem(volume.path, f"a pixel in the foreground {foreground}", got, fix, fatal=False),)
+    return mask.view(np.uint8), warnings

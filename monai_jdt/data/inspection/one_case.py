@@ -196,11 +196,13 @@ def _look_at_raters(
             volume = yield from _opened(path)
             if volume is None:
                 continue
+            seen = len(volume.warnings)
             try:
                 volume = label_volume(volume, None if reference is None else reference.shape, foreground)
             except DataProblemError as error:
                 yield from error.problems
                 continue
+            yield from volume.warnings[seen:]
             problem = None if grid is None else grid_problem(_grid_of_file(volume, volume.shape), grid)
             if problem is not None:
                 yield problem

@@ -109,3 +109,18 @@ def test_the_check_sees_masks_as_they_are_loaded(tmp_path: Path) -> None:
     third = picture(tmp_path / "third.png", np.array([[0, 255, 17], [0, 0, 0]], np.uint8), "L")
     (problem,) = find_problems([item | {"raters": [third]}], foreground=255, **rules)
     assert "expected a mask of the foreground 255 and one other value, got 255, and also 0, 17" in str(problem)
+
+
+def test_the_check_warns_of_a_colour_that_is_not_there(tmp_path: Path) -> None:
+    image = grey(tmp_path / "image.png", "L", 9, 90)
+    colours = np.zeros((2, 3, 3), np.uint8)
+    empty = picture(tmp_path / "empty.png", colours, "RGB")
+    colours[MARK] = 254, 0, 0
+    item = {"case": "a", "image": image, "raters": [picture(tmp_path / "a.png", colours, "RGB"), empty], "foreground": "#ff0000"}
+    lines = [str(problem) for problem in find_problems([item], progress=False)]
+    absent = [line for line in lines if "a pixel in the foreground" in line]
+    assert absent == [
+        f"warning: {tmp_path}/a.png: expected a pixel in the foreground #ff0000, got none, but #000000, #fe0000. "
+        "Fix: correct the foreground, if it is another colour."
+    ]
+    assert list(find_problems([item | {"raters": item["raters"][:1]}], foreground="#fe0000", progress=False)) == []
