@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -176,6 +177,8 @@ def _roi_contour(where: str, roi: Any) -> LidcContour:
         z = float(_text(roi, "imagezposition"))
         pixels = tuple((int(x), int(y)) for x, y in points)
         included = _TRUTH[inclusion]
+        if not math.isfinite(z):
+            raise ValueError
     except (ValueError, KeyError):
         got = f"imageZposition {_text(roi, 'imagezposition')!r}, inclusion {inclusion!r}, {len(points)} points"
         bad = next((point for point in points if not all(number.lstrip("-").isdigit() for number in point)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,8 +79,10 @@ def is_dicom(path: str) -> bool:
     """Return whether a file is named or begins as DICOM does.
 
     Args:
-        path: the file.
+        path: the file. DICOMDIR, the index of a medium, has no image.
     """
+    if os.path.basename(path).upper() == "DICOMDIR":
+        return False
     ending = os.path.splitext(path)[1].lower()
     if ending == ".dcm":
         return True
@@ -112,7 +115,7 @@ def read_slice_header(path: str) -> CtSlice:
             found = tuple(float(part) for part in parts)
         except ValueError:
             return None
-        return found if len(found) == count else None
+        return found if len(found) == count and all(map(math.isfinite, found)) else None
 
     columns, rows, *_ = reader.GetSize()
     spacing = numbers("0028|0030", 2) or (0.0, 0.0)
@@ -238,6 +241,8 @@ def _without_duplicates(where: str, ordered: Sequence[CtSlice], duplicates: Dupl
     for one in ordered:
         if kept and abs(_z(one) - _z(kept[-1])) < _PLACE_TOLERANCE:
             twice.append((kept[-1], one))
+            # positions may differ by less than that: the smaller number is not always the lower slice
+            kept[-1] = min(kept[-1], one, key=lambda each: (each.instance, each.path))
         else:
             kept.append(one)
     if not twice or duplicates is DuplicateSlices.FIRST:

@@ -89,7 +89,7 @@ class LidcScan:
     slice_positions: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not self.slice_positions or (np.diff(self.slice_positions) <= 0).any():
+        if not self.slice_positions or not (np.diff(self.slice_positions) > 0).all():
             got = "none" if not self.slice_positions else "positions that repeat or go back"
             raise ValueError(error_sentence("slice_positions", "z of at least one slice in mm, in increasing order", got, "sort them"))
 
@@ -125,7 +125,7 @@ class LidcScan:
         positions = np.asarray(self.slice_positions)
         nearest = int(np.abs(positions - z).argmin())
         smallest = float(np.diff(positions).min()) if len(positions) > 1 else 1.0
-        if abs(positions[nearest] - z) >= _SLICE_TOLERANCE * smallest:
+        if not abs(positions[nearest] - z) < _SLICE_TOLERANCE * smallest:  # nan is nowhere
             got = f"a contour at {z:g} mm, where the nearest slice is at {positions[nearest]:g} mm"
             fix = "download the series again, since the slice is missing"
             raise ValueError(error_sentence(f"series {self.series_uid}", "a slice at each contour", got, fix))

@@ -105,6 +105,8 @@ def test_no_defusedxml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             r"got imageZposition '-5.0', inclusion 'true', 5 points, one of them \('4.5', '5'\)",
         ),
         ("<imageZposition>-5.0 </imageZposition>", "", "expected a contour with its z in mm.+got imageZposition ''"),
+        ("<imageZposition>-5.0 ", "<imageZposition>NaN ", "expected a contour with its z in mm.+got imageZposition 'NaN'"),
+        ("<imageZposition>-5.0 ", "<imageZposition>inf ", "expected a contour with its z in mm.+got imageZposition 'inf'"),
         ("<inclusion>TRUE</inclusion>", "<inclusion>MAYBE</inclusion>", "got imageZposition '-5.0', inclusion 'maybe'"),
         ("<readingSession>", "<readingSession></readingSession><readingSession>", "at most 4 readers, got 8 reading sessions"),
         ("<roi>", "<noroi>", "mismatched tag"),

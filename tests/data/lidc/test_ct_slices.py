@@ -80,6 +80,8 @@ def test_dicom_is_known_by_its_name_or_its_head(tmp_path: Path) -> None:
     for name in ("LICENSE", "metadata.csv"):
         (tmp_path / name).write_text("x" * 200)
         assert not is_dicom(str(tmp_path / name))
+    (tmp_path / "DICOMDIR").write_bytes(path.read_bytes())
+    assert not is_dicom(str(tmp_path / "DICOMDIR"))
 
 
 def test_slices_are_put_in_the_order_of_their_places(tmp_path: Path) -> None:
@@ -126,6 +128,19 @@ def test_two_images_at_one_position_are_refused_or_the_first_is_taken() -> None:
     ):
         series_of_slices(slices)
     assert [one.path for one in series_of_slices(slices, DuplicateSlices.FIRST).slices] == ["0.dcm", "other.dcm", "5.dcm"]
+
+
+@pytest.mark.parametrize("shift", [-0.005, 0.005])
+def test_the_first_of_two_images_is_that_of_the_smaller_number_wherever_it_is(shift: float) -> None:
+    slices = [a_slice(0.0), a_slice(2.5, instance=7), a_slice(2.5 + shift, instance=3, path="other.dcm"), a_slice(5.0)]
+    series = series_of_slices(slices, DuplicateSlices.FIRST)
+    assert [one.path for one in series.slices] == ["0.dcm", "other.dcm", "5.dcm"]
+    assert series.scan.slice_positions == (0.0, 2.5 + shift, 5.0)
+
+
+def test_a_position_without_a_number_is_none(tmp_path: Path) -> None:
+    path = write_slice(tmp_path / "1.dcm", 0.0, position="-30.5\\-20.25\\nan")
+    assert read_slice_header(str(path)).position is None
 
 
 def test_a_copy_of_a_series_is_refused() -> None:

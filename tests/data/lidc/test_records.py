@@ -23,7 +23,7 @@ def test_a_slice_is_found_by_a_rounded_position(z: float, index: int) -> None:
     assert scan(-5.0, -2.5, -0.001).slice_index(z) == index
 
 
-@pytest.mark.parametrize("z", [-3.75, -7.5, 0.7])
+@pytest.mark.parametrize("z", [-3.75, -7.5, 0.7, float("nan")])
 def test_a_position_between_slices_is_refused(z: float) -> None:
     with pytest.raises(
         ValueError, match=r"series 1\.2\.3: expected a slice at each contour, got a contour at .+ Fix: download the series again"
@@ -31,7 +31,7 @@ def test_a_position_between_slices_is_refused(z: float) -> None:
         scan(-5.0, -2.5, 0.0).slice_index(z)
 
 
-@pytest.mark.parametrize("positions", [(), (0.0, 0.0), (2.0, 1.0)])
+@pytest.mark.parametrize("positions", [(), (0.0, 0.0), (2.0, 1.0), (0.0, float("nan"))])
 def test_positions_that_do_not_increase_are_refused(positions: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="slice_positions: expected z of at least one slice in mm, in increasing order"):
         scan(*positions)
