@@ -33,7 +33,7 @@ from monai_jdt.validation import check_choice, error_sentence
 
 #: The file in the destination with the settings of its cases.
 SETTINGS_NAME = "lidc.json"
-#: The file with one row per scan.
+#: The file with one row per scan, and one per file that cannot be used.
 TABLE_NAME = "scans.csv"
 #: The data list.
 LIST_NAME = "datalist.json"
@@ -48,7 +48,7 @@ class LidcConversion:
     """What became of a conversion.
 
     Args:
-        datalist: the list's file; None if there is no case.
+        datalist: the list's file; None, and no file, if there is no case.
         items: its items.
         scans: how many scans are converted.
         nodules: how many nodules they have, and by how many readers each was marked: `{4: 909, ...}`.
@@ -144,12 +144,16 @@ def _finished(
 ) -> LidcConversion:
     """Write the list and the table of all scans whose records are there."""
     failures = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
-    records = sorted(_finished_records(_records(dest), dest).values(), key=lambda record: natural_key(record["name"]))
+    # the cases of a scan that fails now are those of its former files
+    finished = [record for record in _finished_records(_records(dest), dest).values() if record["name"] not in failures]
+    records = sorted(finished, key=lambda record: natural_key(record["name"]))
     items = [item for record in records for item in record["items"]]
-    _write_scan_table(dest, records, {scan.series_uid: scan for scan in scans}, failures)
+    _write_scan_table(dest, records, {scan.series_uid: scan for scan in scans}, failures, found.failures)
     datalist = os.path.join(dest, LIST_NAME)
     if items:
         write_datalist([_with_places(item, dest) for item in items], datalist)
+    elif os.path.isfile(datalist):
+        os.remove(datalist)
     by_readers: dict[int, int] = {}
     for item in items:
         for nodule in item["nodules"]:
@@ -259,7 +263,11 @@ def _files_fingerprint(scan: ScanFiles) -> str:
 
 
 def _write_scan_table(
-    dest: str, records: Sequence[Mapping[str, Any]], scans: Mapping[str, ScanFiles], failures: Mapping[str, str]
+    dest: str,
+    records: Sequence[Mapping[str, Any]],
+    scans: Mapping[str, ScanFiles],
+    failures: Mapping[str, str],
+    of_files: Mapping[str, str],
 ) -> None:
     rows = [
         {**record, "spacing": " ".join(f"{edge:g}" for edge in record["spacing"]), "cases": len(record["items"])} for record in records
@@ -271,6 +279,7 @@ def _write_scan_table(
         if uid not in done
     ]
     rows.sort(key=lambda row: natural_key(row["name"]))
+    rows += [{"name": path, "failure": failure} for path, failure in sorted(of_files.items())]
     path = os.path.join(dest, TABLE_NAME)
     with whole_file(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, restval="", extrasaction="ignore")

@@ -123,8 +123,9 @@ def scan_name(patient: str, series_uid: str, taken: Container[str], *, alone: bo
 def find_scans(root: str, *, progress: bool = True) -> FoundScans:
     """Find the XML files and DICOM series of LIDC-IDRI at any depth below a folder.
 
-    It does not matter how folders are named and nested: what belongs together follows from the series UID. In each folder one header is
-    read. Only if an XML then lacks its series, all headers are read, since a folder may hold two series.
+    It does not matter how folders are named and nested: what belongs together follows from the series UID. In each folder the first
+    and the last header are read: if they are of different series, all others of the folder too. If an XML then lacks its series, all
+    headers are read, since a folder may hold several series.
 
     Args:
         root: the folder, such as that of the NBIA Data Retriever, with the XML files in it or beside the series.
@@ -150,7 +151,7 @@ def find_scans(root: str, *, progress: bool = True) -> FoundScans:
         raise DataProblemError([DataProblem(root, "LIDC-IDRI's XML files", got, fix)])
     unread: dict[str, str] = {}
     for files in with_progress(list(folders.files.values()), "folders", wanted=progress):
-        _read_first(folders, files, unread)
+        _read_ends(folders, files, unread)
     if readings.keys() - folders.series().keys():
         everything = [path for files in folders.files.values() for path in files]
         folders.read(with_progress(everything, "headers", wanted=progress), unread)
@@ -162,12 +163,17 @@ def find_scans(root: str, *, progress: bool = True) -> FoundScans:
     return FoundScans(tuple(scans), failures, tuple(notes))
 
 
-def _read_first(folders: _Folders, files: Sequence[str], unread: dict[str, str]) -> None:
-    """Read the first header of a folder that can be read."""
-    for path in files:
-        folders.read([path], unread)
-        if path in folders.headers:
-            return
+def _read_ends(folders: _Folders, files: Sequence[str], unread: dict[str, str]) -> None:
+    """Read the first and the last header of a folder that can be read, and all if these are of different series."""
+    series = set()
+    for order in (files, files[::-1]):
+        for path in order:
+            folders.read([path], unread)
+            if path in folders.headers:
+                series.add(folders.headers[path].series_uid)
+                break
+    if len(series) > 1:
+        folders.read(files, unread)
 
 
 def _readings_of_ct(xmls: Sequence[str], failures: dict[str, str], progress: bool) -> tuple[dict[str, str], list[str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -177,40 +178,67 @@ class Killed(BaseException):
     """What no handler of errors catches."""
 
 
-@pytest.mark.parametrize("writes", range(1, 13))
-def test_a_conversion_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
-    """A kill before each renaming of a file or folder: nothing in between is seen in the end."""
-    write_scan(tmp_path / "in")
-    convert(tmp_path / "in", tmp_path / "whole")
-    count = 0
+def kill_before(patch: pytest.MonkeyPatch, number: int) -> list[str]:
+    """Kill the process before a renaming of a file or folder, counted from 1. The names of those until then are listed."""
+    targets: list[str] = []
 
     def killing(rename: Any) -> Any:
-        def counted(*arguments: Any, **named: Any) -> None:
-            nonlocal count
-            count += 1
-            if count == writes:
+        def counted(source: Any, target: Any) -> None:
+            targets.append(os.path.basename(target))
+            if len(targets) == number:
                 raise Killed
-            rename(*arguments, **named)
+            rename(source, target)
 
         return counted
 
+    for name in ("rename", "replace"):
+        patch.setattr(os, name, killing(getattr(os, name)))
+    return targets
+
+
+# what a conversion of one scan renames, in this order
+RENAMED = ["lidc.json", "LIDC-IDRI-0001_n1", "LIDC-IDRI-0001_n2", f"{SERIES}.json", "scans.csv", "datalist.json"]
+
+
+def same_but_lock(dest: Path, whole: Path) -> bool:
+    """Whether two folders hold the same, hidden files and empty folders included."""
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (dest, whole)]
+    return names[0] == names[1] and files(dest) == files(whole)
+
+
+@pytest.mark.parametrize("number", range(1, len(RENAMED) + 1))
+def test_a_conversion_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A kill before each renaming of a file or folder: nothing in between is seen in the end."""
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "whole")
     with monkeypatch.context() as patch:
-        for name in ("rename", "replace"):
-            patch.setattr(os, name, killing(getattr(os, name)))
+        targets = kill_before(patch, number)
         # a process that is killed cleans up nothing
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         patch.setattr(os, "remove", lambda *_: None)
-        try:
+        with pytest.raises(Killed):
             convert(tmp_path / "in", tmp_path / "out")
-        except Killed:
-            assert count == writes
-        else:
-            assert count < writes  # there were no more
+    assert targets == RENAMED[:number]
     convert(tmp_path / "in", tmp_path / "out")
-    made = files(tmp_path / "out")
-    made.pop(".monai_jdt.lock", None)
-    assert made == files(tmp_path / "whole")
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(os.listdir(tmp_path / "whole"))
+    assert same_but_lock(tmp_path / "out", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_conversion_anew_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The scan has one case where it had two, and keeps its name though the patient has a second scan by then."""
+    write_scan(tmp_path / "in" / "a")
+    convert(tmp_path / "in", tmp_path / "out")
+    write_scan(tmp_path / "in" / "a", sessions=[nodule("a", [square(4, 5, 4, -5.0)])])
+    convert(tmp_path / "in", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        targets = kill_before(patch, number)
+        with pytest.raises(Killed):
+            convert(tmp_path / "in", tmp_path / "out")
+    assert targets == [f"{SERIES}.json", "LIDC-IDRI-0001_n1", f"{SERIES}.json", "scans.csv"][:number]
+    write_scan(tmp_path / "in" / "b", series=f"{SERIES}.22222", sessions=[""] * 4)
+    for dest in ("whole", "out"):
+        convert(tmp_path / "in", tmp_path / dest)
+    assert same_but_lock(tmp_path / "out", tmp_path / "whole")
 
 
 def test_a_scan_whose_files_change_is_converted_again(tmp_path: Path) -> None:
@@ -303,6 +331,27 @@ def test_scans_of_a_patient_that_come_from_several_folders_keep_their_cases(tmp_
         (f"{name}_n{k}", one) for name, one in zip(names, series, strict=True) for k in (1, 2)
     }
     assert files(tmp_path / "out" / "LIDC-IDRI-0001_n1") == before
+
+
+def test_a_scan_that_fails_since_its_files_changed_is_in_no_list(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in" / "a")
+    write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")
+    convert(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "broken.xml").write_text("<LidcReadMessage>")
+    (tmp_path / "in" / "a" / "1-003.dcm").unlink()
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert {item["patient"] for item in read_datalist(tmp_path / "out" / "datalist.json")} == {"LIDC-IDRI-0002"}
+    rows = list(csv.DictReader((tmp_path / "out" / "scans.csv").open()))
+    assert [row["name"] for row in rows] == ["LIDC-IDRI-0001", "LIDC-IDRI-0002", str(tmp_path / "in" / "broken.xml")]
+    assert [row["failure"] for row in rows] == [done.failures[rows[0]["name"]], "", done.failures[rows[2]["name"]]]
+
+
+def test_a_list_without_cases_is_removed(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    write_scan(tmp_path / "in", sessions=[""] * 4)
+    assert convert(tmp_path / "in", tmp_path / "out").datalist is None
+    assert not (tmp_path / "out" / "datalist.json").exists()
 
 
 def test_two_records_of_one_name_are_refused(tmp_path: Path) -> None:

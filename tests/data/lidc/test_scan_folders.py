@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monai_jdt.data.lidc import FoundScans, find_scans
-from tests.data.lidc.tcia_files import SERIES, annotation_text, hounsfield, write_scan, write_series, write_slice
+from tests.data.lidc.tcia_files import POSITIONS, SERIES, annotation_text, hounsfield, write_scan, write_series, write_slice
 
 
 def found_in(root: Path) -> FoundScans:
@@ -43,6 +43,15 @@ def test_of_two_series_in_a_folder_the_xml_names_one(tmp_path: Path) -> None:
     assert found.notes == (
         f"{tmp_path / 'a'}: expected the XML of its CT series, got none. Fix: add the file of LIDC-XML-only.zip to the folder.",
     )
+
+
+def test_a_series_goes_on_in_a_folder_that_begins_with_another_one(tmp_path: Path) -> None:
+    write_scan(tmp_path / "a", POSITIONS[:4])
+    write_slice(tmp_path / "b" / "1-1.dcm", 0.0, series=f"{SERIES}.2")
+    rest = [str(write_slice(tmp_path / "b" / f"1-{k}.dcm", z)) for k, z in enumerate(POSITIONS[4:], 2)]
+    (scan,) = found_in(tmp_path).scans
+    assert set(rest) <= set(scan.files)
+    assert len(scan.files) == 7
 
 
 def test_two_scans_of_a_patient_have_two_names(tmp_path: Path) -> None:
