@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+
+_LOCALE = locale.setlocale(locale.LC_ALL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +31,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             # not `item.keywords`, which has the names of the folders above: a checkout in one called "long" would skip all
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="needs --long"))
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """Each test begins with the process's own locale. GDCM leaves "C" behind, and Python then opens text as ASCII."""
+    locale.setlocale(locale.LC_ALL, _LOCALE)
+    yield
+    locale.setlocale(locale.LC_ALL, _LOCALE)
 
 
 @pytest.fixture(scope="session")

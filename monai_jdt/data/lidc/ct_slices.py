@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_jdt.data.files.kept_locale import kept_locale
 from monai_jdt.data.lidc.records import LidcScan
 from monai_jdt.validation import error_sentence
 
@@ -201,7 +202,8 @@ def _gdcm_reader(path: str) -> Any:
 
 def _or_line(path: str, read: Callable[[], Any]) -> Any:
     try:
-        return read()
+        with kept_locale():
+            return read()
     except RuntimeError:
         got = "an empty file" if os.path.isfile(path) and not os.path.getsize(path) else "a damaged or truncated one"
         raise ValueError(error_sentence(path, "a whole DICOM file", got, _AGAIN)) from None
