@@ -76,6 +76,8 @@ def _unknown_arguments(name: str, config: Mapping[str, Any], target: str, compon
             close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
             expected = f"an argument of {target.rpartition('.')[2]}"
             fix = f"did you mean {close[0]}?" if close else "remove it; the arguments are " + ", ".join(known)
+            if name == "loss" and key == "sync":
+                fix = "name the file of this loss after multi_gpu_train.yaml"
             yield error_sentence(f"{name}#{key}", expected, "an unknown one", fix)
 
 

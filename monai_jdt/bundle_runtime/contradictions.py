@@ -19,6 +19,9 @@ from monai_jdt.validation import error_sentence
 Rule = Callable[[Mapping[str, Any]], Iterator[str]]
 
 
+_ONE_OF_TWO = "leave one of the two overlays out"
+
+
 def contradictions(values: Mapping[str, Any]) -> list[str]:
     """Compare the settings of a run with each other.
 
@@ -239,6 +242,37 @@ def _softmax_needs_disjoint_regions(values: Mapping[str, Any]) -> Iterator[str]:
             owners[value] = name
 
 
+def _lovasz_needs_hard_labels(values: Mapping[str, Any]) -> Iterator[str]:
+    if not str(values["loss#_target_"]).endswith("LovaszSoftmaxLoss"):
+        return
+    if values["label_source"] not in ("majority", "random_rater"):
+        expected = "majority or random_rater, since the Lovász loss takes hard labels"
+        yield error_sentence("label_source", expected, repr(values["label_source"]), "--label_source majority")
+    if "border_smoothing" in values:
+        yield error_sentence("border_smoothing", "no smoothing, since the Lovász loss takes hard labels", "smoothing", _ONE_OF_TWO)
+    if values.get("activation") == "sigmoid":
+        yield error_sentence("activation", "softmax, since the Lovász loss has one", "'sigmoid'", "--activation softmax")
+
+
+def _average_needs_an_overlap_term(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["loss#average"] is not None and values["loss#lambda_jdt"] == 0:
+        expected = "null, since the loss is cross-entropy alone"
+        yield error_sentence("loss#average", expected, repr(values["loss#average"]), _ONE_OF_TWO)
+
+
+def _votes_have_no_borders(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["loss#votes"] is True:
+        expected = "soft labels, since votes are no label that could be smoothed"
+        yield error_sentence("border_smoothing", expected, "votes", "take smoothing_uniform.yaml, or leave votes.yaml out")
+
+
+def _one_smoothing(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["loss#label_smoothing"]:
+        expected = "one kind of label smoothing"
+        got = f"border_smoothing and loss#label_smoothing {values['loss#label_smoothing']}"
+        yield error_sentence("border_smoothing", expected, got, _ONE_OF_TWO)
+
+
 def _at_least_one(name: str) -> Rule:
     def rule(values: Mapping[str, Any]) -> Iterator[str]:
         value = values[name]
@@ -303,6 +337,11 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_ignored_value_is_no_label, ("loss#ignore_index", "regions")),
     (_votes_are_bytes, ("loss#ignore_index", "loss#votes")),
     (_softmax_needs_disjoint_regions, ("loss#softmax", "regions")),
+    # overlays
+    (_lovasz_needs_hard_labels, ("loss#_target_", "label_source")),
+    (_average_needs_an_overlap_term, ("loss#average", "loss#lambda_jdt")),
+    (_votes_have_no_borders, ("border_smoothing", "loss#votes")),
+    (_one_smoothing, ("border_smoothing", "loss#label_smoothing")),
     # components that fail with a traceback, the scheduler at the end of the first epoch
     (_at_least_one("lr_scheduler#T_max"), ("lr_scheduler#T_max",)),
     (_at_least_one("train#trainer#max_epochs"), ("train#trainer#max_epochs",)),

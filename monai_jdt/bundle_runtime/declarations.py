@@ -25,6 +25,7 @@ from monai_jdt.bundle_runtime.kinds import (
     WholeList,
 )
 from monai_jdt.bundle_runtime.listed_cases import SPLIT_SOURCES
+from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings
 from monai_jdt.report.challenge_scores import CHALLENGES
 from monai_jdt.transforms.decide_mask import MASK_DECISIONS
 
@@ -140,7 +141,7 @@ class RunSettings(BaseModel):
     )
 
 
-class TrainingSettings(RunSettings):
+class TrainingSettings(OverlaySettings, RunSettings):
     """Settings of the training of every bundle."""
 
     written: ClassVar[tuple[str, ...]] = ("output_dir", "ckpt_dir")

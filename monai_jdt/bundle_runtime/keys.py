@@ -11,6 +11,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.reference_resolver import ReferenceResolver
 from pydantic import BaseModel
 
+from monai_jdt.bundle_runtime.overlay_settings import overlay_of
 from monai_jdt.bundle_runtime.workflow import StartedRun, file_of
 from monai_jdt.validation import error_sentence
 
@@ -48,7 +49,8 @@ def _unknown_keys(run: StartedRun, used: set[str], declared: type[BaseModel] | N
     properties: Mapping[str, Any] = TrainProperties if "train" in config else InferProperties
     of_monai = {str(entry["id"]) for entry in properties.values()}
     roots = {name.partition("::")[0] for name in (*used, *of_monai)}
-    known = roots | set(settings) | set(_READ_BY_MONAI) | set(run.ids)
+    own = {name for name, entry in settings.items() if overlay_of(entry) is None}
+    known = roots | own | set(_READ_BY_MONAI) | set(run.ids)
     # MONAI drops a key that is given as None, whatever its name
     dropped = [key for key, value in run.overrides.items() if value is None and key not in config and "#" not in key]
     for key in (*config, *dropped):
@@ -73,7 +75,10 @@ def _unknown_key(run: StartedRun, name: str, key: str, known: Sequence[str], set
     where = f"{dashes}{name}" if place is None else f"{name} ({place})"
     meant = _meant(key, [other for other in known if not other.startswith("_")], settings)
     parents = name[: len(name) - len(key)]
-    if not given and name in _ABOUT_THE_FILE:
+    overlay = overlay_of(settings[key]) if key in settings else None
+    if overlay is not None:
+        fix = f"lay configs/overlays/{overlay} over train.yaml, which has it"
+    elif not given and name in _ABOUT_THE_FILE:
         fix = f"write it as a comment, or as _{name}"
     elif meant is not None:
         fix = f"did you mean {dashes}{parents}{meant}?"

@@ -20,6 +20,7 @@ from monai_jdt.bundle_runtime.contradictions import contradictions
 from monai_jdt.bundle_runtime.declarations import CheckpointSettings, RunSettings
 from monai_jdt.bundle_runtime.exits import exit_with_error, innermost
 from monai_jdt.bundle_runtime.keys import key_problems
+from monai_jdt.bundle_runtime.overlays import overlay_problems
 from monai_jdt.bundle_runtime.typed_words import as_typed
 from monai_jdt.bundle_runtime.values import is_text, read_value, shown
 from monai_jdt.bundle_runtime.workflow import StartedRun, started_run
@@ -32,7 +33,11 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK"
 _ARGUMENTS = (
     "network_def#blocks_down",
     "network_def#spatial_dims",
+    "loss#_target_",
+    "loss#average",
     "loss#ignore_index",
+    "loss#label_smoothing",
+    "loss#lambda_jdt",
     "loss#regions",
     "loss#softmax",
     "loss#to_onehot_y",
@@ -88,6 +93,7 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
     """Yield the problems of one stage after the other. Each stage relies on the ones before it."""
     yield list(_environment_problems(run, several_processes))
     yield list(_take_path_of_list(run))
+    yield list(overlay_problems(run))
     yield key_problems(run, declared)
     yield list(component_problems(run.config, run.parser.locator))
     problems, values = _given_values(run, declared)
