@@ -22,6 +22,9 @@ from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
+# Losses of the overlays, none of which takes a list of heads.
+_OF_ONE_OUTPUT = ("JDTCELoss", "DistillationLoss", "LovaszSoftmaxLoss", "DiceLoss")
+
 
 def build_or_exit(*names: str) -> None:
     """Build components of the run. One that cannot be built ends the run with one line.
@@ -100,11 +103,34 @@ def _network_problems(network: torch.nn.Module, values: Mapping[str, Any]) -> It
         else:
             logger.info("network_def is not tried on shapes: %s", " ".join(got.split()))
         return
+    heads = _heads(output, len(shape))
+    if network.training:
+        yield from _problems_of_heads(type(network).__name__, len(heads), values)
     expected = values.get("out_channels", values.get("trained_settings#out_channels"))
-    first = output[0] if isinstance(output, (list, tuple)) and output else output  # the finest head of a deep supervision
+    first = heads[0] if heads else output
     if isinstance(first, torch.Tensor) and isinstance(expected, int) and first.ndim > 1 and first.shape[1] != expected:
         fix = "correct its out_channels; they follow from regions"
         yield error_sentence("network_def", f"{expected} output channels", str(first.shape[1]), fix)
+
+
+def _heads(output: Any, axes: int) -> list[Any]:
+    """Return the outputs of a network for deep supervision, the finest first: a list of them, or a stack as DynUNet's."""
+    if isinstance(output, torch.Tensor) and output.ndim == axes + 1:
+        return list(output.unbind(1))
+    return list(output) if isinstance(output, (list, tuple)) else []
+
+
+def _problems_of_heads(network: str, heads: int, values: Mapping[str, Any]) -> Iterator[str]:
+    """Say where a loss of heads has a network without, or a network has heads that the loss does not take."""
+    of_heads = str(values.get("train#trainer#loss_function#_target_")).endswith("SoftDeepSupervisionLoss")
+    if of_heads and heads < 2:
+        expected = "a network that predicts at several resolutions, since the loss is that of deep supervision"
+        yield error_sentence("network_def", expected, network, "lay configs/overlays/segresnet_ds.yaml over train.yaml, too")
+    # an inferer of the user's may choose one of the heads
+    is_simple = values.get("train#inferer#_target_") == "monai.inferers.SimpleInferer"
+    if heads and not of_heads and is_simple and str(values.get("loss#_target_")).rpartition(".")[2] in _OF_ONE_OUTPUT:
+        fix = "lay configs/overlays/deep_supervision.yaml over train.yaml, too"
+        yield error_sentence("network_def", "a network of one output, since the loss takes one", f"{heads} of {network}", fix)
 
 
 def _needed_arguments(network: torch.nn.Module) -> int:
@@ -130,6 +156,8 @@ def _not_built(config: Mapping[str, Any], name: str, error: Exception) -> str:
     failed = [re.search(r"Failed to instantiate component '([^']+)' with keywords: (\S*)", str(step)) for step in chain_of(error)]
     got = f"{type(cause).__name__}: {' '.join(str(cause).split())}".rstrip(".")
     match = next((match for match in reversed(failed) if match is not None), None)
+    if match is None and re.match(r"[^\n]{1,300}?: expected .+, got .+\. Fix: ", str(cause)):
+        return f"{name.replace('::', '#')}: {cause}"  # a function of this package says it already
     if match is None:
         return error_sentence(name.replace("::", "#"), "an item that can be computed", got, "correct what it is made of")
     target, keywords = match[1], set(match[2].split(","))

@@ -273,6 +273,38 @@ def _one_smoothing(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence("border_smoothing", expected, got, _ONE_OF_TWO)
 
 
+def _teachers_are_there(values: Mapping[str, Any]) -> Iterator[str]:
+    if "ckpt_path" in values:
+        return  # an evaluation needs no teacher
+    if not values["teachers"]:
+        fix = "train one by the same config without distillation.yaml, then --teachers \"['FOLDER/models/model.pt']\""
+        yield error_sentence("teachers", "at least one checkpoint", "none", fix)
+    for path in values["teachers"]:
+        if not os.path.isfile(path):
+            got = "a folder" if os.path.isdir(path) else "no file at that path"
+            yield error_sentence(f"teachers {path}", "a checkpoint", got, "name the model.pt of a training")
+
+
+def _one_teacher(values: Mapping[str, Any]) -> Iterator[str]:
+    yield error_sentence("teachers", "one kind of teacher", "distillation.yaml and mean_teacher.yaml", _ONE_OF_TWO)
+
+
+def _mean_teacher_has_a_decay(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["ema_decay"] is None:
+        yield error_sentence("ema_decay", "the decay of the mean teacher", "null", "--ema_decay 0.99")
+
+
+def _regions_are_sure_from_a_half(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["confidence"] is not None and values["confidence"] < 0.5 and values["consistency#sigmoid"] is True:
+        expected = "a number from 0.5 to 1 with a sigmoid, or null"
+        yield error_sentence("confidence", expected, f"{values['confidence']:g}", "--confidence 0.8")
+
+
+def _something_is_learnt(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["label_weight"] == 0 and values["teacher_weight"] == 0:
+        yield error_sentence("label_weight, teacher_weight", "one of them above 0", "0 and 0", "--teacher_weight 0.5")
+
+
 def _at_least_one(name: str) -> Rule:
     def rule(values: Mapping[str, Any]) -> Iterator[str]:
         value = values[name]
@@ -342,6 +374,11 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_average_needs_an_overlap_term, ("loss#average", "loss#lambda_jdt")),
     (_votes_have_no_borders, ("border_smoothing", "loss#votes")),
     (_one_smoothing, ("border_smoothing", "loss#label_smoothing")),
+    (_teachers_are_there, ("teachers",)),
+    (_one_teacher, ("teachers", "labelled_fraction")),
+    (_mean_teacher_has_a_decay, ("ema_decay", "consistency_weight")),
+    (_regions_are_sure_from_a_half, ("confidence", "consistency#sigmoid")),
+    (_something_is_learnt, ("label_weight", "teacher_weight")),
     # components that fail with a traceback, the scheduler at the end of the first epoch
     (_at_least_one("lr_scheduler#T_max"), ("lr_scheduler#T_max",)),
     (_at_least_one("train#trainer#max_epochs"), ("train#trainer#max_epochs",)),

@@ -88,6 +88,10 @@ def _as_path(value: Any) -> Any:
     return os.path.expanduser(text)
 
 
+def _as_paths(value: Any) -> Any:
+    return [_as_path(part) for part in ([value] if isinstance(value, (str, os.PathLike)) else value)]
+
+
 def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, range)) else value
 
@@ -148,6 +152,7 @@ Number = Annotated[float, BeforeValidator(_no_bool), AfterValidator(_refuse_infi
 NameText = Annotated[str, BeforeValidator(_as_name), Expected("a name")]
 NameList = Annotated[list[str], BeforeValidator(_as_names), Expected("a list of names")]
 PathText = Annotated[str, BeforeValidator(_as_path), Expected("a path without # or ::")]
+PathList = Annotated[list[str], BeforeValidator(_as_paths), Expected("a list of paths without # or ::")]
 WholeList = Annotated[list[Whole], BeforeValidator(_as_list)]
 VoxelSize = Annotated[
     list[Annotated[Number, Field(gt=0)]], BeforeValidator(_as_list), Field(min_length=2, max_length=3), Expected("2 or 3 numbers > 0")

@@ -31,6 +31,7 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK"
 
 # Other items of the config that settings are compared with, most of them arguments of components.
 _ARGUMENTS = (
+    "consistency#sigmoid",
     "network_def#blocks_down",
     "network_def#spatial_dims",
     "loss#_target_",
@@ -44,6 +45,8 @@ _ARGUMENTS = (
     "loss#votes",
     "lr_scheduler#T_max",
     "split",
+    "train#inferer#_target_",
+    "train#trainer#loss_function#_target_",
     "train#trainer#max_epochs",
     "trained_settings#out_channels",
 )
@@ -106,7 +109,8 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
         values |= found
         written = {name: values[name] for name in declared.written if name in values}
         yield contradictions({**values, "written": written})
-        yield list(trial_problems(run.parser, values, _tried(run, with_data=names is late), training=_trains(declared)))
+        for tried in _tried(run, with_data=names is late, training=_trains(declared)):
+            yield list(trial_problems(run.parser, values, tried, training=_trains(declared)))
 
 
 def _take_path_of_list(run: StartedRun) -> Iterator[str]:
@@ -128,10 +132,13 @@ def _take_path_of_list(run: StartedRun) -> Iterator[str]:
     run.parser["datalist"] = "@cases_found"
 
 
-def _tried(run: StartedRun, with_data: bool) -> list[str]:
-    """Return the components to build for a trial: either those that need the data, or the others."""
-    there = [name for name in ("network_def", "loss") if name in run.config]
-    return [name for name in there if _needs(run, name, "data_dir", set()) == with_data]
+def _tried(run: StartedRun, with_data: bool, training: bool) -> list[list[str]]:
+    """Return the components to build for a trial: either those that need the data, or the others. The later list relies on the first."""
+    of_training = ("train#trainer#loss_function", "teacher") if training else ()
+    there = [
+        [name for name in names if run.parser.get(name) not in (None, "@loss")] for names in (("network_def", "loss"), of_training)
+    ]
+    return [[name for name in names if _needs(run, name, "data_dir", set()) == with_data] for names in there]
 
 
 def _trains(declared: type[RunSettings]) -> bool:

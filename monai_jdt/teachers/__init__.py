@@ -10,7 +10,7 @@ from monai_jdt.teachers.mean_teacher import MeanTeacher
 from monai_jdt.teachers.prepare_batch import TeacherPrepareBatch
 from monai_jdt.teachers.targets import TeacherTarget
 from monai_jdt.teachers.teacher_losses import SemiSupervisedLoss, TeacherStudentLoss
-from monai_jdt.teachers.two_lists import LabelledAndUnlabelled
+from monai_jdt.teachers.two_lists import LabelledAndUnlabelled, reads_votes
 
 __all__ = [
     "LabelledAndUnlabelled",
@@ -21,4 +21,5 @@ __all__ = [
     "TeacherStudentLoss",
     "TeacherTarget",
     "load_teachers",
+    "reads_votes",
 ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import nn
 from torch.utils.data import Dataset
 
+from monai_jdt.definitions import LabelForm
+from monai_jdt.losses import JDTLoss
 from monai_jdt.validation import check_bool, error_sentence
 
 
@@ -74,3 +77,17 @@ class LabelledAndUnlabelled(Dataset):
         """A transform such as RandCropByPosNegLabeld makes several items of a case."""
         found = items[index % len(items)]
         return found if isinstance(found, list) else [found]
+
+
+def reads_votes(loss: nn.Module) -> bool:
+    """Return whether a loss takes stacks of raters: what :class:`LabelledAndUnlabelled` asks as `votes`.
+
+    Args:
+        loss: of this package or any other.
+
+    Example:
+        >>> from monai_jdt.losses import JDTCELoss
+        >>> reads_votes(JDTCELoss(sigmoid=True)), reads_votes(JDTCELoss(sigmoid=True, votes=True))
+        (False, True)
+    """
+    return isinstance(loss, JDTLoss) and loss.recipe.voxels.label.form is LabelForm.VOTES
