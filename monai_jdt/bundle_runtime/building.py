@@ -156,8 +156,9 @@ def _not_built(config: Mapping[str, Any], name: str, error: Exception) -> str:
     failed = [re.search(r"Failed to instantiate component '([^']+)' with keywords: (\S*)", str(step)) for step in chain_of(error)]
     got = f"{type(cause).__name__}: {' '.join(str(cause).split())}".rstrip(".")
     match = next((match for match in reversed(failed) if match is not None), None)
-    if match is None and re.match(r"[^\n]{1,300}?: expected .+, got .+\. Fix: ", str(cause)):
-        return f"{name.replace('::', '#')}: {cause}"  # a function of this package says it already
+    own = next((text for text in map(str, chain_of(error)) if re.match(r"[^\n]{1,300}?: expected .+, got .+\. Fix: ", text)), None)
+    if match is None and own is not None:
+        return f"{name.replace('::', '#')}: {own}"  # of a function of this package
     if match is None:
         return error_sentence(name.replace("::", "#"), "an item that can be computed", got, "correct what it is made of")
     target, keywords = match[1], set(match[2].split(","))

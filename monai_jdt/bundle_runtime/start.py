@@ -31,7 +31,6 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK"
 
 # Other items of the config that settings are compared with, most of them arguments of components.
 _ARGUMENTS = (
-    "consistency#sigmoid",
     "network_def#blocks_down",
     "network_def#spatial_dims",
     "loss#_target_",
@@ -133,7 +132,7 @@ def _take_path_of_list(run: StartedRun) -> Iterator[str]:
 
 
 def _tried(run: StartedRun, with_data: bool, training: bool) -> list[list[str]]:
-    """Return the components to build for a trial: either those that need the data, or the others. The later list relies on the first."""
+    """Return the components to build for a trial, of those that need the data or of the others. The second list relies on the first."""
     of_training = ("train#trainer#loss_function", "teacher") if training else ()
     there = [
         [name for name in names if run.parser.get(name) not in (None, "@loss")] for names in (("network_def", "loss"), of_training)

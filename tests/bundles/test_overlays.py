@@ -13,6 +13,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
+from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings, overlay_of
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_lidc_bundle as lidc
@@ -20,11 +21,13 @@ from tests.bundles import test_qubiq_bundle as qubiq
 from tests.bundles.lidc_set import write_lidc_set
 from tests.bundles.test_settings import LISTED, refused
 
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLES: dict[str, ModuleType] = {"brats": brats, "lidc": lidc, "qubiq": qubiq}
 
 #: Files of each bundle that are no copies of the others', with the reason.
 OWN = {
     "loss_soft_dice.yaml": "the activation is an argument, and a step of the QUBIQ bundle has whole images",
+    "distillation.yaml": "the activation",
     "smoothing_boundary.yaml": "the activation, and each bundle makes its label by steps of its own",
 }
 #: Overlays that only bundles with a softmax have.
@@ -61,11 +64,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return folder
 
 
+def tiny(bundle: str) -> dict[str, Any]:
+    """Settings of a small network, with two resolutions below that of the image, and of small images."""
+    small = {"network_def#init_filters": 8, "network_def#blocks_down": [1, 1, 1], "network_def#blocks_up": [1, 1]}
+    return {**BUNDLES[bundle].TINY, **small, **({"size": [32, 32]} if bundle == "qubiq" else {})}
+
+
+def save_untrained(bundle: str, path: Path, *names: str, seed: int = 0, **given: Any) -> str:
+    """Write the weights of a network of the bundle, as a training would."""
+    parser = ConfigParser(ConfigParser.load_config_files(files(bundle, *names)))
+    parser.update(pairs={**{key: value for key, value in tiny(bundle).items() if key.startswith("network_def")}, **given})
+    torch.manual_seed(seed)
+    torch.save(parser.get_parsed_content("network_def").state_dict(), path)
+    return str(path)
+
+
 def train(bundle: str, root: Path, data: str, *names: str, **given: Any) -> dict[str, torch.Tensor]:
     """Train two epochs on tiny phantoms. Return the weights."""
     module = BUNDLES[bundle]
-    size = {"size": [32, 32]} if bundle == "qubiq" else {}
-    settings = {**module.TINY, **size, "epochs": 2, "val_interval": 2, "batch_size": 2, **given}
+    settings = {**tiny(bundle), "epochs": 2, "val_interval": 2, "batch_size": 2, **given}
     module.run(config_file=files(bundle, *names), bundle_root=str(root), dataset_dir=data, logging_file=False, **settings)
     return torch.load(root / "models" / "model.pt", weights_only=True)
 
@@ -74,13 +91,16 @@ ALL = [(bundle, name) for bundle in BUNDLES for name in names_of(bundle)]
 #: In the short tier: each overlay in one bundle, and each bundle with some.
 SHORT = {
     *[("brats", "smoothing_boundary.yaml"), ("lidc", "smoothing_boundary.yaml"), ("qubiq", "loss_lovasz.yaml")],
+    *[("brats", "distillation.yaml"), ("lidc", "deep_supervision.yaml")],
     *[("brats", "loss_soft_dice.yaml"), ("lidc", "average_class.yaml"), ("qubiq", "loss_dml.yaml"), ("brats", "loss_ce.yaml")],
 }
 
 
 @pytest.mark.parametrize(("bundle", "name"), [pytest.param(*one, marks=() if one in SHORT else pytest.mark.long) for one in ALL])
 def test_an_overlay_trains(bundle: str, name: str, tmp_path: Path, data: Callable[[str], str]) -> None:
-    weights = train(bundle, tmp_path, data(bundle), name)
+    needed = {"segresnet_ds.yaml": ("deep_supervision.yaml",), "deep_supervision.yaml": ("segresnet_ds.yaml",)}
+    teachers = {"teachers": [save_untrained(bundle, tmp_path / "teacher.pt")]} if name == "distillation.yaml" else {}
+    weights = train(bundle, tmp_path, data(bundle), name, *needed.get(name, ()), **teachers)
     assert all(value.isfinite().all() for value in weights.values())
     assert (tmp_path / "eval" / "case.png").is_file()
 
@@ -153,7 +173,8 @@ def test_boundary_smoothing_reaches_the_label(tmp_path: Path, data: Callable[[st
 #: Overlays in their order with settings, and the line that refuses them. None: in every bundle.
 REFUSED: list[tuple[str | None, tuple[str, ...], dict[str, Any], str]] = [
     (None, ("votes.yaml", "smoothing_boundary.yaml"), {}, "border_smoothing: expected soft labels"),
-    (None, ("smoothing_boundary.yaml", "votes.yaml"), {}, "votes_to_label: expected what smoothing_boundary.yaml gives it, got"),
+    ("brats", ("smoothing_boundary.yaml", "votes.yaml"), {}, "votes_to_label: expected what smoothing_boundary.yaml gives it, got"),
+    ("lidc", ("smoothing_boundary.yaml", "votes.yaml"), {}, "border_smoothing: expected soft labels"),
     (None, ("smoothing_uniform.yaml", "smoothing_boundary.yaml"), {}, "border_smoothing: expected one kind of label smoothing"),
     (None, ("votes.yaml",), {"label_source": "majority"}, "label_source: expected one of average, random_rater, got 'majority'"),
     (None, ("loss_ce.yaml", "average_class.yaml"), {}, "loss#average: expected null, since the loss is cross-entropy alone"),
@@ -168,7 +189,7 @@ REFUSED: list[tuple[str | None, tuple[str, ...], dict[str, Any], str]] = [
         "--border_width: expected a key that the run reads, got an unknown one. Fix: lay configs/overlays/",
     ),
     (None, ("smoothing_boundary.yaml",), {"border_smoothing": 2}, "border_smoothing: expected a number from 0 to 1, got 2"),
-    (None, ("average_class.yaml",), {"loss#batch": True}, "loss"),
+    ("brats", ("average_class.yaml",), {"loss#batch": True}, "loss (monai_jdt.losses.JDTCELoss): expected arguments that it can be"),
     ("qubiq", ("loss_lovasz.yaml",), {"label_source": "average"}, "label_source: expected majority or random_rater, since the Lov"),
     ("lidc", ("loss_lovasz.yaml",), {"activation": "sigmoid"}, "activation: expected softmax, since the Lovász loss has one"),
     ("lidc", ("loss_lovasz.yaml", "smoothing_boundary.yaml"), {}, "border_smoothing: expected no smoothing, since the Lovász"),
@@ -176,6 +197,29 @@ REFUSED: list[tuple[str | None, tuple[str, ...], dict[str, Any], str]] = [
     ("qubiq", ("votes.yaml", "loss_lovasz.yaml"), {}, "loss#votes: expected what votes.yaml gives it, got loss of loss_lovasz.yaml"),
     ("qubiq", ("loss_lovasz.yaml", "loss_soft_dice.yaml"), {}, "loss: expected one overlay that chooses its class, got LovaszSoftm"),
     ("qubiq", ("loss_lovasz.yaml", "smoothing_uniform.yaml"), {}, "loss#label_smoothing: expected an argument of Lovasz"),
+    (None, ("distillation.yaml",), {}, "teachers: expected at least one checkpoint, got none. Fix: train one by the same config"),
+    (None, ("distillation.yaml",), {"teachers": "no.pt"}, "teachers no.pt: expected a checkpoint, got no file at that path"),
+    (None, ("distillation.yaml",), {"temperature": 0}, "temperature: expected a number > 0, got 0"),
+    (None, ("distillation.yaml",), {"label_weight": 0, "teacher_weight": 0, "teachers": [__file__]}, "label_weight, teacher_weight: "),
+    (None, ("distillation.yaml",), {"teachers": [__file__]}, f"teacher: {__file__}: expected a file that torch.load reads"),
+    (
+        None,
+        (),
+        {"teachers": [__file__]},
+        "--teachers: expected a key that the run reads, got an unknown one. Fix: lay configs/overlays",
+    ),
+    (None, ("distillation.yaml", "deep_supervision.yaml"), {}, "train#trainer#loss_function: expected one overlay that chooses its"),
+    (None, ("deep_supervision.yaml", "distillation.yaml"), {}, "train#trainer#loss_function: expected one overlay that chooses its"),
+    (None, ("distillation.yaml", "loss_soft_dice.yaml"), {}, "loss: expected one overlay that chooses its class, got DistillationLos"),
+    ("qubiq", ("loss_lovasz.yaml", "distillation.yaml"), {}, "loss: expected one overlay that chooses its class, got LovaszSoftmaxLo"),
+    (
+        None,
+        ("deep_supervision.yaml",),
+        {},
+        "network_def: expected a network that predicts at several resolutions, since the loss is th",
+    ),
+    (None, ("segresnet_ds.yaml",), {}, "network_def: expected a network of one output, since the loss takes one, got 3 of SegResNetDS"),
+    ("lidc", ("segresnet_ds.yaml", "deep_supervision.yaml", "loss_lovasz.yaml"), {}, "train#trainer#loss_function (monai_jdt.losses.S"),
 ]
 
 
@@ -190,7 +234,8 @@ REFUSED: list[tuple[str | None, tuple[str, ...], dict[str, Any], str]] = [
 def test_what_makes_no_sense_is_refused(
     bundle: str, names: tuple[str, ...], given: dict[str, Any], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refused(capsys, tmp_path, files(bundle, *names), **LISTED, **given).startswith(line)
+    folds = {"folds": 2} if bundle == "qubiq" else {}
+    assert refused(capsys, tmp_path, files(bundle, *names), **LISTED, **folds, **given).startswith(line)
 
 
 def test_a_loss_without_sync_is_named_after_the_file_of_several_processes(
@@ -201,3 +246,54 @@ def test_a_loss_without_sync_is_named_after_the_file_of_several_processes(
     line = refused(capsys, tmp_path, files("qubiq", "loss_soft_dice.yaml", "multi_gpu_train.yaml"), **LISTED)
     assert line.startswith("loss#sync: expected an argument of DiceLoss")
     assert line.endswith("Fix: name the file of this loss after multi_gpu_train.yaml.")
+
+
+def test_a_student_learns_from_several_teachers(tmp_path: Path, data: Callable[[str], str]) -> None:
+    """Their number, temperature and weights reach the loss; with no weight the student learns as if it had none."""
+    teachers = [save_untrained("qubiq", tmp_path / f"{seed}.pt", seed=seed) for seed in (1, 2)]
+
+    def weights(name: str, *names: str, **given: Any) -> torch.Tensor:
+        (tmp_path / name).mkdir()
+        found = train("qubiq", tmp_path / name, data("qubiq"), *names, **given)
+        return torch.cat([value.flatten().double() for value in found.values()])
+
+    plain = weights("plain", "loss_dml.yaml")
+    alone = weights("alone", "loss_dml.yaml", "distillation.yaml", teachers=teachers[:1], label_weight=1, teacher_weight=0)
+    assert torch.allclose(alone, plain, rtol=0, atol=1e-5)
+    one = weights("one", "loss_dml.yaml", "distillation.yaml", teachers=teachers[:1])
+    two = weights("two", "loss_dml.yaml", "distillation.yaml", teachers=teachers)
+    warm = weights("warm", "loss_dml.yaml", "distillation.yaml", teachers=teachers, temperature=4)
+    for first, second in [(plain, one), (one, two), (two, warm)]:
+        assert (first - second).abs().max() > 1e-3
+
+
+def test_a_teacher_of_another_network(tmp_path: Path, data: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    larger = {"network_def#init_filters": 16}
+    teacher = save_untrained("qubiq", tmp_path / "teacher.pt", **larger)
+    network = ConfigParser.load_config_files(files("qubiq"))["network_def"]
+    network |= {key.partition("#")[2]: value for key, value in {**tiny("qubiq"), **larger}.items() if key.startswith("network_def")}
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump({"teacher_network_def": network}))
+    small = {"network_def#init_filters": 8}
+    weights = train("qubiq", tmp_path, data("qubiq"), "distillation.yaml", str(overlay), teachers=[teacher], **small)
+    assert weights["convInit.conv.weight"].shape[0] == 8
+    line = refused(capsys, tmp_path, files("qubiq", "distillation.yaml"), **{**tiny("qubiq"), **small, **LISTED}, teachers=[teacher])
+    assert line.startswith(f"teacher: {teacher}: expected the weights of SegResNet, got others")
+
+
+def test_a_network_with_heads_predicts_with_the_finest(tmp_path: Path, data: Callable[[str], str]) -> None:
+    train("brats", tmp_path, data("brats"), "votes.yaml", "segresnet_ds.yaml", "deep_supervision.yaml")
+    folder = brats.BUNDLE / "configs"
+    names = [str(folder / "inference.yaml"), str(folder / "overlays" / "segresnet_ds.yaml")]
+    given = {key: value for key, value in tiny("brats").items() if key.startswith("network_def")}
+    brats.run(config_file=names, bundle_root=str(tmp_path), dataset_dir=data("brats"), **{"logging_file": False, **given})
+    assert len(list((tmp_path / "eval" / "predictions").rglob("*.nii.gz"))) == 4
+
+
+def test_the_table_of_the_docs_has_every_overlay_and_key() -> None:
+    table = [line for line in (ROOT / "docs" / "recipes.md").read_text().splitlines() if line.startswith("| `")]
+    named = {line.split("`")[1] for line in table}
+    assert {name for bundle in BUNDLES for name in names_of(bundle)} <= named
+    for key, entry in OverlaySettings.model_fields.items():
+        (row,) = [line for line in table if line.startswith(f"| `{overlay_of(entry)}`")]
+        assert f"`{key}`" in row
