@@ -9,6 +9,7 @@ from typing import Any
 
 from monai_jdt.bundle_runtime.listed_cases import no_such_block
 from monai_jdt.bundle_runtime.values import closest, shown
+from monai_jdt.data.files.label_pictures import LARGEST_INDEX
 from monai_jdt.data.files.volumes import WITHOUT_PLACE
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
@@ -319,6 +320,27 @@ def _checkpoint_is_there(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence(path, "a checkpoint", got, "train first, or name one with --ckpt_path")
 
 
+def _maps_have_label_values(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["form"] != "map":
+        return
+    regions, names = values["regions"], values["region_names"]
+    if regions is None:
+        got = "none: the file beside the weights is missing, or of a training before it had regions"
+        fix = "give those of the training, such as --regions \"{'lesion': [1]}\""
+        yield error_sentence("regions", "the label values of each channel, since form is map", got, fix)
+        return
+    groups = named_regions(regions)
+    if len(groups) != len(names):
+        got = f"{len(groups)}: {', '.join(groups)}"
+        yield error_sentence("regions", f"{len(names)} regions, one per channel that is predicted", got, "give those of the training")
+        return
+    largest, least = (pick(value for group in groups.values() for value in group) for pick in (max, min))
+    if str(values.get("prediction_name")).endswith(".png") and (least < 0 or largest > LARGEST_INDEX):
+        expected = f"a name that ends in .nii.gz, since a PNG holds label values from 0 to {LARGEST_INDEX}"
+        got = f"{values['prediction_name']} for values up to {largest}"
+        yield error_sentence("prediction_name", expected, got, "--prediction_name prediction.nii.gz")
+
+
 def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
     name = values["prediction_name"]
     if os.path.basename(name) != name:
@@ -326,8 +348,9 @@ def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence("prediction_name", expected, name, "name the folder by --output_dir")
         return
     is_flat_and_single = values["spatial_dims"] == 2 and values["out_channels"] == 2  # the background and one structure
-    if not name.endswith(".nii.gz") and not (name.endswith(".png") and is_flat_and_single):
-        expected = "a name that ends in .nii.gz, or in .png for one structure of a flat image"
+    is_one_picture = is_flat_and_single or (values["spatial_dims"] == 2 and values.get("form") == "map")
+    if not name.endswith(".nii.gz") and not (name.endswith(".png") and is_one_picture):
+        expected = "a name that ends in .nii.gz, or in .png for one structure of a flat image or its form map"
         yield error_sentence("prediction_name", expected, name, "--prediction_name prediction.nii.gz")
 
 
@@ -366,5 +389,6 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_at_least_one("train#trainer#max_epochs"), ("train#trainer#max_epochs",)),
     (_folders_can_be_written, ("written",)),
     (_checkpoint_is_there, ("ckpt_path",)),
+    (_maps_have_label_values, ("form", "regions", "region_names")),
     (_predictions_have_a_format, ("prediction_name", "spatial_dims", "out_channels")),
 )

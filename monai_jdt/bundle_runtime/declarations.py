@@ -28,6 +28,7 @@ from monai_jdt.bundle_runtime.listed_cases import SPLIT_SOURCES
 from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings
 from monai_jdt.report.challenge_scores import CHALLENGES
 from monai_jdt.transforms.decide_mask import MASK_DECISIONS
+from monai_jdt.transforms.label_form import LABEL_FORMS
 
 #: The largest size of an image edge that a run accepts: beyond it a network's activations fit no memory.
 LARGEST_EDGE = 4096
@@ -243,6 +244,17 @@ class PredictionSettings(CheckpointSettings):
         description="A data list (JSON) in place of `dataset_dir`. In a file also one dictionary for each case: {case, image}.",
         examples=["list.json"],
         json_schema_extra=also("data_list", "list", "json_list"),
+    )
+    form: Annotated[NameText, AmongNames(LABEL_FORMS)] = Field(
+        description="What a prediction holds: `soft` probabilities, `hard` 0 and 1 by `decision`, or one `map` of label values. Hard "
+        "and map of pictures are PNG files with a palette; they need monai_jdt.",
+        examples=["soft"],
+        json_schema_extra=also("output_form", "output_type"),
+    )
+    regions: Regions | None = Field(
+        description="The label values of each channel, for the form `map`. By default those of the training, from the file beside the "
+        "weights.",
+        examples=["\"{'cord': [1]}\""],
     )
     save_masks: bool = Field(
         description="Whether masks are written, too, into `masks` below `output_dir`; needs monai_jdt.",

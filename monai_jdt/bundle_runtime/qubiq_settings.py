@@ -60,7 +60,7 @@ class QubiqPrediction(QubiqStructure, PredictionSettings):
     """Settings of `inference.yaml` of the QUBIQ bundle."""
 
     prediction_name: NameText = Field(
-        description="The name of a prediction: ends in .nii.gz, or in .png for one structure of a flat image.",
+        description="The name of a prediction: ends in .nii.gz, or in .png for one structure of a flat image or its form map.",
         examples=["task01.nii.gz"],
     )
     image_name: NameText = Field(

@@ -43,6 +43,7 @@ _ARGUMENTS = (
     "loss#to_onehot_y",
     "loss#votes",
     "lr_scheduler#T_max",
+    "region_names",
     "split",
     "train#inferer#_target_",
     "train#trainer#loss_function#_target_",

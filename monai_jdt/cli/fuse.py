@@ -56,6 +56,7 @@ def fuse_command(
     # MONAI's transforms take seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
     from monai_jdt.report.rated_cases import rated_cases
+    from monai_jdt.transforms.label_form import LABEL_FORMS
 
     dest, paths = user_path(dest), [user_path(path) for path in rater]
     if seed < 0:
@@ -71,7 +72,7 @@ def fuse_command(
         numbers = None if is_list else tuple(by_name.values())
     elif weights is not None:
         numbers = _weights(weights, _rater_count(listed) if is_list else len(paths))
-    if form not in ("soft", "hard", "map"):
+    if form not in LABEL_FORMS:
         raise ValueError(error_sentence("--form", "soft, hard or map", repr(form), "name one of these"))
     groups, mark = named_regions(regions_from_text(regions)), checked_foreground(foreground, "--foreground")
     choice = FusionChoice(groups, method.lower(), numbers, paper_compatible, seed, form, mark)

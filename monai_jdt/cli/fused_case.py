@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from monai_jdt.data.files.atomic import whole_file
-from monai_jdt.data.files.file_volume import one_problem
 from monai_jdt.data.files.foreground import Foreground
+from monai_jdt.data.files.label_pictures import write_palette_picture
 
 if TYPE_CHECKING:
     from monai_jdt.transforms import FuseRaters
@@ -86,19 +86,16 @@ def write_fused_label(files: Sequence[str], dest: str, choice: FusionChoice) -> 
     import nibabel
 
     from monai_jdt.data.files.label_values import distinct_values
-    from monai_jdt.raters import regions_to_label_map
-    from monai_jdt.transforms import LoadRaters
+    from monai_jdt.transforms import LabelForm, LoadRaters
 
     votes = LoadRaters(foreground=choice.foreground)(files)
-    label = choice.transform()(votes).as_tensor()
-    if choice.form == "map":
-        data = regions_to_label_map(label, list(choice.regions.values())).numpy()
-    else:
-        values = (label > 0.5).numpy().astype(np.uint8) if choice.form == "hard" else label.numpy().astype(np.float32)
-        data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
+    values = LabelForm(choice.form, choice.regions)(choice.transform()(votes)).as_tensor().numpy()
+    if choice.form == "soft":
+        values = values.astype(np.float32)
+    data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
     with whole_file(dest) as draft:
         if dest.lower().endswith(".png"):
-            _write_palette_picture(draft, data)
+            write_palette_picture(draft, data)
         else:
             nibabel.save(nibabel.Nifti1Image(data, np.asarray(votes.affine, dtype=np.float64)), draft)
     return [int(value) for value in distinct_values(votes.numpy())]
@@ -115,21 +112,6 @@ def is_png(paths: Sequence[str], choice: FusionChoice) -> bool:
 
     one_map = choice.form == "map" or (choice.form == "hard" and len(choice.regions) == 1)
     return one_map and all(path.lower().endswith(PICTURES) for path in paths)
-
-
-def _write_palette_picture(path: str, values: np.ndarray) -> None:
-    """Write label values as the indices of a palette, so that a viewer shows them and a reader finds them as they are."""
-    import matplotlib as mpl
-    from PIL import Image
-
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
-        raise one_problem(path, "label values from 0 to 255 in a PNG", f"{values.min()} to {values.max()}", "name a .nii.gz file")
-    picture = Image.fromarray(np.ascontiguousarray(values.reshape(values.shape[:2]).T.astype(np.uint8)), mode="P")
-    colours = [(0, 0, 0), (255, 255, 255)] if values.max() < 2 else [(0, 0, 0)]
-    ring = [tuple(round(255 * band) for band in colour[:3]) for colour in mpl.colormaps["tab10"].colors]  # type: ignore[attr-defined]
-    colours += [ring[(value - 1) % len(ring)] for value in range(len(colours), 256)]
-    picture.putpalette([band for colour in colours for band in colour])
-    picture.save(path)
 
 
 def fused_case_rows(case: CaseToFuse) -> list[dict[str, Any]]:

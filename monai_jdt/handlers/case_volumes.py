@@ -14,6 +14,7 @@ from monai.data.utils import to_affine_nd
 from monai.utils import optional_import
 
 from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.files.label_pictures import write_palette_picture
 from monai_jdt.data.names import safe_relative_name
 from monai_jdt.handlers.case_figure import decollated
 from monai_jdt.validation import error_sentence
@@ -38,12 +39,14 @@ class CaseVolumeWriter:
     Args:
         folder: where the files go; it is made.
         key: the key of a tensor `(C, *S)`. Its metadata say where the voxels lie.
-        ending: ".nii.gz"; or ".png" for one channel of a flat image: a grey picture, 255 for 1.
+        ending: ".nii.gz"; or ".png" for one channel of a flat image: a grey picture, 255 for 1, or of a tensor of whole numbers a
+            palette of these numbers, as of :func:`monai_jdt.data.files.label_pictures.write_palette_picture`.
         dtype: of the numbers in a NIfTI file.
         case_key: key of the case's name.
 
     Raises:
         ValueError: another ending; while the engine runs, a picture of several channels or of a volume, or two cases of one name.
+        DataProblemError: while the engine runs, whole numbers that a palette cannot hold.
 
     Example:
         >>> CaseVolumeWriter("eval/predictions", "prob").attach(evaluator)  # doctest: +SKIP
@@ -103,6 +106,9 @@ def _write_volume(path: str, tensor: torch.Tensor, dtype: np.dtype) -> None:
             raise ValueError(
                 error_sentence("ending", "one channel of a flat image for .png", f"shape {values.shape}", f"pass {_NIFTI}")
             )
+        if values.dtype.kind in "iub":
+            write_palette_picture(path, values[0])
+            return
         # a picture's rows are the second axis
         Image.fromarray(np.rint(values[0].T * 255).astype(np.uint8)).save(path)
         return

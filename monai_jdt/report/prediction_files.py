@@ -11,8 +11,9 @@ import numpy as np
 
 from monai_jdt.data.files.file_volume import READ_ERRORS, one_problem, unreadable
 from monai_jdt.data.files.grids import VoxelGrid, grid_problem, without_last_ones
+from monai_jdt.data.files.label_pictures import is_palette_picture
 from monai_jdt.data.files.label_values import distinct_values
-from monai_jdt.data.files.volumes import FORMATS, PICTURES, open_volume
+from monai_jdt.data.files.volumes import FORMATS, PICTURES, TIFF, open_volume
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.functional.region_members import array_members
 from monai_jdt.validation import error_sentence
@@ -124,7 +125,8 @@ def read_region_prediction(
     * A label map makes 0 and 1. With `auto` it is taken for one if its whole numbers are 0 or values of the regions.
     * Channels that sum to 1, one for each value from 0 on, are class probabilities. A region's is the sum over its values. Otherwise as
       many channels as regions are one region's probability each.
-    * Pictures hold probabilities times their largest number (255 for bytes).
+    * Pictures hold probabilities times their largest number (255 for bytes). Those with a palette hold label values, or a mask of 0
+      and 1.
 
     Args:
         path: a volume in a format that is read here (channels first or last), or nnU-Net's `.npz`.
@@ -179,13 +181,28 @@ def _of_regions(path: str, channels: np.ndarray, regions: Mapping[str, Sequence[
 
 
 def _in_unit_range(path: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "u" and path.lower().endswith(PICTURES):
+    if values.dtype.kind == "u" and path.lower().endswith(PICTURES) and not _is_mask_of_indices(path, values):
         return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN too
         got, fix = f"values from {low:g} to {high:g}", "write probabilities, not logits; for a label map name its values by --regions"
         raise one_problem(path, "probabilities in [0, 1], or a label map of the regions' values", got, fix)
     return values.astype(np.float32).clip(0, 1)
+
+
+def _is_mask_of_indices(path: str, values: np.ndarray) -> bool:
+    """Return whether a picture's 0 and 1 are the indices of a palette. Divided by 255, they would be an empty mask.
+
+    Raises:
+        DataProblemError: other indices: label values that no region has.
+    """
+    if path.lower().endswith(TIFF) or not is_palette_picture(path):
+        return False
+    found = {int(value) for value in distinct_values(values)}
+    if not found <= {0, 1} and not found <= {0, 255}:
+        got = "the palette's indices " + ", ".join(map(str, sorted(found)[:8]))
+        raise one_problem(path, "label values of the regions", got, "name the label values by --regions")
+    return found <= {0, 1}
 
 
 def _read_npz(path: str) -> tuple[np.ndarray, None]:

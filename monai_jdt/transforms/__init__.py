@@ -3,6 +3,7 @@
 from monai_jdt.transforms.decide_mask import DecideMask, DecideMaskd
 from monai_jdt.transforms.draw_samples import DrawSamples, DrawSamplesd
 from monai_jdt.transforms.fuse_raters import FuseRaters, FuseRatersd
+from monai_jdt.transforms.label_form import LabelForm, LabelFormd, LabelPictureWriter
 from monai_jdt.transforms.label_regions import LabelRegions, LabelRegionsd
 from monai_jdt.transforms.load_raters import LoadRaters, LoadRatersd
 from monai_jdt.transforms.load_volume import LoadVolume, LoadVolumed, VolumeReader
@@ -23,6 +24,9 @@ __all__ = [
     "DrawSamplesd",
     "FuseRaters",
     "FuseRatersd",
+    "LabelForm",
+    "LabelFormd",
+    "LabelPictureWriter",
     "LabelRegions",
     "LabelRegionsd",
     "LoadRaters",

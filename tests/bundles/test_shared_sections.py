@@ -31,7 +31,7 @@ OWN = {
         *("preprocessing", "postprocessing", "inferer", "as_in_file", "save", "network_def"),
         *("given", "changed", "initialize", "run"),
         # what masks are called
-        *("region_names", "mask_ending"),
+        *("region_names", "mask_ending", "as_picture"),
     ),
     "evaluate": ("validate#handlers", "qubiq_dice", "initialize", "run"),
     "multi_gpu_train": ("initialize",),

@@ -226,7 +226,11 @@ def test_every_target_is_a_full_path_that_resolves(bundle: Path, name: str) -> N
             assert module, f"{choice}: a full path is needed"
             assert optional_import(module, name=attribute)[1], choice
         # a prediction runs with MONAI alone, and without what needs more
-        without = str(component.get("_disabled_", "")) in ("$not @has_monai_jdt", "$not (@has_monai_jdt and @save_masks)")
+        without = str(component.get("_disabled_", "")) in (
+            "$not @has_monai_jdt",
+            "$not (@has_monai_jdt and @save_masks)",
+            "$@form == 'soft'",
+        )
         assert name != "inference" or without or choices[-1].startswith(("monai.", "torch."))
 
 

@@ -18,9 +18,10 @@ from monai_jdt.data.files.voxel_blocks import blocks_of_array, refuse_what_excee
 from monai_jdt.data.problems import DataProblem
 
 _NIBABEL = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz")
-_TIFF = (".tif", ".tiff")
+#: The endings of TIFF pictures, which ITK reads.
+TIFF: tuple[str, ...] = (".tif", ".tiff")
 _DICOM = (".dcm", ".dicom", ".ima")
-_ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".gipl", ".vtk", *_TIFF, *_DICOM)
+_ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".gipl", ".vtk", *TIFF, *_DICOM)
 _HEADERS = (".mhd", ".mha", ".nrrd", ".nhdr")
 # Read by Pillow, as MONAI's PILReader does: ITK makes colours of a palette's label values, and 255 of a bit.
 _PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
@@ -31,7 +32,7 @@ _PILLOW_LIMIT = threading.Lock()
 # Distances of DICOM slices are equal if they differ by no more than this share of the smallest.
 _SLICE_TOLERANCE = 0.05
 #: The endings of pictures, which have no place in space: their headers count pixels, not millimetres.
-PICTURES: tuple[str, ...] = (*_PILLOW, *_TIFF)
+PICTURES: tuple[str, ...] = (*_PILLOW, *TIFF)
 #: The endings of files without a place in space. Such a file fits every other one of its shape.
 WITHOUT_PLACE: tuple[str, ...] = (*PICTURES, *_NUMPY)
 #: The endings of files that :func:`open_volume` opens. It also opens DICOM files without one, and a folder with one DICOM series.
