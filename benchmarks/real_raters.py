@@ -5,18 +5,20 @@
 
 FOLDER holds `lidc2d.npz` and `lidc3d.npz` (benchmarks/lidc_arrays.py says what is in them). A run is one set, loss and seed. Its
 weights, its scores of each test case and its course on the validation patients are written to OUT when it is done, and a run that is
-there is not repeated: an interrupted study goes on. The second command makes the tables and pictures of docs/real_raters.md.
+there is not repeated: an interrupted study goes on. A run of other settings, of another loss or of other images is refused. The second
+command makes the tables and pictures of docs/real_raters.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes, parts_of
-from benchmarks.rater_training import LOSSES, drawn_batches, label_of, majority_of, train
+from benchmarks.rater_training import LOSSES, RATE, drawn_batches, label_of, majority_of, train
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.functional.expected_overlap import best_empty_level, best_expected_mask
 from monai_jdt.metrics import RaterBrierScore, RaterCalibrationError, ThresholdedDice
@@ -232,18 +234,51 @@ def look(network: torch.nn.Module, cases: Sequence[RatedArray], study: StudySet)
     }
 
 
+def digest_of_images(parts: dict[str, list[RatedArray]]) -> str:
+    """Return a text that changes with the images, the votes and who is in which part."""
+    digest = hashlib.sha256()
+    for part, cases in parts.items():
+        for case in cases:
+            digest.update(repr((part, case.name, case.patient, case.spacing, case.image.shape, case.votes.shape)).encode())
+            digest.update(np.ascontiguousarray(case.image).tobytes())
+            digest.update(np.ascontiguousarray(case.votes).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def digest_of_loss(loss: torch.nn.Module, kind: str) -> str:
+    """Return a text that changes with the loss, its arguments, and the label that it is given."""
+    plain = [
+        (path, type(module).__name__, key, repr(value))
+        for path, module in loss.named_modules()
+        for key, value in sorted(vars(module).items())
+        if isinstance(value, bool | int | float | str | tuple | None) or is_dataclass(value)
+    ]
+    return hashlib.sha256(repr((kind, plain)).encode()).hexdigest()[:16]
+
+
 def run_name(name: str, loss: str, seed: int) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in f"{name} {loss} {seed}")
 
 
-def run(out: Path, name: str, study: StudySet, parts: dict[str, list[RatedArray]], loss: str, seed: int) -> None:
+def run(out: Path, name: str, study: StudySet, parts: dict[str, list[RatedArray]], loss: str, seed: int, images: str = "") -> None:
     """Train and score one network, unless that is done. The record of the run is written last.
 
+    Args:
+        out: the folder of the runs.
+        name: of the set.
+        study: the set's settings.
+        parts: the cases that are trained on, validated and tested.
+        loss: its name in `LOSSES`.
+        seed: of every draw.
+        images: :func:`digest_of_images` of the parts; empty: it is computed.
+
     Raises:
-        ValueError: if the run that is there has other settings.
+        ValueError: if the run that is there has other settings, another loss or other images.
     """
     start, place = time.process_time(), out / run_name(name, loss, seed)
-    about = {"set": name, "loss": loss, "seed": seed, "settings": study.settings()}
+    make, kind = LOSSES[loss]
+    given = {"rate": RATE, "loss": digest_of_loss(make(), kind), "images": images or digest_of_images(parts)}
+    about = {"set": name, "loss": loss, "seed": seed, "settings": study.settings() | given}
     if place.with_suffix(".json").exists():
         settings = json.loads(place.with_suffix(".json").read_text())["settings"]
         if settings != about["settings"]:
@@ -251,7 +286,7 @@ def run(out: Path, name: str, study: StudySet, parts: dict[str, list[RatedArray]
             raise ValueError(error_sentence(f"{place}.json", f"the settings {about['settings']}", str(settings), fix))
         return
     torch.manual_seed(seed)
-    network, (make, kind) = study.network(), LOSSES[loss]
+    network = study.network()
     course: list[dict[str, float]] = []
 
     def watch(step: int) -> None:
@@ -290,9 +325,10 @@ def study(out: Path, folder: Path, sets: Sequence[str], seeds: Sequence[int] = S
     parts = {name: parts_of(SETS[name].read(folder)) for name in sets}
     for name in sets:
         print(f"{name}: {described(parts[name])}", flush=True)
+    images = {name: digest_of_images(parts[name]) for name in sets}
     runs = [(seed, name, loss) for seed in seeds for name in sets for loss in LOSSES]
     for seed, name, loss in tqdm(runs, desc="runs", disable=None):
-        run(out, name, SETS[name], parts[name], loss, seed)
+        run(out, name, SETS[name], parts[name], loss, seed, images[name])
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ class LoadRaters(Transform):
             values, own, its_meta = self._read_one(path, mark)
             if grid is None:
                 grid = own
-            elif (problem := grid_problem(own, grid)) is not None:
+            elif (problem := grid_problem(own, grid, is_rater=True)) is not None:
                 raise DataProblemError([problem])
             elif grid.affine is None:
                 grid = VoxelGrid(grid.path, grid.shape, own.affine)

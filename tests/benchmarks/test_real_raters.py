@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceCELoss
 
 from benchmarks import convert_lidc, decision_on_raters, real_raters, real_raters_results
 from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes, part_of, parts_of
@@ -20,6 +21,7 @@ from benchmarks.real_raters import Decisions
 from monai_jdt.data import check_items, read_datalist
 from monai_jdt.data.files.volumes import open_volume
 from monai_jdt.data.splits import patients_of
+from monai_jdt.losses import JDTCELoss
 
 #: Of each part, by the hash of the name.
 PATIENTS = {
@@ -203,6 +205,34 @@ def test_a_run_is_not_repeated_and_not_mixed_with_other_settings(folder: Path, t
     assert json.loads(record.read_text())["settings"]["steps"] == 5
     monkeypatch.setitem(real_raters.SETS, "2d", replace(real_raters.SETS["2d"], steps=6))
     with pytest.raises(ValueError, match=r"expected the settings .*'steps': 6.*, got .*'steps': 5.* Fix: name another folder"):
+        real_raters.study(out, folder, ["2d"], [0])
+    monkeypatch.undo()
+
+
+def test_a_run_of_another_loss_or_of_other_images_is_refused(folder: Path, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [square(np.eye(4, dtype=bool)[None, None].repeat(4, 1)) for _ in range(2)]
+    parts = {"training": cases[:1], "validation": cases[1:]}
+    digest = real_raters.digest_of_images(parts)
+    assert digest == real_raters.digest_of_images({part: list(own) for part, own in parts.items()})
+    for changed in (
+        {"training": cases, "validation": []},
+        {"training": [replace(cases[0], image=cases[0].image + 1)], "validation": cases[1:]},
+        {"training": [replace(cases[0], votes=~cases[0].votes)], "validation": cases[1:]},
+    ):
+        assert real_raters.digest_of_images(changed) != digest
+    losses = [(JDTCELoss(sigmoid=True), "mean"), (JDTCELoss(sigmoid=True), "majority"), (JDTCELoss(sigmoid=True, alpha=0.5), "mean")]
+    losses += [
+        (torch.nn.BCEWithLogitsLoss(), "mean"),
+        (DiceCELoss(sigmoid=True), "mean"),
+        (DiceCELoss(sigmoid=True, batch=True), "mean"),
+    ]
+    digests = [real_raters.digest_of_loss(*each) for each in losses]
+    assert len(set(digests)) == len(losses)
+    assert digests[0] == real_raters.digest_of_loss(JDTCELoss(sigmoid=True), "mean")  # of another object
+    out = folder / "out"
+    real_raters.study(out, folder, ["2d"], [0])
+    monkeypatch.setitem(LOSSES, "CE, mean", (torch.nn.BCEWithLogitsLoss, "majority"))
+    with pytest.raises(ValueError, match="expected the settings"):
         real_raters.study(out, folder, ["2d"], [0])
 
 

@@ -117,3 +117,10 @@ def test_two_cases_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="case: expected cases whose names differ, got '001' twice"):
         run(items, tmp_path)
     assert not list(tmp_path.glob("*.nii.gz"))
+
+
+def test_whole_numbers_of_a_picture_are_label_values(tmp_path: Path) -> None:
+    run([{"case": "p", "prob": torch.tensor([[[0, 1, 4], [2, 0, 0]]], dtype=torch.uint8)}], tmp_path, ending=".png")
+    picture = Image.open(tmp_path / "p.png")
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), [[0, 2], [1, 0], [4, 0]])

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from monai_jdt.data.files.grids import VoxelGrid
+from monai_jdt.data.files.label_pictures import write_palette_picture
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.report.prediction_files import PredictionFolder, PredictionKind, read_region_prediction
 from tests.nifti_files import SFORM, save_nifti
@@ -134,3 +135,23 @@ def test_classes_are_distinguished_from_as_many_regions(tmp_path: Path, classes:
     own = np.stack([three[1], three[2], three[1] + three[2]])
     path = save_nifti(tmp_path / "b.nii.gz", np.moveaxis(own, 0, -1))
     np.testing.assert_allclose(read_region_prediction(path, GRID, regions)[0], own, atol=1e-6)
+
+
+def test_indices_of_a_palette_are_no_intensities(tmp_path: Path) -> None:
+    """As grey, 1 would be the probability 1 / 255."""
+    grid = VoxelGrid("raters", (2, 2), None)
+    regions = {"cell": (7,)}
+    path = str(tmp_path / "a.png")
+    write_palette_picture(path, np.array([[1, 0], [0, 1]]))
+    got, is_map = read_region_prediction(path, grid, regions)
+    assert not is_map
+    assert got[0].tolist() == [[1, 0], [0, 1]]
+    write_palette_picture(path, np.array([[255, 0], [0, 255]]))
+    assert read_region_prediction(path, grid, regions)[0][0].tolist() == [[1, 0], [0, 1]]
+    write_palette_picture(path, np.array([[7, 0], [0, 7]]))
+    got, is_map = read_region_prediction(path, grid, regions)
+    assert is_map
+    assert got[0].tolist() == [[1, 0], [0, 1]]
+    write_palette_picture(path, np.array([[7, 3], [0, 7]]))
+    with pytest.raises(DataProblemError, match="expected label values of the regions, got the palette's indices 0, 3, 7"):
+        read_region_prediction(path, grid, regions)

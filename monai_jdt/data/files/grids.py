@@ -11,6 +11,8 @@ from monai_jdt.data.problems import DataProblem
 
 #: Two affines are the same if no corner of the volume moves by more than this share of the smallest voxel edge.
 AFFINE_TOLERANCE = 0.05
+# What puts raters of a data list on their image's grid.
+_RESAMPLE = "python -m monai_jdt resample LIST.json FOLDER"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ def without_last_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
+def grid_problem(grid: VoxelGrid, reference: VoxelGrid, *, is_rater: bool = False) -> DataProblem | None:
     """Return what keeps a file from lying on the voxels of another one, or None if it lies there.
 
     With A the affine of the file, B that of the reference, and v the corners of the volume in voxels, the affines are the same if
@@ -53,7 +55,9 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
     Args:
         grid: of the file.
         reference: of the file that it must fit, e.g. the image.
+        is_rater: whether it is a rater's file, which the verb `resample` can mend.
     """
+    command = f" by {_RESAMPLE}" if is_rater else ""
     shape, wanted = without_last_ones(grid.shape), without_last_ones(reference.shape)
     # An affine is linear, so that no voxel moves further than the corner that moves furthest.
     edges = voxel_edges(reference.affine) if reference.affine is not None else np.ones(3)
@@ -62,11 +66,11 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
     if shape == wanted and shift <= allowed:
         return None
     # First the orientation: a flipped file also differs in shape or origin, and resampling would be the wrong advice.
-    turned = _orientation_problem(grid, reference, shape, wanted, allowed)
+    turned = _orientation_problem(grid, reference, shape, wanted, allowed, command)
     if turned is not None:
         return turned
     if shape != wanted:
-        got, fix = str(shape), "resample it onto the image's grid"
+        got, fix = str(shape), f"resample it onto the image's grid{command}"
         if sorted(shape) == sorted(wanted):
             got, fix = f"{shape}, the same axes in another order", _order_of_axes(shape, wanted)
         elif np.prod(shape) == np.prod(wanted):
@@ -74,7 +78,7 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
         return DataProblem(grid.path, f"shape {wanted}, as {reference.path}", got, fix)
     assert grid.affine is not None
     own = voxel_edges(grid.affine)
-    fix = "resample it, or correct its header if the voxels do lie on the image's"
+    fix = f"resample it{command}, or correct its header if the voxels do lie on the image's"
     if not np.allclose(own, edges, rtol=0.01):
         return DataProblem(grid.path, f"voxels of {in_mm(edges)}, as {reference.path}", in_mm(own), fix)
     expected = f"the affine of {reference.path} (within {allowed:.3g} mm at every corner)"
@@ -83,7 +87,7 @@ def grid_problem(grid: VoxelGrid, reference: VoxelGrid) -> DataProblem | None:
 
 
 def _orientation_problem(
-    grid: VoxelGrid, reference: VoxelGrid, shape: tuple[int, ...], wanted: tuple[int, ...], allowed: float
+    grid: VoxelGrid, reference: VoxelGrid, shape: tuple[int, ...], wanted: tuple[int, ...], allowed: float, command: str
 ) -> DataProblem | None:
     """Return the problem of a file whose axes run another way, such as LPS and RAS. Its header may be right: the fix is to turn both.
 
@@ -104,7 +108,7 @@ def _orientation_problem(
     got, fix = f"{own}, on the same voxels", f"reorient it to {other}, voxels and header together, e.g. by MONAI's Orientation"
     if shift > allowed:
         got = f"{own}, which turned to {other} is {shift:.3g} mm off"
-        fix = f"reorient it to {other}, voxels and header together, then resample it onto the image's grid"
+        fix = f"reorient it to {other}, voxels and header together, then resample it onto the image's grid{command}"
     return DataProblem(grid.path, f"the orientation {other}, as {reference.path}", got, fix)
 
 

@@ -203,7 +203,7 @@ def _look_at_raters(
                 yield from error.problems
                 continue
             yield from volume.warnings[seen:]
-            problem = None if grid is None else grid_problem(_grid_of_file(volume, volume.shape), grid)
+            problem = None if grid is None else grid_problem(_grid_of_file(volume, volume.shape), grid, is_rater=True)
             if problem is not None:
                 yield problem
             grid = grid or _grid_of_file(volume, volume.shape)

@@ -81,12 +81,17 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+RESAMPLE = "by python -m monai_jdt resample LIST.json FOLDER"
 IN_A_FILE = [
     ("rater", "absent.nii", "expected a file, got nothing at that path. Fix: add it, or correct the path"),
     ("rater", "folder.nii", "expected a file, got a folder. Fix: add it, or correct the path"),
     ("rater", "nothing.nii", f"expected a file with something in it, got 0 bytes. {AGAIN}"),
     ("rater", "cut.nii.gz", f"expected a whole gzip file, got one that ends early (truncated). {AGAIN}"),
-    ("rater", "small.nii", "expected shape (6, 5, 4), as {root}/image.nii, got (5, 5, 4). Fix: resample it onto the image's grid"),
+    (
+        "rater",
+        "small.nii",
+        f"expected shape (6, 5, 4), as {{root}}/image.nii, got (5, 5, 4). Fix: resample it onto the image's grid {RESAMPLE}",
+    ),
     (
         "rater",
         "turned.nii",
@@ -102,13 +107,13 @@ IN_A_FILE = [
         "rater",
         "moved.nii",
         "expected the affine of {root}/image.nii (within 0.05 mm at every corner), got one that is 3 mm off, "
-        "origin [3.0, 0.0, 0.0]. Fix: resample it, or correct its header if the voxels do lie on the image's",
+        f"origin [3.0, 0.0, 0.0]. Fix: resample it {RESAMPLE}, or correct its header if the voxels do lie on the image's",
     ),
     (
         "rater",
         "thick.nii",
         "expected voxels of 1 x 1 x 2 mm, as {root}/image.nii, got 1 x 1 x 3 mm. "
-        "Fix: resample it, or correct its header if the voxels do lie on the image's",
+        f"Fix: resample it {RESAMPLE}, or correct its header if the voxels do lie on the image's",
     ),
     ("rater", "inf.nii", "expected finite label values, got 12 of 120 voxels NaN or infinite. Fix: write the label as whole numbers"),
     ("rater", "half.nii", "expected whole label values, got 0.5 (multiples of 0.5). " + SCALED),

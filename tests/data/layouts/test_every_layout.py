@@ -459,7 +459,9 @@ def test_one_annotation_with_another_header(tmp_path: Path, wrong: int) -> None:
     save(Path(path), written.labels["UKCHLL001", "curvas"][wrong], np.eye(4))
     (line,) = lines([item])
     assert line == refused(item)
-    assert line.startswith(f"{path}: expected voxels of 1.5 x 2 x 3 mm, as {item['image']}, got 1 x 1 x 1 mm. Fix: resample it, or ")
+    assert line.startswith(
+        f"{path}: expected voxels of 1.5 x 2 x 3 mm, as {item['image']}, got 1 x 1 x 1 mm. Fix: resample it by python "
+    )
 
 
 def test_a_turned_annotation(tmp_path: Path) -> None:
