@@ -62,6 +62,22 @@ def data_folder(
     return exit_on_error(make_phantoms, folder, **phantom_settings)
 
 
+def tell_long_protocol(protocol: str, device: Any, epochs: int, size: Sequence[int]) -> None:
+    """Warn of a training on a CPU by the protocol of the paper, which data of one's own get by default and which takes hours there.
+
+    Args:
+        protocol: "short" or "paper".
+        device: where the network runs.
+        epochs: passes over the cases.
+        size: of an image.
+    """
+    if protocol == "paper" and str(device).startswith("cpu"):
+        edges = " x ".join(map(str, size))
+        fix = "--protocol short for a first look, or a GPU"
+        got = f"{epochs} epochs of the paper's protocol at {edges} on a CPU, which take hours"
+        logger.warning(error_sentence("protocol", "minutes on a CPU", got, fix))
+
+
 def trained_settings(path: str) -> dict[str, Any]:
     """Return the settings that a training has written beside its weights.
 

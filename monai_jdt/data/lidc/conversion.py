@@ -144,8 +144,10 @@ def _finished(
 ) -> LidcConversion:
     """Write the list and the table of all scans whose records are there."""
     failures = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    known = list(_finished_records(_records(dest), dest).values())
+    failures = _scattered_scans(known, scans) | failures
     # the cases of a scan that fails now are those of its former files
-    finished = [record for record in _finished_records(_records(dest), dest).values() if record["name"] not in failures]
+    finished = [record for record in known if record["name"] not in failures]
     records = sorted(finished, key=lambda record: natural_key(record["name"]))
     items = [item for record in records for item in record["items"]]
     _write_scan_table(dest, records, {scan.series_uid: scan for scan in scans}, failures, found.failures)
@@ -164,8 +166,38 @@ def _finished(
         len(records),
         dict(sorted(by_readers.items(), reverse=True)),
         {**found.failures, **failures},
-        found.notes,
+        found.notes + _notes_of_folders(finished, scans, found),
     )
+
+
+def _scattered_scans(records: Sequence[Mapping[str, Any]], scans: Sequence[ScanFiles]) -> dict[str, str]:
+    """Return a line for each scan with files in the middle of another one's folder, which was not looked through for it.
+
+    Of a folder whose first and last file are of one series, the others are read when that series is converted.
+    """
+    failures = {}
+    by_uid = {scan.series_uid: scan for scan in scans}
+    for record in records:
+        for uid, path in record.get("other_series", {}).items():
+            if record["series_uid"] in by_uid and uid in by_uid and path not in by_uid[uid].files:
+                got = f"others among those of {record['name']}, such as {path}"
+                fix = "put each series into folders of its own"
+                failures[by_uid[uid].name] = error_sentence(f"series {uid}", "its files in its own folders", got, fix)
+    return failures
+
+
+def _notes_of_folders(records: Sequence[Mapping[str, Any]], scans: Sequence[ScanFiles], found: FoundScans) -> tuple[str, ...]:
+    """Return what the conversions passed over in the folders of the scans that are there, one line each."""
+    notes: list[str] = []
+    there = {scan.series_uid for scan in scans}
+    for record in records:
+        if record["series_uid"] in there:
+            notes += [f"passed over: {line}" for line in record.get("unread", [])]
+            for uid, path in record.get("other_series", {}).items():
+                if uid not in found.series:
+                    fix = "add the file of LIDC-XML-only.zip, if it is wanted"
+                    notes.append(error_sentence(path, "the XML of its CT series", f"none of series {uid}", fix))
+    return tuple(dict.fromkeys(notes))
 
 
 def _with_places(item: Mapping[str, Any], dest: str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ _SLICE_TOLERANCE = 0.02
 # What spacing (mm), origin in the plane (mm) and direction may differ by between the slices of one series.
 _PLACE_TOLERANCE = 0.01
 _AGAIN = "download the series again"
+# A CT's tags before its voxels take a few thousand bytes.
+_HEAD_BYTES = 1 << 16
 
 
 class DuplicateSlices(str, Enum):
@@ -92,6 +94,18 @@ def is_dicom(path: str) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def may_be_of_series(path: str, series_uid: str) -> bool:
+    """Return whether a file whose header cannot be read may be a slice of a series: it is empty, or names the series in its head.
+
+    Args:
+        path: the file.
+        series_uid: SeriesInstanceUID.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return not head or series_uid.encode() in head
 
 
 def read_slice_header(path: str) -> CtSlice:

@@ -18,7 +18,15 @@ from monai_jdt.data.files.atomic import whole_file, whole_folder
 from monai_jdt.data.lidc.annotation_xml import ScanAnnotations, read_annotations
 from monai_jdt.data.lidc.case_boxes import box_affine, box_mask, crop_box
 from monai_jdt.data.lidc.contour_masks import VoxelBox, marks_box, nodule_mask
-from monai_jdt.data.lidc.ct_slices import CtSeries, DuplicateSlices, read_slice_header, read_slice_hu, series_of_slices
+from monai_jdt.data.lidc.ct_slices import (
+    CtSeries,
+    CtSlice,
+    DuplicateSlices,
+    may_be_of_series,
+    read_slice_header,
+    read_slice_hu,
+    series_of_slices,
+)
 from monai_jdt.data.lidc.nodule_groups import group_marks
 from monai_jdt.data.lidc.records import LIDC_READERS, LidcMark, LidcScan
 from monai_jdt.data.lidc.scan_folders import ScanFiles, patient_folder
@@ -102,6 +110,15 @@ class _Case:
     drawn: tuple[tuple[LidcMark, ...] | None, ...]
 
 
+@dataclass(frozen=True)
+class _FolderFiles:
+    """What the folders of a scan hold: its slices, lines about files that cannot be read, and a file of each other CT series."""
+
+    slices: list[CtSlice]
+    unread: list[str]
+    other_series: dict[str, str]
+
+
 def record_path(dest: str, series_uid: str) -> str:
     """Return the place of a finished scan's record.
 
@@ -122,8 +139,9 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
         job: the scan.
 
     Returns:
-        The record: `name`, `patient`, `series_uid`, `fingerprint` (empty: the scan is not finished), counts, and `items`, the entries
-        of the data list with paths relative to `dest`.
+        The record: `name`, `patient`, `series_uid`, `fingerprint` (empty: the scan is not finished), counts, `items`, the entries
+        of the data list with paths relative to `dest`, and of the scan's folders `unread`, one line per file that cannot be read and is
+        of no known series, and `other_series`, a file of each other CT series by its UID.
 
     Raises:
         ValueError: a fault in the files, in one line.
@@ -131,8 +149,8 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
     """
     source, settings = job.source, job.settings
     annotations = read_annotations(source.xml)
-    slices = [one for one in map(read_slice_header, source.files) if one.series_uid == source.series_uid]
-    series = series_of_slices(slices, settings.duplicates)
+    found = _files_of_folders(source)
+    series = series_of_slices(found.slices, settings.duplicates)
     _refuse_other_slices(source.xml, annotations, series)
     groups = group_marks(annotations.marks, series.scan, tolerance=settings.tolerance)
     cases = _cases(source.name, groups, annotations.readers, series.scan, settings)
@@ -153,9 +171,33 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
         "small_marks": annotations.small,
         "non_nodule_marks": annotations.non_nodules,
         "items": items,
+        "unread": found.unread,
+        "other_series": found.other_series,
     }
     _write_record(job, record)
     return record
+
+
+def _files_of_folders(source: ScanFiles) -> _FolderFiles:
+    """Read all headers in the folders of a scan.
+
+    Raises:
+        ValueError: a file that cannot be read and may be a slice of the scan, whose end would then be missing unnoticed.
+    """
+    found = _FolderFiles([], [], {})
+    for path in source.files:
+        try:
+            header = read_slice_header(path)
+        except ValueError as error:
+            if may_be_of_series(path, source.series_uid):
+                raise
+            found.unread.append(str(error))
+            continue
+        if header.series_uid == source.series_uid:
+            found.slices.append(header)
+        elif header.modality == "CT":
+            found.other_series.setdefault(header.series_uid, path)
+    return found
 
 
 def _write_record(job: ScanJob, record: Mapping[str, Any]) -> None:
@@ -320,6 +362,8 @@ def _is_record(record: Any, file_name: str) -> bool:
     texts = all(isinstance(record[key], str) for key in _TEXTS) and f"{record['series_uid']}.json" == file_name
     marks = [mark for item in record["items"] for nodule in item["nodules"] for mark in nodule["marks"]]
     numbers = [*record["spacing"], *(mark["volume_mm3"] for mark in marks)]
+    told = [*record.get("unread", []), *record.get("other_series", {}).values()]
+    texts = texts and all(isinstance(text, str) for text in told)
     if not texts or patient_folder(name) != name or not all(isinstance(number, int | float) for number in numbers):
         return False
     for item in record["items"]:

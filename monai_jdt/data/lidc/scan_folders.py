@@ -53,11 +53,13 @@ class FoundScans:
         scans: the scans with readings, by name.
         failures: by file or folder, one line about what is wrong.
         notes: what is passed over, one line each.
+        series: the UIDs of all series that were seen.
     """
 
     scans: tuple[ScanFiles, ...]
     failures: Mapping[str, str]
     notes: tuple[str, ...]
+    series: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -160,7 +162,7 @@ def find_scans(root: str, *, progress: bool = True) -> FoundScans:
     notes += [str(one) for one in skipped]
     alone = [path for path in unread if not any(path in scan.files for scan in scans)]
     failures |= {path: unread[path] for path in alone}
-    return FoundScans(tuple(scans), failures, tuple(notes))
+    return FoundScans(tuple(scans), failures, tuple(notes), frozenset(folders.series()))
 
 
 def _read_ends(folders: _Folders, files: Sequence[str], unread: dict[str, str]) -> None:

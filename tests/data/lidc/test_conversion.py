@@ -17,7 +17,7 @@ from monai_jdt.data.files.folder_lock import sole_run_in
 from monai_jdt.data.inspection.cases import find_problems
 from monai_jdt.data.lidc import LidcConversion, convert_lidc, scan_cases
 from tests.data.lidc.sample import SAMPLE, needs_sample
-from tests.data.lidc.tcia_files import POSITIONS, SERIES, four_readers, hounsfield, nodule, square, write_scan
+from tests.data.lidc.tcia_files import POSITIONS, SERIES, four_readers, hounsfield, nodule, square, write_scan, write_slice
 
 
 def convert(root: Path, dest: Path, **settings: Any) -> LidcConversion:
@@ -316,6 +316,61 @@ def test_one_bad_scan_is_not_the_end(tmp_path: Path) -> None:
     # the series is downloaded again
     write_scan(tmp_path / "in" / "a")
     assert not convert(tmp_path / "in", tmp_path / "out").failures
+
+
+def test_a_series_within_another_ones_folder_is_seen(tmp_path: Path) -> None:
+    """The first and the last file of the folder are of one series."""
+    write_scan(tmp_path / "in" / "a")
+    between = write_slice(tmp_path / "in" / "a" / "1-003a.dcm", -5.0, series=f"{SERIES}.2")
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert not done.failures
+    fix = "add the file of LIDC-XML-only.zip, if it is wanted"
+    line = f"{between}: expected the XML of its CT series, got none of series {SERIES}.2. Fix: {fix}."
+    assert done.notes == (line,)
+    assert convert(tmp_path / "in", tmp_path / "out").notes == (line,)  # of the record
+    # the rest of that series lies elsewhere, with its XML: it would lack a slice
+    write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert done.notes == ()
+    assert done.failures == {
+        "LIDC-IDRI-0002": f"series {SERIES}.2: expected its files in its own folders, got others among those of LIDC-IDRI-0001, "
+        f"such as {between}. Fix: put each series into folders of its own."
+    }
+    assert {item["patient"] for item in done.items} == {"LIDC-IDRI-0001"}
+
+
+def test_files_that_cannot_be_read_are_passed_over_if_they_are_of_no_slice(tmp_path: Path) -> None:
+    folder = write_scan(tmp_path / "in" / "a")
+    (folder / "thumbnail.dcm").write_bytes(b"GIF89a" + bytes(200))
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert not done.failures
+    assert len(done.items) == 2
+    (note,) = done.notes
+    assert note.startswith(f"passed over: {folder / 'thumbnail.dcm'}: expected a whole DICOM file, got a damaged or truncated one.")
+    # an empty file may be the lowest or the highest slice, whose loss leaves no gap
+    (folder / "1-009.dcm").write_bytes(b"")
+    done = convert(tmp_path / "in", tmp_path / "out")
+    assert list(done.failures.values()) == [
+        f"{folder / '1-009.dcm'}: expected a whole DICOM file, got an empty file. Fix: download the series again."
+    ]
+
+
+@pytest.mark.long
+def test_scans_are_converted_on_a_dask_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    write_scan(tmp_path / "in" / "a")
+    write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")
+    write_scan(tmp_path / "in" / "c", series=f"{SERIES}.3", patient="LIDC-IDRI-0003", positions=POSITIONS[:3] + POSITIONS[4:])
+    here = convert(tmp_path / "in", tmp_path / "here")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        monkeypatch.chdir(tmp_path)  # the workers are elsewhere
+        there = convert(Path("in"), Path("there"), scheduler=cluster.scheduler_address)
+    assert (there.scans, there.failures) == (here.scans, here.failures) != (0, {})
+    assert voxels_of_all(tmp_path / "here") == voxels_of_all(tmp_path / "there")
+
+
+def voxels_of_all(dest: Path) -> dict[str, bytes]:
+    return {name: content for name, content in files(dest).items() if name.endswith(".nii.gz")}
 
 
 def test_scans_of_a_patient_that_come_from_several_folders_keep_their_cases(tmp_path: Path) -> None:
