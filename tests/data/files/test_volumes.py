@@ -240,7 +240,8 @@ def test_an_orientation_is_named_and_its_header_is_not_blamed(tmp_path: Path, im
     path = write_nifti(tmp_path / "moved.nii", MARK, sform=moved)
     (problem,) = problems(image, path)
     assert problem.got.startswith("RAS, which turned to LAS is ")
-    assert problem.fix == "reorient it to LAS, voxels and header together, then resample it onto the image's grid"
+    then = "then resample it onto the image's grid by python -m monai_jdt resample LIST.json FOLDER"
+    assert problem.fix == f"reorient it to LAS, voxels and header together, {then}"
 
 
 def test_swapped_axes_are_named(tmp_path: Path, image: str) -> None:
