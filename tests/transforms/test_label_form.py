@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ def test_each_form_keeps_the_place() -> None:
     # at (0.5, 0.3) no region is 0.8 away, the outer alone 0.8 as well: the lower value is taken
     expected = {"soft": PROB.tolist(), "hard": hard, "map": [[[5, 1], [0, 0]]]}
     for form in LABEL_FORMS:
-        item = {"pred": PROB, "other": 1}
+        item: dict[Hashable, Any] = {"pred": PROB, "other": 1}
         got = LabelFormd("pred", form, {"outer": [1, 5], "inner": [5]})(item)["pred"]
         assert got.tolist() == expected[form]
         assert torch.equal(got.affine, PROB.affine)

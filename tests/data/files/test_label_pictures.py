@@ -15,7 +15,7 @@ from monai_jdt.data.problems import DataProblemError
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, bool])
 def test_values_are_found_as_they_are(tmp_path: Path, dtype: type) -> None:
-    values = np.array([[0, 1, 0], [3, 0, 1]]).astype(dtype)
+    values: np.ndarray = np.array([[0, 1, 0], [3, 0, 1]]).astype(dtype)
     write_palette_picture(tmp_path / "a.png", values[..., None])
     assert is_palette_picture(tmp_path / "a.png")
     np.testing.assert_array_equal(open_volume(str(tmp_path / "a.png")).read(), values)
