@@ -220,7 +220,11 @@ def test_a_run_of_another_loss_or_of_other_images_is_refused(folder: Path, tiny:
         {"training": [replace(cases[0], votes=~cases[0].votes)], "validation": cases[1:]},
     ):
         assert real_raters.digest_of_images(changed) != digest
-    losses = [(JDTCELoss(sigmoid=True), "mean"), (JDTCELoss(sigmoid=True), "majority"), (JDTCELoss(sigmoid=True, alpha=0.5), "mean")]
+    losses: list[tuple[torch.nn.Module, str]] = [
+        (JDTCELoss(sigmoid=True), "mean"),
+        (JDTCELoss(sigmoid=True), "majority"),
+        (JDTCELoss(sigmoid=True, alpha=0.5), "mean"),
+    ]
     losses += [
         (torch.nn.BCEWithLogitsLoss(), "mean"),
         (DiceCELoss(sigmoid=True), "mean"),
