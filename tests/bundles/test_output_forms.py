@@ -25,7 +25,7 @@ from tests.nifti_files import load_nifti
 def weights(root: Path, dims: int, out_channels: int, **trained: Any) -> None:
     """A network as a training leaves it, but for the training: its outputs lie on both sides of 0.5."""
     torch.manual_seed(0)
-    network = SegResNet(dims, 8, 1, out_channels, blocks_down=[1, 1], blocks_up=[1])
+    network = SegResNet(dims, 8, 1, out_channels, blocks_down=(1, 1), blocks_up=(1,))
     (root / "models").mkdir()
     torch.save(network.state_dict(), root / "models" / "model.pt")
     settings = {"spatial_dims": dims, "channels": 1, "out_channels": out_channels, "normalize": "zscore", **trained}
@@ -54,7 +54,7 @@ def test_masks_of_pictures_are_palettes(tmp_path: Path, capsys: Any) -> None:
     settings: dict[str, Any] = {**qubiq.SMALL_NET, "dataset_dir": data, "image_name": "B??.png"}
     for form in ("soft", "hard", "map"):
         qubiq.start("inference.yaml", root=tmp_path, form=form, output_dir=str(tmp_path / form), **settings)
-    items = [
+    items: list[dict[str, Any]] = [
         {"case": case, "image": f"set/{case}.png", "raters": [f"set/{case}_{n}.png" for n in (1, 2)]}
         for case in ("B01", "B02", "B03", "B04")
     ]
