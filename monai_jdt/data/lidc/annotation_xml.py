@@ -17,6 +17,10 @@ _OTHER_ROOT = "readmessage"
 # A UID is a file's name in the end.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _TRUTH = {"true": True, "false": False}
+# What `int` and `float` read beyond these (1_0, digits of other scripts) no file of LIDC-IDRI has.
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+_RATING = re.compile(r"[0-9]{1,2}")
+_LENGTH = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?|[+-]?\.[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def _nodule_mark(path: str, reader: int, element: Any) -> LidcMark:
     ratings = {}
     for part in (child for child in element if _local_name(child.tag) == "characteristics"):
         given = {_local_name(child.tag): (child.text or "").strip() for child in part}
-        ratings = {key: int(given[key.lower()]) for key in LIDC_CHARACTERISTICS if given.get(key.lower(), "").isdigit()}
+        ratings = {key: int(given[key.lower()]) for key in LIDC_CHARACTERISTICS if _RATING.fullmatch(given.get(key.lower(), ""))}
     kept = {key: value for key, value in ratings.items() if value > 0}
     return LidcMark(reader, name, tuple(_roi_contour(where, roi) for roi in rois), kept)
 
@@ -174,6 +178,10 @@ def _roi_contour(where: str, roi: Any) -> LidcContour:
     inclusion = _text(roi, "inclusion").lower()
     points = [(_text(edge, "xcoord"), _text(edge, "ycoord")) for edge in roi if _local_name(edge.tag) == "edgemap"]
     try:
+        if not _LENGTH.fullmatch(_text(roi, "imagezposition")) or not all(
+            _WHOLE.fullmatch(number) for point in points for number in point
+        ):
+            raise ValueError
         z = float(_text(roi, "imagezposition"))
         pixels = tuple((int(x), int(y)) for x, y in points)
         included = _TRUTH[inclusion]
@@ -181,7 +189,7 @@ def _roi_contour(where: str, roi: Any) -> LidcContour:
             raise ValueError
     except (ValueError, KeyError):
         got = f"imageZposition {_text(roi, 'imagezposition')!r}, inclusion {inclusion!r}, {len(points)} points"
-        bad = next((point for point in points if not all(number.lstrip("-").isdigit() for number in point)), None)
+        bad = next((point for point in points if not all(map(_WHOLE.fullmatch, point))), None)
         got += f", one of them {bad}" if bad else ""
         expected = "a contour with its z in mm, TRUE or FALSE, and pairs of whole numbers"
         raise ValueError(error_sentence(where, expected, got, "download the file again")) from None

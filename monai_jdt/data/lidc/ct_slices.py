@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -148,7 +149,7 @@ def read_slice_header(path: str) -> CtSlice:
         spacing=(spacing[1], spacing[0]),
         position=(position[0], position[1], position[2]) if position else None,
         orientation=numbers("0020|0037", 6),
-        instance=int(instance) if instance.lstrip("-").isdigit() else 0,
+        instance=int(instance) if re.fullmatch(r"-?[0-9]{1,12}", instance) else 0,
     )
 
 

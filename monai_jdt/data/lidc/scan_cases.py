@@ -30,7 +30,7 @@ from monai_jdt.data.lidc.ct_slices import (
 from monai_jdt.data.lidc.nodule_groups import group_marks
 from monai_jdt.data.lidc.records import LIDC_READERS, LidcMark, LidcScan
 from monai_jdt.data.lidc.scan_folders import ScanFiles, patient_folder
-from monai_jdt.validation import error_sentence
+from monai_jdt.validation import check_int, error_sentence
 
 #: The image of a case.
 CT_NAME = "ct.nii.gz"
@@ -75,7 +75,7 @@ class LidcSettings:
             if value is not None and not (value > least and np.isfinite(value)):
                 expected = "a number of mm > 0" if least == 0 else "a number of mm >= 0"
                 raise ValueError(error_sentence(name, expected, f"{value:g}"))
-        if not 1 <= self.min_readers <= LIDC_READERS:
+        if not 1 <= check_int("min_readers", self.min_readers) <= LIDC_READERS:
             raise ValueError(error_sentence("min_readers", f"a whole number from 1 to {LIDC_READERS}", str(self.min_readers)))
 
     def plain(self) -> dict[str, Any]:

@@ -140,12 +140,12 @@ def find_scans(root: str, *, progress: bool = True) -> FoundScans:
     skipped: list[SkippedPath] = []
     folders = _Folders()
     xmls: list[str] = []
+    failures: dict[str, str] = {}
     for path in walk_files(root, skipped):
         if path.lower().endswith(".xml"):
             xmls.append(path)
-        elif is_dicom(path):
-            folders.files[os.path.dirname(path)].append(path)
-    failures: dict[str, str] = {}
+        else:
+            _add_dicom(folders, path, failures)
     readings, notes = _readings_of_ct(xmls, failures, progress)
     if not readings and not failures:
         got = f"{sum(map(len, folders.files.values()))} DICOM files and no XML of a CT"
@@ -163,6 +163,15 @@ def find_scans(root: str, *, progress: bool = True) -> FoundScans:
     alone = [path for path in unread if not any(path in scan.files for scan in scans)]
     failures |= {path: unread[path] for path in alone}
     return FoundScans(tuple(scans), failures, tuple(notes), frozenset(folders.series()))
+
+
+def _add_dicom(folders: _Folders, path: str, failures: dict[str, str]) -> None:
+    """Keep a file that is DICOM. One that cannot be opened does not end the search."""
+    try:
+        if is_dicom(path):
+            folders.files[os.path.dirname(path)].append(path)
+    except OSError as error:
+        failures[path] = error_sentence(path, "a file that can be read", f"{error.strerror}", "give yourself the right to read it")
 
 
 def _read_ends(folders: _Folders, files: Sequence[str], unread: dict[str, str]) -> None:

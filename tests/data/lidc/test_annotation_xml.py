@@ -37,6 +37,7 @@ def test_the_real_file(tmp_path: Path) -> None:
 
 def test_ratings_that_are_none_are_left_out(tmp_path: Path) -> None:
     ratings = "<subtlety>5</subtlety><malignancy>0</malignancy><texture></texture><internalStructure>1</internalStructure>"
+    ratings += "<margin>\u00b2</margin><lobulation>" + "9" * 5000 + "</lobulation>"
     session = nodule("a", [square(4, 5, 6, 0.0)], ratings=ratings)
     (mark,) = read_annotations(written(tmp_path, annotation_text([session]))).marks
     assert mark.characteristics == {"subtlety": 5, "internalStructure": 1}
@@ -104,6 +105,10 @@ def test_no_defusedxml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "<xCoord>4.5</xCoord>",
             r"got imageZposition '-5.0', inclusion 'true', 5 points, one of them \('4.5', '5'\)",
         ),
+        # what Python reads as 10 and 4
+        ("<xCoord>4</xCoord>", "<xCoord>1_0</xCoord>", r"one of them \('1_0', '5'\)"),
+        ("<xCoord>4</xCoord>", "<xCoord>\u0664</xCoord>", "5 points, one of them"),
+        ("<imageZposition>-5.0 ", "<imageZposition>-5_0 ", "expected a contour with its z in mm.+got imageZposition '-5_0'"),
         ("<imageZposition>-5.0 </imageZposition>", "", "expected a contour with its z in mm.+got imageZposition ''"),
         ("<imageZposition>-5.0 ", "<imageZposition>NaN ", "expected a contour with its z in mm.+got imageZposition 'NaN'"),
         ("<imageZposition>-5.0 ", "<imageZposition>inf ", "expected a contour with its z in mm.+got imageZposition 'inf'"),

@@ -305,6 +305,11 @@ def test_invalid_settings_are_refused(tmp_path: Path, settings: dict[str, Any], 
     assert not (tmp_path / "out").exists()
 
 
+def test_readers_are_whole_numbers(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"min_readers: expected a whole number, got float 2\.5"):
+        convert(tmp_path, tmp_path / "out", min_readers=2.5)
+
+
 def test_one_bad_scan_is_not_the_end(tmp_path: Path) -> None:
     write_scan(tmp_path / "in" / "a", positions=POSITIONS[:3] + POSITIONS[4:])
     write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")

@@ -143,6 +143,11 @@ def test_a_position_without_a_number_is_none(tmp_path: Path) -> None:
     assert read_slice_header(str(path)).position is None
 
 
+@pytest.mark.parametrize("instance", ["--5", "-", "5.5", ""])
+def test_an_instance_number_that_is_none_is_0(tmp_path: Path, instance: str) -> None:
+    assert read_slice_header(str(write_slice(tmp_path / "1.dcm", 0.0, instance=instance))).instance == 0
+
+
 def test_a_copy_of_a_series_is_refused() -> None:
     slices = [a_slice(z, path=f"{folder}/{z}.dcm") for folder in "ab" for z in (0.0, 2.5)]
     with pytest.raises(ValueError, match=r"got 2 twice, such as a/0\.0\.dcm and b/0\.0\.dcm\. Fix: remove one copy of the series"):

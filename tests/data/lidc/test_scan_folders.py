@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_jdt.data.lidc import FoundScans, find_scans
+from monai_jdt.data.lidc import FoundScans, find_scans, scan_folders
+from monai_jdt.data.lidc.ct_slices import is_dicom
 from tests.data.lidc.tcia_files import POSITIONS, SERIES, annotation_text, hounsfield, write_scan, write_series, write_slice
 
 
@@ -105,6 +106,22 @@ def test_a_broken_xml_and_a_broken_slice_are_failures_of_their_own(tmp_path: Pat
     found = found_in(tmp_path)
     assert len(found.scans) == 1
     assert sorted(found.failures) == [str(tmp_path / "b.xml"), str(tmp_path / "c" / "1.dcm")]
+
+
+def test_a_file_that_cannot_be_opened_is_a_failure_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scan(tmp_path / "a")
+    (tmp_path / "a" / "private").write_bytes(b"")
+
+    def refuse(path: str) -> bool:
+        if path.endswith("private"):
+            raise PermissionError(13, "Permission denied", path)
+        return is_dicom(path)
+
+    monkeypatch.setattr(scan_folders, "is_dicom", refuse)
+    found = found_in(tmp_path)
+    assert len(found.scans) == 1
+    assert list(found.failures) == [str(tmp_path / "a" / "private")]
+    assert "expected a file that can be read, got Permission denied." in next(iter(found.failures.values()))
 
 
 def test_a_folder_without_xml_is_refused(tmp_path: Path) -> None:
