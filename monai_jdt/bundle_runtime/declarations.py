@@ -28,7 +28,7 @@ from monai_jdt.bundle_runtime.listed_cases import SPLIT_SOURCES
 from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings
 from monai_jdt.report.challenge_scores import CHALLENGES
 from monai_jdt.transforms.decide_mask import MASK_DECISIONS
-from monai_jdt.transforms.label_form import LABEL_FORMS
+from monai_jdt.transforms.region_form import LABEL_FORMS
 
 #: The largest size of an image edge that a run accepts: beyond it a network's activations fit no memory.
 LARGEST_EDGE = 4096

@@ -56,7 +56,7 @@ def fuse_command(
     # MONAI's transforms take seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
     from monai_jdt.report.rated_cases import rated_cases
-    from monai_jdt.transforms.label_form import LABEL_FORMS
+    from monai_jdt.transforms.region_form import LABEL_FORMS
 
     dest, paths = user_path(dest), [user_path(path) for path in rater]
     if seed < 0:

@@ -86,10 +86,10 @@ def write_fused_label(files: Sequence[str], dest: str, choice: FusionChoice) -> 
     import nibabel
 
     from monai_jdt.data.files.label_values import distinct_values
-    from monai_jdt.transforms import LabelForm, LoadRaters
+    from monai_jdt.transforms import LoadRaters, RegionForm
 
     votes = LoadRaters(foreground=choice.foreground)(files)
-    values = LabelForm(choice.form, choice.regions)(choice.transform()(votes)).as_tensor().numpy()
+    values = RegionForm(choice.form, choice.regions)(choice.transform()(votes)).as_tensor().numpy()
     if choice.form == "soft":
         values = values.astype(np.float32)
     data = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)

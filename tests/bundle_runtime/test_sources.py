@@ -10,7 +10,7 @@ import torch
 from monai_jdt.bundle_runtime import tell_long_protocol
 
 
-def test_hours_on_a_cpu_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_hours_on_a_cpu_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for protocol, device in (("short", "cpu"), ("paper", "cuda:0"), ("paper", torch.device("cuda"))):
             tell_long_protocol(protocol, device, 150, [256, 256], 80)

@@ -13,7 +13,7 @@ LARGEST_INDEX = 255
 
 
 def write_palette_picture(path: str | os.PathLike[str], values: np.ndarray) -> None:
-    """Write a map of label values as a PNG with a palette: 0 is black; alone beside it, 1 is white.
+    """Write a map of label values as a PNG with a palette, in which 0 is black, and 1 white if there is no other value.
 
     Args:
         path: the file.

@@ -22,7 +22,7 @@ from monai_jdt.validation import error_sentence
 LABEL_FORMS = ("soft", "hard", "map")
 
 
-class LabelForm(Transform):
+class RegionForm(Transform):
     """Bring a label with a channel for each region into the form in which it is written.
 
     * `"soft"`: as it is;
@@ -38,7 +38,7 @@ class LabelForm(Transform):
 
     Example:
         >>> p = torch.tensor([[0.9, 0.6, 0.1], [0.8, 0.2, 0.1]])
-        >>> LabelForm("hard")(p).tolist(), LabelForm("map", {"whole": [1, 2], "core": [2]})(p).tolist()
+        >>> RegionForm("hard")(p).tolist(), RegionForm("map", {"whole": [1, 2], "core": [2]})(p).tolist()
         ([[1, 1, 0], [1, 0, 0]], [[2, 1, 0]])
     """
 
@@ -71,24 +71,24 @@ class LabelForm(Transform):
         return with_meta_of(label, plain)
 
 
-class LabelFormd(MapTransform):
-    """Dictionary version of :class:`LabelForm`.
+class RegionFormd(MapTransform):
+    """Dictionary version of :class:`RegionForm`.
 
     Args:
         keys: keys of the labels.
-        form: see :class:`LabelForm`.
-        regions: see :class:`LabelForm`.
+        form: see :class:`RegionForm`.
+        regions: see :class:`RegionForm`.
         allow_missing_keys: leave out a key that the item does not have.
 
     Raises:
-        ValueError: as :class:`LabelForm`.
+        ValueError: as :class:`RegionForm`.
     """
 
     def __init__(
         self, keys: KeysCollection, form: str = "soft", regions: RegionSpec | None = None, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.to_form = LabelForm(form, regions)
+        self.to_form = RegionForm(form, regions)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with each label in that form. The item passed in is not changed."""

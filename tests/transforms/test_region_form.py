@@ -14,8 +14,8 @@ from monai.transforms import SaveImage
 from PIL import Image
 
 from monai_jdt.data.problems import DataProblemError
-from monai_jdt.transforms import LabelForm, LabelFormd
-from monai_jdt.transforms.label_form import LABEL_FORMS
+from monai_jdt.transforms import RegionForm, RegionFormd
+from monai_jdt.transforms.region_form import LABEL_FORMS
 
 PROB = MetaTensor(torch.tensor([[[0.9, 0.6], [0.5, 0.1]], [[0.8, 0.2], [0.3, 0.0]]]), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])))
 
@@ -26,20 +26,20 @@ def test_each_form_keeps_the_place() -> None:
     expected = {"soft": PROB.tolist(), "hard": hard, "map": [[[5, 1], [0, 0]]]}
     for form in LABEL_FORMS:
         item: dict[Hashable, Any] = {"pred": PROB, "other": 1}
-        got = LabelFormd("pred", form, {"outer": [1, 5], "inner": [5]})(item)["pred"]
+        got = RegionFormd("pred", form, {"outer": [1, 5], "inner": [5]})(item)["pred"]
         assert got.tolist() == expected[form]
         assert torch.equal(got.affine, PROB.affine)
         assert item["pred"] is PROB
-    assert LabelForm("hard")(PROB).dtype == torch.uint8
+    assert RegionForm("hard")(PROB).dtype == torch.uint8
 
 
 def test_what_cannot_be_written_is_refused() -> None:
     with pytest.raises(ValueError, match="form: expected one of soft, hard, map, got 'one'"):
-        LabelForm("one")
+        RegionForm("one")
     with pytest.raises(ValueError, match="regions: expected the label values of each channel, since form is map"):
-        LabelForm("map")
+        RegionForm("map")
     with pytest.raises(ValueError, match="regions: expected 2 regions"):
-        LabelForm("map", [[1]])(PROB)
+        RegionForm("map", [[1]])(PROB)
 
 
 def test_a_label_picture_is_a_palette(tmp_path: Path) -> None:
