@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,21 @@ def ready_to_call(program: Any, *arguments: Any) -> Any:
         program = in_memory(program.py_func)
         program(*arguments)
     return program
+
+
+def c_function(signature: Any, function: Callable) -> Any:
+    """Compile a function that C code calls, or read it from disk.
+
+    Args:
+        signature: numba's.
+        function: Python's.
+    """
+    try:
+        return cfunc(signature, cache=True, **_OPTIONS)(function)
+    except Exception as error:
+        # as above: no folder, or one whose contents cannot be used
+        logger.info("numba cannot use what it has on disk and compiles %s for this process alone: %r", function.__name__, error)
+        return cfunc(signature, **_OPTIONS)(function)
 
 
 #: Compiled as a part of what calls it: its code is copied there. numba compiles any other function by itself too, with all that it

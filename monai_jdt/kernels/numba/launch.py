@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from glob import escape as glob_escape
 from glob import glob
-from threading import local
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,8 +31,11 @@ logger = logging.getLogger(__name__)
 #: Most voxels in a block, and most voxels times channels. x, t and keep of a block are 3 rows a channel, 384 KB at most: where they are
 #: not read in place, they stay in a core's own cache.
 _LONGEST_ROW, _BLOCK = 1024, 2**15
-#: Fewest voxels times channels of a task. A helper wakes late, a tenth of a millisecond, where torch's own threads still spin.
-_TASK = 2**17
+#: Fewest voxels times channels of a task: handing it to another thread takes as long as computing 10,000 to 30,000 of them.
+_TASK = 2**16
+#: Most voxels times channels of a step that torch's own threads do. In longer ones a late start does not count, and a thread that
+#: another program keeps from its core does.
+_SHORT = 2**22
 #: Most tasks of an image in forward. Each has sums of its own, so the number must not depend on the number of threads, or the result
 #: would: float32 sums in another order.
 _TASKS = 32
@@ -62,9 +64,6 @@ _PIXELS = {
 
 _NO_ARRAY = StridedArray(0, 0, 0, 0, 0, 0)
 
-#: What a thread works in, a block's rows, which fit into a core's cache.
-_of_thread = local()
-
 
 def numba_sums(given: KernelInput) -> torch.Tensor:
     """The sums of a step.
@@ -88,12 +87,12 @@ def numba_sums(given: KernelInput) -> torch.Tensor:
     stride, first_sums = sums.strides[0], sums.ctypes.data
 
     def work(numbers: Iterator[int]) -> None:
-        scratch = _scratch(job)
-        for number in numbers:
-            place = tasks[number][0] * ranges + number % ranges
-            run_range(job, *tasks[number], scratch, first_sums + place * stride)
+        with _Scratch(job) as scratch:
+            for number in numbers:
+                place = tasks[number][0] * ranges + number % ranges
+                run_range(job, *tasks[number], scratch, first_sums + place * stride)
 
-    share_out(len(tasks), work)
+    share_out(len(tasks), work, given.logits.numel() <= _SHORT)
     # compiled code has addresses only: until here Python must not free what they point to
     del tables
     if ranges > 1:
@@ -118,12 +117,12 @@ def numba_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
     job, tables = _job(given, upstream, result)
 
     def work(numbers: Iterator[int]) -> None:
-        scratch = _scratch(job)
-        for number in numbers:
-            _claim_task(result, *tasks[number])
-            run_range(job, *tasks[number], scratch, 0)
+        with _Scratch(job) as scratch:
+            for number in numbers:
+                _claim_task(result, *tasks[number])
+                run_range(job, *tasks[number], scratch, 0)
 
-    share_out(len(tasks), work)
+    share_out(len(tasks), work, given.logits.numel() <= _SHORT)
     del tables
     return result
 
@@ -302,10 +301,26 @@ def _claim_task(tensor: torch.Tensor, image: int, images: int, first: int, last:
             claim(tensor, row * voxels + first, row * voxels + last)
 
 
-def _scratch(job: Job) -> int:
-    """Return the address of what this thread works in. It is kept for the next step."""
-    size = records.scratch_size(job.channels, job.width)
-    memory = getattr(_of_thread, "memory", None)
-    if memory is None or memory.numel() < size:
-        memory = _of_thread.memory = torch.empty(size, dtype=torch.float32, device="cpu")
-    return memory.data_ptr()
+class _Scratch:
+    """The address of what a thread works in: a block's rows, which fit into a core's cache.
+
+    It is kept for the next step, of any thread: a thread of torch's is a new one to Python at every call. A class, since a generator's
+    context costs a small step a hundredth of its time.
+    """
+
+    _free: ClassVar[list[torch.Tensor]] = []
+
+    def __init__(self, job: Job) -> None:
+        self._size = records.scratch_size(job.channels, job.width)
+
+    def __enter__(self) -> int:
+        try:
+            self._memory = self._free.pop()
+        except IndexError:
+            self._memory = torch.empty(0, dtype=torch.float32, device="cpu")
+        if self._memory.numel() < self._size:
+            self._memory = torch.empty(self._size, dtype=torch.float32, device="cpu")
+        return self._memory.data_ptr()
+
+    def __exit__(self, *error: object) -> None:
+        self._free.append(self._memory)

@@ -14,6 +14,8 @@ from threading import Condition, Lock
 
 import torch
 
+from monai_jdt.kernels.numba.torch_team import Team, team_of_torch
+
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = Lock()
@@ -39,34 +41,52 @@ def _helpers(wanted: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
+def share_out(tasks: int, work: Callable[[Iterator[int]], None], at_once: bool = False) -> None:
     """Run `work` on every thread. Each thread gets the numbers of its tasks one by one.
 
-    Where no thread can be started (the interpreter is shutting down, the system has no more), the others do its share.
-    Long, since its inner functions share the spans, the lock and the errors.
+    After an error or an interrupt the tasks that are left are dropped; it comes out once no task is under way any more.
 
     Args:
         tasks: how many there are, numbered from 0. Each number is given once.
         work: sets up what a thread needs, and does the tasks that it is given.
+        at_once: the tasks are short. Then torch's own threads do them, where they can be asked: they are awake, but the caller waits
+            for each of them, also for one that another program keeps from its core.
     """
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
         work(iter(range(tasks)))
         return
-    spans = [[tasks * k // threads, tasks * (k + 1) // threads] for k in range(threads)]
-    #: guards what the threads share: spans, helpers at work, and their errors
-    changed = Condition()
-    at_work: set[int] = set()
-    errors: list[BaseException] = []
+    spans = _Spans(tasks, threads)
+    team = team_of_torch() if at_once else None
+    if team is None:
+        _by_pool(spans, work)
+    else:
+        _by_team(team, spans, work)
 
-    def drawn(own: list[int]) -> Iterator[int]:
-        """Yield task numbers from the front of one's own span, then from the end of the longest.
+
+class _Spans:
+    """The tasks that are left, one span of neighbours for each thread.
+
+    Args:
+        tasks: how many there are.
+        threads: how many share them.
+    """
+
+    def __init__(self, tasks: int, threads: int) -> None:
+        self._left = [[tasks * k // threads, tasks * (k + 1) // threads] for k in range(threads)]
+        #: guards the spans, and what the threads tell one another
+        self.changed = Condition()
+        self.tasks, self.threads, self.done = tasks, threads, 0
+
+    def drawn(self, thread: int) -> Iterator[int]:
+        """Yield task numbers from the front of a thread's own span, then from the end of the longest.
 
         A thread so keeps to neighbours in memory, and a span that another thread still works on is taken from its far end.
         """
+        own = self._left[thread]
         while True:
-            with changed:
-                longest = max(spans, key=lambda span: span[1] - span[0])
+            with self.changed:
+                longest = max(self._left, key=lambda span: span[1] - span[0])
                 if own[0] < own[1]:
                     own[0] += 1
                     number = own[0] - 1
@@ -76,12 +96,49 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
                 else:
                     return
             yield number
+            with self.changed:
+                self.done += 1
+
+    def drop(self) -> None:
+        """Leave no task. The caller holds `changed`."""
+        for span in self._left:
+            span[0] = span[1]
+
+
+def _by_team(team: Team, spans: _Spans, work: Callable[[Iterator[int]], None]) -> None:
+    """Share out among torch's own threads."""
+    errors: list[BaseException] = []
+
+    def take_part(member: int) -> None:
+        try:
+            work(spans.drawn(member))
+        except BaseException as error:
+            errors.append(error)
+            with spans.changed:
+                spans.drop()
+
+    team(spans.threads, take_part)
+    if errors:
+        raise errors[0]
+    if spans.done < spans.tasks:
+        # a second interrupt, between the lines above that keep the first one
+        raise KeyboardInterrupt
+
+
+def _by_pool(spans: _Spans, work: Callable[[Iterator[int]], None]) -> None:
+    """Share out among the caller's thread and a pool of helpers.
+
+    Where no thread can be started (the interpreter is shutting down, the system has no more), the others do its share.
+    """
+    changed = spans.changed
+    at_work: set[int] = set()
+    errors: list[BaseException] = []
 
     def help_out(helper: int) -> None:
         with changed:
             at_work.add(helper)
         try:
-            work(drawn(spans[helper]))
+            work(spans.drawn(helper))
         except BaseException as error:
             errors.append(error)
         finally:
@@ -91,19 +148,18 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None]) -> None:
 
     started: list[Future] = []
     try:
-        for helper in range(1, threads):
+        for helper in range(1, spans.threads):
             try:
-                started.append(_helpers(threads - 1).submit(help_out, helper))
+                started.append(_helpers(spans.threads - 1).submit(help_out, helper))
             except RuntimeError:
                 # no new thread: the interpreter is shutting down, or the system has no more
                 break
-        work(drawn(spans[0]))
+        work(spans.drawn(0))
     finally:
         # After an error or an interrupt: drop the remaining tasks, then wait for running ones, which still write into this call's
         # memory. A helper that has not begun, since another caller's work is before it, finds nothing left to do.
         with changed:
-            for span in spans:
-                span[0] = span[1]
+            spans.drop()
             changed.wait_for(lambda: not at_work)
         for future in started:
             future.cancel()

@@ -15,9 +15,13 @@ import torch
 from monai_jdt.kernels.numba import threads
 from monai_jdt.kernels.numba.threads import share_out
 
+#: By the pool of helpers, and by torch's own threads, where torch brings a library that can be asked.
+BOTH_WAYS = pytest.mark.parametrize("at_once", [False, True])
 
+
+@BOTH_WAYS
 @pytest.mark.parametrize("wanted", [1, 2, 3])
-def test_each_task_is_done_once(wanted: int) -> None:
+def test_each_task_is_done_once(wanted: int, at_once: bool) -> None:
     torch.set_num_threads(wanted)
     done: list[int] = []
     names = set()
@@ -28,14 +32,15 @@ def test_each_task_is_done_once(wanted: int) -> None:
             done.append(number)
             names.add(threading.current_thread().name)
 
-    share_out(20, work)
+    share_out(20, work, at_once)
     assert sorted(done) == list(range(20))
     assert len(names) <= wanted
     assert threading.current_thread().name in names
     assert torch.get_num_threads() == wanted
 
 
-def test_an_error_of_a_thread_is_the_callers() -> None:
+@BOTH_WAYS
+def test_an_error_of_a_thread_is_the_callers(at_once: bool) -> None:
     torch.set_num_threads(2)
 
     def work(numbers: Iterator[int]) -> None:
@@ -44,10 +49,11 @@ def test_an_error_of_a_thread_is_the_callers() -> None:
                 raise ZeroDivisionError("task 5")
 
     with pytest.raises(ZeroDivisionError, match="task 5"):
-        share_out(9, work)
+        share_out(9, work, at_once)
 
 
-def test_an_interrupt_ends_what_is_under_way_first() -> None:
+@BOTH_WAYS
+def test_an_interrupt_ends_what_is_under_way_first(at_once: bool) -> None:
     torch.set_num_threads(2)
     threads._forget_pool()
     done, caller = [], threading.current_thread()
@@ -61,7 +67,7 @@ def test_an_interrupt_ends_what_is_under_way_first() -> None:
             done.append(number)
 
     with pytest.raises(KeyboardInterrupt):
-        share_out(50, work)
+        share_out(50, work, at_once)
     before = len(done)
     assert before < 10
     time.sleep(0.2)
