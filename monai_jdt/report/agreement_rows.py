@@ -142,18 +142,18 @@ def _pair_scores(one: torch.Tensor, two: torch.Tensor, edges: Sequence[float] | 
         yield hausdorff, nan
         return
     # imported late: scipy's transforms take a second to import
-    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+    from monai.metrics.utils import get_edge_surface_distance
 
     # distances within the box around both drawings are those of the whole image
     box = [(int(places.min()), int(places.max())) for places in (one | two).nonzero().unbind(1)]
     part = tuple(slice(max(low - 1, 0), high + 2) for low, high in box)
     # MONAI wants two or three axes; one of length 1 has no neighbours
-    cut = [mark[part].squeeze() if mark.ndim == 3 and 1 in mark.shape else mark[part] for mark in (one, two)]
-    spacing = [edge for edge, size in zip(edges, one.shape, strict=True) if cut[0].ndim == one.ndim or size > 1]
-    a, b = (mark[None, None] for mark in cut)
-    arguments: dict[str, Any] = {"include_background": True, "spacing": spacing}
-    yield surface, float(compute_average_surface_distance(a, b, symmetric=True, **arguments))
-    yield hausdorff, float(compute_hausdorff_distance(a, b, percentile=95, **arguments))
+    first, second = (mark[part].squeeze() if mark.ndim == 3 and 1 in mark.shape else mark[part] for mark in (one, two))
+    spacing = [edge for edge, size in zip(edges, one.shape, strict=True) if first.ndim == one.ndim or size > 1]
+    # one search for two scores: `compute_average_surface_distance` and `compute_hausdorff_distance` would search each for itself
+    _, distances, _ = get_edge_surface_distance(first, second, spacing=spacing, symmetric=True)
+    yield surface, float(torch.cat(distances).mean())
+    yield hausdorff, max(float(torch.quantile(there, 0.95)) for there in distances)
 
 
 def _suspicions(case: AgreementCase, stack: torch.Tensor, anything: torch.Tensor) -> Iterator[tuple[str, str, str, str]]:
