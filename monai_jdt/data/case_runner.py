@@ -343,7 +343,7 @@ def _write_table(rows: Sequence[Mapping[str, Any]], dest: str | os.PathLike[str]
     for row in rows:
         if list(row) != columns:
             raise ValueError(error_sentence("rows", f"the columns {columns}", str(list(row)), "return the same keys for every case"))
-    with whole_file(dest) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+    with whole_file(dest) as draft, open(draft, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

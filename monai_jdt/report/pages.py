@@ -25,4 +25,5 @@ def write_page(template: str, dest: str | os.PathLike[str], **content: Any) -> N
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.get_template(template).render(**content)
     with whole_file(dest) as draft:
-        Path(draft).write_text(text, encoding="utf-8")
+        # a file's name may hold bytes that are no text
+        Path(draft).write_text(text, encoding="utf-8", errors="backslashreplace")

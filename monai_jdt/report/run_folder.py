@@ -122,7 +122,9 @@ def write_run(folder: str | os.PathLike[str], record: RunRecord) -> str:
     path = os.path.join(folder, RUN_FILE)
     content = {"format": _FORMAT, "scores": _digest_of_scores(folder), **asdict(_placed_record(record, placed))}
     with whole_file(path) as draft:
-        Path(draft).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # a byte of a file's name that is no text becomes JSON's escape of it, which is read back as it was
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        Path(draft).write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
