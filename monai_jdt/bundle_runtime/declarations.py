@@ -127,6 +127,11 @@ class RunSettings(BaseModel):
         examples=[0.3],
         json_schema_extra=also("empty_level", "level"),
     )
+    temperature: Number = Field(
+        gt=0,
+        description="Logits are divided by it before they become probabilities. Choose it on validation data; 1 changes nothing.",
+        examples=[1.5],
+    )
     num_workers: Whole = Field(
         ge=0,
         le=256,

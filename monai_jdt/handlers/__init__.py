@@ -24,6 +24,7 @@ from monai_jdt.handlers.mean_scores import (
 from monai_jdt.handlers.non_finite import NonFiniteLossError, NonFiniteLossStop
 from monai_jdt.handlers.progress import EpochLoss, LossProgressBar, mean_loss
 from monai_jdt.handlers.sample_maker import SampleMaker
+from monai_jdt.handlers.temperature import TemperatureSearch
 from monai_jdt.handlers.trained_settings import TrainedSettingsWriter, check_trained_settings
 from monai_jdt.handlers.training_table import TrainingTableWriter
 
@@ -52,6 +53,7 @@ __all__ = [
     "NonFiniteLossStop",
     "RaterCalibrationErrorHandler",
     "SampleMaker",
+    "TemperatureSearch",
     "TrainedSettingsWriter",
     "TrainingTableWriter",
     "check_trained_settings",

@@ -180,15 +180,18 @@ def test_a_kill_between_scores_and_record_is_noticed(trained: Any, evaluated: Pa
 
 @one_bundle
 def test_an_evaluation_of_expected_scores_names_the_level_of_its_cases(trained: Any, tmp_path: Path, caplog: Any) -> None:
-    def levels() -> list[str]:
-        return [message for message in caplog.messages if message.startswith("empty_below ")]
+    def levels(setting: str = "empty_below") -> list[str]:
+        return [message for message in caplog.messages if message.startswith(f"{setting} ")]
 
     with caplog.at_level(logging.INFO):
         evaluate(trained, tmp_path, decision="expected_dice")
-        assert len(levels()) == 1
-        # masks that a level has emptied say nothing of a better one
-        record = evaluate(trained, tmp_path, decision="expected_dice", empty_below=1)
-    assert len(levels()) == 1
+        assert len(levels()) == len(levels("temperature")) == 1
+        # masks that a level has emptied say nothing of a better one. Nor are logits kept that a temperature has divided
+        record = evaluate(trained, tmp_path, decision="expected_dice", empty_below=1, temperature=1e6)
+    assert len(levels()) == len(levels("temperature")) == 1
+    assert record.settings["temperature"] == "1000000.0"
+    for path in (tmp_path / "predictions").glob("*.nii.gz"):
+        np.testing.assert_allclose(load_nifti(path).dataobj, 0.5, atol=1e-4)
     assert (record.settings["empty_below"], record.empty_below) == ("1.0", 1.0)
     scores = [float(row["value"]) for row in read_scores(tmp_path) if row["score"] == "dice"]
     assert all(score in (0, 1) or np.isnan(score) for score in scores)
@@ -224,6 +227,16 @@ def test_a_prediction_has_masks_and_confidences(trained: Any, tmp_path: Path, de
         assert torch.equal(decided, expected)
         score = [float(row["value"]) for row in rows if row["case"] == case]
         torch.testing.assert_close(torch.tensor([score]).double(), expected_overlap(prob, expected), rtol=1e-5, atol=1e-6)
+
+
+@one_bundle
+def test_a_prediction_divides_logits_by_the_temperature(trained: Any, tmp_path: Path) -> None:
+    bundle, root, data = trained
+    bundle.start("inference.yaml", root=root, dataset_dir=data, output_dir=str(tmp_path), temperature=1e6, **NET[bundle])
+    files = list(tmp_path.rglob("*.nii.gz"))
+    assert len(files) == 4
+    for path in files:
+        np.testing.assert_allclose(load_nifti(path).dataobj, 0.5, atol=1e-4)
 
 
 @one_bundle

@@ -99,6 +99,8 @@ EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with mark
         "decision: expected one of threshold, expected_dice, expected_jaccard, got 'expected'. Fix: --decision expected_dice",
     ),
     ({"decision": None}, "decision: expected one of threshold, expected_dice, expected_jaccard, got null. Fix: --decision "),
+    ({"temperature": 0}, "temperature: expected a number > 0, got 0. Fix: --temperature 1.5"),
+    ({"temperature": -1}, "temperature: expected a number > 0, got -1. Fix: --temperature 1.5"),
     ({"empty_below": 1.5}, "empty_below: expected a number from 0 to 1, got 1.5. Fix: --empty_below 0.3"),
     (
         {"empty_below": 0.3},

@@ -33,7 +33,7 @@ OWN = {
         # what masks are called
         *("region_names", "mask_ending", "as_picture"),
     ),
-    "evaluate": ("validate#handlers", "qubiq_dice", "initialize", "run"),
+    "evaluate": ("validate#handlers", "exclusive", "qubiq_dice", "initialize", "run"),
     "multi_gpu_train": ("initialize",),
     "votes": ("votes_to_label",),
 }
@@ -54,7 +54,7 @@ OWN_OF_LIDC = {
         # a CT may be a DICOM folder
         *("image_name", "found", "above", "folder_names", "prediction_name", "mask_ending", "region_names"),
     ),
-    "evaluate": ("check_data", "initialize", "run"),
+    "evaluate": ("check_data", "exclusive", "initialize", "run"),
     "multi_gpu_train": ("initialize",),
     "votes": ("votes_to_label",),
 }

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from monai_jdt.functional.temperature import fit_temperature
+from monai_jdt.functional.temperature import SEARCHED_TEMPERATURES, fit_temperature, nll_slopes, temperature_of_slopes
 
 
 def drawn(softmax: bool, raters: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,6 +50,22 @@ def test_the_analytic_value_and_the_bounds() -> None:
     assert fit_temperature(logits, torch.tensor([[[0.0, 1.0]]])) <= math.exp(5)
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("wrong", [0.25, 1.05, 3.0])
+def test_slopes_of_cases_add_up_to_the_temperature_of_all(softmax: bool, wrong: float) -> None:
+    logits, label = drawn(softmax, raters=2)
+    logits = wrong * logits
+    slopes = torch.stack([nll_slopes(logits[i : i + 1], label[i : i + 1], softmax=softmax) for i in range(4)]).sum(0)
+    assert temperature_of_slopes(slopes) == pytest.approx(fit_temperature(logits, label, softmax=softmax), rel=2e-3)
+
+
+def test_the_bounds_of_a_search() -> None:
+    logits = torch.tensor([[[4.0, -4.0]]])
+    assert temperature_of_slopes(nll_slopes(logits, torch.tensor([[[1.0, 0.0]]]))) == SEARCHED_TEMPERATURES[0]
+    assert temperature_of_slopes(nll_slopes(logits, torch.tensor([[[0.0, 1.0]]]))) == SEARCHED_TEMPERATURES[-1]
+    assert temperature_of_slopes(nll_slopes(0 * logits, torch.tensor([[[0.0, 1.0]]]))) == 1
+
+
 def test_callers_tensors_and_gradient_mode_are_left_alone() -> None:
     logits, label = (values.clone().requires_grad_() for values in drawn(False))
     with torch.no_grad():
@@ -71,3 +87,5 @@ def test_callers_tensors_and_gradient_mode_are_left_alone() -> None:
 def test_wrong_inputs_are_refused(logits: torch.Tensor, label: torch.Tensor, softmax: bool, said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=said):
         fit_temperature(logits, label, softmax=softmax)
+    with pytest.raises((TypeError, ValueError), match=said):
+        nll_slopes(logits, label, softmax=softmax)
