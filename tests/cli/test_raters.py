@@ -166,13 +166,13 @@ def test_a_list_without_raters_is_one_line(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_names_that_are_no_text_are_written_as_escapes(tmp_path: Path) -> None:
-    path = Path(write_list(tmp_path, {"caf\u00e9": [cube(4), cube(5)], "ab": [cube(4), cube(5)]}))
+    path = Path(write_list(tmp_path, {"\u4e2d\u6587": [cube(4), cube(5)], "ab": [cube(4), cube(5)]}))
     path.write_text(path.read_text().replace('"case": "ab"', '"case": "a\\udcff"'))
     assert run(str(path), str(tmp_path / "out"), "--no-boundary", "--no-progress") == 0
-    assert {row["case"] for row in rows_in(tmp_path / "out")} == {"caf\u00e9", r"a\udcff"}
+    assert {row["case"] for row in rows_in(tmp_path / "out")} == {"\u4e2d\u6587", r"a\udcff"}
     page = (tmp_path / "out" / "agreement.html").read_text(encoding="utf-8")
     assert r"<td>a\udcff</td>" in page
-    assert "<td>caf\u00e9</td>" in page
+    assert "<td>\u4e2d\u6587</td>" in page
 
 
 def test_masks_whose_mark_is_black(tmp_path: Path) -> None:
