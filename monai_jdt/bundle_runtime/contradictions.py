@@ -347,8 +347,8 @@ def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
         expected = "a name without folders: a prediction lies in the folder of its case"
         yield error_sentence("prediction_name", expected, name, "name the folder by --output_dir")
         return
-    is_flat_and_single = values["spatial_dims"] == 2 and values["out_channels"] == 2  # the background and one structure
-    is_one_picture = is_flat_and_single or (values["spatial_dims"] == 2 and values.get("form") == "map")
+    is_flat_and_single = values["network_def#spatial_dims"] == 2 and values["out_channels"] == 2  # the background and one structure
+    is_one_picture = is_flat_and_single or (values["network_def#spatial_dims"] == 2 and values.get("form") == "map")
     if not name.endswith(".nii.gz") and not (name.endswith(".png") and is_one_picture):
         expected = "a name that ends in .nii.gz, or in .png for one structure of a flat image or its form map"
         yield error_sentence("prediction_name", expected, name, "--prediction_name prediction.nii.gz")
@@ -390,5 +390,5 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_folders_can_be_written, ("written",)),
     (_checkpoint_is_there, ("ckpt_path",)),
     (_maps_have_label_values, ("form", "regions", "region_names")),
-    (_predictions_have_a_format, ("prediction_name", "spatial_dims", "out_channels")),
+    (_predictions_have_a_format, ("prediction_name", "network_def#spatial_dims", "out_channels")),
 )

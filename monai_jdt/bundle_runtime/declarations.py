@@ -36,9 +36,6 @@ LARGEST_EDGE = 4096
 #: Labels that a network can be trained on, each a way to make one label of several raters.
 LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
 
-Percentile = Annotated[Number, Field(ge=0, le=100)]
-Edge = Annotated[Whole, Field(ge=1, le=LARGEST_EDGE)]
-
 
 def also(*names: str) -> Any:
     """Return a declaration's note of other names for its setting.
@@ -47,6 +44,15 @@ def also(*names: str) -> Any:
         names: names that users may type instead; the message for them says "did you mean".
     """
     return {"also": list(names)}
+
+
+Percentile = Annotated[Number, Field(ge=0, le=100)]
+Edge = Annotated[Whole, Field(ge=1, le=LARGEST_EDGE)]
+
+# What settings of one name have in common. Each bundle describes what the setting means there.
+SpatialDims = Annotated[Whole, Field(ge=2, le=3, json_schema_extra=also("dims"))]
+Window = Annotated[list[Edge], Field(json_schema_extra=also("roi_size", "patch_size", "crop_size", "size", "spatial_size"))]
+ImageName = Annotated[NameText, Field(json_schema_extra=also("image"))]
 
 
 class PhantomSettings(BaseModel):
@@ -215,6 +221,25 @@ class TrainingSettings(OverlaySettings, RunSettings):
         description="The image channel that is drawn, from 0: one for all regions, or a list with one for each. "
         "null: the colours of a photograph, else one channel in grey.",
         examples=[0],
+    )
+
+
+class CroppedTraining(TrainingSettings):
+    """Settings of a training on crops, which validates a share of the patients: of the BraTS and the LIDC bundle."""
+
+    val_fraction: Number = Field(
+        gt=0,
+        lt=1,
+        description="The share of patients that are validated, unless the data list has its own split.",
+        examples=[0.25],
+        json_schema_extra=also("val_frac", "val_split", "fraction"),
+    )
+    crops: Whole = Field(
+        ge=1,
+        le=4096,
+        description="Random crops of each case in an epoch, half of them around labelled voxels.",
+        examples=[2],
+        json_schema_extra=also("num_samples", "n_crops", "num_crops"),
     )
 
 

@@ -6,8 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
-from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Number, Whole
+from monai_jdt.bundle_runtime.declarations import (
+    CroppedTraining,
+    EvaluationSettings,
+    ImageName,
+    PredictionSettings,
+    RunSettings,
+    Window,
+    also,
+)
+from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Number
 from monai_jdt.bundle_runtime.lidc_cases import UNMARKED_READERS
 
 #: How the network's outputs become probabilities.
@@ -31,16 +39,15 @@ class LidcVolume(RunSettings):
         examples=['"[1,1,1]"'],
         json_schema_extra=also("pixdim", "voxel_size", "target_spacing", "resample"),
     )
-    roi: list[Edge] = Field(
+    roi: Window = Field(
         min_length=3,
         max_length=3,
         description="Size of the crops and of the sliding window, voxels of `spacing`; each edge a multiple of 8.",
         examples=['"[32,32,32]"'],
-        json_schema_extra=also("roi_size", "patch_size", "crop_size", "size", "spatial_size"),
     )
 
 
-class LidcTraining(LidcVolume, TrainingSettings):
+class LidcTraining(LidcVolume, CroppedTraining):
     """Settings of `train.yaml` of the LIDC bundle."""
 
     unmarked: Annotated[NameText, AmongNames(UNMARKED_READERS)] = Field(
@@ -55,20 +62,6 @@ class LidcTraining(LidcVolume, TrainingSettings):
         examples=["random"],
         json_schema_extra=also("cropping", "patches"),
     )
-    crops: Whole = Field(
-        ge=1,
-        le=4096,
-        description="Random crops of each case in an epoch.",
-        examples=[2],
-        json_schema_extra=also("num_samples", "n_crops", "num_crops"),
-    )
-    val_fraction: Number = Field(
-        gt=0,
-        lt=1,
-        description="The share of patients that are validated, unless the data list has its own split.",
-        examples=[0.25],
-        json_schema_extra=also("val_frac", "val_split", "fraction"),
-    )
 
 
 class LidcEvaluation(EvaluationSettings, LidcTraining):
@@ -78,11 +71,10 @@ class LidcEvaluation(EvaluationSettings, LidcTraining):
 class LidcPrediction(LidcVolume, PredictionSettings):
     """Settings of `inference.yaml` of the LIDC bundle."""
 
-    image_name: NameText = Field(
+    image_name: ImageName = Field(
         description="The name of the image files below `dataset_dir`; `*` stands for any letters. Where there are none, every folder "
         "with DICOM files is a CT.",
         examples=["ct.nii.gz"],
-        json_schema_extra=also("image"),
     )
     prediction_name: NameText = Field(
         description="The name of a prediction in the folder of its case; ends in .nii.gz.", examples=["nodule.nii.gz"]

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from monai_jdt.bundle_runtime.declarations import Edge, EvaluationSettings, PredictionSettings, RunSettings, TrainingSettings, also
+from monai_jdt.bundle_runtime.declarations import (
+    Edge,
+    EvaluationSettings,
+    ImageName,
+    PredictionSettings,
+    RunSettings,
+    SpatialDims,
+    TrainingSettings,
+    also,
+)
 from monai_jdt.bundle_runtime.kinds import AmongNames, NameText, Whole
 from monai_jdt.data.layouts.qubiq import QUBIQ_SETS
 
@@ -28,7 +37,7 @@ class QubiqStructure(RunSettings):
     protocol: Annotated[str, AmongNames(("short", "paper"))] = Field(
         description="Size, epochs and batches: of the paper, or what a CPU does with phantoms in a minute."
     )
-    spatial_dims: Whole = Field(ge=2, le=3, description="2 for images, 3 for volumes.", examples=[2], json_schema_extra=also("dims"))
+    spatial_dims: SpatialDims = Field(description="2 for images, 3 for volumes.", examples=[2])
     channel_dim: Axis | Literal["no_channel"] | None = Field(
         description="The axis of a file that holds the channels. no_channel: none does. null: as the file itself says.", examples=[-1]
     )
@@ -63,8 +72,7 @@ class QubiqPrediction(QubiqStructure, PredictionSettings):
         description="The name of a prediction: ends in .nii.gz, or in .png for one structure of a flat image or its form map.",
         examples=["task01.nii.gz"],
     )
-    image_name: NameText = Field(
+    image_name: ImageName = Field(
         description="The name of the image files; `*` stands for any letters.",
         examples=["image.nii.gz"],
-        json_schema_extra=also("image"),
     )

@@ -81,7 +81,7 @@ def test_components_that_count_epochs_need_one(name: str, value: Any) -> None:
     ],
 )
 def test_a_prediction_has_a_format_that_can_hold_it(name: str, dims: int, channels: int, refused: bool) -> None:
-    lines = contradictions({"prediction_name": name, "spatial_dims": dims, "out_channels": channels})
+    lines = contradictions({"prediction_name": name, "network_def#spatial_dims": dims, "out_channels": channels})
     assert [line.partition(":")[0] for line in lines] == ["prediction_name"] * refused
 
 

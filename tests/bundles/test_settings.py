@@ -16,6 +16,7 @@ from monai.bundle import ConfigWorkflow, run
 from monai_jdt.bundle_runtime import start
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_lidc_bundle as lidc
 from tests.bundles import test_qubiq_bundle as qubiq
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="names a device that this machine has")
@@ -177,7 +178,7 @@ OF_ONE = [
 ]
 
 
-# one declaration serves both bundles: they take turns
+# one declaration serves all bundles: they take turns
 @pytest.mark.parametrize(
     ("turn", "given", "line"),
     [
@@ -186,7 +187,7 @@ OF_ONE = [
     ],
 )
 def test_a_wrong_value_is_one_line(turn: int, given: dict[str, Any], line: str, tmp_path: Path, capsys: Any) -> None:
-    bundle = (brats, qubiq)[turn % 2]
+    bundle = (brats, lidc, qubiq)[turn % 3]
     assert refused(capsys, tmp_path, bundle.configs("train.yaml"), **given).startswith(line)
 
 
@@ -229,7 +230,7 @@ def test_lesions_are_scored_in_volumes_only(tmp_path: Path, capsys: Any) -> None
     ],
     ids=str,
 )
-@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+@pytest.mark.parametrize("bundle", [brats, lidc, qubiq], ids=["brats", "lidc", "qubiq"])
 def test_a_wrong_value_of_an_overlay_is_one_line(
     bundle: ModuleType, names: list[str], given: dict[str, Any], line: str, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
@@ -252,6 +253,12 @@ def test_a_wrong_value_of_an_overlay_is_one_line(
         ),
         (brats, {"loss#regions": [[7], [1], [4]]}, "loss#regions: expected the label values of regions, in their order: [[1, 4], "),
         (qubiq, {"loss#ignore_index": 1}, "loss#ignore_index: expected a value that is no label, got 1, which is one of the classes"),
+        (lidc, {"loss#ignore_index": 1}, "loss#ignore_index: expected a value that is no label, got 1, which is one of the classes"),
+        (
+            lidc,
+            {"activation": "sigmoid", "loss#ignore_index": 1},
+            "loss#ignore_index: expected a value that is no label, got 1, which is one of label_values",
+        ),
     ],
     ids=str,
 )
@@ -283,6 +290,10 @@ def test_votes_are_held_against_the_settings(bundle: ModuleType, given: dict[str
             {"ckpt_dir": "models"},
             "--ckpt_dir: expected a key that the run reads, got an unknown one. Fix: did you mean --ckpt_path?",
         ),
+        (lidc, {"roi": [24, 24]}, 'roi: expected a list of 3 whole numbers from 1 to 4096, got [24, 24]. Fix: --roi "[32,32,32]"'),
+        (lidc, {"prediction_name": "nodule.png"}, "prediction_name: expected a name that ends in .nii.gz, or in .png for "),
+        (lidc, {"prediction_name": "../nodule.nii.gz"}, "prediction_name: expected a name without folders: a prediction lies in "),
+        (qubiq, {"prediction_name": "a/task01.nii.gz"}, "prediction_name: expected a name without folders: a prediction lies in "),
         (qubiq, {"set": "colon"}, "set: expected one of brain-growth"),
         (qubiq, {"size": 64}, 'size: expected a list of 2 or 3 whole numbers from 1 to 4096, got 64. Fix: --size "[64,64]"'),
     ],
@@ -345,7 +356,7 @@ def test_an_overlay_file_is_checked_as_the_command_line(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
-@pytest.mark.parametrize("bundle", [brats, qubiq], ids=["brats", "qubiq"])
+@pytest.mark.parametrize("bundle", [brats, lidc, qubiq], ids=["brats", "lidc", "qubiq"])
 def test_settings_of_a_training_that_cannot_be_read_are_refused(bundle: ModuleType, text: str, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model.pt").touch()
