@@ -64,11 +64,15 @@ def rows_by_files(record: RunRecord) -> Iterator[tuple[tuple[str, ...], float]]:
             yield tuple(row[key] for key in ("model", "case", "patient", "region", "rater", "score")), row["value"]
 
 
+#: What the one evaluation that several tests look at is given.
+GIVEN: dict[ModuleType, dict[str, Any]] = {brats: {"decision": "expected_jaccard", "challenge_scores": "brats"}, qubiq: {}}
+
+
 @pytest.fixture(scope="module")
 def evaluated(trained: Any) -> Path:
-    """The folder of an evaluation with the threshold."""
+    """The folder of an evaluation: of qubiq with the threshold, of brats with expected scores."""
     folder = trained[1] / "evaluated"
-    evaluate(trained, folder)
+    evaluate(trained, folder, **GIVEN[trained[0]])
     return folder
 
 
@@ -76,12 +80,18 @@ def evaluated(trained: Any) -> Path:
 one_bundle = pytest.mark.parametrize("trained", [pytest.param(brats, marks=pytest.mark.long), qubiq], indirect=True, ids=str)
 
 
-@pytest.mark.parametrize("decision", ["threshold", "expected_jaccard"])
-def test_the_scores_are_those_of_the_verb_evaluate(trained: Any, evaluated: Path, tmp_path: Path, decision: str) -> None:
-    folder = evaluated
-    if decision != "threshold":
-        folder = tmp_path / "one"
-        evaluate(trained, folder, decision=decision, challenge_scores="brats" if trained[0] is brats else "curvas")
+def test_the_scores_are_those_of_the_verb_evaluate(trained: Any, evaluated: Path) -> None:
+    check_scores(evaluated)
+
+
+@one_bundle
+def test_the_scores_of_another_decision_are_those_of_the_verb_evaluate(trained: Any, tmp_path: Path) -> None:
+    given = {"decision": "threshold"} if trained[0] is brats else {"decision": "expected_jaccard", "challenge_scores": "curvas"}
+    evaluate(trained, tmp_path / "one", **given)
+    check_scores(tmp_path / "one")
+
+
+def check_scores(folder: Path) -> None:
     record = read_run(folder)
     found = {tuple(row.values())[:-1]: float(row["value"]) for row in read_scores(folder)}
     expected = dict(rows_by_files(record))
@@ -99,7 +109,7 @@ def test_the_scores_are_those_of_the_verb_evaluate(trained: Any, evaluated: Path
 def test_the_record_says_what_was_run(trained: Any, evaluated: Path) -> None:
     bundle, root, data = trained
     record = read_run(evaluated)
-    assert record.settings["decision"] == record.decision == "threshold"
+    assert record.settings["decision"] == record.decision == GIVEN[bundle].get("decision", "threshold")
     assert record.settings["ckpt_path"] == f"{root}/models/model.pt"
     assert "datalist" not in record.settings
     assert record.datalist == data
@@ -136,8 +146,8 @@ def test_a_page_that_lacks_its_library_is_logged(trained: Any, evaluated: Path, 
 
 
 @one_bundle
-def test_an_evaluation_that_is_killed_leaves_the_one_before(trained: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    evaluate(trained, tmp_path)
+def test_an_evaluation_that_is_killed_leaves_the_one_before(trained: Any, evaluated: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "tensorboard" not in str(path)}
     write = CaseVolumeWriter.__call__
 
@@ -197,7 +207,18 @@ def test_an_evaluation_of_expected_scores_names_the_level_of_its_cases(trained: 
     assert all(score in (0, 1) or np.isnan(score) for score in scores)
 
 
-@pytest.mark.parametrize("decision", ["threshold", "expected_dice"])
+@pytest.mark.parametrize(
+    ("trained", "decision"),
+    # masks of several regions, and of one under a softmax
+    [
+        (brats, "expected_dice"),
+        (qubiq, "expected_dice"),
+        (qubiq, "threshold"),
+        pytest.param(brats, "threshold", marks=pytest.mark.long),
+    ],
+    indirect=["trained"],
+    ids=str,
+)
 def test_a_prediction_has_masks_and_confidences(trained: Any, tmp_path: Path, decision: str) -> None:
     bundle, root, data = trained
     given: dict[str, Any] = {"decision": decision} if decision != "threshold" else {"save_masks": True}
