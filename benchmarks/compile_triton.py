@@ -21,7 +21,7 @@ from triton.runtime import driver
 
 from monai_jdt.definitions import Activation, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.kernel_input import KernelInput
-from monai_jdt.kernels.triton import kernels as triton_kernels
+from monai_jdt.kernels.triton import launch as triton_launch
 
 SOFTMAX, SIGMOID, NONE = Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE
 DENSE, INDEX, VOTES = LabelForm.DENSE, LabelForm.INDEX, LabelForm.VOTES
@@ -123,7 +123,7 @@ def resources(compiled: Any) -> str:
 def main(capabilities: list[int], only: str) -> None:
     """Compile for each capability what a call of `triton_sums` and `triton_gradient` launches in each case."""
     kernels = ("sums_kernel", "total_kernel", "gradient_kernel")
-    originals = {name: getattr(triton_kernels, name) for name in kernels}
+    originals = {name: getattr(triton_launch, name) for name in kernels}
     for capability in capabilities:
         driver.set_active(NoGpu(capability))
         for name, case in CASES.items():
@@ -134,10 +134,10 @@ def main(capabilities: list[int], only: str) -> None:
                 print(f"sm_{capability} {name}: {kernel}, {compiled.metadata.num_warps} warps: {resources(compiled)}", flush=True)
 
             for kernel, original in originals.items():
-                setattr(triton_kernels, kernel, Compiled(original, say))
+                setattr(triton_launch, kernel, Compiled(original, say))
             step = step_of(case)
-            triton_kernels.triton_sums(step)
-            triton_kernels.triton_gradient(step, torch.zeros(4, *step.logits.shape[:2]))
+            triton_launch.triton_sums(step)
+            triton_launch.triton_gradient(step, torch.zeros(4, *step.logits.shape[:2]))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks.gpu.measuring import (
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import LabelForm, VoxelRecipe
 from monai_jdt.kernels.kernel_input import KernelInput
-from monai_jdt.kernels.triton import kernels as triton_kernels
+from monai_jdt.kernels.triton import launch as triton_launch
 from monai_jdt.losses import JDTCELoss
 
 SPEED_CASES = {
@@ -58,8 +58,8 @@ def shares(bench: Bench, step: KernelInput, upstream: torch.Tensor, bandwidth: f
     """Of the copy's bandwidth: forward reads logits and label, backward reads them again and writes the gradient."""
     read = sum(tensor.numel() * tensor.element_size() for tensor in (step.logits, step.label))
     written = step.logits.numel() * step.logits.element_size()
-    forward = bench.device_milliseconds(lambda: triton_kernels.triton_sums(step)) / 1000
-    backward = bench.device_milliseconds(lambda: triton_kernels.triton_gradient(step, upstream)) / 1000
+    forward = bench.device_milliseconds(lambda: triton_launch.triton_sums(step)) / 1000
+    backward = bench.device_milliseconds(lambda: triton_launch.triton_gradient(step, upstream)) / 1000
     return read / forward / bandwidth, (read + written) / backward / bandwidth
 
 
@@ -175,15 +175,15 @@ def check_graph(bench: Bench) -> Iterator[Line]:
 def sweep_shapes(bench: Bench) -> Iterator[Line]:
     """The kernels' share of a copy for other block shapes than `block_shape` gives; for choosing, not for passing."""
     bandwidth = copy_bandwidth(bench)
-    chosen = triton_kernels.block_shape
+    chosen = triton_launch.block_shape
     for name in ("soft, C=4, 2 x 128^3", "index, C=118, 128^3")[: 1 if bench.small else None]:
         step, upstream = flat_step(bench, name)
         block_c, block_v, warps = chosen(step.logits.shape[1])
         for wide, more in ((1, 1), (0.5, 1), (2, 1), (1, 2), (1, 0.5), (0.5, 0.5), (2, 2)):
             shape = (block_c, int(block_v * wide), int(warps * more))
-            triton_kernels.block_shape = lambda channels, shape=shape: shape
+            triton_launch.block_shape = lambda channels, shape=shape: shape
             try:
                 forward, backward = shares(bench, step, upstream, bandwidth)
             finally:
-                triton_kernels.block_shape = chosen
+                triton_launch.block_shape = chosen
             yield f"{name}, {shape}", f"forward {forward:.2f}, backward {backward:.2f}", None, ""

@@ -15,7 +15,7 @@ from monai_jdt.kernels import trial
 from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.operators import fast_voxel_sums
-from monai_jdt.kernels.triton import kernels as triton_kernels
+from monai_jdt.kernels.triton import launch as triton_launch
 from monai_jdt.losses import (
     DiceDistance,
     DistillationLoss,
@@ -184,18 +184,18 @@ def check_trial(bench: Bench) -> Iterator[Line]:
         start = time.perf_counter()
         verdict = trial.failed_trial(Backend.TRITON, logits.device)
         yield f"{name}, {1e3 * (time.perf_counter() - start):.0f} ms", verdict or "agrees", not verdict, "agrees with eager"
-    right = triton_kernels.triton_gradient
+    right = triton_launch.triton_gradient
 
     def spoiled(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
         return right(given, upstream) * 1.01
 
     trial._verdicts.clear()
     try:
-        triton_kernels.triton_gradient = spoiled
+        triton_launch.triton_gradient = spoiled
         verdict = trial.failed_trial(Backend.TRITON, logits.device)
         loss(logits, label)
     finally:
-        triton_kernels.triton_gradient = right
+        triton_launch.triton_gradient = right
         trial._verdicts.clear()
     yield "a gradient 1 % too large", verdict, "gradient is off" in verdict, "found"
     if bench.device.type == "cuda":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,11 +23,12 @@ Rule = Callable[[Mapping[str, Any]], Iterator[str]]
 _ONE_OF_TWO = "leave one of the two overlays out"
 
 
-def contradictions(values: Mapping[str, Any]) -> list[str]:
+def contradictions(values: Mapping[str, Any], pending: Collection[str] = ()) -> list[str]:
     """Compare the settings of a run with each other.
 
     Args:
         values: settings by name, and arguments of components by id (`loss#ignore_index`). Rules whose values are absent are skipped.
+        pending: names of values that are not computed yet. Rules that look at one of them are skipped.
 
     Returns:
         One line for each contradiction.
@@ -36,7 +37,12 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
         >>> contradictions({"fold": 5, "folds": 5})
         ['fold: expected a whole number from 0 to 4, since folds is 5, got 5. Fix: --fold 4.']
     """
-    return [line for rule, needed in _RULES if all(name in values for name in needed) for line in rule(values)]
+    return [
+        line
+        for rule, needed in _RULES
+        if all(name in values for name in needed) and not any(name in pending for name in _LOOKED_AT.get(rule, ()))
+        for line in rule(values)
+    ]
 
 
 def _edges_fit_the_network(name: str) -> Rule:
@@ -354,6 +360,10 @@ def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
         yield error_sentence("prediction_name", expected, name, "--prediction_name prediction.nii.gz")
 
 
+#: What a rule looks at if it is there. Without a value that comes later the rule would judge another run.
+_LOOKED_AT: dict[Rule, tuple[str, ...]] = {
+    _ignored_value_is_no_label: ("label_values", "loss#regions", "loss#softmax", "loss#to_onehot_y", "loss#votes"),
+}
 _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),
     (_edges_fit_the_network("size"), ("size", "network_def#blocks_down", "network_def#spatial_dims")),

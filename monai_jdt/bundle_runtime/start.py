@@ -101,14 +101,14 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
     yield list(component_problems(run.config, run.parser.locator))
     problems, values = _given_values(run, declared)
     yield problems
-    yield contradictions(values)
     early, late = _computed(run, declared)
-    for names in (early, late):
+    yield contradictions(values, pending=[*early, *late])
+    for names, pending in ((early, late), (late, [])):
         problems, found = _computed_values(run, declared, names)
         yield problems
         values |= found
         written = {name: values[name] for name in declared.written if name in values}
-        yield contradictions({**values, "written": written})
+        yield contradictions({**values, "written": written}, pending)
         for tried in _tried(run, with_data=names is late, training=_trains(declared)):
             yield list(trial_problems(run.parser, values, tried, training=_trains(declared)))
 

@@ -85,7 +85,7 @@ KERNELS: dict[Backend, KernelInfo] = {
     for info in (
         KernelInfo(
             backend=Backend.TRITON,
-            module="monai_jdt.kernels.triton.kernels",
+            module="monai_jdt.kernels.triton.launch",
             # Triton's interpreter, which is for tests, runs it on CPU tensors.
             devices=("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",),
             auto_on=("cuda",),

@@ -60,6 +60,15 @@ def test_the_regions_of_the_loss_may_be_written_in_any_way(regions: Any) -> None
     assert contradictions({**BRATS, "loss#regions": regions, "loss#votes": True}) == []
 
 
+def test_a_rule_waits_for_what_it_looks_at() -> None:
+    """255 is a label value, and no class: with softmax the loss sees classes."""
+    votes = {"regions": {"nodule": [255]}, "label_values": [0, 255], "loss#ignore_index": 255, "loss#votes": True}
+    assert contradictions(votes, pending=["loss#softmax"]) == []
+    assert contradictions(votes | {"loss#softmax": True}) == []
+    (line,) = contradictions(votes | {"loss#softmax": False})
+    assert line.startswith("loss#ignore_index: expected a value that is no label, got 255, which is one of label_values")
+
+
 @pytest.mark.parametrize("name", ["lr_scheduler#T_max", "train#trainer#max_epochs"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "x"])
 def test_components_that_count_epochs_need_one(name: str, value: Any) -> None:

@@ -26,7 +26,7 @@ from monai_jdt.kernels.eager import eager_voxel_sums
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.operators import fast_voxel_sums
 from monai_jdt.kernels.registry import KERNELS
-from monai_jdt.kernels.triton import kernels as triton_kernels
+from monai_jdt.kernels.triton import launch as triton_launch
 from monai_jdt.losses import JDTLoss
 from tests.kernels.comparison import assert_agrees, run
 
@@ -43,14 +43,14 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("term", [None, *PixelTerm])
 def test_blocks_and_programs_add_up(activation: Activation, term: PixelTerm | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several programs of several blocks, and a last one that is not full."""
-    monkeypatch.setattr(triton_kernels, "_VOXELS", 1)
-    monkeypatch.setattr(triton_kernels, "_PROGRAMS", 4)
-    monkeypatch.setattr(triton_kernels, "block_shape", lambda channels: (4, 16, 4))
-    monkeypatch.setattr(triton_kernels, "_PARTS", 2)
+    monkeypatch.setattr(triton_launch, "_VOXELS", 1)
+    monkeypatch.setattr(triton_launch, "_PROGRAMS", 4)
+    monkeypatch.setattr(triton_launch, "block_shape", lambda channels: (4, 16, 4))
+    monkeypatch.setattr(triton_launch, "_PARTS", 2)
     logits = torch.randn(2, 3, 301, device=DEVICE)
     label = torch.softmax(torch.randn(2, 3, 301, device=DEVICE), 1)
     recipe = VoxelRecipe(activation, pixel=None if term is None else PixelRule(term))
-    _, _, parts = triton_kernels._call(KernelInput(logits, label, recipe, None, None, None))
+    _, _, parts = triton_launch._call(KernelInput(logits, label, recipe, None, None, None))
     assert parts > 2
     assert_agrees(Backend.TRITON, logits.cpu(), label.cpu(), recipe)
     first, again = (fast_voxel_sums(Backend.TRITON, logits, label, recipe)[0] for _ in range(2))
