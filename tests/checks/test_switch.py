@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from monai_jdt import value_checks
+from monai_jdt.checks import can_read_values
 from monai_jdt.losses import (
     DistillationLoss,
     JaccardDistance,
@@ -62,6 +64,14 @@ def test_a_plain_call_holds_to_the_end_of_the_block_it_is_in() -> None:
         value_checks("off")
         assert not looks()
     assert looks()
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_tensor_without_values_is_not_read(mode: str) -> None:
+    with value_checks(mode):
+        assert can_read_values(X, None)
+        assert not can_read_values(X, X.to("meta"))
+        assert not can_read_values(None, MetaTensor(X))
 
 
 def test_an_error_ends_a_block() -> None:

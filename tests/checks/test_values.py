@@ -90,6 +90,16 @@ REFUSED: dict[str, tuple[Callable[..., None], tuple[Any, ...], str]] = {
         (X, placed(BYTES.char(), -1), None, None, INDICES),
         "target: expected class indices 0 to 1, ",
     ),
+    "a class without end": (
+        checks.check_label_values,
+        (X, placed(BYTES.float(), INF), None, None, INDICES),
+        "target: expected class indices 0 to 1, got inf at 1 voxels. Fix: check how the label was made",
+    ),
+    "bools that are no softmax label": (
+        checks.check_label_values,
+        (X, torch.ones(1, 2, 4, dtype=torch.bool), None, None, SOFTMAX),
+        "target: expected softmax labels that sum to 1 over the channels (within 0.01), got a sum of 2 at 4 voxels",
+    ),
     "vote 7": (
         checks.check_label_values,
         (X, placed(VOTES, 7), None, torch.ones(2), ANSWERS),
@@ -138,6 +148,14 @@ PASSED: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
     "a label wrong outside of the mask": (checks.check_label_values, (X, placed(HALF, NAN), ~FIRST, None, DENSE)),
     "a sum wrong outside of the mask": (checks.check_label_values, (X, placed(HALF, 0), ~FIRST, None, SOFTMAX)),
     "an ignored class": (checks.check_label_values, (X, placed(BYTES, 9), None, None, reading(LabelForm.INDEX, ignore_index=9))),
+    "bools and a marker that none of them is": (
+        checks.check_label_values,
+        (X, X > 0, None, None, reading(LabelForm.DENSE, ignore_index=255)),
+    ),
+    "a region's value in float": (
+        checks.check_label_values,
+        (X, placed(BYTES.float(), 9), None, None, reading(LabelForm.INDEX, regions=((1,), (9,)))),
+    ),
     "a class outside of the mask": (checks.check_label_values, (X, placed(BYTES, 9), ~FIRST, None, INDICES)),
     "a vote of a missing rater": (checks.check_label_values, (X, placed(VOTES, 9), None, torch.tensor([0.0, 1.0]), ANSWERS)),
     "a value in no region": (
