@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[Callable[..., None], tuple[Any, ...], str]] = {
     "votes of other images": (
         checks.check_target,
         (X, VOTES[:1], ANSWERS),
-        "target: expected shape (2, 'R', 4, 5), one map of label valu",
+        "target: expected shape (2, 'R', 4, 5), one map of label values",
     ),
     "votes of another size": (
         checks.check_target,
