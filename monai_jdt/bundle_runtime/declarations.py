@@ -212,6 +212,32 @@ class TrainingSettings(OverlaySettings, RunSettings):
     learning_rate: Number = Field(
         gt=0, description="At the first epoch; it falls to almost 0.", examples=[0.001], json_schema_extra=also("lr", "rate")
     )
+    resume: bool = Field(
+        description="Whether a training that was interrupted goes on after its last complete epoch, from `ckpt_dir`; without a "
+        "checkpoint there it starts.",
+        examples=["true"],
+        json_schema_extra=also("resume_training", "continue"),
+    )
+    accumulate: Whole = Field(
+        ge=1,
+        le=4096,
+        description="Batches of a step of the optimizer, whose gradients are averaged.",
+        examples=[4],
+        json_schema_extra=also("accumulation_steps", "accumulate_grad_batches", "gradient_accumulation"),
+    )
+    clip_norm: Number | None = Field(
+        gt=0,
+        description="The largest norm of a step's gradient; larger ones are scaled down to it. null: any.",
+        examples=[12],
+        json_schema_extra=also("gradient_clip_val", "grad_clip", "clip", "max_norm"),
+    )
+    ema_decay: Number | None = Field(
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of the weights, which is then validated and saved in their place. null: none.",
+        examples=[0.999],
+        json_schema_extra=also("ema", "moving_average"),
+    )
     show_progress: bool = Field(description="Whether a progress bar is shown.", examples=["false"], json_schema_extra=also("progress"))
     rank: Whole = Field(ge=0, description="Of this process; `multi_gpu_train.yaml` sets it.", examples=[0])
     figure_case: NameText | None = Field(

@@ -1,0 +1,112 @@
+"""Which training goes on, and whether it is still the same one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from monai_jdt.bundle_runtime.values import shown
+from monai_jdt.bundle_runtime.workflow import started_run
+from monai_jdt.data.problems import DataProblem, DataProblemError
+from monai_jdt.training.checkpoints import LAST, TrainingCheckpoint, read_checkpoint
+from monai_jdt.training.draws import ranks_here
+
+logger = logging.getLogger(__name__)
+
+#: Keys that may differ when a training goes on: where things are and what is shown, what is validated and how, and what is compared
+#: by its result (the cases).
+_MAY_CHANGE = {
+    *("imports", "initialize", "run", "finalize", "check_data", "save_execute_config", "tracking_uri", "experiment_name", "run_name"),
+    *("bundle_root", "dataset_dir", "data_dir", "output_dir", "ckpt_dir", "phantoms", "trained_settings", "tensorboard"),
+    *("datalist", "datalist_file", "datalist_section", "cases_found", "split", "split_by", "fold", "folds", "val_fraction"),
+    *("epochs", "val_interval", "validate", "decision", "empty_below", "all_validated", "resume", "resumed_from", "settings_to_resume"),
+    *("num_workers", "device", "is_cuda", "rank", "process_group_backend", "show_progress", "figure_case", "figure_channel"),
+    # a wrapper of `network_def`; mixed precision is compared by its value
+    *("network", "amp"),
+}
+_MAY_CHANGE_IN_TRAIN = {"handlers", "states"}
+
+# Stands for a key that one of the two does not have.
+_ABSENT = "nothing"
+
+
+def settings_to_resume(split: Sequence[Sequence[Mapping[str, Any]]], amp: bool) -> dict[str, str]:
+    """Return what must be the same when a training goes on: every key of the run's config that bears on its steps, each as JSON.
+
+    The cases are compared by their names, so that a data set may move to another folder.
+
+    Args:
+        split: the cases that are trained on, and those that are validated.
+        amp: whether mixed precision is used.
+    """
+    run = started_run()
+    config = {} if run is None else run.config
+    held: dict[str, Any] = {key: value for key, value in config.items() if key not in _MAY_CHANGE and not key.startswith("_")}
+    if isinstance(held.get("train"), Mapping):
+        held["train"] = {key: value for key, value in held["train"].items() if key not in _MAY_CHANGE_IN_TRAIN}
+    for side, cases in zip(("training cases", "validation cases"), split, strict=True):
+        held[side] = [str(item["case"]) for item in cases]
+    held |= {"amp": bool(amp), "processes": ranks_here()[1]}
+    return {key: json.dumps(value, sort_keys=True, default=repr) for key, value in held.items()}
+
+
+def checkpoint_to_resume(folder: str, settings: Mapping[str, str], epochs: int) -> TrainingCheckpoint | None:
+    """Return the checkpoint from which a training goes on.
+
+    Args:
+        folder: of the checkpoints.
+        settings: those of this run, from :func:`settings_to_resume`.
+        epochs: how many epochs this run is to have.
+
+    Returns:
+        The checkpoint; None where no epoch was completed, which the log says.
+
+    Raises:
+        ValueError: no checkpoint can be read.
+        DataProblemError: it is one of another training, with one line for each setting that differs, or one of more epochs.
+    """
+    folder = os.path.expanduser(folder)
+    found = read_checkpoint(folder)
+    if found is None:
+        logger.info("%s holds no checkpoint: the training starts with its first epoch", folder)
+        return None
+    problems = list(_differences(os.path.join(folder, LAST), found.settings, settings))
+    if not problems and epochs < found.epoch:
+        got = f"{epochs}, and {found.epoch} are done"
+        problems = [DataProblem("epochs", f"at least {found.epoch}", got, f"--epochs {max(found.epoch, found.epochs)}")]
+    if problems:
+        raise DataProblemError(problems)
+    if epochs != found.epochs:
+        logger.warning(
+            "the training was to have %d epochs and now has %d: from epoch %d on, its learning rate is that of a training of %d epochs",
+            *(found.epochs, epochs, found.epoch + 1, epochs),
+        )
+    return found
+
+
+def _differences(path: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[DataProblem]:
+    for key in dict.fromkeys((*before, *now)):
+        if before.get(key) == now.get(key):
+            continue
+        values = (json.loads(held[key]) if key in held else _ABSENT for held in (before, now))
+        name, old, new = _first_difference(key, *values)
+        fix = "give what it was, or begin another training with another ckpt_dir"
+        yield DataProblem(name, f"{shown(old)}, as in the training of {path}, since resume is true", shown(new), fix)
+
+
+def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Return the id and the two values of the first part that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            if old.get(key, _ABSENT) != new.get(key, _ABSENT):
+                return _first_difference(f"{name}#{key}", old.get(key, _ABSENT), new.get(key, _ABSENT))
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            return name, f"{len(old)} of them", f"{len(new)}"
+        for number, (first, second) in enumerate(zip(old, new, strict=True)):
+            if first != second:
+                return _first_difference(f"{name}#{number}", first, second)
+    return name, old, new
