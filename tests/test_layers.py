@@ -28,7 +28,7 @@ LADDER = [
     {"raters", "losses", "metrics"},
     {"transforms"},
     {"inferers"},
-    {"teachers"},
+    {"teachers", "training"},
     {"handlers", "report"},
     {"bundle_runtime"},
     {"cli"},

@@ -93,12 +93,19 @@ class EpochCheckpoint:
         self._check_ranks(engine, 0 if found is None else found.epoch)
         if found is None:
             if ranks_here()[0] == 0 and (moved := set_aside(self.folder)):
-                logger.warning("%s held an unfinished training. It is now in %s, and goes on with --ckpt_dir %s --resume true", self.folder, moved, moved)
+                logger.warning(
+                    "%s held an unfinished training. It is now in %s, and goes on with --ckpt_dir %s --resume true",
+                    self.folder,
+                    moved,
+                    moved,
+                )
             return
         missing = sorted(set(self.states) ^ set(found.states) - {_SCALER})
         if missing:
             fix = "train with the same files and keys, or begin anew"
-            raise ValueError(error_sentence(f"{self.folder}, resume", f"states of {', '.join(self.states)}", ", ".join(found.states), fix))
+            raise ValueError(
+                error_sentence(f"{self.folder}, resume", f"states of {', '.join(self.states)}", ", ".join(found.states), fix)
+            )
         scheduler = self.states.get("lr_scheduler")
         replayed = found.epochs != engine.state.max_epochs and _follows_epochs(scheduler)
         rates = _rates_after(scheduler, found.epoch) if replayed else None
@@ -122,7 +129,9 @@ class EpochCheckpoint:
         last, first = int(own[0]), -int(own[1])
         if last != first:
             fix = "give a folder that all nodes share"
-            raise ValueError(error_sentence(f"ckpt_dir {self.folder}", "the same checkpoint on all ranks", f"epochs {first} and {last}", fix))
+            raise ValueError(
+                error_sentence(f"ckpt_dir {self.folder}", "the same checkpoint on all ranks", f"epochs {first} and {last}", fix)
+            )
 
 
 def _follows_epochs(scheduler: Any) -> bool:

@@ -1,0 +1,240 @@
+"""A training that was killed goes on after its last complete epoch, and ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
+from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_lidc_bundle as lidc
+from tests.bundles import test_qubiq_bundle as qubiq
+from tests.bundles.lidc_set import write_lidc_set
+
+# ends the process, or this training alone, in a step; draws of the network are part of an epoch
+STOP = """
+_stop_at: 0
+_stop: $lambda engine: 1 / (engine.state.iteration - @_stop_at)
++train#handlers:
+- {_target_: monai.handlers.StatsHandler, epoch_log: false, iteration_print_logger: '@_stop'}
+"""
+KILL = STOP.replace(
+    "1 / (engine.state.iteration - @_stop_at)", "os.kill(os.getpid(), 9) if engine.state.iteration == @_stop_at else None"
+)
+BUNDLES: dict[str, ModuleType] = {"brats": brats, "qubiq": qubiq, "lidc": lidc}
+# each bundle's own way to draw: a rater for each crop, an axis to flip
+DRAWS: dict[str, dict[str, Any]] = {"brats": {"label_source": "random_rater"}, "qubiq": {"batch_size": 1}, "lidc": {}}
+
+
+def write_data(name: str, root: Path) -> str:
+    if name == "brats":
+        return write_brats_phantoms(root / "set", cases=4, shape=(16, 16, 16), progress=False)
+    if name == "lidc":
+        return write_lidc_set(root / "set")
+    return write_qubiq_phantoms(root / "set", datasets="prostate", cases=4, shape=(16, 16), progress=False)
+
+
+class Trainings:
+    """Runs of one bundle on one set of phantoms, each in its own folder."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.bundle = root, BUNDLES[name]
+        self.overlay = root / "stop.yaml"
+        self.overlay.write_text(STOP)
+        self.settings: dict[str, Any] = {**self.bundle.TINY, **DRAWS[name], "epochs": 3, "dataset_dir": write_data(name, root)}
+
+    def train(self, folder: str, **given: Any) -> Path:
+        self.bundle.start("train.yaml", str(self.overlay), root=self.root / folder, **{**self.settings, **given})
+        return self.root / folder
+
+    def stopped(self, folder: str, step: int, **given: Any) -> Path:
+        with pytest.raises(RuntimeError):  # as MONAI wraps it
+            self.train(folder, _stop_at=step, **given)
+        return self.root / folder
+
+
+def states(root: Path, name: str = "last.pt") -> Any:
+    return torch.load(root / "models" / name, weights_only=True)
+
+
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}/{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for number, (first, second) in enumerate(zip(one, other, strict=True)):
+            assert_same(first, second, f"{path}/{number}")
+    else:
+        assert one == other, path
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    assert states(one)["epoch"] == states(other)["epoch"]
+    assert_same(states(one)["states"], states(other)["states"])
+    assert_same(states(one, "model.pt"), states(other, "model.pt"))
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    assert_same_weights(one, other)
+    assert states(one, "model.pt")._metadata[""] == states(other, "model.pt")._metadata[""]  # the score and its epoch
+    assert (one / "eval" / "training.csv").read_text() == (other / "eval" / "training.csv").read_text()
+    assert (one / "models" / "model.json").read_text() == (other / "models" / "model.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    made = Trainings(tmp_path_factory.mktemp("resume"), "brats")
+    made.train("whole", ema_decay=0.9, clip_norm=1.0, accumulate=2)
+    return made
+
+
+def test_it_ends_as_one_that_was_not_stopped(runs: Trainings, caplog: pytest.LogCaptureFixture) -> None:
+    own = {"ema_decay": 0.9, "clip_norm": 1.0, "accumulate": 2}
+    broken = runs.stopped("broken", 8, **own)  # in the third epoch of three steps
+    assert states(broken)["epoch"] == 2
+    runs.train("broken", resume=True, num_workers=2, **own)
+    assert states(broken)["epoch"] == 3
+    assert_same_training(runs.root / "whole", broken)
+    rows = [(row["epoch"], row["name"]) for row in csv.DictReader((broken / "eval" / "training.csv").open())]
+    assert len(set(rows)) == len(rows)
+    assert {epoch for epoch, _ in rows} == {"1", "2", "3"}
+
+
+def test_another_training_is_refused_in_one_line(runs: Trainings, capsys: pytest.CaptureFixture[str]) -> None:
+    own: dict[str, Any] = {"ema_decay": 0.9, "clip_norm": 1.0, "accumulate": 2, "resume": True}
+    before = {path: path.stat().st_mtime_ns for path in (runs.root / "whole").rglob("*")}
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"loss#lambda_jdt": 0.5}, "loss#lambda_jdt: expected 0.75, as in the training of "),
+        ({"val_fraction": 0.5}, "training cases: expected '3 of them', as in the training of "),
+        ({"epochs": 2}, "epochs: expected at least 3, got 2, and 3 are done. Fix: --epochs 3"),
+    ]
+    for change, line in wrong:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            runs.train("whole", **{**own, **change})
+        assert caught.value.code == 1
+        assert f"monai_jdt: error: {line}" in capsys.readouterr().err or line in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in (runs.root / "whole").rglob("*")} == before
+
+
+def test_a_true_kill_and_what_begins_in_its_place(runs: Trainings) -> None:
+    root = runs.root / "killed"
+    root.mkdir()
+    overlay = runs.root / "kill.yaml"
+    overlay.write_text(KILL)
+    options = {**runs.settings, "bundle_root": root, "_stop_at": 5, "val_interval": 1}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([*brats.configs("train.yaml"), str(overlay)])]
+    command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=root)
+    assert done.returncode == -9, done.stderr[-2000:]
+    assert states(root)["epoch"] == 1
+    # without `resume` another one begins, and the killed one is kept
+    runs.stopped("killed", 2)
+    assert sorted(os.listdir(root / "models")) == ["earlier"]
+    assert sorted(os.listdir(root / "models" / "earlier")) == ["last.pt", "model.json", "model.pt"]
+    runs.train("killed", resume=True, ckpt_dir=str(root / "models" / "earlier"))
+    assert torch.load(root / "models" / "earlier" / "last.pt", weights_only=True)["epoch"] == 3
+
+
+def test_a_better_model_is_never_replaced_by_a_worse_one(runs: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # killed after the weights of a validation were written, and before its checkpoint: the same epoch, validated again, is worse
+    root = runs.stopped("better", 5)
+    best = root / "models" / "model.pt"
+    held = states(root, "model.pt")
+    held._metadata[""]["monai_jdt_score"] = [0.99, 2]
+    torch.save(held, best)
+    before = best.read_bytes()
+    runs.train("better", resume=True)
+    assert best.read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_the_training_goes_on_later(
+    runs: Trainings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from monai_jdt.training import checkpoints
+
+    root = runs.stopped("full", 5)
+    before = (root / "models" / "last.pt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_save", full)
+        with pytest.raises(SystemExit) as caught:
+            runs.train("full", resume=True)
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("monai_jdt: error: ")
+    assert "No space left on device. Fix: make room" in last
+    assert (root / "models" / "last.pt").read_bytes() == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", ["brats", "qubiq", "lidc"])
+def test_every_bundle_goes_on(name: str, workers: int, tmp_path: Path) -> None:
+    made = Trainings(tmp_path, name)
+    whole = made.train("whole", num_workers=workers, val_interval=2)
+    length = states(whole)["iteration"] // 3
+    for step in (1, length + 1, 3 * length):
+        broken = made.stopped(f"broken{step}", step, num_workers=workers, val_interval=2)
+        made.train(f"broken{step}", resume=True, num_workers=workers, val_interval=2)
+        assert_same_training(whole, broken)
+
+
+@pytest.mark.long
+def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
+    made = Trainings(tmp_path, "qubiq")
+    whole = made.train("whole", epochs=12)
+    root = tmp_path / "killed"
+    root.mkdir()
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([*qubiq.configs("train.yaml"), str(made.overlay)])]
+    options = {**made.settings, "bundle_root": root, "epochs": 12, "resume": True, "_stop_at": -1}
+    command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    rng = random.Random(0)
+    kills, longest = 0, 15.0
+    while kills < 20:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, cwd=root)
+        try:
+            _, said = process.communicate(timeout=rng.uniform(0.3, 1.0) * longest)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            longest += 1.0  # where nothing was done before a kill, the next one comes later
+            continue
+        assert process.returncode == 0, said[-2000:]
+        assert_same_weights(whole, root)
+        shutil.rmtree(root / "models")  # done before the last kill: once more
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=root)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same_weights(whole, root)
+
+
+@pytest.mark.long
+def test_more_epochs_have_the_learning_rate_of_the_longer_training(tmp_path: Path) -> None:
+    made = Trainings(tmp_path, "qubiq")
+    short, long = made.train("short"), made.train("long", epochs=6)
+    made.train("short", epochs=6, resume=True)
+    rates = [states(root)["states"]["optimizer"]["param_groups"][0]["lr"] for root in (short, long)]
+    assert rates[0] == pytest.approx(rates[1])
+    assert states(short)["states"]["lr_scheduler"]["T_max"] == 6
