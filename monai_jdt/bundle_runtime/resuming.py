@@ -105,7 +105,7 @@ def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
                 return _first_difference(f"{name}#{key}", old.get(key, _ABSENT), new.get(key, _ABSENT))
     if isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
-            return name, f"{len(old)} of them", f"{len(new)}"
+            return name, len(old), len(new)
         for number, (first, second) in enumerate(zip(old, new, strict=True)):
             if first != second:
                 return _first_difference(f"{name}#{number}", first, second)

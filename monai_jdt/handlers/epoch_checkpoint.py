@@ -57,7 +57,7 @@ class EpochCheckpoint:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = os.fspath(folder)
-        self.states = {
+        self.states: dict[str, Any] = {
             name: unwrapped(held) if isinstance(held, torch.nn.Module) else held for name, held in states.items() if held is not None
         }
         self.resumed = resumed
@@ -106,7 +106,7 @@ class EpochCheckpoint:
             raise ValueError(
                 error_sentence(f"{self.folder}, resume", f"states of {', '.join(self.states)}", ", ".join(found.states), fix)
             )
-        scheduler = self.states.get("lr_scheduler")
+        scheduler: Any = self.states.get("lr_scheduler")
         replayed = found.epochs != engine.state.max_epochs and _follows_epochs(scheduler)
         rates = _rates_after(scheduler, found.epoch) if replayed else None
         for name, held in self.states.items():

@@ -68,13 +68,18 @@ class AccumulatedSteps:
             share = output[CommonKeys.LOSS] / size
             (share if engine.scaler is None else engine.scaler.scale(share)).backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if steps and engine.scaler is None:
-            engine.optimizer.step()
-        elif steps:
-            engine.scaler.step(engine.optimizer)
-            engine.scaler.update()
+        if steps:
+            _step(engine)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
+
+
+def _step(engine: SupervisedTrainer) -> None:
+    if engine.scaler is None:
+        engine.optimizer.step()
+    else:
+        engine.scaler.step(engine.optimizer)
+        engine.scaler.update()
 
 
 def place_in_step(iteration: int, epoch_length: int, count: int) -> tuple[int, int]:

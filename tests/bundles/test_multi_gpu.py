@@ -63,7 +63,7 @@ def test_two_processes_train_and_validate_as_one(bundle: ModuleType, tmp_path: P
     else:
         data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=7, shape=(16, 20), progress=False)
     steps, steps_of_two = tmp_path / "steps.yaml", tmp_path / "steps_of_two.yaml"
-    steps.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#dataloader#shuffle: false\n")
+    steps.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#sampler#shuffle: false\n")
     steps_of_two.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#sampler#shuffle: false\n")
     done = _run_on_two(bundle, tmp_path, data, steps_of_two, **SPLIT[bundle], epochs=2, val_interval=2, batch_size=1)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -189,7 +189,7 @@ def test_folders_may_have_any_name(tmp_path: Path, bundle: Any, monkeypatch: pyt
     settings: dict[str, Any] = {**bundle.TINY, "epochs": 1, "dataset_dir": data, **folders}
     size = {} if flat else {"roi": [16, 16, 8]}
     bundle.start("train.yaml", str(overlay), root=odd / "root's", **{**settings, **size})
-    assert sorted(os.listdir(odd / "Weights é")) == ["model.json", "model.pt"]
+    assert sorted(os.listdir(odd / "Weights é")) == ["last.pt", "model.json", "model.pt"]
     bundle.start("train.yaml", bundle.configs("evaluate.yaml")[0], str(overlay), root=odd / "root's", **{**settings, **size})
     assert (odd / "out [1]" / "metrics.csv").is_file()
     assert (odd / "out [1]" / "case.png").is_file()

@@ -25,7 +25,7 @@ from tests.bundles.lidc_set import write_lidc_set
 # ends the process, or this training alone, in a step; draws of the network are part of an epoch
 STOP = """
 _stop_at: 0
-_stop: $lambda engine: 1 / (engine.state.iteration - @_stop_at)
+_stop: "$lambda engine: 1 / (engine.state.iteration - @_stop_at)"
 +train#handlers:
 - {_target_: monai.handlers.StatsHandler, epoch_log: false, iteration_print_logger: '@_stop'}
 """
@@ -121,7 +121,7 @@ def test_another_training_is_refused_in_one_line(runs: Trainings, capsys: pytest
     before = {path: path.stat().st_mtime_ns for path in (runs.root / "whole").rglob("*")}
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"loss#lambda_jdt": 0.5}, "loss#lambda_jdt: expected 0.75, as in the training of "),
-        ({"val_fraction": 0.5}, "training cases: expected '3 of them', as in the training of "),
+        ({"val_fraction": 0.5}, "training cases: expected 3, as in the training of "),
         ({"epochs": 2}, "epochs: expected at least 3, got 2, and 3 are done. Fix: --epochs 3"),
     ]
     for change, line in wrong:
