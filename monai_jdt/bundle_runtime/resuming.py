@@ -10,9 +10,9 @@ from typing import Any
 
 from monai_jdt.bundle_runtime.values import shown
 from monai_jdt.bundle_runtime.workflow import started_run
-from monai_jdt.data.problems import DataProblem, DataProblemError
 from monai_jdt.training.checkpoints import LAST, TrainingCheckpoint, read_checkpoint
 from monai_jdt.training.draws import ranks_here
+from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +65,22 @@ def checkpoint_to_resume(folder: str, settings: Mapping[str, str], epochs: int) 
         The checkpoint; None where no epoch was completed, which the log says.
 
     Raises:
-        ValueError: no checkpoint can be read.
-        DataProblemError: it is one of another training, with one line for each setting that differs, or one of more epochs.
+        ValueError: no checkpoint can be read; it is one of another training, or of more epochs.
     """
     folder = os.path.expanduser(folder)
     found = read_checkpoint(folder)
     if found is None:
         logger.info("%s holds no checkpoint: the training starts with its first epoch", folder)
         return None
-    problems = list(_differences(os.path.join(folder, LAST), found.settings, settings))
-    if not problems and epochs < found.epoch:
-        got = f"{epochs}, and {found.epoch} are done"
-        problems = [DataProblem("epochs", f"at least {found.epoch}", got, f"--epochs {max(found.epoch, found.epochs)}")]
-    if problems:
-        raise DataProblemError(problems)
+    different = list(_differences(found.settings, settings))
+    if different:
+        name, old, new = different[0]
+        expected = f"{shown(old)}, as in the training of {os.path.join(folder, LAST)}, since resume is true"
+        got = shown(new) + (f" (and {', '.join(name for name, *_ in different[1:])} not as before)" if different[1:] else "")
+        raise ValueError(error_sentence(name, expected, got, "give what it was, or begin another training with another ckpt_dir"))
+    if epochs < found.epoch:
+        fix = f"--epochs {max(found.epoch, found.epochs)}"
+        raise ValueError(error_sentence("epochs", f"at least {found.epoch}", f"{epochs}, and {found.epoch} are done", fix))
     if epochs != found.epochs:
         logger.warning(
             "the training was to have %d epochs and now has %d: from epoch %d on, its learning rate is that of a training of %d epochs",
@@ -87,14 +89,12 @@ def checkpoint_to_resume(folder: str, settings: Mapping[str, str], epochs: int) 
     return found
 
 
-def _differences(path: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[DataProblem]:
+def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the id of each setting that differs, what it was and what it is."""
     for key in dict.fromkeys((*before, *now)):
-        if before.get(key) == now.get(key):
-            continue
-        values = (json.loads(held[key]) if key in held else _ABSENT for held in (before, now))
-        name, old, new = _first_difference(key, *values)
-        fix = "give what it was, or begin another training with another ckpt_dir"
-        yield DataProblem(name, f"{shown(old)}, as in the training of {path}, since resume is true", shown(new), fix)
+        if before.get(key) != now.get(key):
+            old, new = (json.loads(held[key]) if key in held else _ABSENT for held in (before, now))
+            yield _first_difference(key, old, new)
 
 
 def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,15 +40,46 @@ SPLIT: dict[ModuleType, dict[str, Any]] = {brats: {"val_fraction": 0.4}, qubiq: 
 KEY_METRIC = {brats: "val_mean_dice", qubiq: "val_thresholded_dice", lidc: "val_thresholded_dice"}
 
 
-def _run_on_two(
-    bundle: ModuleType, root: Path, data: str, overlay: Path | None = None, **overrides: object
-) -> subprocess.CompletedProcess[str]:
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _command(bundle: ModuleType, root: Path, data: str, overlay: Path | None, overrides: dict[str, Any], *launch: str) -> list[str]:
     options = [text for key, value in (bundle.TINY | overrides).items() for text in (f"--{key}", str(value))]
     files = [*bundle.configs("train.yaml", "multi_gpu_train.yaml"), *([] if overlay is None else [str(overlay)])]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    command += ["--config_file", str(files), "--bundle_root", str(root), "--dataset_dir", data]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, env=environment, cwd=root)
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", "monai.bundle", "run"]
+    return [*command, "--config_file", str(files), "--bundle_root", str(root), "--dataset_dir", data, *options]
+
+
+def _run_on_two(
+    bundle: ModuleType, root: Path, data: str, overlay: Path | None = None, **overrides: Any
+) -> subprocess.CompletedProcess[str]:
+    command = _command(bundle, root, data, overlay, overrides, "--standalone", "--nproc_per_node=2")
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=ENVIRONMENT, cwd=root)
+
+
+def _run_on_two_nodes(
+    bundle: ModuleType, root: Path, data: str, overlay: Path | None = None, **overrides: Any
+) -> list[tuple[int, float, str]]:
+    """Run one process on each of two nodes, which are this machine. Return exit code, end in seconds and errors of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = []
+    for rank in (0, 1):
+        launch = ("--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=1")
+        command = _command(bundle, root, data, overlay, overrides, *launch, f"--rdzv_endpoint={place}")
+        with (root / f"node{rank}.txt").open("w") as errors:
+            nodes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=ENVIRONMENT, cwd=root))
+    ends: dict[int, float] = {}
+    start = time.monotonic()
+    try:
+        while len(ends) < 2 and time.monotonic() < start + 600:
+            ends |= {rank: time.monotonic() for rank, node in enumerate(nodes) if rank not in ends and node.poll() is not None}
+            time.sleep(0.1)
+    finally:
+        for node in nodes:
+            node.kill()
+    return [(nodes[rank].wait(), ends.get(rank, float("inf")), (root / f"node{rank}.txt").read_text()) for rank in (0, 1)]
 
 
 def _losses(root: Path) -> dict[int, list[float]]:
@@ -62,10 +95,9 @@ def test_two_processes_train_and_validate_as_one(bundle: ModuleType, tmp_path: P
         data = write_lidc_set(tmp_path / "set")
     else:
         data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=7, shape=(16, 20), progress=False)
-    steps, steps_of_two = tmp_path / "steps.yaml", tmp_path / "steps_of_two.yaml"
+    steps = tmp_path / "steps.yaml"
     steps.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#sampler#shuffle: false\n")
-    steps_of_two.write_text(SAME_STEPS + WITHOUT_DRAWS[bundle] + "train#sampler#shuffle: false\n")
-    done = _run_on_two(bundle, tmp_path, data, steps_of_two, **SPLIT[bundle], epochs=2, val_interval=2, batch_size=1)
+    done = _run_on_two(bundle, tmp_path, data, steps, **SPLIT[bundle], epochs=2, val_interval=2, batch_size=1)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(not key.startswith("module.") for key in torch.load(tmp_path / "models" / "model.pt", weights_only=True))
     assert len(list((tmp_path / "eval").glob("case.png"))) == 1
@@ -119,3 +151,51 @@ def test_an_error_in_one_of_them_ends_both(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "ZeroDivisionError" in done.stderr
     assert not (tmp_path / "models" / "model.pt").exists()
+
+
+# ends the process of rank 1 in a step
+KILL = """
+_stop_at: 0
+_stop: "$lambda engine: os.kill(os.getpid(), 9) if engine.state.iteration == @_stop_at and @rank == 1 else None"
++train#handlers:
+- {_target_: monai.handlers.StatsHandler, epoch_log: false, iteration_print_logger: '@_stop'}
+"""
+
+
+def _kidneys(tmp_path: Path) -> tuple[str, Path, dict[str, Any]]:
+    data = write_qubiq_phantoms(tmp_path / "set", datasets="kidney", cases=6, shape=(16, 16), progress=False)
+    overlay = tmp_path / "kill.yaml"
+    overlay.write_text(KILL)
+    return data, overlay, {"set": "kidney", "folds": 3, "batch_size": 1, "epochs": 3}
+
+
+@pytest.mark.long
+def test_two_nodes_train_as_one_and_go_on_after_a_kill(tmp_path: Path) -> None:
+    data, overlay, settings = _kidneys(tmp_path)
+    for name in ("one", "two", "killed"):
+        (tmp_path / name).mkdir()
+    done = _run_on_two(qubiq, tmp_path / "one", data, overlay, **settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for code, _, said in _run_on_two_nodes(qubiq, tmp_path / "two", data, overlay, **settings):
+        assert code == 0, said[-3000:]
+    killed = _run_on_two(qubiq, tmp_path / "killed", data, overlay, _stop_at=4, **settings)
+    assert killed.returncode != 0
+    done = _run_on_two(qubiq, tmp_path / "killed", data, overlay, resume=True, **settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two, resumed = (
+        torch.load(tmp_path / name / "models" / "last.pt", weights_only=True)["states"]["network"] for name in ("one", "two", "killed")
+    )
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(resumed[name], weights, rtol=1e-5, atol=1e-6)
+    refused = _run_on_two_nodes(qubiq, tmp_path / "two", data, overlay, resume=True, **{**settings, "learning_rate": 0.1})
+    assert all(code != 0 for code, *_ in refused)
+    assert "learning_rate: expected 0.002, as in the training of" in refused[0][2]
+
+
+@pytest.mark.long
+def test_a_kill_on_one_node_ends_the_other(tmp_path: Path) -> None:
+    data, overlay, settings = _kidneys(tmp_path)
+    nodes = _run_on_two_nodes(qubiq, tmp_path, data, overlay, _stop_at=2, **{**settings, "epochs": 50})
+    assert all(code != 0 for code, *_ in nodes)
+    assert abs(nodes[0][1] - nodes[1][1]) < 60
