@@ -42,11 +42,11 @@ class AccumulatedSteps:
         if self.count < 1:
             raise ValueError(error_sentence("count", "a whole number >= 1", str(count)))
 
-    def __call__(self, engine: SupervisedTrainer, batchdata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def __call__(self, engine: Any, batchdata: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Do what the trainer does in an iteration.
 
         Args:
-            engine: the trainer.
+            engine: the trainer, a :class:`monai.engines.SupervisedTrainer`.
             batchdata: a batch.
         """
         if batchdata is None:

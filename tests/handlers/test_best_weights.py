@@ -31,10 +31,11 @@ class _Given(Metric):
 def validated(path: Path, scores: Sequence[float], first: int = 1, *, resumed: bool = False, lower: bool = False) -> list[int]:
     """Validate once for each score, with the epoch's number as the weight. Return the epochs whose weights were there afterwards."""
     network = torch.nn.Linear(1, 1)
-    compare = {"metric_cmp_fn": lambda now, best: now < best} if lower else {}
+    items: Any = [{"image": torch.zeros(1), "label": torch.zeros(1)}]
+    compare: dict[str, Any] = {"metric_cmp_fn": lambda now, best: now < best} if lower else {}
     evaluator = SupervisedEvaluator(
-        device="cpu",
-        val_data_loader=DataLoader([{"image": torch.zeros(1), "label": torch.zeros(1)}]),
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(items),
         network=network,
         key_val_metric={"score": _Given(scores)},
         val_handlers=[BestWeightsWriter(path, network, resumed=resumed)],

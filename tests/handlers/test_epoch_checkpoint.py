@@ -26,16 +26,18 @@ class _Training:
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.5, momentum=0.9)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=epochs)
         self.seen: list[int] = []
+        items: Any = [{"image": torch.eye(2)[n], "label": torch.ones(1)} for n in (0, 1)]
+        rates: Any = LrScheduleHandler
         held = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.scheduler, "average": None}
         self.trainer = SupervisedTrainer(
             device="cpu",
             max_epochs=epochs,
-            train_data_loader=DataLoader([{"image": torch.eye(2)[n], "label": torch.ones(1)} for n in (0, 1)], batch_size=1),
+            train_data_loader=DataLoader(items, batch_size=1),
             network=self.network,
             optimizer=self.optimizer,
             loss_function=torch.nn.MSELoss(),
             train_handlers=[
-                LrScheduleHandler(self.scheduler, print_lr=False),
+                rates(self.scheduler, print_lr=False),
                 EpochCheckpoint(folder, {**held, **(states or {})}, resumed),
             ],
         )

@@ -14,6 +14,11 @@ IMAGES = torch.tensor([[1.0, 2.0], [-1.0, 0.5], [3.0, 1.0], [0.0, -2.0], [2.0, 2
 LABELS = torch.tensor([[1.0], [0.0], [2.0], [-1.0], [0.5]])
 
 
+def loader() -> DataLoader[Any]:
+    items: Any = [{"image": x, "label": y} for x, y in zip(IMAGES, LABELS, strict=True)]
+    return DataLoader(items, batch_size=1)
+
+
 def network() -> torch.nn.Linear:
     made = torch.nn.Linear(2, 1)
     with torch.no_grad():
@@ -27,7 +32,7 @@ def trained(count: int, epochs: int = 2, *, clip: float | None = None, scaler: A
     trainer = SupervisedTrainer(
         device="cpu",
         max_epochs=epochs,
-        train_data_loader=DataLoader([{"image": x, "label": y} for x, y in zip(IMAGES, LABELS, strict=True)], batch_size=1),
+        train_data_loader=loader(),
         network=made,
         optimizer=torch.optim.SGD(made.parameters(), lr=0.1),
         loss_function=loss or torch.nn.MSELoss(),
@@ -51,8 +56,8 @@ def by_hand(count: int, epochs: int = 2, clip: float | None = None) -> torch.nn.
             norm = float(torch.cat([slope.flatten(), offset]).norm())
             share = 1.0 if clip is None or norm <= clip else clip / norm
             with torch.no_grad():
-                made.weight -= 0.1 * share * slope
-                made.bias -= 0.1 * share * offset
+                made.weight.sub_(0.1 * share * slope)
+                made.bias.sub_(0.1 * share * offset)
     return made
 
 
@@ -82,8 +87,7 @@ def test_the_moving_average_moves_with_the_steps_alone() -> None:
     optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
     average = MeanTeacher(made, decay=0.5, warm_up=False)
     average.follow(made, optimizer)
-    loader = DataLoader([{"image": x, "label": y} for x, y in zip(IMAGES, LABELS, strict=True)], batch_size=1)
-    SupervisedTrainer("cpu", 1, loader, made, optimizer, torch.nn.MSELoss(), iteration_update=AccumulatedSteps(3)).run()
+    SupervisedTrainer("cpu", 1, loader(), made, optimizer, torch.nn.MSELoss(), iteration_update=AccumulatedSteps(3)).run()
     assert int(average.average.n_averaged) == 1 + 2  # five batches are two steps
 
 
