@@ -149,6 +149,6 @@ def _line_for(error: BaseException) -> str | None:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
         fix = "smaller crops or images, a smaller batch_size, or fewer init_filters"
         return error_sentence("memory", "enough for a step", text.split("\n")[0], fix)
-    if isinstance(error, (ValueError, TypeError, OSError)) and re.match(r"[^:\n]{1,120}: expected .+, got ", text):
+    if isinstance(error, (ValueError, TypeError, OSError)) and re.match(r"[^:\n]{1,500}: expected .+, got ", text):
         return text  # made by `error_sentence`: a target of another shape than the network's output, or a full disk
     return None

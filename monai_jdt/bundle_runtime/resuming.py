@@ -72,7 +72,7 @@ def checkpoint_to_resume(folder: str, settings: Mapping[str, str], epochs: int) 
     if found is None:
         logger.info("%s holds no checkpoint: the training starts with its first epoch", folder)
         return None
-    different = list(_differences(found.settings, settings))
+    different = list(_changed_settings(found.settings, settings))
     if different:
         name, old, new = different[0]
         expected = f"{shown(old)}, as in the training of {os.path.join(folder, LAST)}, since resume is true"
@@ -89,7 +89,7 @@ def checkpoint_to_resume(folder: str, settings: Mapping[str, str], epochs: int) 
     return found
 
 
-def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:
+def _changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield the id of each setting that differs, what it was and what it is."""
     for key in dict.fromkeys((*before, *now)):
         if before.get(key) != now.get(key):

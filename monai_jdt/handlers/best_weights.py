@@ -69,7 +69,7 @@ class BestWeightsWriter:
 
 
 def _score_of(path: str) -> tuple[float | None, int]:
-    """Return score and epoch of a weights file; None without a file that holds them."""
+    """Return score and epoch of a weights file, or None and -1 without a file that holds them."""
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
         score, epoch = held._metadata[""][_SCORE]

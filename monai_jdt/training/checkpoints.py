@@ -87,7 +87,7 @@ def save_tensors(path: str | os.PathLike[str], content: Mapping[str, Any], keep_
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(draft, "wb") as file:
-            _save(content, file)
+            _write_tensors(content, file)
             file.flush()
             os.fsync(file.fileno())
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(draft)
@@ -95,7 +95,7 @@ def save_tensors(path: str | os.PathLike[str], content: Mapping[str, Any], keep_
             fix = "give the optimizer and the scheduler plain arguments"
             raise ValueError(error_sentence(path, "tensors and plain values to write", ", ".join(sorted(unsafe)), fix))
         if keep_as is not None and os.path.exists(path):
-            _keep(path, keep_as)
+            _keep_under_name(path, keep_as)
         os.replace(draft, path)
         _sync_folder(os.path.dirname(path) or ".")
     except OSError as error:
@@ -108,7 +108,7 @@ def save_tensors(path: str | os.PathLike[str], content: Mapping[str, Any], keep_
             os.remove(draft)
 
 
-def _save(content: Mapping[str, Any], file: Any) -> None:
+def _write_tensors(content: Mapping[str, Any], file: Any) -> None:
     try:
         torch.save(content, file)
     except RuntimeError as error:
@@ -118,7 +118,7 @@ def _save(content: Mapping[str, Any], file: Any) -> None:
         raise
 
 
-def _keep(path: str, name: str) -> None:
+def _keep_under_name(path: str, name: str) -> None:
     """Give a file a second name, so that the first one is never missing. Some file systems can only rename."""
     linked = f"{name}.draft"
     try:
@@ -156,7 +156,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> TrainingCheckpoint | None
     damaged: dict[str, str] = {}
     for path in (path for path in paths if os.path.exists(path)):
         try:
-            found = _read(path)
+            found = _checkpoint_at(path)
         except Exception as error:
             damaged[path] = " ".join(f"{type(error).__name__}: {error}".split())[:120]
             continue
@@ -171,7 +171,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> TrainingCheckpoint | None
     raise ValueError(error_sentence(path, "a checkpoint that can be read, or one before it", reason, fix))
 
 
-def _read(path: str) -> TrainingCheckpoint:
+def _checkpoint_at(path: str) -> TrainingCheckpoint:
     with zipfile.ZipFile(path) as archive:
         # torch.load does not compare checksums: a damaged file would go on as a damaged network
         broken = archive.testzip()

@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, phantoms: str) -> Path:
 def test_training_writes_weights_events_and_a_picture(trained: Path) -> None:
     weights = torch.load(trained / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
-    assert sorted(os.listdir(trained / "models")) == ["last.previous.pt", "last.pt", "model.json", "model.pt"]
+    assert sorted(os.listdir(trained / "models")) == ["last.pt", "model.json", "model.pt"]
     assert (trained / "eval" / "case.png").stat().st_size > 10_000
     assert os.listdir(trained / "eval" / "tensorboard")
 

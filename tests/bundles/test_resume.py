@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_later(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_save", full)
+        patch.setattr(checkpoints, "_write_tensors", full)
         with pytest.raises(SystemExit) as caught:
             runs.train("full", resume=True)
     assert caught.value.code == 1
