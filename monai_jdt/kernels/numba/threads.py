@@ -11,14 +11,20 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition, Lock
+from time import perf_counter
 
 import torch
 
 from monai_jdt.kernels.numba.torch_team import Team, team_of_torch
 
+#: Seconds by which torch's threads may end after the caller, if that is also longer than the caller worked. Then a thread was kept from
+#: its core by another program, and so many calls are left to the pool, whose helpers nobody waits for before they have begun.
+_LATE, _CALLS_BY_POOL = 0.001, 100
+
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = Lock()
+_left_to_pool = 0
 
 
 def _forget_pool() -> None:
@@ -49,19 +55,21 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], at_once: bool =
     Args:
         tasks: how many there are, numbered from 0. Each number is given once.
         work: sets up what a thread needs, and does the tasks that it is given.
-        at_once: the tasks are short. Then torch's own threads do them, where they can be asked: they are awake, but the caller waits
-            for each of them, also for one that another program keeps from its core.
+        at_once: the tasks are short. Then torch's own threads do them, where they can be asked: they are awake. But the caller waits
+            for each of them, so that they are left alone for a while where one comes late.
     """
+    global _left_to_pool
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
         work(iter(range(tasks)))
         return
     spans = _Spans(tasks, threads)
     team = team_of_torch() if at_once else None
-    if team is None:
+    if team is None or _left_to_pool > 0:
+        _left_to_pool -= team is not None
         _by_pool(spans, work)
-    else:
-        _by_team(team, spans, work)
+    elif _by_team(team, spans, work) > _LATE:
+        _left_to_pool = _CALLS_BY_POOL
 
 
 class _Spans:
@@ -105,13 +113,21 @@ class _Spans:
             span[0] = span[1]
 
 
-def _by_team(team: Team, spans: _Spans, work: Callable[[Iterator[int]], None]) -> None:
-    """Share out among torch's own threads."""
+def _by_team(team: Team, spans: _Spans, work: Callable[[Iterator[int]], None]) -> float:
+    """Share out among torch's own threads.
+
+    Returns:
+        Seconds that the caller waited for the others; 0 if it worked longer than that.
+    """
     errors: list[BaseException] = []
+    ended = begun = perf_counter()
 
     def take_part(member: int) -> None:
+        nonlocal ended
         try:
             work(spans.drawn(member))
+            if member == 0:
+                ended = perf_counter()
         except BaseException as error:
             errors.append(error)
             with spans.changed:
@@ -123,6 +139,8 @@ def _by_team(team: Team, spans: _Spans, work: Callable[[Iterator[int]], None]) -
     if spans.done < spans.tasks:
         # a second interrupt, between the lines above that keep the first one
         raise KeyboardInterrupt
+    waited = perf_counter() - ended
+    return waited if waited > ended - begun else 0.0
 
 
 def _by_pool(spans: _Spans, work: Callable[[Iterator[int]], None]) -> None:

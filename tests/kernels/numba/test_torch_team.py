@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -59,6 +60,27 @@ def test_a_lost_task_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     with pytest.raises(KeyboardInterrupt):
         share_out(4, lambda numbers: None, at_once=True)
+
+
+def test_threads_that_come_late_are_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when another program keeps a thread of torch's from its core: the caller would wait for it at each call."""
+    asked = []
+
+    def late(members: int, take_part: Callable[[int], None]) -> None:
+        asked.append(members)
+        take_part(0)
+        take_part(1)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(threads, "team_of_torch", lambda: late)
+    monkeypatch.setattr(threads, "_CALLS_BY_POOL", 3)
+    monkeypatch.setattr(threads, "_left_to_pool", 0)
+    torch.set_num_threads(2)
+    for _ in range(5):
+        done: list[int] = []
+        share_out(4, done.extend, at_once=True)
+        assert sorted(done) == [0, 1, 2, 3]
+    assert asked == [2, 2]
 
 
 def test_an_error_drops_the_tasks_that_are_left() -> None:
