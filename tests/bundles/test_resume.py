@@ -191,11 +191,12 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_later(
 @pytest.mark.parametrize("name", ["brats", "qubiq", "lidc"])
 def test_every_bundle_goes_on(name: str, workers: int, tmp_path: Path) -> None:
     made = Trainings(tmp_path, name)
-    whole = made.train("whole", num_workers=workers, val_interval=2)
+    own: dict[str, Any] = {"num_workers": workers, "val_interval": 2, "accumulate": 2, "clip_norm": 1.0, "ema_decay": 0.9}
+    whole = made.train("whole", **own)
     length = states(whole)["iteration"] // 3
     for step in (1, length + 1, 3 * length):
-        broken = made.stopped(f"broken{step}", step, num_workers=workers, val_interval=2)
-        made.train(f"broken{step}", resume=True, num_workers=workers, val_interval=2)
+        broken = made.stopped(f"broken{step}", step, **own)
+        made.train(f"broken{step}", resume=True, **own)
         assert_same_training(whole, broken)
 
 
