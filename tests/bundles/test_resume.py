@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -203,28 +204,31 @@ def test_every_bundle_goes_on(name: str, workers: int, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     made = Trainings(tmp_path, "qubiq")
-    whole = made.train("whole", epochs=12)
+    whole = made.train("whole", epochs=30)
     root = tmp_path / "killed"
     root.mkdir()
+    options = {**made.settings, "bundle_root": root, "epochs": 30, "resume": True, "_stop_at": -1}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([*qubiq.configs("train.yaml"), str(made.overlay)])]
-    options = {**made.settings, "bundle_root": root, "epochs": 12, "resume": True, "_stop_at": -1}
     command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     rng = random.Random(0)
-    kills, longest = 0, 15.0
+    kills, reached = 0, []
     while kills < 20:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, cwd=root)
-        try:
-            _, said = process.communicate(timeout=rng.uniform(0.3, 1.0) * longest)
-        except subprocess.TimeoutExpired:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=root)
+        logs = set(root.rglob("events.*"))
+        while process.poll() is None and set(root.rglob("events.*")) == logs:
+            time.sleep(0.05)  # it reads its cases
+        time.sleep(rng.uniform(0, 3))
+        if process.poll() is None:
             process.kill()
-            process.communicate()
+            process.wait()
             kills += 1
-            longest += 1.0  # where nothing was done before a kill, the next one comes later
+            reached.append(states(root)["epoch"] if (root / "models" / "last.pt").exists() else 0)
             continue
-        assert process.returncode == 0, said[-2000:]
+        assert process.returncode == 0
         assert_same_weights(whole, root)
         shutil.rmtree(root / "models")  # done before the last kill: once more
+    assert len(set(reached)) > 3  # they fell into different epochs
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same_weights(whole, root)
