@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 #: by its result (the cases).
 _MAY_CHANGE = {
     *("imports", "initialize", "run", "finalize", "check_data", "save_execute_config", "tracking_uri", "experiment_name", "run_name"),
-    *("bundle_root", "dataset_dir", "data_dir", "output_dir", "ckpt_dir", "phantoms", "trained_settings", "tensorboard"),
+    *("bundle_root", "dataset_dir", "data_dir", "output_dir", "ckpt_dir", "trained_settings", "tensorboard"),
     *("datalist", "datalist_file", "datalist_section", "cases_found", "split", "split_by", "fold", "folds", "val_fraction"),
     *("epochs", "val_interval", "validate", "decision", "empty_below", "all_validated", "resume", "resumed_from", "settings_to_resume"),
     *("num_workers", "device", "is_cuda", "rank", "process_group_backend", "show_progress", "figure_case", "figure_channel"),

@@ -41,7 +41,7 @@ def draw_seed(*numbers: int) -> int:
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and PyTorch's generators, those of every GPU in use among them.
 
-    `torch.manual_seed` does the last on each call by way of a traceback where no GPU is in use: 0.2 ms, in every step.
+    `torch.manual_seed` would note a traceback for GPUs that are not in use, which takes 0.2 ms of every step.
 
     Args:
         seed: below 2^32.
@@ -51,6 +51,8 @@ def seed_everything(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 class EpochIndex(int):
