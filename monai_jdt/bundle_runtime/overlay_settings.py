@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from monai_jdt.bundle_runtime.kinds import Number, PathList, Whole
+from monai_jdt.bundle_runtime.kinds import AmongNames, NameText, Number, PathList, Whole
 
 
 def _of(overlay: str, *others: str) -> Any:
@@ -37,6 +37,16 @@ class OverlaySettings(BaseModel):
         description="The weights of trained networks. Of several, the mean probability is learnt.",
         examples=["\"['first/models/model.pt']\""],
         json_schema_extra=_of("distillation.yaml", "teacher", "teacher_ckpt", "teacher_path"),
+    )
+    sync: bool = Field(
+        description="Whether the images of all processes make one batch for the loss. false: each process has the loss of its own.",
+        examples=["true"],
+        json_schema_extra=_of("multi_gpu_train.yaml"),
+    )
+    process_group_backend: Annotated[NameText, AmongNames(("nccl", "gloo"))] = Field(
+        description="How the processes reach each other: `nccl` for GPUs, `gloo` for CPUs.",
+        examples=["gloo"],
+        json_schema_extra=_of("multi_gpu_train.yaml", "backend", "dist_backend", "ddp_backend"),
     )
     temperature: Number = Field(
         gt=0,

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 import monai_jdt.bundle_runtime as bundle_start
+from monai_jdt.bundle_runtime.overlay_settings import overlay_of
+from monai_jdt.bundle_runtime.values import read_value
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_lidc_bundle as lidc
@@ -137,6 +139,16 @@ def test_fewer_cases_than_processes_are_one_line(tmp_path: Path, capsys: pytest.
     assert line.startswith("monai_jdt: error: validation: expected at least 2 cases, one for each process, got 1")
     for bundle in (brats, lidc, qubiq):
         assert "bundle_start.check_processes" in Path(bundle.configs("multi_gpu_train.yaml")[0]).read_text()
+
+
+def test_keys_of_several_processes_are_checked_and_refused_without_the_file() -> None:
+    with pytest.raises(
+        ValueError, match=r"process_group_backend: expected one of nccl, gloo, got 'mpi'\. Fix: --process_group_backend"
+    ):
+        read_value(bundle_start.BratsTraining, "process_group_backend", "mpi")
+    assert read_value(bundle_start.BratsTraining, "sync", "false") is False
+    for key in ("sync", "process_group_backend"):
+        assert overlay_of(bundle_start.BratsTraining.model_fields[key]) == "multi_gpu_train.yaml"
 
 
 def test_an_error_in_one_of_them_ends_both(tmp_path: Path) -> None:
