@@ -255,9 +255,12 @@ def test_what_apps_look_up_is_there(bundle: Path, name: str) -> None:
         reference = parser.get(entry["refer_id"]) if entry.get("refer_id") else None
         if isinstance(reference, str) and not reference.startswith("$"):
             assert reference.replace("::", "#") == "@" + entry["id"].replace("::", "#")
-    for handler in parser.get("train#handlers", []):
-        if handler["_target_"].endswith(".ValidationHandler"):
-            assert (handler["validator"], handler["interval"]) == ("@validate#evaluator", "@val_interval")
+    validations = [handler for handler in parser.get("train#handlers", []) if handler["_target_"].endswith(".ValidationHandler")]
+    if validations:
+        # at every interval, and after the last epoch where no interval ends
+        assert {handler["validator"] for handler in validations} == {"@validate#evaluator"}
+        assert [handler["interval"] for handler in validations] == ["@val_interval", "@epochs"]
+        assert validations[1]["_disabled_"] == "$@epochs % @val_interval == 0"
     assert {"initialize", "run"} <= set(parser.get())
 
 
