@@ -177,7 +177,7 @@ def test_a_misfit_is_refused(case: str) -> None:
         (checks.check_activated, ([X], X), "other_act(input): expected a floating point tensor, got list"),
         (checks.check_pair, (X, X.long()), "y: expected a floating point dtype, got torch.int64"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_dtype_that_is_not_floating_point_is_refused(check: Callable[..., None], given: tuple[Any, ...], line: str) -> None:
     with pytest.raises(TypeError, match="^" + re.escape(line)):
