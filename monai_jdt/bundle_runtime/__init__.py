@@ -6,6 +6,7 @@ from monai_jdt.bundle_runtime.caching import fill_cache
 from monai_jdt.bundle_runtime.evaluation_files import write_evaluation_files
 from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error, run_or_exit
 from monai_jdt.bundle_runtime.held_folders import hold_folder, release_folder
+from monai_jdt.bundle_runtime.labelled_cases import labelled_cases
 from monai_jdt.bundle_runtime.lidc_cases import ensure_lidc_cases, lidc_cases, with_unmarked
 from monai_jdt.bundle_runtime.lidc_settings import LidcEvaluation, LidcPrediction, LidcTraining
 from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predict, split_by_blocks, split_of_list
@@ -39,6 +40,7 @@ __all__ = [
     "exit_with_error",
     "fill_cache",
     "hold_folder",
+    "labelled_cases",
     "lidc_cases",
     "listed_cases",
     "or_exit",

@@ -292,6 +292,27 @@ def _teachers_are_there(values: Mapping[str, Any]) -> Iterator[str]:
             yield error_sentence(f"teachers {path}", "a checkpoint", got, "name the model.pt of a training")
 
 
+def _one_teacher(values: Mapping[str, Any]) -> Iterator[str]:
+    yield error_sentence("teachers", "one kind of teacher", "distillation.yaml and mean_teacher.yaml", _ONE_OF_TWO)
+
+
+def _mean_teacher_has_a_decay(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["ema_decay"] is None:
+        yield error_sentence("ema_decay", "the decay of the mean teacher", "null", "--ema_decay 0.99")
+
+
+def _regions_are_sure_from_a_half(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["confidence"] is not None and values["confidence"] < 0.5 and values["consistency#sigmoid"] is True:
+        expected = "a number from 0.5 to 1 with a sigmoid, or null"
+        yield error_sentence("confidence", expected, f"{values['confidence']:g}", "--confidence 0.8")
+
+
+def _some_cases_have_no_label(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["labelled_fraction"] == 1 and values["datalist_file"] is None:
+        expected = "a number below 1 without a data list, whose section `unlabelled` has cases without a label"
+        yield error_sentence("labelled_fraction", expected, "1", "--labelled_fraction 0.5")
+
+
 def _something_is_learnt(values: Mapping[str, Any]) -> Iterator[str]:
     if values["label_weight"] == 0 and values["teacher_weight"] == 0:
         yield error_sentence("label_weight, teacher_weight", "one of them above 0", "0 and 0", "--teacher_weight 0.5")
@@ -393,6 +414,10 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_votes_have_no_borders, ("border_smoothing", "loss#votes")),
     (_one_smoothing, ("border_smoothing", "loss#label_smoothing")),
     (_teachers_are_there, ("teachers",)),
+    (_one_teacher, ("teachers", "labelled_fraction")),
+    (_mean_teacher_has_a_decay, ("ema_decay", "consistency_weight")),
+    (_regions_are_sure_from_a_half, ("confidence", "consistency#sigmoid")),
+    (_some_cases_have_no_label, ("labelled_fraction", "datalist_file")),
     (_something_is_learnt, ("label_weight", "teacher_weight")),
     # components that fail with a traceback, the scheduler at the end of the first epoch
     (_at_least_one("lr_scheduler#T_max"), ("lr_scheduler#T_max",)),

@@ -41,7 +41,7 @@ def listed_cases(path: str, section: str | None = None) -> CaseList:
     """
     if section is not None:
         return read_datalist(path, section, rater_names=True)
-    held = _section_there(path, "validation")
+    held = section_there(path, "validation")
     if held is None or not held[1]:
         return read_datalist(path, rater_names=True)
     items = read_datalist(path, ("training", "validation"), rater_names=True)
@@ -60,14 +60,19 @@ def section_to_predict(path: str) -> str:
     Raises:
         DataProblemError: as :func:`monai_jdt.data.read_datalist`.
     """
-    there = (name for name in ("testing", "validation") if (found := _section_there(path, name)) is not None and found[1])
+    there = (name for name in ("testing", "validation") if (found := section_there(path, name)) is not None and found[1])
     section = next(there, "training")
     logger.info("%s: the section %s is predicted", path, section)
     return section
 
 
-def _section_there(path: str, section: str) -> tuple[str, int] | None:
-    """Return the name that a list gives to a section, and the number of its items, or None without such a section."""
+def section_there(path: str, section: str) -> tuple[str, int] | None:
+    """Return the name that a list gives to a section, and the number of its items, or None without such a section.
+
+    Args:
+        path: the list.
+        section: the section.
+    """
     path = user_path(path)
     try:
         sections = list_sections(path)

@@ -66,6 +66,38 @@ class OverlaySettings(BaseModel):
         examples=[0.5],
         json_schema_extra=_of("distillation.yaml", "lambda_teacher"),
     )
+    labelled_fraction: Number | None = Field(
+        gt=0,
+        le=1,
+        description="The share of the training's patients whose labels are used. The others are trained on without a label, as are the "
+        "cases of a section `unlabelled` of the data list. null: 1 with such a section, otherwise 0.5.",
+        examples=[0.5],
+        json_schema_extra=_of("mean_teacher.yaml", "label_fraction", "labeled_fraction", "labelled"),
+    )
+    validated: Annotated[NameText, AmongNames(("teacher", "student"))] = Field(
+        description="Which of the two networks is validated and saved.",
+        examples=["student"],
+        json_schema_extra=_of("mean_teacher.yaml", "evaluated"),
+    )
+    confidence: Number | None = Field(
+        ge=0,
+        le=1,
+        description="The teacher is learnt from where its largest probability is at least so large. null: everywhere.",
+        examples=[0.8],
+        json_schema_extra=_of("mean_teacher.yaml", "threshold", "tau"),
+    )
+    consistency_weight: Number = Field(
+        ge=0,
+        description="Weight of what is learnt from the teacher.",
+        examples=[0.1],
+        json_schema_extra=_of("mean_teacher.yaml", "unlabelled_weight"),
+    )
+    ramp_up: Whole = Field(
+        ge=0,
+        description="Epochs over which that weight rises to its value.",
+        examples=[20],
+        json_schema_extra=_of("mean_teacher.yaml", "rampup", "warm_up"),
+    )
 
 
 def overlay_of(entry: Any) -> str | None:

@@ -31,6 +31,7 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK"
 
 # Other items of the config that settings are compared with, most of them arguments of components.
 _ARGUMENTS = (
+    "consistency#sigmoid",
     "network_def#blocks_down",
     "network_def#spatial_dims",
     "loss#_target_",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +16,12 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings, overlay_of
-from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
+from monai_jdt.data import qubiq_datalist, write_brats_phantoms, write_datalist, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_lidc_bundle as lidc
 from tests.bundles import test_qubiq_bundle as qubiq
 from tests.bundles.lidc_set import write_lidc_set
+from tests.bundles.test_multi_gpu import SAME_STEPS
 from tests.bundles.test_settings import LISTED, refused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +31,7 @@ BUNDLES: dict[str, ModuleType] = {"brats": brats, "lidc": lidc, "qubiq": qubiq}
 OWN = {
     "loss_soft_dice.yaml": "the activation is an argument, and a step of the QUBIQ bundle has whole images",
     "distillation.yaml": "the activation",
+    "mean_teacher.yaml": "the activation, and a step of the QUBIQ bundle has whole images",
     "smoothing_boundary.yaml": "the activation, and each bundle makes its label by steps of its own",
 }
 #: Overlays that only bundles with a softmax have.
@@ -88,11 +92,10 @@ def train(bundle: str, root: Path, data: str, *names: str, **given: Any) -> dict
 
 
 ALL = [(bundle, name) for bundle in BUNDLES for name in names_of(bundle)]
-#: In the short tier: each overlay in one bundle, and each bundle with some.
+#: In the short tier: each bundle with some. The others train there together, or are looked at without a training.
 SHORT = {
-    *[("brats", "smoothing_boundary.yaml"), ("lidc", "smoothing_boundary.yaml"), ("qubiq", "loss_lovasz.yaml")],
-    *[("brats", "distillation.yaml"), ("lidc", "deep_supervision.yaml")],
-    *[("brats", "loss_soft_dice.yaml"), ("lidc", "average_class.yaml"), ("qubiq", "loss_dml.yaml"), ("brats", "loss_ce.yaml")],
+    *[("qubiq", "mean_teacher.yaml"), ("brats", "distillation.yaml"), ("lidc", "deep_supervision.yaml")],
+    *[("qubiq", "loss_lovasz.yaml"), ("lidc", "average_class.yaml"), ("brats", "loss_ce.yaml")],
 }
 
 
@@ -109,6 +112,9 @@ def test_an_overlay_trains(bundle: str, name: str, tmp_path: Path, data: Callabl
 TOGETHER = [
     ("brats", ("votes.yaml", "loss_dml.yaml", "smoothing_uniform.yaml")),
     ("qubiq", ("loss_soft_dice.yaml", "smoothing_boundary.yaml")),
+    ("lidc", ("votes.yaml", "loss_dml.yaml", "mean_teacher.yaml")),
+    pytest.param("brats", ("mean_teacher.yaml", "smoothing_boundary.yaml", "loss_soft_dice.yaml"), marks=pytest.mark.long),
+    pytest.param("qubiq", ("loss_lovasz.yaml", "mean_teacher.yaml"), marks=pytest.mark.long),
     pytest.param("lidc", ("loss_ctl.yaml", "average_image.yaml", "smoothing_boundary.yaml"), marks=pytest.mark.long),
     pytest.param("lidc", ("votes.yaml", "average_dataset.yaml", "loss_jml.yaml"), marks=pytest.mark.long),
     pytest.param("qubiq", ("votes.yaml", "loss_ce.yaml", "smoothing_uniform.yaml"), marks=pytest.mark.long),
@@ -156,7 +162,7 @@ def test_an_overlay_is_the_same_in_every_bundle(name: str) -> None:
     assert (len(texts) > 1) == (name in OWN)
     for text in texts:
         assert f"configs/overlays/{name}'" in text.partition("\n\n")[0]
-        assert len(yaml.safe_load(text)) <= 16
+        assert len(yaml.safe_load(text)) <= 20
 
 
 def test_boundary_smoothing_reaches_the_label(tmp_path: Path, data: Callable[[str], str]) -> None:
@@ -219,6 +225,12 @@ REFUSED: list[tuple[str | None, tuple[str, ...], dict[str, Any], str]] = [
         "network_def: expected a network that predicts at several resolutions, since the loss is th",
     ),
     (None, ("segresnet_ds.yaml",), {}, "network_def: expected a network of one output, since the loss takes one, got 3 of SegResNetDS"),
+    (None, ("distillation.yaml", "mean_teacher.yaml"), {}, "train#trainer#loss_function: expected one overlay that chooses its class"),
+    (None, ("mean_teacher.yaml", "deep_supervision.yaml"), {}, "train#trainer#loss_function: expected one overlay that chooses its"),
+    (None, ("mean_teacher.yaml",), {"ema_decay": None}, "ema_decay: expected the decay of the mean teacher, got null"),
+    (None, ("mean_teacher.yaml",), {"labelled_fraction": 1}, "labelled_fraction: expected a number below 1 without a data list"),
+    (None, ("mean_teacher.yaml",), {"validated": "both"}, "validated: expected one of teacher, student, got 'both'"),
+    ("brats", ("mean_teacher.yaml",), {"confidence": 0.3}, "confidence: expected a number from 0.5 to 1 with a sigmoid, or null, got"),
     ("lidc", ("segresnet_ds.yaml", "deep_supervision.yaml", "loss_lovasz.yaml"), {}, "train#trainer#loss_function (monai_jdt.losses.S"),
 ]
 
@@ -288,6 +300,98 @@ def test_a_network_with_heads_predicts_with_the_finest(tmp_path: Path, data: Cal
     given = {key: value for key, value in tiny("brats").items() if key.startswith("network_def")}
     brats.run(config_file=names, bundle_root=str(tmp_path), dataset_dir=data("brats"), **{"logging_file": False, **given})
     assert len(list((tmp_path / "eval" / "predictions").rglob("*.nii.gz"))) == 4
+
+
+def pairs_of(bundle: str, root: Path, *names: str, **given: Any) -> tuple[Any, ConfigParser]:
+    """The training's data set under `mean_teacher.yaml`, and the config."""
+    parser = ConfigParser(ConfigParser.load_config_files(files(bundle, "mean_teacher.yaml", *names)))
+    tiny_crops = {key: value for key, value in tiny(bundle).items() if "#" not in key}
+    parser.update(pairs={"bundle_root": str(root), "fold": None, **tiny_crops, **given})
+    return parser.get_parsed_content("train#dataset"), parser
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_pair_has_a_case_with_a_label_and_one_without(bundle: str, tmp_path: Path, data: Callable[[str], str]) -> None:
+    pairs, parser = pairs_of(bundle, tmp_path, dataset_dir=data(bundle))
+    first = pairs[0]
+    names = [{item["case"] for item in side} for side in parser.get_parsed_content("two_lists")]
+    assert not names[0] & names[1]
+    assert {item["case"] for item in first if item["labelled"]} <= names[0]
+    assert {item["case"] for item in first if not item["labelled"]} <= names[1]
+    drawn = [*first, *(item for _ in range(4) for item in pairs[0])]
+    assert any(not torch.equal(item["teacher_image"], item["image"]) for item in drawn)
+    for item in drawn:
+        # in one place, and of other intensities
+        assert item["teacher_image"].shape == item["image"].shape
+        both = torch.stack([torch.as_tensor(item[key]).flatten() for key in ("teacher_image", "image")])
+        assert torch.corrcoef(both)[0, 1] > 0.5
+        assert item["labelled"] or not item["label"].any()
+
+
+def test_a_data_list_brings_cases_without_a_label(tmp_path: Path, data: Callable[[str], str]) -> None:
+    """Their items have an image alone. All other cases of the training keep their labels."""
+    items = qubiq_datalist(data("qubiq"), "prostate", 1)
+    content = {"training": items[:2], "validation": items[2:3], "unlabelled": [{"case": "new", "image": items[3]["image"]}]}
+    path = write_datalist(content, tmp_path / "list.json")
+    pairs, parser = pairs_of("qubiq", tmp_path, datalist_file=path)
+    labelled, unlabelled = parser.get_parsed_content("two_lists")
+    assert [item["case"] for item in labelled] == [item["case"] for item in items[:2]]
+    assert [item["case"] for item in unlabelled] == ["new"]
+    assert len(pairs) == 2
+    (tmp_path / "run").mkdir()
+    module_data = {"datalist": path, "dataset_dir": None}
+    qubiq.run(
+        config_file=files("qubiq", "mean_teacher.yaml"),
+        bundle_root=str(tmp_path / "run"),
+        **{**tiny("qubiq"), **module_data, "logging_file": False, "batch_size": 2},
+    )
+    assert (tmp_path / "run" / "models" / "model.pt").is_file()
+
+
+def test_the_teacher_or_the_student_is_saved_and_evaluated(tmp_path: Path, data: Callable[[str], str]) -> None:
+    found, scores = {}, {}
+    for name in ("teacher", "student"):
+        (tmp_path / name).mkdir()
+        found[name] = train("qubiq", tmp_path / name, data("qubiq"), "mean_teacher.yaml", validated=name)
+        # an evaluation may be laid over the same files as the training
+        for names in ([], ["mean_teacher.yaml"]) if name == "teacher" else ():
+            given = {**tiny("qubiq"), "bundle_root": str(tmp_path / name), "dataset_dir": data("qubiq"), "logging_file": False}
+            qubiq.run(config_file=files("qubiq", *names, "evaluate.yaml"), **given)
+            scores[name, bool(names)] = (tmp_path / name / "eval" / "metrics.csv").read_text()
+    assert found["teacher"].keys() == found["student"].keys()
+    assert any(not torch.equal(found["teacher"][key], found["student"][key]) for key in found["teacher"])
+    assert scores["teacher", True] == scores["teacher", False]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["distillation.yaml", "mean_teacher.yaml"])
+def test_two_processes_learn_from_a_teacher_as_one(name: str, tmp_path: Path) -> None:
+    """Nothing drawn, the cases in their order: the losses of one process with twice the batch."""
+    data = write_qubiq_phantoms(tmp_path / "set", datasets="prostate", cases=8, shape=(32, 32), progress=False)
+    overlay = tmp_path / "steps.yaml"
+    copied = "[{_target_: monai.transforms.CopyItemsd, keys: image, names: teacher_image}]"
+    overlay.write_text(f"{SAME_STEPS}train#augmentations: {copied if 'mean' in name else []}\ntrain#sampler#shuffle: false\n")
+    given: dict[str, Any] = {"folds": 2, "epochs": 2, "val_interval": 2, "dataset_dir": data}
+    if "distillation" in name:
+        given["teachers"] = [save_untrained("qubiq", tmp_path / "teacher.pt")]
+    losses = {}
+    for processes in (1, 2):
+        root = tmp_path / str(processes)
+        root.mkdir()
+        several = ["multi_gpu_train.yaml"] if processes == 2 else []
+        options = {**tiny("qubiq"), **given, "bundle_root": str(root), "batch_size": 2 // processes}
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [*(command if several else [sys.executable]), "-m", "monai.bundle", "run"]
+        command += ["--config_file", str(files("qubiq", *several, name, str(overlay)))]
+        command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=root)
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses[processes] = [[float(word) for word in path.read_text().split()] for path in sorted(root.glob("losses*"))]
+    assert len(losses[2]) == 2
+    assert len(losses[1][0]) >= 2
+    for of_rank in losses[2]:
+        assert of_rank == pytest.approx(losses[1][0], abs=1e-5)
 
 
 def test_the_table_of_the_docs_has_every_overlay_and_key() -> None:
