@@ -37,7 +37,7 @@ def write_evaluation_files(
     """Write `run.json` and `report.html` of an evaluation into its folder.
 
     The folder holds the rows of :class:`monai_jdt.handlers.CaseScoresWriter` as `evaluation.csv`, and the probabilities of each case
-    that :class:`monai_jdt.handlers.CaseVolumeWriter` wrote as `predictions/<case>.nii.gz`.
+    that :class:`monai_jdt.handlers.CaseVolumeWriter` wrote as `scored/<case>.nii.gz`.
 
     Args:
         output_dir: the folder.
@@ -61,7 +61,7 @@ def write_evaluation_files(
         settings={} if run is None else _settings_as_text(run, declared),
         datalist=source,
         cases=placed,
-        models=(RunModel(model, os.path.join(folder, "predictions"), "probabilities", "{case}.nii.gz"),),
+        models=(RunModel(model, os.path.join(folder, "scored"), "probabilities", "{case}.nii.gz"),),
         regions={name: tuple(values) for name, values in regions.items()},
         decision=decision,
         section="validation",

@@ -49,7 +49,7 @@ class CaseVolumeWriter:
         DataProblemError: while the engine runs, whole numbers that a palette cannot hold.
 
     Example:
-        >>> CaseVolumeWriter("eval/predictions", "prob").attach(evaluator)  # doctest: +SKIP
+        >>> CaseVolumeWriter("eval/scored", "prob").attach(evaluator)  # doctest: +SKIP
     """
 
     def __init__(

@@ -94,7 +94,7 @@ def test_slices_and_flat_images_from_files_to_files(tmp_path: Path, shape: tuple
     assert {row["case"] for row in read_scores(tmp_path / "eval")} == {"a", "b"}
     network: dict[str, Any] = {key: value for key, value in brats.NETWORK.items() if key != "roi"}
     brats.start("inference.yaml", root=tmp_path, datalist=path, output_dir=str(tmp_path / "p"), save_masks=True, **network)
-    files = [*(tmp_path / "eval" / "predictions").rglob("*.nii.gz"), *(tmp_path / "p").rglob("*.nii.gz")]
+    files = [*(tmp_path / "eval" / "scored").rglob("*.nii.gz"), *(tmp_path / "p").rglob("*.nii.gz")]
     assert len(files) == 2 + 3 + 3
     for file in files:
         assert load_nifti(file).shape == (*shape, 2)

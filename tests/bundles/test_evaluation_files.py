@@ -113,7 +113,7 @@ def test_the_record_says_what_was_run(trained: Any, evaluated: Path) -> None:
     assert record.settings["ckpt_path"] == f"{root}/models/model.pt"
     assert "datalist" not in record.settings
     assert record.datalist == data
-    assert record.models[0].folder == str(evaluated / "predictions")
+    assert record.models[0].folder == str(evaluated / "scored")
     assert list(record.regions) == (["TC", "WT", "ET"] if bundle is brats else ["prostate task01"])
     assert all(Path(file).is_file() for case in record.cases for file in (*case.files, *case.image))
     assert "<html" in (evaluated / "report.html").read_text()
@@ -159,10 +159,10 @@ def test_an_evaluation_that_is_killed_leaves_the_one_before(trained: Any, evalua
     with pytest.raises(_Killed):
         evaluate(trained, tmp_path, decision="expected_dice")
     assert {path: path.read_bytes() for path in before} == before
-    assert list((tmp_path / "predictions" / ".unfinished").iterdir())
+    assert list((tmp_path / "scored" / ".unfinished").iterdir())
     monkeypatch.undo()
     assert evaluate(trained, tmp_path, decision="expected_dice").decision == "expected_dice"
-    assert not (tmp_path / "predictions" / ".unfinished").exists()
+    assert not (tmp_path / "scored" / ".unfinished").exists()
 
 
 @one_bundle
@@ -200,7 +200,7 @@ def test_an_evaluation_of_expected_scores_names_the_level_of_its_cases(trained: 
         record = evaluate(trained, tmp_path, decision="expected_dice", empty_below=1, temperature=1e6)
     assert len(levels()) == len(levels("temperature")) == 1
     assert record.settings["temperature"] == "1000000.0"
-    for path in (tmp_path / "predictions").glob("*.nii.gz"):
+    for path in (tmp_path / "scored").glob("*.nii.gz"):
         np.testing.assert_allclose(load_nifti(path).dataobj, 0.5, atol=1e-4)
     assert (record.settings["empty_below"], record.empty_below) == ("1.0", 1.0)
     scores = [float(row["value"]) for row in read_scores(tmp_path) if row["score"] == "dice"]
@@ -277,4 +277,4 @@ def test_names_of_raters_travel_with_the_list(trained: Any, tmp_path: Path) -> N
     assert record.cases[0].raters[:2] == ("a", "b")
     found = {tuple(row.values())[:-1]: float(row["value"]) for row in read_scores(tmp_path / "out")}
     assert found == pytest.approx(dict(rows_by_files(record)), rel=1e-5, abs=1e-7, nan_ok=True)
-    assert {path.parent for path in tmp_path.rglob("*.nii.gz")} == {tmp_path / "out" / "predictions"}
+    assert {path.parent for path in tmp_path.rglob("*.nii.gz")} == {tmp_path / "out" / "scored"}

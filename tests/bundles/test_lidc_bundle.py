@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_files_own_grid(trained: Path, cases: str) -> No
     with (trained / "eval" / "metrics.csv").open() as lines:
         table = {row[0]: float(row[1]) for row in csv.reader(lines)}
     assert set(table) == {"val_thresholded_dice", "val_mean_dice"}
-    predicted = sorted((trained / "eval" / "predictions").glob("*.nii.gz"))
+    predicted = sorted((trained / "eval" / "scored").glob("*.nii.gz"))
     validated = {path.name.removesuffix(".nii.gz") for path in predicted}
     # a quarter of four patients, with all their nodules
     assert len({name.partition("_")[0] for name in validated}) == 1

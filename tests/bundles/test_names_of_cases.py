@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,11 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
+from tests.bundles import test_brats_bundle as brats
+from tests.bundles import test_lidc_bundle as lidc
+from tests.bundles import test_qubiq_bundle as qubiq
+from tests.bundles.test_output_forms import weights
+from tests.bundles.test_own_files import write_cases
 from tests.nifti_files import save_nifti
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -41,3 +47,23 @@ def test_predictions_stay_in_the_output_folder(tmp_path: Path, bundle: str) -> N
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert len(written) == len(items)
     assert all((tmp_path / "a" / "b" / "out") in path.parents for path in written)
+
+
+@pytest.mark.parametrize("bundle", [brats, lidc, qubiq], ids=["brats", "lidc", "qubiq"])
+def test_an_overlay_names_cases_that_no_search_finds(tmp_path: Path, bundle: Any) -> None:
+    """Two of three images, one of them in another folder than the other, under names of the overlay."""
+    flat = bundle is qubiq
+    data = Path(write_cases(tmp_path / "set", (20, 18) if flat else (20, 18, 8), (20, 18)))
+    (data / "c").rename(tmp_path / "elsewhere")
+    shape: dict[str, Any] = {"size": [16, 16]} if flat else {"spacing": None, "roi": [16, 16, 8]}
+    weights(tmp_path, 2 if flat else 3, 1 if bundle is brats else 2, **shape, region_names=["one"])
+    listed = [{"case": "../first", "image": f"{data}/a/ct.nii.gz"}, {"case": "2", "image": f"{tmp_path}/elsewhere/ct.nii.gz"}]
+    (tmp_path / "cases.yaml").write_text(json.dumps({"datalist": listed}))
+    network = {key: value for key, value in qubiq.SMALL_NET.items() if key.startswith("network_def")}
+    network |= {"roi": [16, 16, 8], "image_endings": ["ct.nii.gz"]} if bundle is brats else {}
+    bundle.start("inference.yaml", str(tmp_path / "cases.yaml"), root=tmp_path, dataset_dir=str(data), **network)
+    found = tmp_path / "eval" / "predictions"
+    written = {str(path.relative_to(found)) for path in found.rglob("*.nii.gz")}
+    file = {brats: "ct_prob.nii.gz", lidc: "nodule.nii.gz", qubiq: "task01.nii.gz"}[bundle]
+    assert written == {f"set/a/{file}", f"elsewhere/{file}"} if bundle is brats else {f"first/{file}", f"2/{file}"}
+    assert len(list(tmp_path.rglob("*.nii.gz"))) == 9 + 2

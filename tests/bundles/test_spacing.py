@@ -69,14 +69,14 @@ def test_scores_and_predictions_lie_on_the_images_own_voxels(tmp_path: Path, cap
     assert {row["score"] for row in read_scores(tmp_path / "eval")} >= {"dice", "brier"}
     network: dict[str, Any] = {key: value for key, value in brats.NETWORK.items() if key != "roi"}
     brats.start("inference.yaml", root=tmp_path, datalist=path, output_dir=str(tmp_path / "p"), save_masks=True, **network)
-    files = [*(tmp_path / "eval" / "predictions").rglob("*.nii.gz"), *(tmp_path / "p").rglob("*.nii.gz")]
+    files = [*(tmp_path / "eval" / "scored").rglob("*.nii.gz"), *(tmp_path / "p").rglob("*.nii.gz")]
     assert len(files) == 2 + 3 + 3
     for file in files:
         assert load_nifti(file).shape == (*SHAPE, 2)
         np.testing.assert_allclose(load_nifti(file).affine, AFFINE, atol=1e-5)
     # the evaluation's probabilities are those of the prediction
     (one,) = (file for file in files if file.parent.name == "a" and "prob" in file.name)
-    scored = load_nifti(tmp_path / "eval" / "predictions" / "a.nii.gz").get_fdata()
+    scored = load_nifti(tmp_path / "eval" / "scored" / "a.nii.gz").get_fdata()
     np.testing.assert_allclose(load_nifti(one).get_fdata(), scored, atol=1e-5)
     with pytest.raises(SystemExit) as caught:
         brats.start("inference.yaml", root=tmp_path, datalist=path, spacing=[2, 2, 2], **network)
