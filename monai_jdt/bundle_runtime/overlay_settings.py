@@ -48,7 +48,7 @@ class OverlaySettings(BaseModel):
         examples=["gloo"],
         json_schema_extra=_of("multi_gpu_train.yaml", "backend", "dist_backend", "ddp_backend"),
     )
-    temperature: Number = Field(
+    teacher_temperature: Number = Field(
         gt=0,
         description="T: the logits of teachers and student are divided by it, and their divergence is multiplied by T^2.",
         examples=[2],

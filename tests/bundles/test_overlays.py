@@ -205,7 +205,7 @@ REFUSED: list[tuple[str | None, tuple[str, ...], dict[str, Any], str]] = [
     ("qubiq", ("loss_lovasz.yaml", "smoothing_uniform.yaml"), {}, "loss#label_smoothing: expected an argument of Lovasz"),
     (None, ("distillation.yaml",), {}, "teachers: expected at least one checkpoint, got none. Fix: train one by the same config"),
     (None, ("distillation.yaml",), {"teachers": "no.pt"}, "teachers no.pt: expected a checkpoint, got no file at that path"),
-    (None, ("distillation.yaml",), {"temperature": 0}, "temperature: expected a number > 0, got 0"),
+    (None, ("distillation.yaml",), {"teacher_temperature": 0}, "teacher_temperature: expected a number > 0, got 0"),
     (None, ("distillation.yaml",), {"label_weight": 0, "teacher_weight": 0, "teachers": [__file__]}, "label_weight, teacher_weight: "),
     (None, ("distillation.yaml",), {"teachers": [__file__]}, f"teacher: {__file__}: expected a file that torch.load reads"),
     (
@@ -274,7 +274,7 @@ def test_a_student_learns_from_several_teachers(tmp_path: Path, data: Callable[[
     assert torch.allclose(alone, plain, rtol=0, atol=1e-5)
     one = weights("one", "loss_dml.yaml", "distillation.yaml", teachers=teachers[:1])
     two = weights("two", "loss_dml.yaml", "distillation.yaml", teachers=teachers)
-    warm = weights("warm", "loss_dml.yaml", "distillation.yaml", teachers=teachers, temperature=4)
+    warm = weights("warm", "loss_dml.yaml", "distillation.yaml", teachers=teachers, teacher_temperature=4)
     for first, second in [(plain, one), (one, two), (two, warm)]:
         assert (first - second).abs().max() > 1e-3
 
@@ -392,6 +392,14 @@ def test_two_processes_learn_from_a_teacher_as_one(name: str, tmp_path: Path) ->
     assert len(losses[1][0]) >= 2
     for of_rank in losses[2]:
         assert of_rank == pytest.approx(losses[1][0], abs=1e-5)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_key_of_an_overlay_has_no_other_meaning_in_the_bundle(bundle: str) -> None:
+    """As `temperature` had, by which an evaluation divides logits."""
+    folder = BUNDLES[bundle].BUNDLE / "configs"
+    keys = {key for name in ("train.yaml", "evaluate.yaml", "inference.yaml") for key in yaml.safe_load((folder / name).read_text())}
+    assert keys.isdisjoint(OverlaySettings.model_fields)
 
 
 def test_the_table_of_the_docs_has_every_overlay_and_key() -> None:

@@ -104,6 +104,8 @@ def label_problems(
         if unknown.size:
             known = ", ".join(str(value) for value in label_values)
             fix = "set `label_values` and `regions` to those of the files, or correct the labels"
+            if set(unknown.tolist()) == {255} and set(found.tolist()) <= {0, 255}:  # as programs of pictures write a mask
+                fix = "write `foreground: 255` in the list (`datalist --foreground 255`), or set `label_values` and `regions`"
             yield DataProblem(path, f"label values among {known}", first_as_text(unknown), fix)
     # A file of scaled labels is wrong, but not empty.
     marked = bool(np.any(found != 0)) or wrong is not None

@@ -58,6 +58,7 @@ def root(tmp_path: Path) -> Path:
     save("copy.nii", mark)
     save("empty.nii", mark * 0)
     save("two.nii", mark * 2)
+    save("picture.nii", mark * 255)
     save("half.nii", mark * np.float32(0.5))
     save("blurred.nii", np.where(image == 7, 0.5, mark).astype(np.float32))
     save("wide.nii", mark * np.uint16(40000))
@@ -130,6 +131,12 @@ IN_A_FILE = [
         "rater",
         "two.nii",
         "expected label values among 0, 1, got 2. Fix: set `label_values` and `regions` to those of the files, or correct the labels",
+    ),
+    (
+        "rater",
+        "picture.nii",
+        "expected label values among 0, 1, got 255. Fix: write `foreground: 255` in the list (`datalist --foreground 255`), "
+        "or set `label_values` and `regions`",
     ),
     ("rater", "image.nii", "expected each file once in case good, got the image itself. Fix: list each rater's own file"),
     ("rater", "other.nii", "expected each file once in case good, got it is there again. Fix: list each rater's own file"),
