@@ -203,15 +203,25 @@ def _sizes_figure(rows: Sequence[Mapping[str, Any]], region: str) -> str:
         bounds = [min(map(_defined_mean, drawn)), max(map(_defined_mean, drawn))]
         axes.plot(bounds, bounds, color="#888888", linewidth=0.8)
         axes.set_xscale("log")
+        _name_each_tick(axes.xaxis)
         smallest = min(value for values in drawn for value in values if value > 0)
         if all(value > 0 for values in drawn for value in values):
             axes.set_yscale("log")
+            _name_each_tick(axes.yaxis)
         else:
             # nothing marked is 0, below all that is logarithmic
             axes.set_yscale("symlog", linthresh=smallest)
             axes.set_ylim(bottom=-smallest / 3)
     axes.set(xlabel=f"mean of the raters: {label}", ylabel=f"each rater: {label}")
     return _svg_of(figure)
+
+
+def _name_each_tick(axis: Any) -> None:
+    """Write 200 and 1000 at a logarithmic axis, where matplotlib writes powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 def _small_figure() -> tuple[Any, Any]:

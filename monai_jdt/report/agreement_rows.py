@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -151,7 +152,9 @@ def _pair_scores(one: torch.Tensor, two: torch.Tensor, edges: Sequence[float] | 
     first, second = (mark[part].squeeze() if mark.ndim == 3 and 1 in mark.shape else mark[part] for mark in (one, two))
     spacing = [edge for edge, size in zip(edges, one.shape, strict=True) if first.ndim == one.ndim or size > 1]
     # one search for two scores: `compute_average_surface_distance` and `compute_hausdorff_distance` would search each for itself
-    _, distances, _ = get_edge_surface_distance(first, second, spacing=spacing, symmetric=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy")  # MONAI 1.6 passes itself what it has deprecated
+        _, distances, _ = get_edge_surface_distance(first, second, spacing=spacing, symmetric=True)
     yield surface, float(torch.cat(distances).mean())
     yield hausdorff, max(float(torch.quantile(there, 0.95)) for there in distances)
 
