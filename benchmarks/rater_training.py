@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import torch
 from monai.losses import DiceCELoss
 from tqdm import tqdm
 
 from monai_jdt.losses import JDTCELoss
+from monai_jdt.transforms import SmoothLabel
 
 #: Of AdamW at the first step. A cosine takes it to 0.
 RATE = 2e-3
-#: What a loss is called: the loss, and whether its label is the raters' mean or their majority.
-LOSSES: dict[str, tuple[Callable[[], torch.nn.Module], str]] = {
+#: What a loss is called: the loss, and its label, of :func:`label_of`.
+Losses: TypeAlias = dict[str, tuple[Callable[[], torch.nn.Module], str]]
+LOSSES: Losses = {
     "CE, mean": (torch.nn.BCEWithLogitsLoss, "mean"),
     ".25 CE + .75 JDT, mean": (lambda: JDTCELoss(sigmoid=True, batch=True), "mean"),
     "MONAI DiceCE, majority": (lambda: DiceCELoss(sigmoid=True, batch=True), "majority"),
@@ -26,8 +29,12 @@ def majority_of(votes: torch.Tensor) -> torch.Tensor:
 
 
 def label_of(votes: torch.Tensor, kind: str) -> torch.Tensor:
-    """Return the label of bool votes `(N, R, *S)`: "majority", or "mean"."""
-    return majority_of(votes).float() if kind == "majority" else votes.float().mean(1, keepdim=True)
+    """Return the label of bool votes `(N, R, *S)`: "majority", "mean", or "majority, smooth borders" (epsilon .5, k = 3)."""
+    label = votes.float().mean(1, keepdim=True) if kind == "mean" else majority_of(votes).float()
+    if kind != "majority, smooth borders":
+        return label
+    smooth = SmoothLabel("boundary", epsilon=0.5, k=3, softmax=False)
+    return torch.stack([smooth(one).as_tensor() for one in label])
 
 
 def drawn_batches(cases: int, batch: int) -> Iterator[torch.Tensor]:

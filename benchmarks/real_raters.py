@@ -32,7 +32,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.lidc_arrays import RatedArray, lidc_slices, lidc_volumes, parts_of
-from benchmarks.rater_training import LOSSES, RATE, drawn_batches, label_of, majority_of, train
+from benchmarks.rater_training import LOSSES, RATE, Losses, drawn_batches, label_of, majority_of, train
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.functional.expected_overlap import best_empty_level, best_expected_mask
 from monai_jdt.metrics import RaterBrierScore, RaterCalibrationError, ThresholdedDice
@@ -260,7 +260,16 @@ def run_name(name: str, loss: str, seed: int) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in f"{name} {loss} {seed}")
 
 
-def run(out: Path, name: str, study: StudySet, parts: dict[str, list[RatedArray]], loss: str, seed: int, images: str = "") -> None:
+def run(
+    out: Path,
+    name: str,
+    study: StudySet,
+    parts: dict[str, list[RatedArray]],
+    loss: str,
+    seed: int,
+    images: str = "",
+    losses: Losses = LOSSES,
+) -> None:
     """Train and score one network, unless that is done. The record of the run is written last.
 
     Args:
@@ -268,15 +277,16 @@ def run(out: Path, name: str, study: StudySet, parts: dict[str, list[RatedArray]
         name: of the set.
         study: the set's settings.
         parts: the cases that are trained on, validated and tested.
-        loss: its name in `LOSSES`.
+        loss: its name in `losses`.
         seed: of every draw.
         images: :func:`digest_of_images` of the parts; empty: it is computed.
+        losses: what a loss is called, how it is made, and the label that it is given.
 
     Raises:
         ValueError: if the run that is there has other settings, another loss or other images.
     """
     start, place = time.process_time(), out / run_name(name, loss, seed)
-    make, kind = LOSSES[loss]
+    make, kind = losses[loss]
     given = {"rate": RATE, "loss": digest_of_loss(make(), kind), "images": images or digest_of_images(parts)}
     about = {"set": name, "loss": loss, "seed": seed, "settings": study.settings() | given}
     if place.with_suffix(".json").exists():

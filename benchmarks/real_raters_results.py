@@ -75,14 +75,14 @@ class Runs:
     records: list[dict[str, Any]]
 
 
-def runs_of(out: Path, name: str) -> Runs | None:
+def runs_of(out: Path, name: str, losses: Sequence[str] = tuple(LOSSES), seeds: Sequence[int] = SEEDS) -> Runs | None:
     """Return the runs of the seeds that every loss has, or None if there is no such seed."""
-    seeds = tuple(seed for seed in SEEDS if all((out / f"{run_name(name, loss, seed)}.json").exists() for loss in LOSSES))
+    seeds = tuple(seed for seed in seeds if all((out / f"{run_name(name, loss, seed)}.json").exists() for loss in losses))
     if not seeds:
         return None
     table, bins, records = {}, {}, []
     patients: list[str] = []
-    for loss in LOSSES:
+    for loss in losses:
         places = [out / run_name(name, loss, seed) for seed in seeds]
         records += [json.loads(place.with_suffix(".json").read_text()) for place in places]
         rows = [list(csv.DictReader(place.with_suffix(".csv").read_text().splitlines())) for place in places]
