@@ -11,7 +11,7 @@ from monai_jdt.bundle_runtime.lidc_cases import ensure_lidc_cases, lidc_cases, w
 from monai_jdt.bundle_runtime.lidc_settings import LidcEvaluation, LidcPrediction, LidcTraining
 from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predict, split_by_blocks, split_of_list
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
-from monai_jdt.bundle_runtime.resuming import checkpoint_to_resume, settings_to_resume
+from monai_jdt.bundle_runtime.resuming import checkpoint_to_resume, id_of_training, settings_to_resume
 from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, tell_long_protocol, trained_settings
 from monai_jdt.bundle_runtime.start import check_run
 from monai_jdt.report.rated_cases import rated_cases_of
@@ -40,6 +40,7 @@ __all__ = [
     "exit_with_error",
     "fill_cache",
     "hold_folder",
+    "id_of_training",
     "labelled_cases",
     "lidc_cases",
     "listed_cases",

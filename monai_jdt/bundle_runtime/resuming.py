@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ _MAY_CHANGE = {
     *("imports", "initialize", "run", "finalize", "check_data", "save_execute_config", "tracking_uri", "experiment_name", "run_name"),
     *("bundle_root", "dataset_dir", "data_dir", "output_dir", "ckpt_dir", "trained_settings", "tensorboard"),
     *("datalist", "datalist_file", "datalist_section", "cases_found", "split", "split_by", "fold", "folds", "val_fraction"),
-    *("epochs", "val_interval", "validate", "decision", "empty_below", "all_validated", "resume", "resumed_from", "settings_to_resume"),
+    *("epochs", "val_interval", "validate", "decision", "empty_below", "temperature", "all_validated"),
+    *("resume", "resumed_from", "settings_to_resume", "training_id"),
     *("num_workers", "device", "is_cuda", "rank", "process_group_backend", "show_progress", "figure_case", "figure_channel"),
     # a wrapper of `network_def`; mixed precision is compared by its value
     *("network", "amp"),
@@ -87,6 +89,15 @@ def checkpoint_to_resume(folder: str, settings: Mapping[str, str], epochs: int) 
             *(found.epochs, epochs, found.epoch + 1, epochs),
         )
     return found
+
+
+def id_of_training(resumed: TrainingCheckpoint | None) -> str:
+    """Return the id that a training keeps from its start to its end, however often it goes on.
+
+    Args:
+        resumed: what it goes on from; None: it begins, and gets an id that no other has.
+    """
+    return uuid.uuid4().hex if resumed is None else resumed.training_id
 
 
 def _changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:

@@ -23,6 +23,9 @@ _Events, _ = optional_import("ignite.engine", name="Events")
 #: The entry of a state dict's metadata with the score. `load_state_dict` ignores entries that it does not know.
 _SCORE = "monai_jdt_score"
 
+#: Likewise, with the id of the training.
+_TRAINING = "monai_jdt_training"
+
 
 class BestWeightsWriter:
     """Write a network's state dict after each validation whose key metric is the best so far.
@@ -37,15 +40,17 @@ class BestWeightsWriter:
         path: the file; folders are made.
         network: in a wrapper such as DistributedDataParallel or not.
         resumed: the training goes on: the file there counts. False: the first validation replaces it.
+        training_id: of the training, kept when it goes on: a file of another training does not count.
 
     Example:
         >>> BestWeightsWriter("models/model.pt", network).attach(evaluator)  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | os.PathLike[str], network: nn.Module, resumed: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], network: nn.Module, resumed: bool = False, training_id: str = "") -> None:
         self.path = os.fspath(path)
         self.network = network
-        self.best, self.best_epoch = _score_of(self.path) if resumed else (None, -1)
+        self.training_id = training_id
+        self.best, self.best_epoch = _score_of(self.path, training_id) if resumed else (None, -1)
 
     def attach(self, engine: Evaluator) -> None:
         """Write after each run of the evaluator, before handlers of its end."""
@@ -64,18 +69,23 @@ class BestWeightsWriter:
             return
         self.best, self.best_epoch = score, engine.state.epoch
         weights = unwrapped(self.network).state_dict()
-        weights._metadata.setdefault("", {})[_SCORE] = [score, engine.state.epoch]  # type: ignore[attr-defined]
+        known = {_SCORE: [score, engine.state.epoch], _TRAINING: self.training_id}
+        weights._metadata.setdefault("", {}).update(known)  # type: ignore[attr-defined]
         save_tensors(self.path, weights)
 
 
-def _score_of(path: str) -> tuple[float | None, int]:
-    """Return score and epoch of a weights file, or None and -1 without a file that holds them."""
+def _score_of(path: str, training_id: str) -> tuple[float | None, int]:
+    """Return score and epoch of a training's weights file, or None and -1 without a file of that training that holds them."""
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-        score, epoch = held._metadata[""][_SCORE]
+        known = held._metadata[""]
+        score, epoch = known[_SCORE]
     except FileNotFoundError:
         return None, -1
     except Exception as error:  # a file of someone else, or a damaged one
         logger.warning("%s: the score of these weights is not known (%s); the next validation replaces them", path, error)
+        return None, -1
+    if known.get(_TRAINING, "") != training_id:
+        logger.info("%s holds the weights of another training; the next validation replaces them", path)
         return None, -1
     return float(score), int(epoch)

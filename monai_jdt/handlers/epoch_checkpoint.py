@@ -44,6 +44,7 @@ class EpochCheckpoint:
             left out.
         resumed: the checkpoint to start from; None: the beginning.
         settings: what must be the same when the training goes on, as text.
+        training_id: of the training, kept when it goes on. :class:`BestWeightsWriter` compares it.
 
     Example:
         >>> EpochCheckpoint("models", {"network": network, "optimizer": optimizer}).attach(trainer)  # doctest: +SKIP
@@ -55,6 +56,7 @@ class EpochCheckpoint:
         states: Mapping[str, Any],
         resumed: TrainingCheckpoint | None = None,
         settings: Mapping[str, str] | None = None,
+        training_id: str = "",
     ) -> None:
         self.folder = os.fspath(folder)
         self.states: dict[str, Any] = {
@@ -62,6 +64,7 @@ class EpochCheckpoint:
         }
         self.resumed = resumed
         self.settings = dict(settings or {})
+        self.training_id = training_id
 
     def attach(self, engine: SupervisedTrainer) -> None:
         """Restore when the trainer starts, write at the end of each epoch."""
@@ -76,9 +79,8 @@ class EpochCheckpoint:
         if engine.scaler is not None:
             states[_SCALER] = engine.scaler.state_dict()
         state = engine.state
-        write_checkpoint(
-            self.folder, TrainingCheckpoint(state.epoch, state.max_epochs, state.iteration, states, settings=self.settings)
-        )
+        done = TrainingCheckpoint(state.epoch, state.max_epochs, state.iteration, states, self.settings, self.training_id)
+        write_checkpoint(self.folder, done)
 
     def restore(self, engine: SupervisedTrainer) -> None:
         """Put the engine and all states where the checkpoint has them.

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: The checkpoint of the last complete epoch, and the one before it.
 LAST, PREVIOUS = "last.pt", "last.previous.pt"
 
+#: The last checkpoint of a finished training, when another one has begun in its place. No training goes on from this name.
+_FINISHED = "last.finished.pt"
+
 #: Of the form in which a checkpoint is written.
 _FORMAT = 1
 
@@ -37,6 +40,7 @@ class TrainingCheckpoint:
         iteration: steps in them.
         states: the state dicts of network, optimizer and so on, by name.
         settings: what must be the same when the training goes on, each as text.
+        training_id: of the training, the same in all of its checkpoints; empty: none was given.
     """
 
     epoch: int
@@ -44,6 +48,7 @@ class TrainingCheckpoint:
     iteration: int
     states: dict[str, Any]
     settings: dict[str, str]
+    training_id: str = ""
 
 
 def write_checkpoint(folder: str | os.PathLike[str], checkpoint: TrainingCheckpoint) -> str:
@@ -185,7 +190,9 @@ def _checkpoint_at(path: str) -> TrainingCheckpoint:
 
 
 def set_aside(folder: str | os.PathLike[str]) -> str | None:
-    """Move an unfinished training out of the way of one that begins in its place.
+    """Move a training out of the way of one that begins in its place, which must not go on from the former one's checkpoints.
+
+    Of a finished training the weights stay, until others replace them, and its last checkpoint becomes `last.finished.pt`.
 
     Args:
         folder: of its checkpoints.
@@ -199,7 +206,12 @@ def set_aside(folder: str | os.PathLike[str]) -> str | None:
         found = read_checkpoint(folder)
     except ValueError:
         return None  # of no use to anybody
-    if found is None or found.epoch >= found.epochs:
+    if found is None:
+        return None
+    if found.epoch >= found.epochs:
+        for name in (PREVIOUS, LAST):
+            with suppress(FileNotFoundError):
+                os.replace(os.path.join(folder, name), os.path.join(folder, _FINISHED))
         return None
     target = os.path.join(folder, SET_ASIDE)
     os.makedirs(target, exist_ok=True)

@@ -93,7 +93,8 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 def assert_same_training(one: Path, other: Path) -> None:
     assert_same_weights(one, other)
-    assert states(one, "model.pt")._metadata[""] == states(other, "model.pt")._metadata[""]  # the score and its epoch
+    scores = [states(root, "model.pt")._metadata[""]["monai_jdt_score"] for root in (one, other)]  # with its epoch
+    assert scores[0] == scores[1]
     assert (one / "eval" / "training.csv").read_text() == (other / "eval" / "training.csv").read_text()
     assert (one / "models" / "model.json").read_text() == (other / "models" / "model.json").read_text()
 
@@ -161,8 +162,23 @@ def test_a_better_model_is_never_replaced_by_a_worse_one(runs: Trainings, monkey
     held._metadata[""]["monai_jdt_score"] = [0.99, 2]
     torch.save(held, best)
     before = best.read_bytes()
-    runs.train("better", resume=True)
+    runs.train("better", resume=True, temperature=1.5)  # which bears on validation alone
     assert best.read_bytes() == before
+
+
+def test_the_weights_of_a_finished_training_do_not_outlive_the_next_one(runs: Trainings) -> None:
+    root = runs.root / "anew"
+    shutil.copytree(runs.root / "whole", root)
+    held = states(root, "model.pt")
+    held._metadata[""]["monai_jdt_score"] = [0.99, 3]
+    torch.save(held, root / "models" / "model.pt")
+    runs.stopped("anew", 5, val_interval=3)  # in its second epoch, before its first validation
+    assert states(root)["epoch"] == 1
+    runs.train("anew", val_interval=3, resume=True)
+    before, now = (found._metadata[""] for found in (held, states(root, "model.pt")))
+    assert now["monai_jdt_training"] == states(root)["training_id"] != before["monai_jdt_training"]
+    assert now["monai_jdt_score"][0] < 0.99
+    assert_same(states(root, "model.pt"), states(root)["states"]["network"])
 
 
 def test_a_full_disk_is_one_line_and_the_training_goes_on_later(

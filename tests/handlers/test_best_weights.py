@@ -28,7 +28,9 @@ class _Given(Metric):
         return next(self.values)
 
 
-def validated(path: Path, scores: Sequence[float], first: int = 1, *, resumed: bool = False, lower: bool = False) -> list[int]:
+def validated(
+    path: Path, scores: Sequence[float], first: int = 1, *, resumed: bool = False, lower: bool = False, training_id: str = ""
+) -> list[int]:
     """Validate once for each score, with the epoch's number as the weight. Return the epochs whose weights were there afterwards."""
     network = torch.nn.Linear(1, 1)
     items: Any = [{"image": torch.zeros(1), "label": torch.zeros(1)}]
@@ -38,7 +40,7 @@ def validated(path: Path, scores: Sequence[float], first: int = 1, *, resumed: b
         val_data_loader=DataLoader(items),
         network=network,
         key_val_metric={"score": _Given(scores)},
-        val_handlers=[BestWeightsWriter(path, network, resumed=resumed)],
+        val_handlers=[BestWeightsWriter(path, network, resumed=resumed, training_id=training_id)],
         **compare,
     )
     found = []
@@ -65,6 +67,14 @@ def test_a_training_that_goes_on_knows_the_score_of_the_file(tmp_path: Path) -> 
     assert validated(path, [0.1], first=5) == [5]  # another training
     # strictly, into a network: the score is no weight
     torch.nn.Linear(1, 1).load_state_dict(torch.load(path, weights_only=True))
+
+
+def test_the_score_of_another_training_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    validated(path, [0.9], training_id="a")
+    # the second one was killed before its first validation
+    assert validated(path, [0.5, 0.4], first=2, resumed=True, training_id="b") == [2, 2]
+    assert validated(path, [0.4, 0.6], first=4, resumed=True, training_id="b") == [2, 5]
 
 
 def test_weights_of_unknown_score_are_replaced_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -160,12 +160,28 @@ def test_without_hard_links_the_former_one_is_renamed(tmp_path: Path, monkeypatc
 
 def test_an_unfinished_training_is_set_aside_and_a_finished_one_is_not(tmp_path: Path) -> None:
     assert set_aside(tmp_path) is None
-    write_checkpoint(tmp_path, checkpoint(9, epochs=9))
+    for epoch in (8, 9):
+        write_checkpoint(tmp_path, checkpoint(epoch, epochs=9))
+    save_tensors(tmp_path / "model.pt", {"weight": torch.ones(1)})
     assert set_aside(tmp_path) is None
+    assert sorted(os.listdir(tmp_path)) == ["last.finished.pt", "model.pt"]
+    (tmp_path / "last.finished.pt").rename(tmp_path / "last.pt")
+    assert epoch_in(tmp_path) == 9
+    (tmp_path / "last.pt").unlink()
     for epoch in (3, 4):
         write_checkpoint(tmp_path, checkpoint(epoch))
-    save_tensors(tmp_path / "model.pt", {"weight": torch.ones(1)})
     assert set_aside(tmp_path) == str(tmp_path / "earlier")
     assert os.listdir(tmp_path) == ["earlier"]
     assert sorted(os.listdir(tmp_path / "earlier")) == ["last.previous.pt", "last.pt", "model.pt"]
     assert epoch_in(tmp_path / "earlier") == 4
+
+
+def test_a_damaged_training_does_not_go_on_as_the_finished_one_before_it(tmp_path: Path) -> None:
+    for epoch in (8, 9):
+        write_checkpoint(tmp_path, checkpoint(epoch, epochs=9))
+    set_aside(tmp_path)
+    assert read_checkpoint(tmp_path) is None  # killed in its first epoch: it begins again
+    write_checkpoint(tmp_path, checkpoint(1, epochs=9))
+    (tmp_path / "last.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="expected a checkpoint that can be read"):
+        read_checkpoint(tmp_path)
