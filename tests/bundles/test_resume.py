@@ -217,6 +217,18 @@ def test_every_bundle_goes_on(name: str, workers: int, tmp_path: Path) -> None:
         assert_same_training(whole, broken)
 
 
+def _wait_for_checkpoints(process: subprocess.Popen[Any], root: Path, count: int) -> None:
+    """Wait until a training has begun, and then has written so many checkpoints, or has ended."""
+    path, logs = root / "models" / "last.pt", set(root.rglob("events.*"))
+    while process.poll() is None and set(root.rglob("events.*")) == logs:
+        time.sleep(0.05)  # it starts and reads its cases
+    seen = path.stat().st_mtime_ns if path.exists() else None
+    while count and process.poll() is None:
+        time.sleep(0.005)
+        now = path.stat().st_mtime_ns if path.exists() else None
+        count, seen = count - (now != seen), now
+
+
 @pytest.mark.long
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     made = Trainings(tmp_path, "qubiq")
@@ -231,10 +243,9 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     kills, reached = 0, []
     while kills < 20:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=root)
-        logs = set(root.rglob("events.*"))
-        while process.poll() is None and set(root.rglob("events.*")) == logs:
-            time.sleep(0.05)  # it reads its cases
-        time.sleep(rng.uniform(0, 3))
+        # so many epochs later, and some time after that
+        _wait_for_checkpoints(process, root, rng.randrange(4))
+        time.sleep(rng.uniform(0, 0.3))
         if process.poll() is None:
             process.kill()
             process.wait()
