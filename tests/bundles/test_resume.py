@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
-import sys
+import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +64,21 @@ class Trainings:
         with pytest.raises(RuntimeError):  # as MONAI wraps it
             self.train(folder, _stop_at=step, **given)
         return self.root / folder
+
+
+def train_alone(name: str, overlay: Path, root: Path, settings: dict[str, Any]) -> None:
+    """What a process of its own does."""
+    torch.set_num_threads(1)
+    BUNDLES[name].start("train.yaml", str(overlay), root=root, **settings)
+
+
+def started(name: str, overlay: Path, root: Path, **settings: Any) -> BaseProcess:
+    """Start a training in a process of its own. All of them are forked from one that has imported what they need, and done nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=train_alone, args=(name, overlay, root, settings), daemon=True)
+    process.start()
+    return process
 
 
 def states(root: Path, name: str = "last.pt") -> Any:
@@ -136,15 +152,11 @@ def test_another_training_is_refused_in_one_line(runs: Trainings, capsys: pytest
 
 def test_a_true_kill_and_what_begins_in_its_place(runs: Trainings) -> None:
     root = runs.root / "killed"
-    root.mkdir()
     overlay = runs.root / "kill.yaml"
     overlay.write_text(KILL)
-    options = {**runs.settings, "bundle_root": root, "_stop_at": 5, "val_interval": 1}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([*brats.configs("train.yaml"), str(overlay)])]
-    command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=root)
-    assert done.returncode == -9, done.stderr[-2000:]
+    process = started("brats", overlay, root, **{**runs.settings, "_stop_at": 5})
+    process.join(240)
+    assert process.exitcode == -signal.SIGKILL
     assert states(root)["epoch"] == 1
     # without `resume` another one begins, and the killed one is kept
     runs.stopped("killed", 2)
@@ -217,13 +229,13 @@ def test_every_bundle_goes_on(name: str, workers: int, tmp_path: Path) -> None:
         assert_same_training(whole, broken)
 
 
-def _wait_for_checkpoints(process: subprocess.Popen[Any], root: Path, count: int) -> None:
+def _wait_for_checkpoints(process: BaseProcess, root: Path, count: int) -> None:
     """Wait until a training has begun, and then has written so many checkpoints, or has ended."""
     path, logs = root / "models" / "last.pt", set(root.rglob("events.*"))
-    while process.poll() is None and set(root.rglob("events.*")) == logs:
+    while process.is_alive() and set(root.rglob("events.*")) == logs:
         time.sleep(0.05)  # it starts and reads its cases
     seen = path.stat().st_mtime_ns if path.exists() else None
-    while count and process.poll() is None:
+    while count and process.is_alive():
         time.sleep(0.005)
         now = path.stat().st_mtime_ns if path.exists() else None
         count, seen = count - (now != seen), now
@@ -234,30 +246,27 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     made = Trainings(tmp_path, "qubiq")
     whole = made.train("whole", epochs=30)
     root = tmp_path / "killed"
-    root.mkdir()
-    options = {**made.settings, "bundle_root": root, "epochs": 30, "resume": True, "_stop_at": -1}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([*qubiq.configs("train.yaml"), str(made.overlay)])]
-    command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    settings = {**made.settings, "epochs": 30, "resume": True}
     rng = random.Random(0)
     kills, reached = 0, []
     while kills < 20:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=root)
+        process = started("qubiq", made.overlay, root, **settings)
         # so many epochs later, and some time after that
         _wait_for_checkpoints(process, root, rng.randrange(4))
         time.sleep(rng.uniform(0, 0.3))
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
             kills += 1
             reached.append(states(root)["epoch"] if (root / "models" / "last.pt").exists() else 0)
             continue
-        assert process.returncode == 0
+        assert process.exitcode == 0
         assert_same_weights(whole, root)
         shutil.rmtree(root / "models")  # done before the last kill: once more
     assert len(set(reached)) > 3  # they fell into different epochs
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=root)
-    assert done.returncode == 0, done.stderr[-2000:]
+    process = started("qubiq", made.overlay, root, **settings)
+    process.join(900)
+    assert process.exitcode == 0
     assert_same_weights(whole, root)
 
 
