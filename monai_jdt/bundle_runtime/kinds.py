@@ -136,7 +136,7 @@ def _label_value(value: int) -> int:
 
 
 def _as_cases(value: Any) -> Any:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, Mapping) and "image" in item for item in value):
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, Mapping) and {"case", "image"} <= set(item) for item in value):
         raise ValueError("no data list")
     return value
 
@@ -168,4 +168,6 @@ LabelValues = Annotated[
     BeforeValidator(_as_list),
     Expected(f"a list of whole numbers from -{LARGEST_LABEL} to {LARGEST_LABEL}"),
 ]
-Cases = Annotated[Any, AfterValidator(_as_cases), Expected("a data list's path, or a list of cases, each a dictionary with an image")]
+Cases = Annotated[
+    Any, AfterValidator(_as_cases), Expected("a data list's path, or a list of cases, each a dictionary with case and image")
+]

@@ -65,7 +65,11 @@ EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with mark
     ({"ckpt_dir": "/dev/null/models"}, "ckpt_dir /dev/null/models: expected a folder to write in, got a file at /dev/null"),
     (
         {"datalist": 3},
-        "datalist: expected a data list's path, or a list of cases, each a dictionary with an image, got 3. Fix: --datalist ",
+        "datalist: expected a data list's path, or a list of cases, each a dictionary with case and image, got 3. Fix: --datalist ",
+    ),
+    (
+        {"datalist": [{"image": "a.nii"}]},
+        "datalist: expected a data list's path, or a list of cases, each a dictionary with case and image, ",
     ),
     ({"datalist": "x.json"}, "x.json: expected a datalist JSON, got nothing at that path. Fix: name the file"),
     (
