@@ -141,6 +141,15 @@ def test_fewer_cases_than_processes_are_one_line(tmp_path: Path, capsys: pytest.
         assert "bundle_start.check_processes" in Path(bundle.configs("multi_gpu_train.yaml")[0]).read_text()
 
 
+@pytest.mark.long
+def test_one_validation_case_for_two_processes_ends_both(tmp_path: Path) -> None:
+    data = write_qubiq_phantoms(tmp_path / "set", datasets="kidney", cases=4, shape=(16, 16), progress=False)
+    done = _run_on_two(qubiq, tmp_path, data, set="kidney", folds=4, batch_size=1)
+    assert done.returncode != 0
+    assert "monai_jdt: error: validation: expected at least 2 cases, one for each process, got 1. Fix: start fewer" in done.stderr
+    assert os.listdir(tmp_path) == ["set"]
+
+
 def test_keys_of_several_processes_are_checked_and_refused_without_the_file() -> None:
     with pytest.raises(
         ValueError, match=r"process_group_backend: expected one of nccl, gloo, got 'mpi'\. Fix: --process_group_backend"
