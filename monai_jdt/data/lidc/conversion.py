@@ -25,6 +25,7 @@ from monai_jdt.data.lidc.scan_cases import (
     UnmarkedReader,
     convert_scan,
     is_finished,
+    other_series_files,
     read_record,
 )
 from monai_jdt.data.lidc.scan_folders import FoundScans, ScanFiles, find_scans, scan_name
@@ -133,10 +134,17 @@ def convert_lidc(
         known = _records(dest)
         scans, records = _names_kept(found.scans, known), _finished_records(known, dest)
         jobs = [ScanJob(scan, dest, settings, _files_fingerprint(scan)) for scan in scans]
-        left = [job for job in jobs if records.get(job.source.series_uid, {}).get("fingerprint") != job.fingerprint]
+        left = [job for job in jobs if not _is_converted(job, records.get(job.source.series_uid))]
         names = [job.source.name for job in left]
         outcomes = list(run_cases(convert_scan, left, names, what="scans", workers=workers, scheduler=scheduler, progress=progress))
         return _finished(dest, found, scans, outcomes)
+
+
+def _is_converted(job: ScanJob, record: Mapping[str, Any] | None) -> bool:
+    """Return whether a finished record is of the files that are there, and says where they are."""
+    if record is None or record["fingerprint"] != job.fingerprint:
+        return False
+    return len(other_series_files(record, job.source)) == len(record.get("other_series", {}))
 
 
 def _finished(
@@ -178,8 +186,9 @@ def _scattered_scans(records: Sequence[Mapping[str, Any]], scans: Sequence[ScanF
     failures = {}
     by_uid = {scan.series_uid: scan for scan in scans}
     for record in records:
-        for uid, path in record.get("other_series", {}).items():
-            if record["series_uid"] in by_uid and uid in by_uid and path not in by_uid[uid].files:
+        source = by_uid.get(record["series_uid"])
+        for uid, path in ({} if source is None else other_series_files(record, source)).items():
+            if uid in by_uid and path not in by_uid[uid].files:
                 got = f"others among those of {record['name']}, such as {path}"
                 fix = "put each series into folders of its own"
                 failures[by_uid[uid].name] = error_sentence(f"series {uid}", "its files in its own folders", got, fix)
@@ -189,11 +198,11 @@ def _scattered_scans(records: Sequence[Mapping[str, Any]], scans: Sequence[ScanF
 def _notes_of_folders(records: Sequence[Mapping[str, Any]], scans: Sequence[ScanFiles], found: FoundScans) -> tuple[str, ...]:
     """Return what the conversions passed over in the folders of the scans that are there, one line each."""
     notes: list[str] = []
-    there = {scan.series_uid for scan in scans}
+    by_uid = {scan.series_uid: scan for scan in scans}
     for record in records:
-        if record["series_uid"] in there:
+        if record["series_uid"] in by_uid:
             notes += [f"passed over: {line}" for line in record.get("unread", [])]
-            for uid, path in record.get("other_series", {}).items():
+            for uid, path in other_series_files(record, by_uid[record["series_uid"]]).items():
                 if uid not in found.series:
                     fix = "add the file of LIDC-XML-only.zip, if it is wanted"
                     notes.append(error_sentence(path, "the XML of its CT series", f"none of series {uid}", fix))

@@ -141,7 +141,8 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
     Returns:
         The record: `name`, `patient`, `series_uid`, `fingerprint` (empty: the scan is not finished), counts, `items`, the entries
         of the data list with paths relative to `dest`, and of the scan's folders `unread`, one line per file that cannot be read and is
-        of no known series, and `other_series`, a file of each other CT series by its UID.
+        of no known series, and `other_series`, by UID the place of a file of each other CT series, see
+        :func:`other_series_files`.
 
     Raises:
         ValueError: a fault in the files, in one line.
@@ -172,10 +173,35 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
         "non_nodule_marks": annotations.non_nodules,
         "items": items,
         "unread": found.unread,
-        "other_series": found.other_series,
+        "other_series": _places(source, found.other_series),
     }
     _write_record(job, record)
     return record
+
+
+def other_series_files(record: Mapping[str, Any], source: ScanFiles) -> dict[str, str]:
+    """Return where the other CT series of a record lie now.
+
+    A record has their places below the folder that all files of the scan share. These stay when the download is moved, or its path is
+    written otherwise.
+
+    Args:
+        record: as :func:`convert_scan` returns it.
+        source: the files of the record's scan.
+
+    Returns:
+        By UID a file of the scan's folders, without those that are no longer there.
+    """
+    if not record.get("other_series"):
+        return {}
+    now = {place: path for path, place in _places(source, {path: path for path in source.files}).items()}
+    return {uid: now[place] for uid, place in record["other_series"].items() if place in now}
+
+
+def _places(source: ScanFiles, files: Mapping[str, str]) -> dict[str, str]:
+    """Return the places of some files, by their keys, below the folder that all files of the scan share."""
+    shared = os.path.commonpath([os.path.dirname(path) for path in source.files]) or os.curdir
+    return {key: os.path.relpath(path, shared) for key, path in files.items()}
 
 
 def _files_of_folders(source: ScanFiles) -> _FolderFiles:

@@ -344,6 +344,34 @@ def test_a_series_within_another_ones_folder_is_seen(tmp_path: Path) -> None:
     assert {item["patient"] for item in done.items} == {"LIDC-IDRI-0001"}
 
 
+def test_series_of_one_folder_are_found_under_another_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records of the first conversion have each other's files: where these lie is no part of the download's path."""
+    monkeypatch.chdir(tmp_path)
+    for scan in ("1", "2"):
+        write_scan(tmp_path / scan, series=f"{SERIES}.{scan}", patient=f"LIDC-IDRI-000{scan}")
+        for path in (tmp_path / scan).iterdir():
+            (tmp_path / "flat").mkdir(exist_ok=True)
+            path.rename(tmp_path / "flat" / f"{scan}{path.name}")
+    assert len(convert(Path("flat"), Path("out")).items) == 4
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.nii.gz")}
+
+    def is_as_before(root: Path) -> bool:
+        done = convert(root, Path("out"))
+        assert (done.failures, done.notes) == ({}, ())
+        assert len(read_datalist("out/datalist.json")) == len(done.items) == 4
+        return stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.nii.gz")}
+
+    assert is_as_before(tmp_path / "flat")
+    (tmp_path / "flat").rename(tmp_path / "moved")
+    assert is_as_before(Path("moved"))
+    # a record with a place that is not there is written anew
+    path = tmp_path / "out" / "scans" / f"{SERIES}.1.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"other_series": {f"{SERIES}.2": "flat/2069.dcm"}}))
+    assert not is_as_before(Path("moved"))
+    assert json.loads(path.read_text()) == record
+
+
 def test_files_that_cannot_be_read_are_passed_over_if_they_are_of_no_slice(tmp_path: Path) -> None:
     folder = write_scan(tmp_path / "in" / "a")
     (folder / "thumbnail.dcm").write_bytes(b"GIF89a" + bytes(200))
