@@ -10,6 +10,7 @@ from monai_jdt.bundle_runtime.labelled_cases import labelled_cases
 from monai_jdt.bundle_runtime.lidc_cases import ensure_lidc_cases, lidc_cases, with_unmarked
 from monai_jdt.bundle_runtime.lidc_settings import LidcEvaluation, LidcPrediction, LidcTraining
 from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predict, split_by_blocks, split_of_list
+from monai_jdt.bundle_runtime.prediction_files import predicts_pictures
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.resuming import checkpoint_to_resume, id_of_training, settings_to_resume
 from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, tell_long_protocol, trained_settings
@@ -45,6 +46,7 @@ __all__ = [
     "lidc_cases",
     "listed_cases",
     "or_exit",
+    "predicts_pictures",
     "rated_cases_of",
     "release_folder",
     "run_or_exit",

@@ -56,7 +56,7 @@ def fuse_command(
     # MONAI's transforms take seconds to import; `--help` should not
     from monai_jdt.raters.named_regions import named_regions
     from monai_jdt.report.rated_cases import rated_cases
-    from monai_jdt.transforms.region_form import LABEL_FORMS
+    from monai_jdt.transforms.region_form import LABEL_FORMS, RegionForm
 
     dest, paths = user_path(dest), [user_path(path) for path in rater]
     if seed < 0:
@@ -77,6 +77,7 @@ def fuse_command(
     groups, mark = named_regions(regions_from_text(regions)), checked_foreground(foreground, "--foreground")
     choice = FusionChoice(groups, method.lower(), numbers, paper_compatible, seed, form, mark)
     choice.transform()
+    RegionForm(form, groups)  # refuses label values before a case is read
     if is_list:
         how: dict[str, Any] = {"what": "fuse", "workers": workers or 1, "scheduler": scheduler, "progress": progress}
         context.with_resource(sole_run_in(dest))

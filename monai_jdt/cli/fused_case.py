@@ -102,16 +102,16 @@ def write_fused_label(files: Sequence[str], dest: str, choice: FusionChoice) -> 
 
 
 def is_png(paths: Sequence[str], choice: FusionChoice) -> bool:
-    """Return whether the label of some raters is best a PNG: their files are pictures, and it is one map of label values.
+    """Return whether the label of some raters is best a PNG: their files are flat pictures, and it is one map of label values.
 
     Args:
         paths: the raters' files.
         choice: how they are fused.
     """
-    from monai_jdt.data.files.volumes import PICTURES
+    from monai_jdt.data.files.volumes import FLAT_PICTURES
 
     one_map = choice.form == "map" or (choice.form == "hard" and len(choice.regions) == 1)
-    return one_map and all(path.lower().endswith(PICTURES) for path in paths)
+    return one_map and all(path.lower().endswith(FLAT_PICTURES) for path in paths)
 
 
 def fused_case_rows(case: CaseToFuse) -> list[dict[str, Any]]:

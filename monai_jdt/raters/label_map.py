@@ -9,6 +9,22 @@ import torch
 from monai_jdt.validation import error_sentence
 
 
+def check_map_values(regions: Sequence[Sequence[int]]) -> None:
+    """Refuse label values that one label map cannot hold.
+
+    Args:
+        regions: the label values of each channel.
+
+    Raises:
+        ValueError: a label value beyond int16.
+    """
+    limits = torch.iinfo(torch.int16)
+    beyond = [value for group in regions for value in group if not limits.min <= value <= limits.max]
+    if beyond:
+        expected = f"label values from {limits.min} to {limits.max} for one label map"
+        raise ValueError(error_sentence("regions", expected, str(beyond[0]), "take the form hard or soft, or other label values"))
+
+
 def regions_to_label_map(label: torch.Tensor, regions: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the label value of each voxel whose regions are nearest to the voxel's.
 
@@ -25,7 +41,7 @@ def regions_to_label_map(label: torch.Tensor, regions: Sequence[Sequence[int]]) 
         `(*S)`, uint8 if every value fits, else int16.
 
     Raises:
-        ValueError: another number of regions than of channels.
+        ValueError: another number of regions than of channels, or label values that int16 cannot hold.
 
     Example:
         >>> regions_to_label_map(torch.tensor([[0.6, 0.6, 0.2], [0.4, 0.6, 0.1]]), [[1, 2], [1]])
@@ -33,6 +49,7 @@ def regions_to_label_map(label: torch.Tensor, regions: Sequence[Sequence[int]]) 
     """
     if len(regions) != len(label):
         raise ValueError(error_sentence("regions", f"{len(label)} regions, one per channel", str(len(regions))))
+    check_map_values(regions)
     values = sorted({0, *(value for group in regions for value in group)})
     small = values[0] >= 0 and values[-1] <= 255
     found = torch.zeros(label.shape[1:], dtype=torch.uint8 if small else torch.int16, device=label.device)

@@ -13,6 +13,7 @@ from monai.utils import convert_to_numpy, convert_to_tensor
 
 from monai_jdt.data.files.label_pictures import write_palette_picture
 from monai_jdt.raters import regions_to_label_map
+from monai_jdt.raters.label_map import check_map_values
 from monai_jdt.raters.named_regions import RegionSpec, named_regions
 from monai_jdt.transforms.same_grid_writer import SameGridWriter
 from monai_jdt.transforms.with_meta import with_meta_of
@@ -34,7 +35,7 @@ class RegionForm(Transform):
         regions: for `"map"` the label values of each channel, in any spelling of :func:`monai_jdt.raters.named_regions`.
 
     Raises:
-        ValueError: another form, or `"map"` without regions.
+        ValueError: another form, or `"map"` without regions or with label values beyond int16.
 
     Example:
         >>> p = torch.tensor([[0.9, 0.6, 0.1], [0.8, 0.2, 0.1]])
@@ -50,6 +51,8 @@ class RegionForm(Transform):
             raise ValueError(error_sentence("regions", "the label values of each channel, since form is map", "None", fix))
         self.form = form
         self.groups = None if regions is None else list(named_regions(regions).values())
+        if form == "map" and self.groups is not None:
+            check_map_values(self.groups)
 
     def __call__(self, label: torch.Tensor) -> MetaTensor:
         """Return the label in that form.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from monai.networks.nets import SegResNet
 from PIL import Image
@@ -93,6 +94,18 @@ def test_nested_regions_become_label_values(tmp_path: Path, flat: bool) -> None:
         np.testing.assert_array_equal(hard.get_fdata(), soft > 0.5)
         np.testing.assert_array_equal(one_map.get_fdata(), label_map(soft, (1, 300)))
         np.testing.assert_allclose(one_map.affine, hard.affine)
+
+
+def test_a_map_of_a_tiff_volume_is_a_volume(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    voxels = np.random.default_rng(0).integers(0, 200, (8, 16, 16), np.uint8)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(tmp_path / "set" / "a_ct.tif"))
+    weights(tmp_path, 3, 1, roi=[16, 16, 8], regions={"cell": [7]}, region_names=["cell"])
+    given: dict[str, Any] = {"dataset_dir": str(tmp_path / "set"), "image_endings": ["_ct.tif"], **brats.NETWORK, "roi": [16, 16, 8]}
+    brats.start("inference.yaml", root=tmp_path, form="map", output_dir=str(tmp_path / "map"), **given)
+    found = load_nifti(tmp_path / "map" / "a_ct_map.nii.gz").get_fdata()
+    assert found.shape == (16, 16, 8)
+    assert set(np.unique(found)) <= {0, 7}
 
 
 def test_masks_are_those_of_the_decision(tmp_path: Path, capsys: Any) -> None:

@@ -14,6 +14,7 @@ from monai.transforms import SaveImage
 from PIL import Image
 
 from monai_jdt.data.problems import DataProblemError
+from monai_jdt.raters import regions_to_label_map
 from monai_jdt.transforms import RegionForm, RegionFormd
 from monai_jdt.transforms.region_form import LABEL_FORMS
 
@@ -40,6 +41,14 @@ def test_what_cannot_be_written_is_refused() -> None:
         RegionForm("map")
     with pytest.raises(ValueError, match="regions: expected 2 regions"):
         RegionForm("map", [[1]])(PROB)
+    for value in (32768, -32769):
+        line = rf"regions: expected label values from -32768 to 32767 for one label map, got {value}\. Fix: "
+        with pytest.raises(ValueError, match=line):
+            RegionForm("map", {"a": [1], "b": [2, value]})
+        with pytest.raises(ValueError, match=line):
+            regions_to_label_map(PROB, [[1], [value]])
+        RegionForm("hard", [[value]])
+    assert RegionForm("map", [[32767], [-32768]])(PROB).unique().tolist() == [0, 32767]
 
 
 def test_a_label_picture_is_a_palette(tmp_path: Path) -> None:

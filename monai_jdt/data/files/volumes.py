@@ -23,8 +23,9 @@ TIFF: tuple[str, ...] = (".tif", ".tiff")
 _DICOM = (".dcm", ".dicom", ".ima")
 _ITK = (".mhd", ".mha", ".nrrd", ".nhdr", ".gipl", ".vtk", *TIFF, *_DICOM)
 _HEADERS = (".mhd", ".mha", ".nrrd", ".nhdr")
-# Read by Pillow, as MONAI's PILReader does: ITK makes colours of a palette's label values, and 255 of a bit.
-_PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
+#: The endings of pictures that are flat, while a TIFF may be a volume. Pillow reads them, as MONAI's PILReader does: ITK makes colours
+#: of a palette's label values, and 255 of a bit.
+FLAT_PICTURES: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp")
 _NUMPY = (".npy", ".npz")
 _EXIF_ORIENTATION = 0x0112
 # Pillow's limit of pixels is one number for all threads.
@@ -32,11 +33,11 @@ _PILLOW_LIMIT = threading.Lock()
 # Distances of DICOM slices are equal if they differ by no more than this share of the smallest.
 _SLICE_TOLERANCE = 0.05
 #: The endings of pictures, which have no place in space: their headers count pixels, not millimetres.
-PICTURES: tuple[str, ...] = (*_PILLOW, *TIFF)
+PICTURES: tuple[str, ...] = (*FLAT_PICTURES, *TIFF)
 #: The endings of files without a place in space. Such a file fits every other one of its shape.
 WITHOUT_PLACE: tuple[str, ...] = (*PICTURES, *_NUMPY)
 #: The endings of files that :func:`open_volume` opens. It also opens DICOM files without one, and a folder with one DICOM series.
-FORMATS: tuple[str, ...] = (*_NIBABEL, *_ITK, *_PILLOW, *_NUMPY)
+FORMATS: tuple[str, ...] = (*_NIBABEL, *_ITK, *FLAT_PICTURES, *_NUMPY)
 
 
 def open_volume(path: str) -> FileVolume:
@@ -62,7 +63,7 @@ def open_volume(path: str) -> FileVolume:
         return _opened_as(path, "NIfTI" if name.endswith((".nii", ".nii.gz")) else _ending(path), open_nifti)
     if name.endswith(_ITK) or _is_dicom(path):
         return _opened_as(path, _ending(path) or "DICOM", _open_itk)
-    if name.endswith(_PILLOW):
+    if name.endswith(FLAT_PICTURES):
         return _opened_as(path, _ending(path), _open_picture)
     if name.endswith(_NUMPY):
         return _opened_as(path, _ending(path), _open_numpy)
@@ -99,7 +100,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None, foreg
         return foreground_volume(volume, foreground)
     if foreground is not None:
         return foreground_volume(label_volume(volume, shape), foreground)
-    if volume.components in (2, 3, 4) and path.lower().endswith(_PILLOW):
+    if volume.components in (2, 3, 4) and path.lower().endswith(FLAT_PICTURES):
         grey = _one_band(volume.read())
         if grey is not None:
             return FileVolume(path, grey.shape, None, 0, volume.format, lambda: blocks_of_array(grey), lambda: grey)
@@ -107,7 +108,7 @@ def label_volume(volume: FileVolume, shape: tuple[int, ...] | None = None, foreg
     if volume.components:
         got = f"{volume.components} numbers per voxel (shape {own})"
         fix = "export label values, not colours or one-hot channels"
-        if path.lower().endswith(_PILLOW):
+        if path.lower().endswith(FLAT_PICTURES):
             fix += ", or name the colour of the mark by `foreground`"
         if path.lower().endswith(".seg.nrrd"):
             got = f"{volume.components} layers of segments that overlap (shape {own})"
