@@ -93,6 +93,7 @@ def test_weights(tmp_path: Path, raters: list[str]) -> None:
         ),
         (["fused.nii", "--regions", "['x']"], "--regions: expected whole label values, got 'x'. Fix: "),
         (["fused.jpg"], "Fix: name it fused.nii.gz."),
+        (["fused.nii", "--form", "map", "--regions", "[[40000]]"], "regions: expected label values from -32768 to 32767 for one label"),
         (["n" * 256 + ".nii"], "expected a name that the file system takes, got 260 bytes. Fix: name it shorter."),
     ],
 )
@@ -286,6 +287,8 @@ def test_what_cannot_be_done_with_a_list_is_one_line(
     assert "--section: expected no such option without a data list, got 'training'. Fix: " in capsys.readouterr().err
     assert run(dest, datalist, "--method", "guess") == 1
     assert "got 'guess'" in capsys.readouterr().err
+    assert run(dest, datalist, "--form", "map", "--regions", "[[40000]]") == 1
+    assert "regions: expected label values from -32768 to 32767 for one label map, got 40000" in capsys.readouterr().err
     assert not Path(dest).exists()
     twins = write_list(tmp_path / "twins.json", {"A": cases["b"], "a": cases["b"]})
     assert run(dest, twins) == 1
@@ -359,6 +362,15 @@ def test_hard_labels_and_one_label_map(tmp_path: Path, raters: list[str]) -> Non
     assert run(str(tmp_path / "map.nii.gz"), *raters, *arguments, "--form", "map") == 0
     np.testing.assert_array_equal(load_nifti(tmp_path / "map.nii.gz").get_fdata()[:, 0, 0], [4, 1, 1, 0])
     np.testing.assert_array_equal(load_nifti(tmp_path / "map.nii.gz").affine, AFFINE)
+
+
+def test_tiff_volumes_give_a_volume(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{name}.tif") for name in ("anna", "ben", "cem")]
+    for path in paths:
+        pages = [Image.fromarray(np.full((2, 5), page, np.uint8)) for page in range(3)]
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+    assert run(str(tmp_path / "labels"), write_list(tmp_path / "list.json", {"a": paths}), "--form", "map") == 0
+    np.testing.assert_array_equal(load_nifti(tmp_path / "labels" / "a.nii.gz").get_fdata()[0, 0], [0, 1, 0])
 
 
 def test_pictures_give_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
