@@ -173,7 +173,7 @@ def convert_scan(job: ScanJob) -> dict[str, Any]:
         "non_nodule_marks": annotations.non_nodules,
         "items": items,
         "unread": found.unread,
-        "other_series": _places(source, found.other_series),
+        "other_series": _places_in_folders(source, found.other_series),
     }
     _write_record(job, record)
     return record
@@ -194,11 +194,11 @@ def other_series_files(record: Mapping[str, Any], source: ScanFiles) -> dict[str
     """
     if not record.get("other_series"):
         return {}
-    now = {place: path for path, place in _places(source, {path: path for path in source.files}).items()}
+    now = {place: path for path, place in _places_in_folders(source, {path: path for path in source.files}).items()}
     return {uid: now[place] for uid, place in record["other_series"].items() if place in now}
 
 
-def _places(source: ScanFiles, files: Mapping[str, str]) -> dict[str, str]:
+def _places_in_folders(source: ScanFiles, files: Mapping[str, str]) -> dict[str, str]:
     """Return the places of some files, by their keys, below the folder that all files of the scan share."""
     shared = os.path.commonpath([os.path.dirname(path) for path in source.files]) or os.curdir
     return {key: os.path.relpath(path, shared) for key, path in files.items()}
