@@ -384,6 +384,7 @@ def _predictions_have_a_format(values: Mapping[str, Any]) -> Iterator[str]:
 #: What a rule looks at if it is there. Without a value that comes later the rule would judge another run.
 _LOOKED_AT: dict[Rule, tuple[str, ...]] = {
     _ignored_value_is_no_label: ("label_values", "loss#regions", "loss#softmax", "loss#to_onehot_y", "loss#votes"),
+    _teachers_are_there: ("ckpt_path",),
 }
 _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_edges_fit_the_network("roi"), ("roi", "network_def#blocks_down", "network_def#spatial_dims")),

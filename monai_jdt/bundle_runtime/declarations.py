@@ -284,6 +284,10 @@ class EvaluationSettings(CheckpointSettings, TrainingSettings):
 
     written: ClassVar[tuple[str, ...]] = ("output_dir",)
 
+    search_temperature: bool = Field(
+        description="Whether the temperature that is best for the cases is searched and logged, where `temperature` is 1.",
+        examples=["false"],
+    )
     challenge_scores: Annotated[NameText, AmongNames(CHALLENGES)] = Field(
         description="Scores of a challenge that are added: of BraTS lesion by lesion (3D; needs scipy), of QUBIQ those that are always "
         "there, of CURVAS by volume, consensus and thresholds.",

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 class TemperatureSearch:
     """Log the temperature by which the logits of an evaluator's cases should be divided, so that the raters' votes are most probable.
 
-    All voxels of all cases count alike. No case is kept. On these cases the temperature looks better than it is: use it on others.
+    All voxels of all cases count alike. No case is kept, and one with an infinite logit or NaN is left out. On these cases the
+    temperature looks better than it is: use it on others.
 
     Args:
         softmax: whether the channels exclude each other and the first one is the background, which the label has not.
@@ -57,6 +58,9 @@ class TemperatureSearch:
     def _look(self, engine: Engine) -> None:
         for item in decollated(engine):
             logits, label = (torch.as_tensor(item[key]) for key in (self.logits_key, self.label_key))
+            if not bool(logits.isfinite().all()):
+                logger.warning("temperature: a case is left out, since a logit of it is NaN or infinite")
+                continue
             label = label.to(logits.device, torch.float32)
             if self.softmax:
                 label = torch.cat([(1 - label.sum(0, keepdim=True)).clamp(0, 1), label])

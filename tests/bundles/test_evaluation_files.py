@@ -253,11 +253,18 @@ def test_a_prediction_has_masks_and_confidences(trained: Any, tmp_path: Path, de
 @one_bundle
 def test_a_prediction_divides_logits_by_the_temperature(trained: Any, tmp_path: Path) -> None:
     bundle, root, data = trained
-    bundle.start("inference.yaml", root=root, dataset_dir=data, output_dir=str(tmp_path), temperature=1e6, **NET[bundle])
-    files = list(tmp_path.rglob("*.nii.gz"))
-    assert len(files) == 4
-    for path in files:
-        np.testing.assert_allclose(load_nifti(path).dataobj, 0.5, atol=1e-4)
+    found = {}
+    # the size of the images: nothing is interpolated between the logits and the files
+    given = {**NET[bundle], **({"size": [20, 24]} if bundle is qubiq else {})}
+    for temperature in (1, 2):
+        out = tmp_path / str(temperature)
+        bundle.start("inference.yaml", root=root, dataset_dir=data, output_dir=str(out), temperature=temperature, **given)
+        files = {str(path.relative_to(out)): path for path in out.rglob("*.nii.gz")}
+        found[temperature] = {name: np.asarray(load_nifti(path).dataobj, np.float64) for name, path in files.items()}
+    assert len(found[1]) == 4
+    for name, plain in found[1].items():
+        divided = np.log(plain / (1 - plain)) / 2
+        np.testing.assert_allclose(found[2][name], 1 / (1 + np.exp(-divided)), atol=1e-3)
 
 
 @one_bundle

@@ -15,6 +15,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
+from monai_jdt import bundle_runtime
 from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings, overlay_of
 from monai_jdt.data import qubiq_datalist, write_brats_phantoms, write_datalist, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
@@ -277,6 +278,20 @@ def test_a_student_learns_from_several_teachers(tmp_path: Path, data: Callable[[
     warm = weights("warm", "loss_dml.yaml", "distillation.yaml", teachers=teachers, teacher_temperature=4)
     for first, second in [(plain, one), (one, two), (two, warm)]:
         assert (first - second).abs().max() > 1e-3
+    # an evaluation needs no teacher, whose file may be gone
+    names = files("qubiq", "loss_dml.yaml", "distillation.yaml", "evaluate.yaml")
+    given = {**tiny("qubiq"), "logging_file": False}
+    qubiq.run(config_file=names, bundle_root=str(tmp_path / "one"), dataset_dir=data("qubiq"), **given)
+    assert (tmp_path / "one" / "eval" / "evaluation.csv").is_file()
+
+
+def test_no_key_of_an_overlay_is_one_of_a_run() -> None:
+    """The run's declaration would win, and one key would mean two things."""
+    for settings in (bundle_runtime.BratsEvaluation, bundle_runtime.LidcEvaluation, bundle_runtime.QubiqEvaluation):
+        for part in settings.__mro__:
+            if part is not OverlaySettings:
+                assert not OverlaySettings.model_fields.keys() & vars(part).get("__annotations__", {}).keys(), part
+
 
 
 def test_a_teacher_of_another_network(tmp_path: Path, data: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,3 +65,14 @@ def test_the_best_temperature_is_logged(softmax: bool, caplog: Any, monkeypatch:
     idle = TemperatureSearch(softmax)
     idle(Engine(lambda *_: None))
     assert idle.temperature == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_case_with_an_infinite_logit_is_left_out(caplog: Any) -> None:
+    """As half precision makes one; the evaluation goes on."""
+    cases = items(False)
+    broken = {key: value.clone() for key, value in cases[0].items()}
+    broken["logits"].view(-1)[0] = torch.inf
+    search = TemperatureSearch()
+    expected = searched(search, cases)
+    assert searched(search, [broken, *cases]) == expected
+    assert "a logit of it is NaN or infinite" in caplog.text
