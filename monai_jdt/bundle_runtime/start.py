@@ -136,9 +136,9 @@ def _take_path_of_list(run: StartedRun) -> Iterator[str]:
 def _tried(run: StartedRun, with_data: bool, training: bool) -> list[list[str]]:
     """Return the components to build for a trial, of those that need the data or of the others. The second list relies on the first."""
     of_training = ("train#trainer#loss_function", "teacher") if training else ()
-    there = [
-        [name for name in names if run.parser.get(name) not in (None, "@loss")] for names in (("network_def", "loss"), of_training)
-    ]
+    # a network or a loss that is null is refused by its trial
+    there: list[list[str]] = [[name for name in ("network_def", "loss") if name in run.config]]
+    there.append([name for name in of_training if run.parser.get(name) not in (None, "@loss")])
     return [[name for name in names if _needs(run, name, "data_dir", set()) == with_data] for names in there]
 
 

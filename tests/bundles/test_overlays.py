@@ -293,7 +293,6 @@ def test_no_key_of_an_overlay_is_one_of_a_run() -> None:
                 assert not OverlaySettings.model_fields.keys() & vars(part).get("__annotations__", {}).keys(), part
 
 
-
 def test_a_teacher_of_another_network(tmp_path: Path, data: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
     larger = {"network_def#init_filters": 16}
     teacher = save_untrained("qubiq", tmp_path / "teacher.pt", **larger)
