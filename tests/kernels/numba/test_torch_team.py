@@ -17,6 +17,12 @@ from monai_jdt.kernels.numba.threads import share_out
 pytestmark = pytest.mark.skipif(torch_team.team_of_torch() is None, reason="torch brings no OpenMP library that can be asked")
 
 
+@pytest.fixture(autouse=True)
+def _asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The team is asked, even if its threads came late in a test before."""
+    monkeypatch.setattr(threads, "_left_to_pool", 0)
+
+
 @pytest.mark.parametrize("members", [1, 2, 4])
 def test_each_member_takes_part_once(members: int) -> None:
     """Not the threads that are not wanted, and each in a thread of its own."""
@@ -74,7 +80,6 @@ def test_threads_that_come_late_are_left_alone_for_a_while(monkeypatch: pytest.M
 
     monkeypatch.setattr(threads, "team_of_torch", lambda: late)
     monkeypatch.setattr(threads, "_CALLS_BY_POOL", 3)
-    monkeypatch.setattr(threads, "_left_to_pool", 0)
     torch.set_num_threads(2)
     for _ in range(5):
         done: list[int] = []
