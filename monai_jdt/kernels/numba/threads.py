@@ -18,13 +18,15 @@ import torch
 from monai_jdt.kernels.numba.torch_team import Team, team_of_torch
 
 #: Seconds by which torch's threads may end after the caller, if that is also longer than the caller worked. Then a thread was kept from
-#: its core by another program, and so many calls are left to the pool, whose helpers nobody waits for before they have begun.
-_LATE, _CALLS_BY_POOL = 0.001, 100
+#: its core by another program, and some calls are left to the pool, whose helpers nobody waits for before they have begun: the fewest
+#: after a thread that comes late once, twice as many each time that the next call finds one late again, up to the most.
+_LATE, _FEWEST_BY_POOL, _MOST_BY_POOL = 0.001, 4, 256
 
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = Lock()
 _left_to_pool = 0
+_next_left = _FEWEST_BY_POOL
 
 
 def _forget_pool() -> None:
@@ -58,7 +60,7 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], at_once: bool =
         at_once: the tasks are short. Then torch's own threads do them, where they can be asked: they are awake. But the caller waits
             for each of them, so that they are left alone for a while where one comes late.
     """
-    global _left_to_pool
+    global _left_to_pool, _next_left
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
         work(iter(range(tasks)))
@@ -69,7 +71,9 @@ def share_out(tasks: int, work: Callable[[Iterator[int]], None], at_once: bool =
         _left_to_pool -= team is not None
         _by_pool(spans, work)
     elif _by_team(team, spans, work) > _LATE:
-        _left_to_pool = _CALLS_BY_POOL
+        _left_to_pool, _next_left = _next_left, min(2 * _next_left, _MOST_BY_POOL)
+    else:
+        _next_left = _FEWEST_BY_POOL
 
 
 class _Spans:

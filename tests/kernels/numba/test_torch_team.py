@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(torch_team.team_of_torch() is None, reason="torc
 def _asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The team is asked, even if its threads came late in a test before."""
     monkeypatch.setattr(threads, "_left_to_pool", 0)
+    monkeypatch.setattr(threads, "_next_left", threads._FEWEST_BY_POOL)
 
 
 @pytest.mark.parametrize("members", [1, 2, 4])
@@ -70,22 +71,25 @@ def test_a_lost_task_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_that_come_late_are_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when another program keeps a thread of torch's from its core: the caller would wait for it at each call."""
-    asked = []
+    asked: list[int] = []
+    is_late = True
 
     def late(members: int, take_part: Callable[[int], None]) -> None:
-        asked.append(members)
+        asked.append(call)
         take_part(0)
         take_part(1)
-        time.sleep(0.01)
+        time.sleep(0.01 * is_late)
 
     monkeypatch.setattr(threads, "team_of_torch", lambda: late)
-    monkeypatch.setattr(threads, "_CALLS_BY_POOL", 3)
     torch.set_num_threads(2)
-    for _ in range(5):
+    for call in range(20):
+        is_late = call < 15
         done: list[int] = []
         share_out(4, done.extend, at_once=True)
         assert sorted(done) == [0, 1, 2, 3]
-    assert asked == [2, 2]
+    # late, then 4 calls by the pool, late, then 8, late, then 16
+    assert asked == [0, 5, 14]
+    assert threads._left_to_pool == 16 - 5
 
 
 def test_an_error_drops_the_tasks_that_are_left() -> None:
