@@ -23,7 +23,7 @@ _MAY_CHANGE = {
     *("imports", "initialize", "run", "finalize", "check_data", "save_execute_config", "tracking_uri", "experiment_name", "run_name"),
     *("bundle_root", "dataset_dir", "data_dir", "output_dir", "ckpt_dir", "trained_settings", "tensorboard"),
     *("datalist", "datalist_file", "datalist_section", "cases_found", "split", "split_by", "fold", "folds", "val_fraction"),
-    *("epochs", "val_interval", "validate", "decision", "empty_below", "temperature", "all_validated"),
+    *("epochs", "val_interval", "validate", "decision", "empty_below", "temperature", "all_validated", "two_lists"),
     *("resume", "resumed_from", "settings_to_resume", "training_id"),
     *("num_workers", "device", "is_cuda", "rank", "process_group_backend", "show_progress", "figure_case", "figure_channel"),
     # a wrapper of `network_def`; mixed precision is compared by its value
@@ -35,7 +35,9 @@ _MAY_CHANGE_IN_TRAIN = {"handlers", "states"}
 _ABSENT = "nothing"
 
 
-def settings_to_resume(split: Sequence[Sequence[Mapping[str, Any]]], amp: bool) -> dict[str, str]:
+def settings_to_resume(
+    split: Sequence[Sequence[Mapping[str, Any]]], amp: bool, two_lists: Sequence[Sequence[Mapping[str, Any]]] | None = None
+) -> dict[str, str]:
     """Return what must be the same when a training goes on: every key of the run's config that bears on its steps, each as JSON.
 
     The cases are compared by their names, so that a data set may move to another folder.
@@ -43,13 +45,16 @@ def settings_to_resume(split: Sequence[Sequence[Mapping[str, Any]]], amp: bool) 
     Args:
         split: the cases that are trained on, and those that are validated.
         amp: whether mixed precision is used.
+        two_lists: the cases that are trained on with a label, and those without, from
+            :func:`monai_jdt.bundle_runtime.labelled_cases`; None: all have one.
     """
     run = started_run()
     config = {} if run is None else run.config
     held: dict[str, Any] = {key: value for key, value in config.items() if key not in _MAY_CHANGE and not key.startswith("_")}
     if isinstance(held.get("train"), Mapping):
         held["train"] = {key: value for key, value in held["train"].items() if key not in _MAY_CHANGE_IN_TRAIN}
-    for side, cases in zip(("training cases", "validation cases"), split, strict=True):
+    names = ("training cases", "validation cases") + (() if two_lists is None else ("cases with a label", "cases without a label"))
+    for side, cases in zip(names, (*split, *(two_lists or ())), strict=True):
         held[side] = [str(item["case"]) for item in cases]
     held |= {"amp": bool(amp), "processes": ranks_here()[1]}
     return {key: json.dumps(value, sort_keys=True, default=repr) for key, value in held.items()}

@@ -23,7 +23,7 @@ from monai_jdt.bundle_runtime.keys import key_problems
 from monai_jdt.bundle_runtime.overlays import overlay_problems
 from monai_jdt.bundle_runtime.typed_words import as_typed
 from monai_jdt.bundle_runtime.values import is_text, read_value, shown
-from monai_jdt.bundle_runtime.workflow import StartedRun, started_run
+from monai_jdt.bundle_runtime.workflow import StartedRun, file_of, started_run
 from monai_jdt.validation import error_sentence
 
 # What a launcher of several processes tells each of them; the place on a machine only where each takes a GPU of its own.
@@ -147,7 +147,13 @@ def _trains(declared: type[RunSettings]) -> bool:
 
 
 def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[str]:
-    if several_processes and (absent := [name for name in _LAUNCHED if name not in os.environ]):
+    of_both = ("ckpt_path", "process_group_backend")
+    evaluation, launched = (file_of(key, run.files) for key in of_both) if all(key in run.config for key in of_both) else (None, None)
+    if evaluation is not None and launched is not None:
+        # whichever comes last, its `initialize` does not suit the network or the handlers of the other
+        fix = f"leave {launched} out, and start it without torchrun"
+        yield error_sentence(evaluation, "one process, since it is not divided over several", launched, fix)
+    elif several_processes and (absent := [name for name in _LAUNCHED if name not in os.environ]):
         got = f"one process ({', '.join(absent)} not set)"
         command = 'torchrun --standalone --nproc_per_node=2 -m monai.bundle run --config_file "[...]"'
         yield error_sentence("multi_gpu_train.yaml", "processes that torchrun has started", got, f"start it with {command}")

@@ -13,7 +13,7 @@ from monai.utils import optional_import
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from monai_jdt.inferers.module_modes import unwrapped
-from monai_jdt.training.checkpoints import TrainingCheckpoint, set_aside, write_checkpoint
+from monai_jdt.training.checkpoints import TrainingCheckpoint, drop_useless_checkpoints, set_aside, write_checkpoint
 from monai_jdt.training.draws import ranks_here
 from monai_jdt.validation import error_sentence
 
@@ -102,6 +102,8 @@ class EpochCheckpoint:
                     moved,
                 )
             return
+        if ranks_here()[0] == 0:
+            drop_useless_checkpoints(self.folder, found.training_id)
         missing = sorted(set(self.states) ^ set(found.states) - {_SCALER})
         if missing:
             fix = "train with the same files and keys, or begin anew"

@@ -9,7 +9,7 @@ from monai_jdt.teachers.ensemble import TeacherEnsemble, load_teachers
 from monai_jdt.teachers.mean_teacher import MeanTeacher
 from monai_jdt.teachers.prepare_batch import TeacherPrepareBatch
 from monai_jdt.teachers.targets import TeacherTarget
-from monai_jdt.teachers.teacher_losses import SemiSupervisedLoss, TeacherStudentLoss
+from monai_jdt.teachers.teacher_losses import SemiSupervisedLoss, TeacherStudentLoss, sums_over_ranks
 from monai_jdt.teachers.two_lists import LabelledAndUnlabelled, reads_votes
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "TeacherTarget",
     "load_teachers",
     "reads_votes",
+    "sums_over_ranks",
 ]

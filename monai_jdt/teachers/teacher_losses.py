@@ -104,6 +104,20 @@ class SemiSupervisedLoss(nn.Module):
         )
 
 
+def sums_over_ranks(loss: nn.Module) -> bool:
+    """Return whether a loss makes one ratio of all ranks' images: what a consistency loss beside it should have as `sync`.
+
+    Args:
+        loss: of this package or any other.
+
+    Example:
+        >>> from monai_jdt.losses import JDTCELoss
+        >>> sums_over_ranks(JDTCELoss(sigmoid=True)), sums_over_ranks(JDTCELoss(sigmoid=True, sync=True))
+        (False, True)
+    """
+    return isinstance(loss, JDTLoss) and loss.recipe.averaging.sync
+
+
 def _distillation(name: str, loss: object) -> DistillationLoss:
     if not isinstance(loss, DistillationLoss):
         fix = "DistillationLoss(softmax=True)"

@@ -189,6 +189,29 @@ def _checkpoint_at(path: str) -> TrainingCheckpoint:
     return TrainingCheckpoint(**content)
 
 
+def drop_useless_checkpoints(folder: str | os.PathLike[str], training_id: str) -> None:
+    """Remove what a training must not go on from: a damaged file, and a `last.previous.pt` of another training.
+
+    For a training that goes on. Its next checkpoint would replace either of them. Until then a damaged `last.pt` is a risk: it would be
+    kept in the place of the whole one before it, and a kill at that moment would leave nothing to go on from.
+
+    Args:
+        folder: of its checkpoints.
+        training_id: of the training.
+    """
+    for name in (LAST, PREVIOUS):
+        path = os.path.join(os.fspath(folder), name)
+        try:
+            is_useful = _checkpoint_at(path).training_id == training_id or name == LAST
+        except FileNotFoundError:
+            continue
+        except Exception:
+            is_useful = False
+        if not is_useful:
+            os.remove(path)
+            logger.info("%s is removed: it is damaged, or of another training", path)
+
+
 def set_aside(folder: str | os.PathLike[str]) -> str | None:
     """Move a training out of the way of one that begins in its place, which must not go on from the former one's checkpoints.
 
@@ -215,6 +238,8 @@ def set_aside(folder: str | os.PathLike[str]) -> str | None:
         return None
     target = os.path.join(folder, SET_ASIDE)
     os.makedirs(target, exist_ok=True)
+    # of the training that was set aside before this one
+    drop_useless_checkpoints(target, found.training_id)
     # last.pt comes last: as long as it is there, the next attempt moves the rest
     for name in ("model.json", "model.pt", PREVIOUS, LAST):
         with suppress(FileNotFoundError):

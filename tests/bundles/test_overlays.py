@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -259,6 +260,17 @@ def test_a_loss_without_sync_is_named_after_the_file_of_several_processes(
     line = refused(capsys, tmp_path, files("qubiq", "loss_soft_dice.yaml", "multi_gpu_train.yaml"), **LISTED)
     assert line.startswith("loss#sync: expected an argument of DiceLoss")
     assert line.endswith("Fix: name the file of this loss after multi_gpu_train.yaml.")
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_what_is_learnt_from_the_mean_teacher_is_summed_over_processes_as_the_loss_is(bundle: str) -> None:
+    """`--sync false` is given once, for both, whatever the order of the files."""
+    for names in [("mean_teacher.yaml",), *itertools.permutations(("mean_teacher.yaml", "multi_gpu_train.yaml"))]:
+        for given in ({}, {"sync": False}, {"sync": True}) if len(names) == 2 else ({},):
+            parser = ConfigParser(ConfigParser.load_config_files(files(bundle, *names)))
+            parser.update(pairs=given)
+            loss, consistency = (parser.get_parsed_content(name).recipe.averaging.sync for name in ("loss", "consistency"))
+            assert loss == consistency == (len(names) == 2 and given.get("sync", True)), (names, given)
 
 
 def test_a_student_learns_from_several_teachers(tmp_path: Path, data: Callable[[str], str]) -> None:

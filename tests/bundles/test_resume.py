@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
+from monai_jdt.data import qubiq_datalist, write_brats_phantoms, write_datalist, write_qubiq_phantoms
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_lidc_bundle as lidc
 from tests.bundles import test_qubiq_bundle as qubiq
@@ -50,14 +50,15 @@ def write_data(name: str, root: Path) -> str:
 class Trainings:
     """Runs of one bundle on one set of phantoms, each in its own folder."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root, self.bundle = root, BUNDLES[name]
+    def __init__(self, root: Path, name: str, *overlays: str) -> None:
+        self.root, self.bundle, self.overlays = root, BUNDLES[name], overlays
         self.overlay = root / "stop.yaml"
         self.overlay.write_text(STOP)
         self.settings: dict[str, Any] = {**self.bundle.TINY, **DRAWS[name], "epochs": 3, "dataset_dir": write_data(name, root)}
 
     def train(self, folder: str, **given: Any) -> Path:
-        self.bundle.start("train.yaml", str(self.overlay), root=self.root / folder, **{**self.settings, **given})
+        settings = {**self.settings, **given}
+        self.bundle.start("train.yaml", *self.overlays, str(self.overlay), root=self.root / folder, **settings)
         return self.root / folder
 
     def stopped(self, folder: str, step: int, **given: Any) -> Path:
@@ -66,17 +67,17 @@ class Trainings:
         return self.root / folder
 
 
-def train_alone(name: str, overlay: Path, root: Path, settings: dict[str, Any]) -> None:
+def train_alone(name: str, overlays: tuple[str, ...], root: Path, settings: dict[str, Any]) -> None:
     """What a process of its own does."""
     torch.set_num_threads(1)
-    BUNDLES[name].start("train.yaml", str(overlay), root=root, **settings)
+    BUNDLES[name].start("train.yaml", *overlays, root=root, **settings)
 
 
-def started(name: str, overlay: Path, root: Path, **settings: Any) -> BaseProcess:
+def started(name: str, *overlays: str | Path, root: Path, **settings: Any) -> BaseProcess:
     """Start a training in a process of its own. All of them are forked from one that has imported what they need, and done nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=train_alone, args=(name, overlay, root, settings), daemon=True)
+    process = context.Process(target=train_alone, args=(name, tuple(map(str, overlays)), root, settings), daemon=True)
     process.start()
     return process
 
@@ -154,7 +155,7 @@ def test_a_true_kill_and_what_begins_in_its_place(runs: Trainings) -> None:
     root = runs.root / "killed"
     overlay = runs.root / "kill.yaml"
     overlay.write_text(KILL)
-    process = started("brats", overlay, root, **{**runs.settings, "_stop_at": 5})
+    process = started("brats", overlay, root=root, **{**runs.settings, "_stop_at": 5})
     process.join(240)
     assert process.exitcode == -signal.SIGKILL
     assert states(root)["epoch"] == 1
@@ -215,6 +216,55 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_later(
     assert (root / "models" / "last.pt").read_bytes() == before
 
 
+MEAN_TEACHER = "overlays/mean_teacher.yaml"
+
+
+def assert_same_teacher(one: Path, other: Path) -> None:
+    assert_same_training(one, other)
+    held = states(other)["states"]
+    student, teacher = held["network"], {key.removeprefix("average.module."): value for key, value in held["average"].items()}
+    assert any(not torch.equal(value, teacher[key]) for key, value in student.items())
+    if states(other, "model.pt")._metadata[""]["monai_jdt_score"][1] == states(other)["epoch"]:
+        assert_same(dict(states(other, "model.pt")), {key: teacher[key] for key in student})
+
+
+def test_a_mean_teacher_goes_on_with_its_cases_without_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Trainings(tmp_path, "qubiq", MEAN_TEACHER)
+    items = qubiq_datalist(made.settings.pop("dataset_dir"), "prostate", 1)
+
+    def listed(name: str, *unlabelled: int) -> str:
+        sections = {"training": items[:1], "validation": items[1:2]}
+        without = [{"case": items[number]["case"], "image": items[number]["image"]} for number in unlabelled]
+        return write_datalist({**sections, "unlabelled": without}, tmp_path / f"{name}.json")
+
+    same, other = listed("same", 2, 3), listed("other", 3, 2)
+    whole = made.train("whole", datalist=same)
+    broken = made.stopped("broken", states(whole)["iteration"], datalist=same)
+    assert states(broken)["epoch"] == 2
+    with pytest.raises(SystemExit):
+        made.train("broken", datalist=other, resume=True)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"monai_jdt: error: cases without a label#0: expected {items[2]['case']!r}, as in the training of ")
+    made.train("broken", datalist=same, resume=True)
+    assert_same_teacher(whole, broken)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["brats", "qubiq", "lidc"])
+def test_a_mean_teacher_goes_on_after_a_true_kill(name: str, tmp_path: Path) -> None:
+    made = Trainings(tmp_path, name, MEAN_TEACHER)
+    whole, root = made.train("whole"), tmp_path / "killed"
+    (tmp_path / "kill.yaml").write_text(KILL)
+    length = states(whole)["iteration"] // 3
+    for step in (length + 1, 2 * length + 1):
+        process = started(name, MEAN_TEACHER, tmp_path / "kill.yaml", root=root, **made.settings, _stop_at=step, resume=True)
+        process.join(240)
+        assert process.exitcode == -signal.SIGKILL
+    assert states(root)["epoch"] == 2
+    made.train("killed", resume=True)
+    assert_same_teacher(whole, root)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", ["brats", "qubiq", "lidc"])
@@ -250,7 +300,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     rng = random.Random(0)
     kills, reached = 0, []
     while kills < 20:
-        process = started("qubiq", made.overlay, root, **settings)
+        process = started("qubiq", made.overlay, root=root, **settings)
         # so many epochs later, and some time after that
         _wait_for_checkpoints(process, root, rng.randrange(4))
         time.sleep(rng.uniform(0, 0.3))
@@ -264,7 +314,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
         assert_same_weights(whole, root)
         shutil.rmtree(root / "models")  # done before the last kill: once more
     assert len(set(reached)) > 3  # they fell into different epochs
-    process = started("qubiq", made.overlay, root, **settings)
+    process = started("qubiq", made.overlay, root=root, **settings)
     process.join(900)
     assert process.exitcode == 0
     assert_same_weights(whole, root)

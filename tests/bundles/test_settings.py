@@ -216,6 +216,14 @@ def test_lesions_are_scored_in_volumes_only(tmp_path: Path, capsys: Any) -> None
             {},
             "multi_gpu_train.yaml: expected processes that torchrun has started, got one process (RANK, ",
         ),
+        *(
+            (
+                names,
+                {},
+                "evaluate.yaml: expected one process, since it is not divided over several, got multi_gpu_train.yaml. Fix: leave ",
+            )
+            for names in (["evaluate.yaml", "multi_gpu_train.yaml"], ["multi_gpu_train.yaml", "evaluate.yaml"])
+        ),
         (
             ["evaluate.yaml"],
             {"ckpt_path": "no.pt"},

@@ -9,12 +9,19 @@ import pytest
 import torch
 
 from monai_jdt.training import checkpoints
-from monai_jdt.training.checkpoints import TrainingCheckpoint, read_checkpoint, save_tensors, set_aside, write_checkpoint
+from monai_jdt.training.checkpoints import (
+    TrainingCheckpoint,
+    drop_useless_checkpoints,
+    read_checkpoint,
+    save_tensors,
+    set_aside,
+    write_checkpoint,
+)
 
 
-def checkpoint(epoch: int, epochs: int = 9) -> TrainingCheckpoint:
+def checkpoint(epoch: int, epochs: int = 9, training_id: str = "") -> TrainingCheckpoint:
     states = {"network": {"weight": torch.full((64,), float(epoch))}, "optimizer": {"state": {0: {"step": torch.tensor(epoch)}}}}
-    return TrainingCheckpoint(epoch, epochs, 10 * epoch, states, {"seed": "0"})
+    return TrainingCheckpoint(epoch, epochs, 10 * epoch, states, {"seed": "0"}, training_id)
 
 
 def epoch_in(folder: Path) -> int:
@@ -185,3 +192,42 @@ def test_a_damaged_training_does_not_go_on_as_the_finished_one_before_it(tmp_pat
     (tmp_path / "last.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="expected a checkpoint that can be read"):
         read_checkpoint(tmp_path)
+
+
+def test_a_training_does_not_go_on_as_the_one_that_was_set_aside_before_it(tmp_path: Path) -> None:
+    for epoch in (3, 4):
+        write_checkpoint(tmp_path, checkpoint(epoch, training_id="first"))
+    set_aside(tmp_path)
+    write_checkpoint(tmp_path, checkpoint(1, training_id="second"))  # which has no epoch before its first
+    set_aside(tmp_path)
+    assert os.listdir(tmp_path / "earlier") == ["last.pt"]
+    (tmp_path / "earlier" / "last.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="expected a checkpoint that can be read"):
+        read_checkpoint(tmp_path / "earlier")
+
+
+def test_a_kill_while_a_training_is_set_aside_loses_neither_checkpoint(tmp_path: Path) -> None:
+    for epoch in (3, 4):
+        write_checkpoint(tmp_path, checkpoint(epoch, training_id="own"))
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "last.previous.pt").rename(tmp_path / "earlier" / "last.previous.pt")  # and then it was killed
+    set_aside(tmp_path)
+    assert sorted(os.listdir(tmp_path / "earlier")) == ["last.previous.pt", "last.pt"]
+
+
+def test_what_a_training_must_not_go_on_from_is_removed(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, checkpoint(7, training_id="other"))
+    (tmp_path / "last.pt").rename(tmp_path / "last.previous.pt")
+    save_tensors(tmp_path / "last.pt", {"format": 1, **vars(checkpoint(1, training_id="own"))})
+    drop_useless_checkpoints(tmp_path, "own")
+    assert os.listdir(tmp_path) == ["last.pt"]
+    write_checkpoint(tmp_path, checkpoint(2, training_id="own"))
+    drop_useless_checkpoints(tmp_path, "own")
+    assert sorted(os.listdir(tmp_path)) == ["last.previous.pt", "last.pt"]
+    # a damaged one would replace the whole one before it
+    (tmp_path / "last.pt").write_bytes(b"")
+    drop_useless_checkpoints(tmp_path, "own")
+    assert os.listdir(tmp_path) == ["last.previous.pt"]
+    write_checkpoint(tmp_path, checkpoint(2, training_id="own"))
+    assert sorted(os.listdir(tmp_path)) == ["last.previous.pt", "last.pt"]
+    drop_useless_checkpoints(tmp_path / "none", "own")
