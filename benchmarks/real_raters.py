@@ -203,8 +203,15 @@ def chosen(probs: Sequence[torch.Tensor], cases: Sequence[RatedArray]) -> Decisi
 def scores(prob: torch.Tensor, case: RatedArray, decisions: Decisions) -> dict[str, float]:
     """Return the scores of one image: against the readers, with their majority, and the volumes in the set's unit."""
     votes = votes_of(case)
+    of_masks = {f"dice_{name}": float(majority_dice(mask[None], votes)) for name, mask in decisions.masks(prob).items()}
+    return rater_scores(prob, case) | of_masks
+
+
+def rater_scores(prob: torch.Tensor, case: RatedArray) -> dict[str, float]:
+    """Return the scores of one image against the readers, and the volumes in the set's unit."""
+    votes = votes_of(case)
     voxel = float(np.prod(case.spacing)) if case.spacing else 1.0
-    found = {
+    return {
         "readers_volume": float(votes.sum()) / votes.shape[1] * voxel,
         "volume": float(prob.double().sum()) * voxel,
         "thresholded_dice": float(ThresholdedDice(votes=True)(prob[None], votes.byte())),
@@ -213,7 +220,6 @@ def scores(prob: torch.Tensor, case: RatedArray, decisions: Decisions) -> dict[s
         "ece": float(RaterCalibrationError(level="image")(prob[None], votes.byte())),
         "majority_empty": float(not majority_of(votes).any()),
     }
-    return found | {f"dice_{name}": float(majority_dice(mask[None], votes)) for name, mask in decisions.masks(prob).items()}
 
 
 def calibration_bins(probs: Sequence[torch.Tensor], cases: Sequence[RatedArray]) -> np.ndarray:

@@ -88,7 +88,7 @@ def runs_of(out: Path, name: str, losses: Sequence[str] = tuple(LOSSES), seeds: 
         rows = [list(csv.DictReader(place.with_suffix(".csv").read_text().splitlines())) for place in places]
         patients = [row["patient"] for row in rows[0]]
         for column in rows[0][0]:
-            if column not in ("set", "loss", "seed", "case", "patient"):
+            if column not in ("set", "loss", "arm", "seed", "case", "patient"):
                 table[loss, column] = np.array([[float(row[column]) for row in run] for run in rows])
         table[loss, "bias"] = table[loss, "volume"] - table[loss, "readers_volume"]
         bins[loss] = np.stack([np.load(place.with_suffix(".npy")) for place in places])
