@@ -202,7 +202,8 @@ def learn(
         pairs = ((batch["image"], batch["label"]) for batch in batches)
 
     def watch(step: int) -> None:
-        average.update(network)
+        if arm.averaged:
+            average.update(network)
         if ramp is not None:
             ramp.loss.weight = ramp.weight_at(step + 1)
 
