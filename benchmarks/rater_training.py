@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from monai.losses import DiceCELoss
@@ -46,7 +46,7 @@ def drawn_batches(cases: int, batch: int) -> Iterator[torch.Tensor]:
 def train(
     network: torch.nn.Module,
     loss: torch.nn.Module,
-    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterator[tuple[torch.Tensor, Any]],
     steps: int,
     what: str,
     watch: Callable[[int], None] = lambda step: None,
@@ -55,7 +55,7 @@ def train(
 
     Args:
         network: from images to logits. It is in evaluation mode at the end.
-        loss: of logits and labels.
+        loss: of logits and labels, or what it takes in place of labels, such as a teacher's target.
         batches: as many as `steps`, at least.
         steps: of the optimizer.
         what: the text before the progress bar.
