@@ -30,7 +30,7 @@ LADDER = [
     {"inferers"},
     {"teachers", "training"},
     {"handlers", "report"},
-    {"bundle_runtime"},
+    {"bundle_runtime", "nnunet"},
     {"cli"},
 ]
 #: The same inside a folder that has rooms.

@@ -98,7 +98,7 @@ def undeclared(imports: dict[str, Path], requirements: set[str]) -> dict[str, Pa
 def test_every_import_of_the_package_is_declared() -> None:
     imports = imported_packages("monai_jdt", "bundles")
     # Triton comes with PyTorch's CUDA builds and cannot be installed everywhere; the kernel is not used where it is absent.
-    assert undeclared(imports, declared("install_requires", "cpu", "dask", "lidc", "scipy") | {"monai-jdt", "triton"}) == {}
+    assert undeclared(imports, declared("install_requires", "cpu", "dask", "lidc", "nnunet", "scipy") | {"monai-jdt", "triton"}) == {}
 
 
 def test_every_requirement_is_imported_or_named() -> None:
@@ -108,7 +108,7 @@ def test_every_requirement_is_imported_or_named() -> None:
     used = {
         canonicalize_name(name) for module in imported_packages("monai_jdt", "bundles") for name in distributions.get(module, [module])
     }
-    assert declared("install_requires", "cpu", "dask", "lidc", "scipy") - used == for_monai
+    assert declared("install_requires", "cpu", "dask", "lidc", "nnunet", "scipy") - used == for_monai
 
 
 def test_every_import_outside_the_package_is_declared() -> None:
@@ -116,7 +116,7 @@ def test_every_import_outside_the_package_is_declared() -> None:
     own = {"monai-jdt", "tests", "benchmarks"}
     # benchmarks/decision.py compares with it where it is installed
     peers = {"rankseg", "torchmetrics"}
-    assert undeclared(imports, declared("install_requires", "cpu", "dask", "lidc", "scipy", "test") | own | peers) == {}
+    assert undeclared(imports, declared("install_requires", "cpu", "dask", "lidc", "nnunet", "scipy", "test") | own | peers) == {}
 
 
 def test_an_undeclared_import_is_seen() -> None:
@@ -130,4 +130,4 @@ def test_every_requirement_has_its_exact_version_in_the_constraints() -> None:
         if line[0] != "#"
     }
     assert all("==" in line for line in constraints.values())
-    assert declared("install_requires", "cpu", "dask", "lidc", "scipy", "test") - set(constraints) == {"monai-jdt"}
+    assert declared("install_requires", "cpu", "dask", "lidc", "nnunet", "scipy", "test") - set(constraints) == {"monai-jdt"}

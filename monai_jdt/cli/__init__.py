@@ -22,6 +22,7 @@ from monai_jdt.cli.evaluate import evaluate_command
 from monai_jdt.cli.figure import figure_command
 from monai_jdt.cli.fuse import fuse_command
 from monai_jdt.cli.lidc import lidc_command
+from monai_jdt.cli.nnunet import nnunet_verbs
 from monai_jdt.cli.phantom import phantom_command
 from monai_jdt.cli.raters import raters_command
 from monai_jdt.cli.report import report_command
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bundle_verbs, name="bundle")
+app.add_typer(nnunet_verbs, name="nnunet")
 app.command("check")(check_command)
 app.command("datalist")(datalist_command)
 app.command("demo")(demo_command)

@@ -1,0 +1,233 @@
+"""nnU-Net's preprocessing with a channel for each rater behind the fused label."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.files.file_volume import one_problem
+from monai_jdt.nnunet.raw_dataset import ABSENT, PLANS_ENDING, RATERS_FOLDER, nnunet_folder, rater_files_of
+from monai_jdt.progress_bar import shows_progress
+from monai_jdt.validation import error_sentence
+
+_SPLITS = "splits_final.json"
+# nnU-Net's numbers of processes, which follow from the memory that its configurations need.
+_PROCESSES = {"2d": 8, "3d_lowres": 8}
+_PROCESSES_OF_OTHERS = 4
+
+
+class RaterPreprocessor(DefaultPreprocessor):
+    """nnU-Net's default preprocessor, whose segmentation has 1 + R channels: the fused label, then raters 1 to R.
+
+    Images and the first channel are those of nnU-Net, bit for bit. Where a rater has no map of a case, the channel is
+    :data:`monai_jdt.nnunet.raw_dataset.ABSENT` everywhere. A case without any rater has one opinion, its fused label. Patches are
+    drawn around the foreground of any channel, so that what a minority marked is seen, too.
+
+    Args:
+        raters: R, the same for every case, since a batch is one array.
+        files: for each label file, number of the rater to path.
+        verbose: as nnU-Net's.
+    """
+
+    def __init__(self, raters: int, files: Mapping[str, Mapping[int, str]], verbose: bool = False) -> None:
+        super().__init__(verbose=verbose)
+        self.raters = raters
+        self.files = files
+
+    def run_case(
+        self,
+        image_files: list[str],
+        seg_file: str | None,
+        plans_manager: Any,
+        configuration_manager: Any,
+        dataset_json: dict[str, Any] | str,
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Preprocess one case of the training set.
+
+        Args:
+            image_files: one for each channel.
+            seg_file: the fused label.
+            plans_manager: nnU-Net's.
+            configuration_manager: nnU-Net's.
+            dataset_json: its content, or its path.
+
+        Returns:
+            The image, the segmentation `(1 + R, *S)`, and nnU-Net's properties.
+
+        Raises:
+            DataProblemError: a rater's map of another shape than the label, or with a value that `dataset.json` does not have.
+        """
+        if seg_file is None:
+            return super().run_case(image_files, seg_file, plans_manager, configuration_manager, dataset_json)
+        if isinstance(dataset_json, str):
+            dataset_json = json.loads(Path(dataset_json).read_text("utf-8"))
+        reader = plans_manager.image_reader_writer_class()
+        data, properties = reader.read_images(image_files)
+        fused = reader.read_seg(seg_file)[0]
+        labels = plans_manager.get_label_manager(dataset_json)
+        legal = [*labels.all_labels, *([labels.ignore_label] if labels.has_ignore_label else [])]
+        stack = np.full((1 + self.raters, *fused.shape[1:]), ABSENT, fused.dtype)
+        stack[0] = fused[0]
+        paths = self.files[seg_file]
+        for number, path in paths.items():
+            stack[number] = _checked_map(path, reader.read_seg(path)[0], fused.shape, legal)
+        if not paths:
+            stack[1] = fused[0]
+        return self.run_case_npy(data, stack, properties, plans_manager, configuration_manager, dataset_json)
+
+
+def _checked_map(path: str, values: np.ndarray, shape: tuple[int, ...], legal: Sequence[int]) -> np.ndarray:
+    if values.shape != shape:
+        raise one_problem(path, f"shape {shape[1:]}, as the label", str(values.shape[1:]), "export it on the image's voxels")
+    wrong = np.setdiff1d(values, legal)
+    if wrong.size:
+        fix = "number the labels as dataset.json does"
+        raise one_problem(path, f"label values among {list(map(int, legal))}", f"{wrong[0]:g}", fix)
+    return values[0]
+
+
+@dataclass(frozen=True)
+class PreprocessedRaters:
+    """What :func:`preprocess_raters` did.
+
+    Args:
+        dataset: nnU-Net's name of the data set.
+        plans: the name of the plans to train with.
+        configurations: what was preprocessed.
+        raters: how many rater channels there are.
+        cases: how many cases there are.
+        without: the cases without a rater's map, whose label is their one opinion.
+    """
+
+    dataset: str
+    plans: str
+    configurations: tuple[str, ...]
+    raters: int
+    cases: int
+    without: tuple[str, ...]
+
+
+def preprocess_raters(
+    dataset: str | int,
+    configurations: Sequence[str] = (),
+    plans: str = "nnUNetPlans",
+    processes: int | None = None,
+    progress: bool = True,
+) -> PreprocessedRaters:
+    """Preprocess a raw data set with its raters, beside what nnU-Net's own preprocessing wrote.
+
+    The plans are copied under the name `<plans>Raters`, so that both trainings have the same plans, and nnU-Net's own trainer never
+    meets rater channels. Labels go to `gt_segmentations`, and the raw data set's `splits_final.json` to the preprocessed data, as far as
+    they are not there. Data of an earlier run are replaced when the new ones are there.
+
+    Args:
+        dataset: name or number.
+        configurations: such as "3d_fullres". Empty: every one that the plans describe.
+        plans: the name of nnU-Net's plans.
+        processes: None: nnU-Net's numbers.
+        progress: whether to show nnU-Net's progress bar.
+
+    Raises:
+        ValueError: no such data set, plans or configuration, no raters, plans of that name that differ, or one of nnU-Net's folders
+            is not named by its environment variable.
+        DataProblemError: see :class:`RaterPreprocessor`. Then the data of an earlier run stay.
+    """
+    raw, preprocessed = nnunet_folder("nnUNet_raw"), nnunet_folder("nnUNet_preprocessed")
+    name = _dataset_name(dataset)
+    raw, preprocessed = os.path.join(raw, name), os.path.join(preprocessed, name)
+    content = _read_json(os.path.join(raw, "dataset.json"), "make the data set by `monai-jdt nnunet convert`")
+    number = int(name[7:10])
+    fix = f"run `nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity --no_pp`"
+    given = _read_json(os.path.join(preprocessed, f"{plans}.json"), fix)
+    own = sorted(key for key, settings in given["configurations"].items() if "data_identifier" in settings)
+    unknown = [key for key in configurations if key not in own]
+    if unknown:
+        raise ValueError(error_sentence("CONFIGURATION", f"one of {', '.join(own)}", unknown[0], "name one of them, or none for all"))
+    chosen = tuple(dict.fromkeys(configurations)) or tuple(own)
+    cases = get_filenames_of_train_images_and_targets(raw, content)
+    found = rater_files_of(os.path.join(raw, RATERS_FOLDER), cases, content["file_ending"])
+    raters = max(max(paths, default=0) for paths in found.values())
+    copied = plans + PLANS_ENDING
+    _write_plans(os.path.join(preprocessed, f"{copied}.json"), given, copied)
+    preprocessor = RaterPreprocessor(raters, {cases[case]["label"]: paths for case, paths in found.items()})
+    preprocessor.show_progress_bar = shows_progress(progress)
+    for configuration in chosen:
+        manager = PlansManager(os.path.join(preprocessed, f"{copied}.json")).get_configuration(configuration)
+        used = processes or _PROCESSES.get(configuration, _PROCESSES_OF_OTHERS)
+        with _replaced_when_done(os.path.join(preprocessed, manager.data_identifier)):
+            preprocessor.run(name, configuration, copied, num_processes=used)
+    _copy_labels(os.path.join(preprocessed, "gt_segmentations"), cases, content["file_ending"])
+    splits = os.path.join(raw, _SPLITS)
+    if os.path.exists(splits) and not os.path.exists(os.path.join(preprocessed, _SPLITS)):
+        shutil.copyfile(splits, os.path.join(preprocessed, _SPLITS))
+    without = tuple(case for case, paths in found.items() if not paths)
+    return PreprocessedRaters(name, copied, chosen, raters, len(cases), without)
+
+
+def _dataset_name(dataset: str | int) -> str:
+    try:
+        return maybe_convert_to_dataset_name(dataset)
+    except (RuntimeError, ValueError) as error:
+        fix = "look for it in nnUNet_raw, and name it Dataset503_Nodules or 503"
+        raise ValueError(error_sentence("DATASET", "a data set of nnU-Net", repr(dataset), fix)) from error
+
+
+def _read_json(path: str, fix: str) -> dict[str, Any]:
+    if not os.path.isfile(path):
+        raise one_problem(path, "a file of nnU-Net", "nothing at that path", fix)
+    return json.loads(Path(path).read_text("utf-8"))
+
+
+def _write_plans(path: str, given: Mapping[str, Any], name: str) -> None:
+    """Write nnU-Net's plans under another name, with folders of their own."""
+    settings = {key: dict(value) for key, value in given["configurations"].items()}
+    for key, value in settings.items():
+        if "data_identifier" in value:
+            value["data_identifier"] = f"{name}_{key}"
+    plans = {**given, "plans_name": name, "configurations": settings}
+    if os.path.exists(path):
+        if json.loads(Path(path).read_text("utf-8")) != plans:
+            fix = "move them and what was trained with them away, or preprocess nnU-Net's plans under another name"
+            raise ValueError(error_sentence(path, f"a copy of the plans {given['plans_name']}", "others", fix))
+        return
+    with whole_file(path) as draft:
+        Path(draft).write_text(json.dumps(plans, indent=4) + "\n", "utf-8")
+
+
+@contextmanager
+def _replaced_when_done(folder: str) -> Iterator[None]:
+    """Keep a folder that nnU-Net deletes before it writes, until the new one is complete. An interrupted run is undone by the next."""
+    kept = f"{folder}.before"
+    if os.path.isdir(kept):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(kept, folder)
+    if os.path.isdir(folder):
+        os.rename(folder, kept)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.isdir(kept):
+            os.rename(kept, folder)
+        raise
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _copy_labels(folder: str, cases: Mapping[str, Mapping[str, Any]], ending: str) -> None:
+    """Copy the labels to where nnU-Net's validation looks for them, as its own command for preprocessing does."""
+    os.makedirs(folder, exist_ok=True)
+    for case, files in cases.items():
+        shutil.copy2(files["label"], os.path.join(folder, case + ending))

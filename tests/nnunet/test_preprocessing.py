@@ -1,0 +1,164 @@
+"""Preprocessing with a channel for each rater, against nnU-Net's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monai_jdt.nnunet.raw_dataset import ABSENT
+from tests.nifti_files import load_nifti, save_nifti
+from tests.nnunet.tiny_data import NAME, NESTED, planned, tiny_plans, votes_of
+
+pytest.importorskip("nnunetv2")
+
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+from monai_jdt.nnunet.preprocessing import preprocess_raters
+
+pytestmark = pytest.mark.usefixtures("in_threads")
+
+
+def preprocessed(folder: Path, plans: str = "nnUNetPlansRaters_3d_fullres") -> dict[str, tuple[np.ndarray, np.ndarray, Any]]:
+    """Return image, segmentation and properties of each case."""
+    place = str(folder / "preprocessed" / NAME / plans)
+    loaded = {case: nnUNetDatasetBlosc2(place, [case]).load_case(case) for case in nnUNetDatasetBlosc2.get_identifiers(place)}
+    return {case: (np.asarray(data[:]), np.asarray(seg[:]), properties) for case, (data, seg, _, properties) in loaded.items()}
+
+
+@pytest.mark.parametrize("spacing", [2.0, 1.5])
+def test_images_and_the_fused_label_are_nnunets_bit_for_bit(nnunet_folders: Path, spacing: float) -> None:
+    # 1.5: everything is resampled
+    planned(nnunet_folders, NESTED, cases=2, plans=tiny_plans(spacing=[spacing] * 3))
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    DefaultPreprocessor(verbose=False).run(NAME, "3d_fullres", "nnUNetPlans", 1)
+    stock, ours = preprocessed(nnunet_folders, "nnUNetPlans_3d_fullres"), preprocessed(nnunet_folders)
+    assert list(stock) == list(ours) == ["c0", "c1"]
+    for case in stock:
+        np.testing.assert_array_equal(ours[case][0], stock[case][0])
+        np.testing.assert_array_equal(ours[case][1][:1], stock[case][1])
+        assert ours[case][1].shape[0] == 4
+        # outside of the body is -1 in nnU-Net, and it is so in every channel
+        assert (ours[case][1].min(axis=(1, 2, 3)) == stock[case][1].min()).all()
+
+
+def test_raters_are_the_channels_behind_it(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, NESTED, cases=1)
+    assert preprocess_raters(NAME, ["3d_fullres"], processes=1).raters == 3
+    _, segmentation, properties = preprocessed(nnunet_folders)["c0"]
+    # nnU-Net's axes are z, y, x. Cropped are the two layers of the image that are 0
+    expected = votes_of(0)[:, 2:].transpose(0, 3, 2, 1)
+    np.testing.assert_array_equal(segmentation[1:], expected)
+    marked = {tuple(place[1:]) for places in properties["class_locations"].values() for place in places}
+    # patches are drawn around what a minority marked, too
+    assert tuple(np.argwhere(expected.any(0))[0]) in marked
+
+
+def test_an_absent_rater_is_a_channel_that_says_so(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=2, absent={0: [1], 1: [2]})
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    cases = preprocessed(nnunet_folders)
+    assert {seg.shape[0] for _, seg, _ in cases.values()} == {4}  # a batch is one array
+    assert (cases["c0"][1][2] == ABSENT).all()
+    assert (cases["c1"][1][3] == ABSENT).all()
+    assert not (cases["c0"][1][[0, 1, 3]] == ABSENT).any()
+
+
+def test_an_absent_first_rater_changes_no_image(nnunet_folders: Path) -> None:
+    """nnU-Net normalises within the first channel that is not -1, which is that of the fused label."""
+    planned(nnunet_folders, cases=1, absent={0: [0]})
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    DefaultPreprocessor(verbose=False).run(NAME, "3d_fullres", "nnUNetPlans", 1)
+    ours, stock = preprocessed(nnunet_folders)["c0"], preprocessed(nnunet_folders, "nnUNetPlans_3d_fullres")["c0"]
+    np.testing.assert_array_equal(ours[0], stock[0])
+    assert stock[1].min() == -1
+
+
+def test_a_case_without_raters_has_its_label_as_one(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=2)
+    for path in (nnunet_folders / "raw" / NAME / "ratersTr").glob("c0*"):
+        path.unlink()
+    assert preprocess_raters(NAME, ["3d_fullres"], processes=1).without == ("c0",)
+    _, segmentation, _ = preprocessed(nnunet_folders)["c0"]
+    np.testing.assert_array_equal(segmentation[1], segmentation[0])
+    assert (segmentation[2:] == ABSENT).all()
+
+
+def test_plans_are_nnunets_under_another_name(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=1)
+    done = preprocess_raters(503, processes=1)
+    assert (done.plans, done.configurations) == ("nnUNetPlansRaters", ("3d_fullres", "3d_lowres"))
+    folder = nnunet_folders / "preprocessed" / NAME
+    copied = json.loads((folder / "nnUNetPlansRaters.json").read_text())
+    expected = tiny_plans()
+    assert json.loads((folder / "nnUNetPlans.json").read_text()) == expected
+    expected["plans_name"] = "nnUNetPlansRaters"
+    for name in ("3d_fullres", "3d_lowres"):
+        expected["configurations"][name]["data_identifier"] = f"nnUNetPlansRaters_{name}"
+    assert copied == expected  # the preprocessor is nnU-Net's, since prediction looks for it by name
+
+
+def test_labels_and_folds_go_where_nnunet_looks(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=3)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    raw, folder = nnunet_folders / "raw" / NAME, nnunet_folders / "preprocessed" / NAME
+    assert (folder / "splits_final.json").read_bytes() == (raw / "splits_final.json").read_bytes()
+    assert (folder / "gt_segmentations" / "c2.nii.gz").read_bytes() == (raw / "labelsTr" / "c2.nii.gz").read_bytes()
+    (folder / "splits_final.json").write_text("[]")
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    assert (folder / "splits_final.json").read_text() == "[]"  # the user's own stay
+
+
+@pytest.mark.parametrize("wrong", ["shape", "value"])
+def test_a_wrong_map_is_one_line_and_earlier_data_stay(nnunet_folders: Path, wrong: str) -> None:
+    """nnU-Net deletes the folder before it begins."""
+    planned(nnunet_folders, cases=1)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    path = nnunet_folders / "raw" / NAME / "ratersTr" / "c0_rater2.nii.gz"
+    given = load_nifti(path)
+    values = np.asarray(given.dataobj).copy()
+    values[3, 3, 3] = 7
+    save_nifti(path, values[:-1] if wrong == "shape" else values, given.affine)
+    message = "shape" if wrong == "shape" else r"label values among \[0, 1\], got 7"
+    with pytest.raises(ValueError, match=rf"c0_rater2.nii.gz: expected {message}"):
+        preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    assert preprocessed(nnunet_folders)["c0"][1].shape[0] == 4
+    assert not list((nnunet_folders / "preprocessed" / NAME).glob("*.before"))
+
+
+def test_an_interrupted_run_is_undone_by_the_next(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=1)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    folder = nnunet_folders / "preprocessed" / NAME / "nnUNetPlansRaters_3d_fullres"
+    folder.rename(f"{folder}.before")  # as a kill leaves it
+    folder.mkdir()
+    (folder / "half.b2nd").touch()
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    assert sorted(preprocessed(nnunet_folders)) == ["c0"]
+    assert not (folder / "half.b2nd").exists()
+
+
+def test_plans_that_differ_are_not_replaced(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=1)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    plans = nnunet_folders / "preprocessed" / NAME / "nnUNetPlans.json"
+    plans.write_text(json.dumps(tiny_plans(batch_size=3)))
+    with pytest.raises(ValueError, match=r"nnUNetPlansRaters.json: expected a copy of the plans nnUNetPlans, got others"):
+        preprocess_raters(NAME, ["3d_fullres"], processes=1)
+
+
+def test_what_is_missing_is_one_line(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(nnunet_folders, cases=1)
+    with pytest.raises(ValueError, match=r"CONFIGURATION: expected one of 3d_fullres, 3d_lowres, got 2d"):
+        preprocess_raters(NAME, ["2d"], processes=1)
+    with pytest.raises(ValueError, match=r"run `nnUNetv2_plan_and_preprocess -d 503 --verify_dataset_integrity --no_pp`"):
+        preprocess_raters(NAME, plans="nnUNetResEncUNetMPlans", processes=1)
+    with pytest.raises(ValueError, match="DATASET: expected a data set of nnU-Net, got 504"):
+        preprocess_raters(504, processes=1)
+    monkeypatch.delenv("nnUNet_preprocessed")
+    with pytest.raises(ValueError, match="nnUNet_preprocessed: expected a folder"):
+        preprocess_raters(NAME, processes=1)
