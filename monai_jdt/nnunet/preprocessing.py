@@ -130,8 +130,8 @@ def preprocess_raters(
     """Preprocess a raw data set with its raters, beside what nnU-Net's own preprocessing wrote.
 
     The plans are copied under the name `<plans>Raters`, so that both trainings have the same plans, and nnU-Net's own trainer never
-    meets rater channels. Labels go to `gt_segmentations`, and the raw data set's `splits_final.json` to the preprocessed data, as far as
-    they are not there. Data of an earlier run are replaced when the new ones are there.
+    meets rater channels. Labels go to `gt_segmentations`. The raw data set's `splits_final.json` goes to the preprocessed data if there
+    is none. Data of an earlier run are replaced when the new ones are complete.
 
     Args:
         dataset: name or number.

@@ -32,7 +32,8 @@ class nnUNetTrainerJDT(nnUNetTrainer):
 
     Pseudo Dice of each epoch, final Dice and `checkpoint_best` are nnU-Net's, against the fused label.
 
-    A checkpoint names nnU-Net's own trainer, so that `nnUNetv2_predict` needs nnU-Net alone, unless a subclass has a network of its own.
+    A checkpoint names nnU-Net's own trainer, so that `nnUNetv2_predict` needs nnU-Net alone. That of a subclass with a network of its
+    own keeps the subclass's name.
     """
 
     #: Weight of false positives and of false negatives in the overlap term: 0.5 each is Dice, 1 each is Jaccard.

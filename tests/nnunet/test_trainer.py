@@ -251,8 +251,8 @@ def test_plans_without_rater_channels_are_refused_in_one_line(nnunet_folders: Pa
     planned(nnunet_folders, cases=2)
     DefaultPreprocessor(verbose=False).run(NAME, "3d_fullres", "nnUNetPlans", 1)
     trainer = trainer_of(nnunet_folders, plans="nnUNetPlans")
-    expected = rf"one channel per rater behind the fused label, got the label alone. Fix: run `monai-jdt nnunet preprocess {NAME} -p nnUNetPlans`"
-    with pytest.raises(ValueError, match=expected):
+    command = f"run `monai-jdt nnunet preprocess {NAME} -p nnUNetPlans`"
+    with pytest.raises(ValueError, match=f"one channel per rater behind the fused label, got the label alone. Fix: {command}"):
         trainer.run_training()
     assert not (Path(trainer.output_folder_base) / "plans.json").exists()
 
