@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -143,7 +144,8 @@ class nnUNetTrainerJDT(nnUNetTrainer):
         """Return the loss on the votes, and the counts of nnU-Net's pseudo Dice against the fused label."""
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        # as nnU-Net's: autocast is slow on a CPU, and not everywhere on mps
+        with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
             output = self.network(data)
             loss = self.loss(output, target)
         output = output[0] if self.enable_deep_supervision else output
@@ -155,7 +157,7 @@ class nnUNetTrainerJDT(nnUNetTrainer):
             groups = [torch.as_tensor(group, device=fused.device, dtype=fused.dtype) for group in labels.foreground_regions]
         else:
             classes = torch.arange(1, output.shape[1], device=output.device)
-            predicted = torch.cat([output.argmax(1, keepdim=True) == number for number in classes], 1)
+            predicted = output.argmax(1, keepdim=True) == classes.reshape(1, -1, *[1] * (output.ndim - 2))
             groups = list(classes.to(fused.dtype))
         truth = torch.cat([torch.isin(fused, group) for group in groups], 1)
         axes = [0, *range(2, output.ndim)]

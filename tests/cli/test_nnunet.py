@@ -30,7 +30,9 @@ def test_convert_prints_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run("convert", str(listed), NAME, "--regions", '{"rim": [1]}', "--channel", "MRI") == 0
     printed = capsys.readouterr()
     assert f"raw/{NAME}: 2 training cases, 0 test cases, up to 3 raters" in printed.out
-    assert "  nnUNetv2_plan_and_preprocess -d 503 --verify_dataset_integrity --no_pp\n  monai-jdt nnunet preprocess 503\n" in printed.out
+    assert (
+        "  nnUNetv2_plan_and_preprocess -d 503 --verify_dataset_integrity --no_pp\n  monai-jdt nnunet preprocess 503\n" in printed.out
+    )
     assert f"raw/{NAME}/datalist.json --regions '" + '{"rim": [1]}' + "'" in printed.out
     assert printed.err == "warning: label values in no region became background: 2\n"
 
@@ -50,9 +52,7 @@ def test_without_nnunet_preprocess_says_what_to_install(monkeypatch: pytest.Monk
     assert importlib.util.find_spec("monai_jdt") is not None
 
 
-def test_preprocess_prints_how_to_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preprocess_prints_how_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("nnunetv2")
     from monai_jdt.nnunet import preprocessing
 

@@ -43,7 +43,8 @@ def write_list(folder: Path, cases: int = 4, absent: Mapping[int, Sequence[int]]
     for number in range(cases):
         votes = votes_of(number, shape)
         image = np.random.default_rng(number).normal(votes.sum(0), 0.5).astype(np.float32) + 10
-        image[:2] = 0  # outside of the body, which nnU-Net crops
+        image[:2] = 0  # outside of the body: nnU-Net crops these layers, and marks the corner by -1
+        image[2:5, :3, :3] = 0
         save_nifti(str(folder / f"c{number}" / "im.nii.gz"), image)
         gone = (absent or {}).get(number, ())
         raters = {f"r{rater}": f"c{number}/r{rater}.nii.gz" for rater in range(len(votes)) if rater not in gone}

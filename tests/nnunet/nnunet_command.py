@@ -1,0 +1,33 @@
+"""Run a command of nnU-Net in a process of its own: `python -m tests.nnunet.nnunet_command MODULE:FUNCTION [arguments]`.
+
+nnU-Net imports torchvision with every trainer that is not its own, and PyPI's torchvision needs CUDA. The one operator whose absence ends
+that import is declared here. No network of these tests uses it. With `WITHOUT_MONAI_JDT` set, this package cannot be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command."""
+    if os.environ.get("WITHOUT_MONAI_JDT"):
+        sys.modules["monai_jdt"] = None  # type: ignore[assignment]  # an import of it is an ImportError
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        main.library = torch.library.Library("torchvision", "DEF")  # type: ignore[attr-defined]
+        main.library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[attr-defined]
+    module, _, function = sys.argv[1].partition(":")
+    sys.argv = [function, *sys.argv[2:]]
+    getattr(importlib.import_module(module), function)()
+
+
+if __name__ == "__main__":
+    main()
