@@ -8,8 +8,8 @@ CPU trains on in minutes, the same for both trainers. Both train with nnU-Net's 
 the same number of iterations. A run's scores of each test case are written to OUT when it is done, and a run that is there is not
 repeated. At the end `nnunet_raters.csv` has the means by patient, and `nnunet_raters.md` the tables of docs/nnunet.md.
 
-A score is averaged over the seeds in each case and region, then over cases and regions. Intervals (95 %) are bootstrapped over patients:
-they hold for other patients, not for other seeds, whose range stands beside them.
+A score is averaged over the seeds in each case and region, then over cases and regions. Intervals (95 %) are bootstrapped over
+patients: they hold for other patients, not for other seeds, whose range stands beside them.
 """
 
 from __future__ import annotations
@@ -245,9 +245,11 @@ def study(out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int
     for variable in ("raw", "preprocessed", "results"):
         (out / variable).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{variable}"] = str(out / variable)
-    os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
+    # nnU-Net's planner takes this number for torch's threads, its trainer for processes beside its own
+    os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f"}
     for name in sets:
         prepare(name, out, data)
+    os.environ["nnUNet_n_proc_DA"] = "0"
     for seed, name, kind in tqdm([(s, n, k) for s in seeds for n in sets for k in TRAINERS], desc="runs", disable=None):
         run(name, kind, seed, out, iterations)
     paths = [out / f"{name}_{kind}_{seed}_{iterations}.csv" for seed in seeds for name in sets for kind in TRAINERS]

@@ -253,4 +253,5 @@ def test_import_needs_torch_and_monai_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "True"
+    # before it, MONAI prints what it could not import of packages that are there, such as huggingface_hub without tqdm
+    assert done.stdout.splitlines()[-1] == "True"

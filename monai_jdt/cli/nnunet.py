@@ -42,9 +42,17 @@ def _convert_verb(
     check_dataset_name(dataset)
     folder = os.path.join(user_path(raw) if raw is not None else nnunet_folder("nnUNet_raw"), dataset)
     groups = named_regions(regions_from_text(regions))
-    choices = {"section": section, "test": test, "ignored": ignore_value}
-    names = tuple(channel or ("image",))
-    made = convert_to_nnunet(user_path(datalist), folder, groups, channels=names, **choices, workers=workers, progress=progress)
+    made = convert_to_nnunet(
+        user_path(datalist),
+        folder,
+        groups,
+        channels=tuple(channel or ("image",)),
+        section=section,
+        test=test,
+        ignored=ignore_value,
+        workers=workers,
+        progress=progress,
+    )
     typer.echo(f"{made.folder}: {made.training} training cases, {made.test} test cases, up to {made.raters} raters")
     if made.background:
         values = ", ".join(map(str, made.background))

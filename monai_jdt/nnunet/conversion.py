@@ -127,7 +127,7 @@ def convert_to_nnunet(
     if os.path.lexists(dest):
         raise FileExistsError(error_sentence(dest, "a free name", "something that is there", "name another, or remove it"))
     labels = raw_labels(regions, ignored)
-    by_section = _sections(datalist, section, test)
+    by_section = _items_by_section(datalist, section, test)
     training = [item for name, items in by_section.items() if name != test for item in items]
     tested = by_section.get(test, []) if test is not None else []
     left_out = [str(item["case"]) for item in [*training, *tested] if not item.get("raters")]
@@ -146,7 +146,7 @@ def convert_to_nnunet(
                 tuple(slots[rater] if slots else n + 1 for n, rater in enumerate(case.raters)),
                 len(channels),
                 labels,
-                _folders(draft, _TRAINING if number < trained else _TEST),
+                _raw_folders(draft, _TRAINING if number < trained else _TEST),
             )
             for number, (name, case) in enumerate(zip(names, cases, strict=True))
         ]
@@ -161,7 +161,7 @@ def convert_to_nnunet(
     return RawDataset(dest, labels, trained, len(work) - trained, most, tuple(found), tuple(left_out))
 
 
-def _sections(datalist: str | os.PathLike[str], section: str, test: str | None) -> dict[str, list[dict[str, Any]]]:
+def _items_by_section(datalist: str | os.PathLike[str], section: str, test: str | None) -> dict[str, list[dict[str, Any]]]:
     """Return the items of each section that is asked for."""
     known = list(list_sections(os.fspath(datalist)))
     wanted = [name for name in known if name != test] if section == "all" else [section]
@@ -186,7 +186,7 @@ def _raw_names(cases: Sequence[RatedCase]) -> list[str]:
     return names
 
 
-def _folders(draft: str, names: tuple[str, str, str]) -> tuple[str, str, str]:
+def _raw_folders(draft: str, names: tuple[str, str, str]) -> tuple[str, str, str]:
     made = tuple(os.path.join(draft, name) for name in names)
     for folder in made:
         os.makedirs(folder, exist_ok=True)
@@ -218,11 +218,11 @@ def write_raw_case(raw: RawCase) -> list[int]:
     affine = np.eye(4) if place is None else place
     shape = without_last_ones(grid.shape)
     for number, channel in enumerate(image.numpy()):
-        _save(os.path.join(raw.folders[0], f"{raw.name}_{number:04d}{_ENDING}"), _as_itk_reads(channel).reshape(shape), affine)
+        _save_on_grid(os.path.join(raw.folders[0], f"{raw.name}_{number:04d}{_ENDING}"), _as_itk_reads(channel).reshape(shape), affine)
     renumbered = labels.renumbered(votes)
-    _save(os.path.join(raw.folders[1], raw.name + _ENDING), majority_label(renumbered, labels).reshape(shape), affine)
+    _save_on_grid(os.path.join(raw.folders[1], raw.name + _ENDING), majority_label(renumbered, labels).reshape(shape), affine)
     for number, rater in zip(raw.numbers, renumbered, strict=True):
-        _save(os.path.join(raw.folders[2], rater_file(raw.name, number, _ENDING)), rater.reshape(shape), affine)
+        _save_on_grid(os.path.join(raw.folders[2], rater_file(raw.name, number, _ENDING)), rater.reshape(shape), affine)
     known = {0, labels.ignored, *labels.values}
     return [int(value) for value in distinct_values(votes) if int(value) not in known]
 
@@ -263,7 +263,7 @@ def _as_itk_reads(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _save(path: str, values: np.ndarray, affine: np.ndarray) -> None:
+def _save_on_grid(path: str, values: np.ndarray, affine: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(values, affine), path)
 
 

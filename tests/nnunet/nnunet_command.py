@@ -1,7 +1,7 @@
 """Run a command of nnU-Net in a process of its own: `python -m tests.nnunet.nnunet_command MODULE:FUNCTION [arguments]`.
 
-nnU-Net imports torchvision with every trainer that is not its own, and PyPI's torchvision needs CUDA. The one operator whose absence ends
-that import is declared here. No network of these tests uses it. With `WITHOUT_MONAI_JDT` set, this package cannot be imported.
+nnU-Net imports torchvision with every trainer that is not its own, and PyPI's torchvision needs CUDA. The one operator whose absence
+ends that import is declared here. No network of these tests uses it. With `WITHOUT_MONAI_JDT` set, this package cannot be imported.
 """
 
 from __future__ import annotations

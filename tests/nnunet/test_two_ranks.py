@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,14 +53,14 @@ def course(preprocessed: str, rank: int = 0, ranks: int = 1) -> tuple[list[float
     return losses, torch.cat([weight.detach().flatten() for weight in trainer.network.parameters()])
 
 
-def _in_rank(rank: int, folder: str) -> None:
+def _in_rank(rank: int, folder: str, preprocessed: str) -> None:
     torch.set_num_threads(1)
     ddp = torch.nn.parallel.DistributedDataParallel
     nnunet_module.DDP = lambda network, device_ids: ddp(network)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=300))
     try:
-        torch.save(course(os.environ["nnUNet_preprocessed"], rank, 2), Path(folder) / f"{rank}.pt")
+        torch.save(course(preprocessed, rank, 2), Path(folder) / f"{rank}.pt")
         gc.collect()
         dist.barrier()
     finally:
@@ -73,7 +72,7 @@ def test_two_ranks_equal_one_process(nnunet_folders: Path) -> None:
     planned(nnunet_folders, cases=2, plans=tiny_plans(batch_dice=True))
     preprocess_raters(NAME, ["3d_fullres"], processes=1)
     losses, weights = course(str(nnunet_folders / "preprocessed"))
-    mp.spawn(_in_rank, (str(nnunet_folders),), nprocs=2)
+    mp.spawn(_in_rank, (str(nnunet_folders), str(nnunet_folders / "preprocessed")), nprocs=2)
     of_ranks: list[Any] = [torch.load(nnunet_folders / f"{rank}.pt") for rank in range(2)]
     for found, own in of_ranks:
         # nnU-Net gives the lowest head a weight of 1e-6 under DDP, and 0 otherwise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from monai_jdt.losses import JDTCELoss, SoftDeepSupervisionLoss
 from monai_jdt.nnunet.raw_dataset import ABSENT
 from monai_jdt.nnunet.votes_loss import VotesLoss
 
-SOFTMAX = {"softmax": True, "include_background": False, "votes": True, "backend": "eager"}
+SOFTMAX: dict[str, Any] = {"softmax": True, "include_background": False, "votes": True, "backend": "eager"}
 
 
 def target_of(votes: torch.Tensor, fused: int = 0) -> torch.Tensor:
