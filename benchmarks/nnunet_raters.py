@@ -249,7 +249,7 @@ def study(out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int
     os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f"}
     for name in sets:
         prepare(name, out, data)
-    os.environ["nnUNet_n_proc_DA"] = "0"
+    os.environ |= {"nnUNet_n_proc_DA": "0"}
     for seed, name, kind in tqdm([(s, n, k) for s in seeds for n in sets for k in TRAINERS], desc="runs", disable=None):
         run(name, kind, seed, out, iterations)
     paths = [out / f"{name}_{kind}_{seed}_{iterations}.csv" for seed in seeds for name in sets for kind in TRAINERS]
