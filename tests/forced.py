@@ -9,17 +9,18 @@ from unittest.mock import patch
 
 from monai_jdt.definitions import Backend
 from monai_jdt.kernels.chunked import kernel as chunked
+from monai_jdt.kernels.numpy import blocks
 from monai_jdt.kernels.registry import KERNELS, KernelInfo
 
-#: The kernels of a CPU that `auto` takes for large inputs.
-FAST = ("chunked", "numba")
+#: The kernels of a CPU that `auto` may take.
+FAST = ("numpy", "chunked", "numba")
 
 
 @contextmanager
 def auto_takes(kernel: str) -> Iterator[None]:
-    """Within, `auto` takes `kernel` wherever that can run: "numba" leaves float64 to chunked, and both leave `other_act` to eager.
+    """Within, `auto` takes `kernel` wherever that can run: "numba" leaves float64 to chunked, and all leave `other_act` to eager.
 
-    The smallest chunk is of 24 logits, so that the few voxels of a test are several.
+    The smallest chunk and the largest block are of 24 logits, so that the few voxels of a test are several.
 
     Args:
         kernel: one of `FAST`, or "auto" to change nothing.
@@ -27,7 +28,11 @@ def auto_takes(kernel: str) -> Iterator[None]:
     if kernel == "auto":
         yield
         return
-    with patch.dict(KERNELS, rows_for_any_size(kernel)), patch.object(chunked, "_SMALLEST", 24):
+    with (
+        patch.dict(KERNELS, rows_for_any_size(kernel)),
+        patch.object(chunked, "_SMALLEST", 24),
+        patch.object(blocks, "_LARGEST", 24),
+    ):
         yield
 
 
@@ -37,7 +42,6 @@ def rows_for_any_size(kernel: str) -> dict[Backend, KernelInfo]:
     Args:
         kernel: one of `FAST`.
     """
-    rows = {name: replace(KERNELS[Backend(name)], auto_from=0, auto_from_compiled=0) for name in FAST}
-    if kernel == "chunked":
-        rows["numba"] = replace(rows["numba"], auto_on=())
-    return {row.backend: row for row in rows.values()}
+    rows = {name: replace(KERNELS[Backend(name)], auto_from=0, auto_from_compiled=0, auto_until=None) for name in FAST}
+    taken = ("numba", "chunked") if kernel == "numba" else (kernel,)
+    return {row.backend: row if name in taken else replace(row, auto_on=()) for name, row in rows.items()}

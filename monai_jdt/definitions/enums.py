@@ -46,6 +46,7 @@ class Backend(Enum):
 
     AUTO = "auto"
     EAGER = "eager"
+    NUMPY = "numpy"
     CHUNKED = "chunked"
     NUMBA = "numba"
     TRITON = "triton"

@@ -21,9 +21,9 @@ def choose_kernel(
 ) -> Backend:
     """The kernel that a step runs on.
 
-    `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `chunked`; and `eager` for small inputs, on other
-    devices, for `other_act`, and where torch must see through the operations: `torch.export`, meta and fake tensors, functorch
-    transforms, forward-mode derivatives. A kernel that fails its trial on this device
+    `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `numpy`, or for large inputs `chunked`; and `eager` for
+    the smallest inputs, on other devices, for `other_act`, and where torch must see through the operations: `torch.export`, meta and
+    fake tensors, functorch transforms, forward-mode derivatives. A kernel that fails its trial on this device
     (:func:`monai_jdt.kernels.trial.failed_trial`) is passed over.
 
     Args:
@@ -95,7 +95,10 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *
     device = logits.device.type
     compiling = torch.compiler.is_compiling()
     for kernel in KERNELS.values():
-        if device not in kernel.auto_on or logits.numel() < (kernel.auto_from_compiled if compiling else kernel.auto_from):
+        smallest = kernel.auto_from_compiled if compiling else kernel.auto_from
+        if device not in kernel.auto_on or smallest is None or logits.numel() < smallest:
+            continue
+        if kernel.auto_until is not None and logits.numel() * torch.get_num_threads() >= kernel.auto_until:
             continue
         reason = refusal(kernel.backend, logits, label, recipe, *others)
         if reason is None and not failed_trial(kernel.backend, logits.device):

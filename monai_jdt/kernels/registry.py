@@ -42,7 +42,9 @@ class KernelInfo:
         devices: types of devices that it runs on.
         auto_on: of these, the ones where `auto` takes it, unless a row above can run.
         auto_from: the number of logits from which on `auto` takes it; measured in docs/kernels.md.
-        auto_from_compiled: the same under `torch.compile`, which makes loops of its own of the eager kernel.
+        auto_from_compiled: the same under `torch.compile`, which makes loops of its own of the eager kernel; None: never.
+        auto_until: the number of logits, times torch's threads, from which on `auto` passes over it, since it works on one core;
+            None: none.
         dtypes: of the logits.
         label_dtypes: of the label; None: every real one.
         checks_values: whether its row MAY_FAIL_CHECK tells; False: it is 1 wherever a voxel counts, and the caller runs every check.
@@ -58,8 +60,9 @@ class KernelInfo:
     devices: tuple[str, ...]
     auto_on: tuple[str, ...]
     auto_from: int
-    auto_from_compiled: int
+    auto_from_compiled: int | None
     dtypes: tuple[torch.dtype, ...]
+    auto_until: int | None = None
     label_dtypes: tuple[torch.dtype, ...] | None = None
     checks_values: bool = True
     most_channels: int | None = None
@@ -115,6 +118,16 @@ KERNELS: dict[Backend, KernelInfo] = {
             needs="numba",
             installed=is_installed("numba"),
             install="pip install 'monai-jdt[cpu]'",
+        ),
+        KernelInfo(
+            backend=Backend.NUMPY,
+            module="monai_jdt.kernels.numpy.kernel",
+            devices=("cpu",),
+            auto_on=("cpu",),
+            auto_from=2**9,
+            auto_from_compiled=None,
+            auto_until=2**20,
+            dtypes=(*_HALVES_AND_FLOAT32, torch.float64),
         ),
         KernelInfo(
             backend=Backend.CHUNKED,

@@ -90,8 +90,8 @@ class JDTLoss(NotScriptable, _Loss):
         squared_pred: MONAI's spelling of ``norm=2``.
         soft_label: MONAI's switch for soft labels. False is refused, since these losses have no other form.
         backend: which kernel sums over the voxels: "eager" (the definition, and the only one with second derivatives and vmap),
-            "chunked" and "numba" (CPU), "triton" (CUDA), or "auto", the fastest that can run. A named one that cannot run is an
-            error, with the reason. After a call, ``backend_used`` is the name of the one that ran. See the page on kernels.
+            "numpy", "chunked" and "numba" (CPU), "triton" (CUDA), or "auto", the fastest that can run. A named one that cannot run
+            is an error, with the reason. After a call, ``backend_used`` is the name of the one that ran. See the page on kernels.
 
     Shapes:
         - input: ``(N, C, *S)``, any number of spatial dimensions, or ``(N, C)``, where each pair is one voxel. Floating point.

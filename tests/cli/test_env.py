@@ -30,7 +30,7 @@ def test_env_names_versions_and_kernels(capsys: pytest.CaptureFixture[str]) -> N
     assert any(line.startswith(f"- Python: {platform.python_version()} ") for line in lines)
     assert "- kernel eager: can run" in lines
     assert {line.split(":")[0] for line in lines if line.startswith("- kernel")} == {
-        f"- kernel {name}" for name in ("eager", "chunked", "numba", "triton")
+        f"- kernel {name}" for name in ("eager", "numpy", "chunked", "numba", "triton")
     }
 
 

@@ -37,7 +37,7 @@ def tensors(side: int = 6, channels: int = 3) -> tuple[torch.Tensor, torch.Tenso
 
 
 def test_the_backends_of_the_issue_are_the_names() -> None:
-    assert [member.value for member in Backend] == ["auto", "eager", "chunked", "numba", "triton"]
+    assert [member.value for member in Backend] == ["auto", "eager", "numpy", "chunked", "numba", "triton"]
     with pytest.raises(ValueError, match=r"backend: expected one of 'auto', .*got 'cuda'"):
         JDTLoss(backend="cuda")
 
@@ -47,35 +47,40 @@ def test_auto_takes_eager_for_small_inputs_and_a_fast_kernel_for_large_ones() ->
     assert loss.backend_used is None
     loss(*tensors(4))
     assert loss.backend_used == "eager"
-    loss(*tensors(36))
-    assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
+    loss(*tensors(12))
+    assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "numpy")
 
 
-def test_auto_without_numba_takes_chunks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_without_numba_takes_numpy_and_for_large_inputs_chunks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(KERNELS, Backend.NUMBA, replace(KERNELS[Backend.NUMBA], installed=False))
     choice._log_once.cache_clear()
     with caplog.at_level("INFO"):
-        assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
-        assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
+        assert choose_kernel(Backend.AUTO, *tensors(4), SOFTMAX) is Backend.EAGER
+        assert choose_kernel(Backend.AUTO, *tensors(5), SOFTMAX) is Backend.NUMPY
+        logits = torch.zeros(1, 2, present(KERNELS[Backend.NUMPY].auto_until) // torch.get_num_threads() // 2)
+        assert choose_kernel(Backend.AUTO, logits[..., :-1], logits[..., :-1], SOFTMAX) is Backend.NUMPY
+        assert choose_kernel(Backend.AUTO, logits, logits, SOFTMAX) is Backend.CHUNKED
     (line,) = caplog.messages
     assert "numba: numba is not installed (pip install 'monai-jdt[cpu]')" in line
     with pytest.raises(ValueError, match=r"got 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\). Fix"):
-        choose_kernel(Backend.NUMBA, *tensors(36), SOFTMAX)
+        choose_kernel(Backend.NUMBA, *tensors(12), SOFTMAX)
 
 
-def test_auto_takes_chunks_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, label = tensors(36)
-    assert choose_kernel(Backend.AUTO, logits.double(), label, SOFTMAX) is Backend.CHUNKED
+def test_auto_takes_numpy_for_float64() -> None:
+    logits, label = tensors(12)
+    assert choose_kernel(Backend.AUTO, logits.double(), label, SOFTMAX) is Backend.NUMPY
 
 
 @pytest.mark.parametrize("options", [{"to_onehot_y": True}, {"votes": True}], ids=["index", "votes"])
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
 def test_auto_takes_its_fastest_kernel_for_wide_unsigned_labels(dtype: torch.dtype, options: dict) -> None:
-    logits, label = tensors(36)
+    logits, label = tensors(12)
     loss = JDTCELoss(softmax=True, **options)
     classes = label.argmax(1, keepdim=True)
     value = loss(logits, classes.to(dtype))
-    assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "chunked")
+    assert loss.backend_used == ("numba" if Backend.NUMBA in HERE else "numpy")
     assert torch.equal(value, loss(logits, classes))
 
 
@@ -108,10 +113,10 @@ def test_every_loss_hands_the_backend_on() -> None:
 
 
 def test_meta_tensors_of_monai_run_on_a_fast_kernel() -> None:
-    logits, label = tensors(36)
+    logits, label = tensors(12)
     loss = JDTCELoss(softmax=True)
     value = loss(MetaTensor(logits.detach()), MetaTensor(label))
-    assert loss.backend_used in ("numba", "chunked")
+    assert loss.backend_used in ("numba", "numpy")
     assert type(value) is torch.Tensor
 
 
@@ -322,7 +327,7 @@ def test_auto_passes_over_a_compiler_that_is_broken(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(KERNELS, Backend.NUMBA, broken)
     choice._log_once.cache_clear()
     with caplog.at_level("INFO"):
-        assert choose_kernel(Backend.AUTO, *tensors(36), SOFTMAX) is Backend.CHUNKED
+        assert choose_kernel(Backend.AUTO, *tensors(12), SOFTMAX) is Backend.NUMPY
     assert "it cannot be imported (ModuleNotFoundError: No module named 'tests.kernels.no_such_module')" in caplog.messages[0]
     with pytest.raises(ValueError, match="got 'numba': it cannot be imported"):
         JDTLoss(sigmoid=True, backend="numba")(*tensors())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +18,7 @@ from monai_jdt.definitions import Activation, Backend, LabelForm, PixelRule, Pix
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.chunked import kernel as chunked
 from monai_jdt.kernels.labels import ignore_index_as
+from monai_jdt.kernels.numpy import blocks
 from monai_jdt.kernels.registry import KERNELS
 from monai_jdt.losses import JDTCELoss
 from tests.kernels.comparison import REGIONS, assert_agrees, close, device_of, label_of, recipe_of, run
@@ -46,6 +48,9 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> B
     monkeypatch.setattr(chunked, "_SMALLEST", 3000)
     monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
     monkeypatch.setattr(chunked, "_LARGEST", 3000)
+    monkeypatch.setattr(blocks, "_LARGEST", 1000)
+    # fresh memory, which the fixture above fills
+    monkeypatch.setattr(blocks, "_of_thread", threading.local())
     return request.param
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from monai_jdt.definitions import Backend
 from monai_jdt.kernels.choice import refusal
 from monai_jdt.kernels.chunked import kernel as chunked
+from monai_jdt.kernels.numpy import blocks
 from tests.losses.strategies import Configuration, configurations
 from tests.present import present
 
@@ -75,6 +76,13 @@ def test_chunks_are_the_definition(monkeypatch: pytest.MonkeyPatch, configuratio
     monkeypatch.setattr(chunked, "_SMALLEST", 24)
     monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
     check_parity(configuration, Backend.CHUNKED)
+
+
+@MANY
+@given(configurations(most=60))
+def test_blocks_of_numpy_are_the_definition(monkeypatch: pytest.MonkeyPatch, configuration: Configuration) -> None:
+    monkeypatch.setattr(blocks, "_LARGEST", 24)
+    check_parity(configuration, Backend.NUMPY)
 
 
 @settings(MANY, max_examples=present(settings.default).max_examples // 2)

@@ -98,7 +98,7 @@ def test_a_loss_without_numbers_can_be_shown() -> None:
 
 
 @pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("backend", ["eager", "chunked", "numba"])
+@pytest.mark.parametrize("backend", ["eager", "numpy", "chunked", "numba"])
 def test_the_default_dtype_rounds_no_weight(default: torch.dtype, backend: str) -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(2, 2, 50), torch.randint(2, (2, 1, 50))

@@ -75,10 +75,10 @@ NOTES = """\
 * **11**: only where the formula is one of a metric (Jaccard) or semimetric (Dice). `DiceLoss` in product form is not 0 between
   equal soft labels.
 
-What is measured here is small, so our losses run on the `eager` kernel, which `backend="auto"` takes for small inputs (the 64^3
-of promise 2 are large enough for `numba`, their float64 for `chunked`). The long tier of the tests measures promises 1 - 6 and 8
-on `chunked` and on `numba` too, the latter in float32, and runs the laws of `tests/losses` on both. The tests of each promise
-(`tests/losses`, `tests/functional`) go further, with random arguments, shapes and labels.
+What is measured here is small, so our losses run on the `eager` kernel, which `backend="auto"` takes for the smallest inputs (the
+64^3 of promise 2 are large enough for `numba`, their float64 for `chunked`). The long tier of the tests measures promises 1 - 6
+and 8 on `numpy`, `chunked` and `numba` too, the last in float32, and runs the laws of `tests/losses` on all three. The tests of
+each promise (`tests/losses`, `tests/functional`) go further, with random arguments, shapes and labels.
 """
 
 

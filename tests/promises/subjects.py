@@ -38,7 +38,7 @@ class Subject:
         heads: a list of predictions at several resolutions.
         teacher: a teacher's logits come after the label.
         vectors: takes two tensors of numbers, and no logits.
-        kernel: what `backend="auto"` takes while it is measured: "auto" (its own choice), "chunked" or "numba".
+        kernel: what `backend="auto"` takes while it is measured: "auto" (its own choice), "numpy", "chunked" or "numba".
     """
 
     name: str

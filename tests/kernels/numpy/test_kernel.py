@@ -1,0 +1,136 @@
+"""What is particular to the numpy kernel: blocks, memory that a thread keeps, threads that change nothing, labels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
+from monai_jdt.kernels.kernel_input import KernelInput
+from monai_jdt.kernels.labels import read_label
+from monai_jdt.kernels.numpy import blocks
+from monai_jdt.kernels.numpy.kernel import _FOLD, _sum_of_rows, numpy_gradient, numpy_sums
+from monai_jdt.losses import JDTCELoss, JDTLoss
+from tests.kernels.comparison import assert_agrees
+from tests.present import present
+
+TERM = PixelRule(PixelTerm.CROSS_ENTROPY)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def step(activation: Activation, shape: tuple[int, int, int], mask: torch.Tensor | None = None) -> KernelInput:
+    label = torch.rand(shape)
+    if activation is Activation.SOFTMAX:
+        label = torch.softmax(3 * torch.randn(shape), 1)
+    return KernelInput(2 * torch.randn(shape), label, VoxelRecipe(activation=activation, pixel=TERM), mask, None, None)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 27777), (1, 4, 40011), (1, 1, 165537), (3, 118, 999)], ids=str)
+@pytest.mark.parametrize("activation", [Activation.SOFTMAX, Activation.SIGMOID], ids=lambda activation: activation.value)
+def test_threads_change_no_bit(activation: Activation, shape: tuple[int, int, int]) -> None:
+    if shape[1] == 1 and activation is Activation.SOFTMAX:
+        return
+    given, upstream = step(activation, shape, torch.rand(shape[0], 1, shape[2]) < 0.8), torch.randn(4, *shape[:2])
+    for case in (given, replace(given, mask=None)):
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append((numpy_sums(case), numpy_gradient(case, upstream)))
+        for sums, gradient in results[1:]:
+            assert torch.equal(sums, results[0][0])
+            assert torch.equal(gradient, results[0][1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 500), (7, 2, 333), (1, 5, 1001), (3, 1, 999), (2, 3000, 2)], ids=str)
+def test_every_voxel_is_in_one_block(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_LARGEST", 1000)
+    given = step(Activation.SIGMOID, shape)
+    seen = torch.zeros(shape)
+    for places in blocks.places_of(given):
+        assert len({place.images.start for place in places}) == 1
+        for place in places:
+            part = place.of(seen)
+            part += 1
+            # a single voxel of one image may be larger
+            assert part.numel() <= max(1000, shape[1])
+    assert (seen == 1).all()
+    assert not list(blocks.places_of(step(Activation.SIGMOID, (2, 3, 0))))
+
+
+def test_memory_is_kept_by_each_thread_and_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_of_thread", threading.local())
+    monkeypatch.setattr(blocks, "_LARGEST", 5000)
+    for voxels in range(100, 4000, 13):
+        loss = JDTCELoss(softmax=True, backend="numpy")
+        logits = torch.randn(1, 3, voxels, requires_grad=True)
+        loss(logits, torch.full((1, 3, voxels), 1 / 3)).backward()
+    memory = blocks.memory_of_thread(torch.float32)
+    assert len(memory._views) <= blocks._MOST_VIEWS
+    assert sum(buffer.numel() for buffer in memory._buffers.values()) <= 10 * 5000
+    others: list[blocks.Memory] = []
+    thread = threading.Thread(target=lambda: others.append(blocks.memory_of_thread(torch.float32)))
+    thread.start()
+    thread.join()
+    assert others[0] is not memory
+    assert blocks.memory_of_thread(torch.float32) is memory
+    assert blocks.memory_of_thread(torch.float64).dtype is torch.float64
+
+
+def test_results_are_not_written_over_by_the_next_step() -> None:
+    loss, label = JDTLoss(backend="numpy"), torch.rand(1, 2, 300)
+    first, second = (torch.rand(1, 2, 300, requires_grad=True) for _ in range(2))
+    values = [loss(first, label), loss(second, label)]
+    before = values[0].clone()
+    values[0].backward()
+    gradient = present(first.grad).clone()
+    values[1].backward()
+    assert torch.equal(values[0], before)
+    assert torch.equal(present(first.grad), gradient)
+
+
+@pytest.mark.parametrize("marker", [None, 255, 2])
+@pytest.mark.parametrize("raters", [1, 3, 300])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_shares_are_those_of_the_definition(dtype: torch.dtype, raters: int, marker: int | None) -> None:
+    votes = torch.randint(0, 4, (2, raters, 200))
+    votes[:, :, :50] = votes[:, :1, :50]  # all agree
+    if marker is not None:
+        votes[:, :, 20:90] = torch.where(torch.rand(2, raters, 70) < 0.5, marker, votes[:, :, 20:90])
+    votes = votes.to(dtype)
+    for weights in (torch.ones(2, raters), torch.rand(2, raters).round(decimals=1)):
+        recipe = VoxelRecipe(Activation.SOFTMAX, label=LabelReading(LabelForm.VOTES, ignore_index=marker))
+        given = KernelInput(torch.zeros(2, 4, 200), votes, recipe, None, weights, None)
+        (places,) = blocks.places_of(given)
+        block = blocks.Block(given, places[0], blocks.memory_of_thread(torch.float32))
+        values, labelled = read_label(votes, 4, recipe, weights)
+        values = torch.where(present(labelled), values, 0.0)
+        torch.testing.assert_close(torch.from_numpy(block.raw), values, rtol=1e-5, atol=1e-7)
+        if weights.all():
+            counted = present(labelled)[..., :50].expand(2, 4, 50)
+            assert set(np.unique(torch.from_numpy(block.raw)[..., :50][counted].numpy())) <= {0.0, 1.0}
+
+
+def test_probabilities_as_small_as_they_come() -> None:
+    """The side of the label on which they are decides, however near it is."""
+    label = torch.tensor([0.0, 1e-45, 2e-38, 0.25]).reshape(1, 1, 4).repeat(1, 2, 100)
+    prob = label.clone()
+    prob[..., 1::8] = 0
+    prob[..., 0::8] = 1e-45
+    assert_agrees(Backend.NUMPY, prob, label, VoxelRecipe(), judge=torch.float32)
+
+
+@pytest.mark.parametrize("voxels", [0, 1, 2 * _FOLD - 1, 2 * _FOLD, 3 * _FOLD + 1, 40001])
+def test_sums_of_rows(voxels: int) -> None:
+    values = np.random.default_rng(0).random((4, 2, 3, voxels), np.float32)
+    np.testing.assert_allclose(_sum_of_rows(values), values.sum(-1, dtype=np.float64), rtol=3e-7)
