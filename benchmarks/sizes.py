@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -36,10 +35,13 @@ from benchmarks.contenders import hard_dice_and_ce
 from benchmarks.kernels import machine
 from monai_jdt import losses
 from monai_jdt.definitions import Backend
-from monai_jdt.kernels.registry import KERNELS
+from monai_jdt.kernels.registry import KERNELS, KernelInfo
 
 Step = Callable[[], torch.Tensor]
 BASE = "MONAI DiceCELoss"
+
+#: numba's row where it is not installed.
+_ABSENT = replace(KERNELS[Backend.NUMBA], auto_on=())
 
 #: Spatial sizes of softmax with four channels and two images; the first are smaller than any real input.
 CUBES = (5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 232)
@@ -91,10 +93,13 @@ def cases(largest: float) -> list[Sized]:
 
 
 @contextmanager
-def without_numba() -> Iterator[None]:
+def without_numba(row: KernelInfo = KERNELS[Backend.NUMBA]) -> Iterator[None]:
     """As on a machine without the extra `cpu`."""
-    with patch.dict(KERNELS, {Backend.NUMBA: replace(KERNELS[Backend.NUMBA], auto_on=())}):
+    KERNELS[Backend.NUMBA] = _ABSENT
+    try:
         yield
+    finally:
+        KERNELS[Backend.NUMBA] = row
 
 
 def contenders(case: Sized) -> dict[str, Step]:
