@@ -163,7 +163,7 @@ class _PlainStep(torch.autograd.Function):
         if batched and not eager_twice:
             raise RuntimeError(_ONLY_EAGER.format(what="batched gradients"))
         if eager_twice and (torch.is_grad_enabled() or batched):
-            return (eager_gradient(gradients[:DIFFERENTIABLE_ROWS], tensors, recipe), *[None] * 7)
+            return (_eager_gradient(gradients[:DIFFERENTIABLE_ROWS], tensors, recipe), *[None] * 7)
         upstream = joined_rows(gradients[:DIFFERENTIABLE_ROWS], logits.shape[:2], recipe)
         if upstream is None:
             return (None,) * 8
@@ -191,7 +191,7 @@ def opaque_gradient(upstream: torch.Tensor, tensors: Sequence[Any], kernel: Back
     return _voxel_sums_gradient(upstream, *flat, *weights, kernel.value, _text_of(recipe)).view(logits.shape)
 
 
-def eager_gradient(gradients: Sequence[torch.Tensor | None], tensors: Sequence[Any], recipe: VoxelRecipe) -> torch.Tensor | None:
+def _eager_gradient(gradients: Sequence[torch.Tensor | None], tensors: Sequence[Any], recipe: VoxelRecipe) -> torch.Tensor | None:
     """Return the gradient by the logits, the first of the tensors, as a function of the logits and of the gradients by the sums."""
     logits, label, *others = tensors
     # By an alias: what is hooked to the logits themselves must run once, after the backward pass of the step.

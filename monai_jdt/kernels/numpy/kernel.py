@@ -56,7 +56,7 @@ def numpy_sums(given: KernelInput) -> torch.Tensor:
             here = rows[:, places[0].images]
             for place in places:
                 _add_sums(Block(given, place, memory), here)
-            _finish(here, given)
+            _bring_into_form(here, given)
             if _is_nearly_right(here, given.recipe):
                 here[:DIFFERENTIABLE_ROWS] = 0
                 for place in places:
@@ -82,14 +82,14 @@ def numpy_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
             here = by_sums[:, places[0].images]
             sure = given.recipe.activation is not Activation.NONE
             for place in places:
-                sure = _write_gradient(Block(given, place, memory), here, place.of(result), sure, closely=False)
+                sure = _write_block_gradient(Block(given, place, memory), here, place.of(result), sure, closely=False)
             # Only if all of these images are sure: which way is taken must not depend on where blocks begin.
             for place in places if sure else []:
-                _write_gradient(Block(given, place, memory), here, place.of(result), sure, closely=True)
+                _write_block_gradient(Block(given, place, memory), here, place.of(result), sure, closely=True)
     return result
 
 
-def _finish(rows: np.ndarray, given: KernelInput) -> None:
+def _bring_into_form(rows: np.ndarray, given: KernelInput) -> None:
     """Bring the rows of the pixel term into the form of :class:`monai_jdt.kernels.rows.Row`."""
     if given.recipe.pixel is None:
         return
@@ -104,13 +104,16 @@ def _finish(rows: np.ndarray, given: KernelInput) -> None:
 
 
 def _add_sums(block: Block, rows: np.ndarray) -> None:
-    """Add what is found in a block to the rows of its images, `(9, n, C)`; the row PIXEL has each class's term, negative."""
+    """Add what is found in a block to the rows of its images, `(9, n, C)`.
+
+    The row PIXEL holds the term of each class, negative, which :func:`_bring_into_form` brings into form.
+    """
     recipe, memory, t = block.recipe, block.memory, block.t
     softmax, number = recipe.activation is Activation.SOFTMAX, 3 if recipe.pixel is None else 4
     _, parts, part_tensors = memory.take("parts", torch.Size((number, *block.shape)))
     p = _predictions(block, None if recipe.pixel is None else part_tensors[_PIXEL])
     rows[_COUNTED] += block.shape[2] if block.counted is None else np.add.reduce(block.counted, 2)
-    _look(block, p, rows)
+    _mark_what_is_found(block, p, rows)
     if recipe.pixel is not None:
         norm = _write_pixel_term(block, recipe.pixel, p, part_tensors[_PIXEL])
         if norm is not None:
@@ -156,7 +159,7 @@ def _elementwise(operation: Callable[..., torch.Tensor], values: torch.Tensor, o
         operation(piece, out=into)
 
 
-def _look(block: Block, p: np.ndarray, rows: np.ndarray) -> None:
+def _mark_what_is_found(block: Block, p: np.ndarray, rows: np.ndarray) -> None:
     """Write down which classes there are, and whether a value check might fail.
 
     Comparisons are written as `~(x <= threshold)` and not as `x > threshold`: NaN then counts as found, and as suspect.
@@ -239,7 +242,7 @@ def _write_pixel_term(block: Block, rule: PixelRule, p: np.ndarray, into: torch.
         np.subtract(p, block.t, out=far)
         term *= torch.pow(tensor.abs_(), rule.focal_gamma, out=tensor).numpy()
         if rule.focal_alpha is not None:
-            term *= _focal_weight(block, rule.focal_alpha)
+            term *= _alpha_weight(block, rule.focal_alpha)
     elif rule.term is PixelTerm.DIVERGENCE:
         t = torch.from_numpy(block.t)
         term -= torch.xlogy(t, t).numpy()
@@ -276,7 +279,7 @@ def _class_weight(block: Block) -> np.ndarray | None:
     return weight if block.shape[1] > 1 else weight * block.t + 1 - block.t
 
 
-def _focal_weight(block: Block, alpha: float) -> np.ndarray:
+def _alpha_weight(block: Block, alpha: float) -> np.ndarray:
     """Return the focal term's weight of foreground and background, shaped as :func:`_class_weight`'s."""
     foreground = 1 - block.t[:, :1] if block.recipe.activation is Activation.SOFTMAX else block.t
     return alpha * foreground + (1 - alpha) * (1 - foreground)
@@ -304,7 +307,7 @@ def _add_defined_sums(given: KernelInput, rows: np.ndarray) -> None:
         rows[_PIXEL, :, : sums.pixel.shape[1]] += sums.pixel.numpy()
 
 
-def _write_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor, sure: bool, closely: bool) -> bool:
+def _write_block_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor, sure: bool, closely: bool) -> bool:
     """Write the gradient of a block.
 
     Args:
@@ -317,56 +320,68 @@ def _write_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor, sure:
     Returns:
         Whether all predictions so far are so near their label that the gradient lacks digits.
     """
-    recipe, memory, shape, t = block.recipe, block.memory, block.shape, block.t
-    focal = recipe.pixel is not None and recipe.pixel.term is PixelTerm.FOCAL
+    recipe, memory, shape = block.recipe, block.memory, block.shape
     _, (far, slope, _), (*_, term) = memory.take("parts", torch.Size((3, *shape)))
-    into_term = term if focal else None
-    p = _predictions(block, into_term)
-    np.subtract(p, t, out=far)
+    focal = recipe.pixel is not None and recipe.pixel.term is PixelTerm.FOCAL
+    p = _predictions(block, term if focal else None)
+    np.subtract(p, block.t, out=far)
     left = None
     if closely:
         left = sure_of(block.logits, torch.from_numpy(p), recipe.activation)
-        far[...] = distance(torch.from_numpy(p), torch.from_numpy(t), left).numpy()
+        far[...] = distance(torch.from_numpy(p), torch.from_numpy(block.t), left).numpy()
     elif sure:
         # Predictions near 0 have all their digits: without one above 1/2 there is nothing to gain.
         sure = bool(far.max() < _SURE_GRADIENT and far.min() > -_SURE_GRADIENT and p.max() > 0.5)
+    _write_overlap_slope(block, far, by_sums, slope)
     # What is written last is written to the gradient itself, where that can be.
     direct = into.dtype == memory.dtype and block.counted is None and left is None
     out = into.numpy() if direct else slope
-    _slope_by_p(block, far, by_sums, slope)
-    if recipe.activation is Activation.NONE:
-        slope = block.keep(slope, slope)
-        into.copy_(torch.from_numpy(slope))
-        return sure
-    by_term: np.ndarray | None = None
-    if recipe.pixel is not None:
-        by_term = _slope_by_term(block, recipe.pixel, by_sums[_PIXEL])
-        if into_term is not None:
-            by_term = _add_focal_slope(block, recipe.pixel, far, left, into_term, by_term, slope)
-    slope *= p
-    if recipe.activation is Activation.SIGMOID:
-        slope *= np.subtract(1, p, out=p) if left is None else left.left.numpy()
-        slope = slope if by_term is None else np.add(slope, np.multiply(far, by_term, out=far), out=out)
-    else:
-        shared = np.add.reduce(slope, 1, keepdims=True)
-        by_label = None if by_term is None else np.multiply(t, by_term, out=far)
-        if by_label is not None:
-            # the channels of a class form add up to 1 where they count
-            shared -= np.add.reduce(by_label, 1, keepdims=True) if focal or recipe.label.form is LabelForm.DENSE else by_term
-        np.multiply(p, shared, out=p)
-        if by_label is None:
-            slope = np.subtract(slope, p, out=out)
-        else:
-            np.subtract(slope, p, out=slope)
-            slope = np.subtract(slope, by_label, out=out)
-        if left is not None:
-            _balance(slope, left)
+    if recipe.activation is not Activation.NONE:
+        by_term: np.ndarray | None = None
+        if recipe.pixel is not None:
+            by_term = _slope_by_term(block, recipe.pixel, by_sums[_PIXEL])
+            if focal:
+                by_term = _add_focal_slope(block, recipe.pixel, far, left, term, by_term, slope)
+        slope = _through_block_activation(block, p, far, left, by_term, slope, out)
     if slope is not out or not direct:
         into.copy_(torch.from_numpy(block.keep(slope, slope)))
     return sure
 
 
-def _slope_by_p(block: Block, far: np.ndarray, by_sums: np.ndarray, out: np.ndarray) -> np.ndarray:
+def _through_block_activation(
+    block: Block, p: np.ndarray, far: np.ndarray, left: Sure | None, by_term: np.ndarray | None, slope: np.ndarray, out: np.ndarray
+) -> np.ndarray:
+    """Return the slope by the logits, in `out` or where the slope by p was.
+
+    Args:
+        block: the voxels.
+        p: predictions, which are written over.
+        far: `p - t`, which is written over.
+        left: what is left of predictions near 1, where that is asked for.
+        by_term: what the pixel term of a class is multiplied by, the upstream slope included, or None.
+        slope: of the overlap by p, which is written over.
+        out: the memory of the result, if the last operation can write it.
+    """
+    slope *= p
+    if block.recipe.activation is Activation.SIGMOID:
+        slope *= np.subtract(1, p, out=p) if left is None else left.left.numpy()
+        return slope if by_term is None else np.add(slope, np.multiply(far, by_term, out=far), out=out)
+    shared = np.add.reduce(slope, 1, keepdims=True)
+    if by_term is None:
+        slope = np.subtract(slope, np.multiply(p, shared, out=p), out=out)
+    else:
+        by_label = np.multiply(block.t, by_term, out=far)
+        # Several channels of a class form add up to 1 where they count. A focal term has another slope for each channel.
+        adds_up = block.recipe.label.form is not LabelForm.DENSE and by_term.shape[1] == 1 < block.shape[1]
+        shared -= by_term if adds_up else np.add.reduce(by_label, 1, keepdims=True)
+        slope -= np.multiply(p, shared, out=p)
+        slope = np.subtract(slope, by_label, out=out)
+    if left is not None:
+        _balance(slope, left)
+    return slope
+
+
+def _write_overlap_slope(block: Block, far: np.ndarray, by_sums: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write the slope of the overlap by p, where `far` is p - t."""
     tp, above, fn, _ = by_sums
     if block.recipe.norm == 2:
@@ -392,7 +407,7 @@ def _slope_by_term(block: Block, rule: PixelRule, by_pixel: np.ndarray) -> np.nd
     if weight is not None:
         by_term = by_term * weight
     if rule.term is PixelTerm.FOCAL and rule.focal_alpha is not None:
-        by_term = by_term * _focal_weight(block, rule.focal_alpha)
+        by_term = by_term * _alpha_weight(block, rule.focal_alpha)
     return by_term
 
 

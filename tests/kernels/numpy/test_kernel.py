@@ -134,3 +134,10 @@ def test_probabilities_as_small_as_they_come() -> None:
 def test_sums_of_rows(voxels: int) -> None:
     values = np.random.default_rng(0).random((4, 2, 3, voxels), np.float32)
     np.testing.assert_allclose(_sum_of_rows(values), values.sum(-1, dtype=np.float64), rtol=3e-7)
+
+
+@pytest.mark.parametrize("form", [LabelForm.INDEX, LabelForm.VOTES])
+def test_softmax_of_one_channel_has_no_gradient(form: LabelForm) -> None:
+    label = torch.randint(0, 2, (2, 1, 50))
+    recipe = VoxelRecipe(Activation.SOFTMAX, label=LabelReading(form), pixel=TERM)
+    assert_agrees(Backend.NUMPY, torch.randn(2, 1, 50), label, recipe)
