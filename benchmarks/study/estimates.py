@@ -1,0 +1,211 @@
+"""Means and paired differences of runs, with intervals over patients and seeds, and corrected p-values."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from monai_jdt.validation import error_sentence
+
+DRAWS = 5000
+#: (network, cell).
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a table shows.
+
+    Args:
+        title: for people.
+        of: from the columns of cases to a number for each; a ratio of two sums where it gives a pair.
+        factor: by which it is multiplied when shown.
+        digits: after the point.
+        best: 1 where more is better, -1 where less is, 0 where 0 is best.
+    """
+
+    title: str
+    of: Callable[[Mapping[str, np.ndarray]], np.ndarray | tuple[np.ndarray, np.ndarray]]
+    factor: float = 1.0
+    digits: int = 3
+    best: int = 1
+
+
+def _column(name: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    return lambda columns: columns[name]
+
+
+SCORES: dict[str, Score] = {
+    "thresholded_dice": Score("thresholded Dice", _column("thresholded_dice")),
+    "soft_dice": Score("soft Dice with the readers' mean", _column("soft_dice")),
+    "dice_half": Score("majority Dice, p > .5", _column("dice_half")),
+    "dice_validated": Score("majority Dice, validated threshold", _column("dice_validated")),
+    "dice_expected": Score("majority Dice, expected Dice", _column("dice_expected")),
+    "dice_expected_level": Score("majority Dice, expected Dice, level", _column("dice_expected_level")),
+    "dataset_dice": Score(
+        "majority Dice of all voxels, p > .5", lambda columns: (2 * columns["right_half"], columns["marked_half"] + columns["majority"])
+    ),
+    "brier": Score("Brier score x 1000", _column("brier"), 1000, 2, -1),
+    "excess": Score("Brier score less the readers' spread x 1000", lambda columns: columns["brier"] - columns["spread"], 1000, 2, -1),
+    "nll": Score("NLL x 1000", _column("nll"), 1000, 1, -1),
+    "ece": Score("ECE of an image x 1000", _column("ece"), 1000, 2, -1),
+    "bias": Score("volume bias", lambda columns: columns["volume"] - columns["readers_volume"], 1, 1, 0),
+    "confidence_error": Score(
+        "expected less reached Dice", lambda columns: columns["expected_dice"] - columns["dice_expected"], 1, 3, 0
+    ),
+    "truth_error": Score("mean |p - true p| x 1000", _column("truth_error"), 1000, 2, -1),
+}
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """The scores of a set's test cases, a row for each seed and case, in the same order for every cell.
+
+    Args:
+        seeds: of each row.
+        patients: of each row.
+        cells: columns of each cell, by network and name.
+    """
+
+    seeds: np.ndarray
+    patients: np.ndarray
+    cells: dict[Key, dict[str, np.ndarray]]
+
+    def has(self, score: str) -> bool:
+        """Return whether the cases have what the score is made of: phantoms alone have a true probability."""
+        return score != "truth_error" or all("truth_error" in columns for columns in self.cells.values())
+
+
+def read_cases(out: Path, name: str, seeds: Sequence[int]) -> CaseTable | None:
+    """Return the cases of the cells that have every seed, or None if none has."""
+    found: dict[Key, list[list[dict[str, str]]]] = {}
+    for record in sorted(out.glob("runs/*/seed*/record.json")):
+        with (record.parent / "cases.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        about = rows[0]
+        if about["set"] == name and int(about["seed"]) in seeds:
+            found.setdefault((about["network"], about["cell"]), []).append(rows)
+    whole: dict[Key, list[dict[str, str]]] = {}
+    for key, runs in found.items():
+        if len(runs) == len(seeds):
+            runs.sort(key=lambda rows: int(rows[0]["seed"]))
+            whole[key] = [row for rows in runs for row in rows]
+    if not whole:
+        return None
+    identity = [(row["seed"], row["case"]) for row in next(iter(whole.values()))]
+    for key, rows in whole.items():
+        if [(row["seed"], row["case"]) for row in rows] != identity:
+            got = f"others in {key}"
+            raise ValueError(error_sentence(str(out), f"the same cases in every cell of {name}", got, "name a folder of one study"))
+    first = next(iter(whole.values()))
+    numbers = [column for column in first[0] if column not in ("set", "network", "cell", "seed", "case", "patient")]
+    cells = {key: {column: np.array([float(row[column]) for row in rows]) for column in numbers} for key, rows in whole.items()}
+    return CaseTable(np.array([int(row["seed"]) for row in first]), np.array([row["patient"] for row in first]), cells)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a mean difference.
+
+    Args:
+        mean: over cases and seeds.
+        low: of the 95 % interval.
+        high: of it.
+        p: of a difference: how likely one as far from 0 is, if there were none.
+        by_seed: the mean of each seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    by_seed: tuple[float, ...]
+
+    def text(self, score: Score, sign: str = "") -> str:
+        """Return the mean and the interval in brackets."""
+        mean, low, high = (f"{score.factor * number:{sign}.{score.digits}f}" for number in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
+
+
+def estimate(table: CaseTable, score: str, first: Key, second: Key | None = None, of_second: str = "") -> Estimate:
+    """Return the mean of a cell, or its paired difference to a second one, whose score may be another one.
+
+    Patients and seeds are drawn with replacement, both, so that the interval holds for other patients and for other seeds. Where each
+    patient is tested by one seed alone, as in cross-validation, patients are drawn.
+    """
+    numerators, denominators = _sums(table, score, first)
+    ratios = _bootstrap(table, numerators, denominators)
+    by_seed = _by_seed(numerators, denominators)
+    if second is not None:
+        others = _sums(table, of_second or score, second)
+        ratios, by_seed = ratios - _bootstrap(table, *others), by_seed - _by_seed(*others)
+    low, high = np.quantile(ratios[1:], [0.025, 0.975])
+    below, above = (ratios[1:] <= 0).mean(), (ratios[1:] >= 0).mean()
+    p = min(1.0, 2 * max(min(below, above), 1 / DRAWS))
+    return Estimate(float(ratios[0]), float(low), float(high), float(p), tuple(by_seed.tolist()))
+
+
+def mean_of_seed(table: CaseTable, score: str, key: Key, seed: int) -> float:
+    """Return the mean of one run."""
+    numerators, denominators = _sums(table, score, key)
+    return float(_by_seed(numerators, denominators)[np.unique(table.seeds).tolist().index(seed)])
+
+
+def _sums(table: CaseTable, score: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
+    """Return numerators and denominators, `(seeds, patients)`, of a mean over cases or of a ratio of sums."""
+    values = SCORES[score].of(table.cells[key])
+    over, under = values if isinstance(values, tuple) else (values, np.ones(len(table.seeds)))
+    seeds, seed = np.unique(table.seeds, return_inverse=True)
+    patients, patient = np.unique(table.patients, return_inverse=True)
+    at = seed * len(patients) + patient
+    return tuple(np.bincount(at, part, len(seeds) * len(patients)).reshape(len(seeds), -1) for part in (over, under))  # type: ignore[return-value]
+
+
+def _by_seed(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    return numerators.sum(1) / denominators.sum(1)
+
+
+def _bootstrap(table: CaseTable, numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """Return the ratio of the sums, and of each draw. All cells of a table have the same draws."""
+    seeds, patients = numerators.shape
+    random = np.random.default_rng(0)
+    folds = seeds > 1 and ((_cases(table) > 0).sum(0) == 1).all()
+    of_patients = np.concatenate([np.ones((1, patients)), random.multinomial(patients, np.full(patients, 1 / patients), DRAWS)])
+    of_seeds = np.ones((DRAWS + 1, seeds))
+    if not folds:
+        of_seeds[1:] = random.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS)
+    over, under = (((of_seeds @ part) * of_patients).sum(1) for part in (numerators, denominators))
+    return over / under
+
+
+def _cases(table: CaseTable) -> np.ndarray:
+    """Return the number of cases of each seed and patient."""
+    seeds, seed = np.unique(table.seeds, return_inverse=True)
+    patients, patient = np.unique(table.patients, return_inverse=True)
+    return np.bincount(seed * len(patients) + patient, minlength=len(seeds) * len(patients)).reshape(len(seeds), -1)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return the p-values of a family of comparisons, corrected for their number by Holm's steps."""
+    order = np.argsort(ps, kind="stable")
+    corrected, highest = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(order.tolist()):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def validation_rows(out: Path) -> list[dict[str, object]]:
+    """Return the mean validation scores of each run, with the seed."""
+    rows: list[dict[str, object]] = []
+    for path in sorted(out.glob("runs/*/seed*/record.json")):
+        record = json.loads(path.read_text())
+        cell = record["identity"]["cell"]
+        about = {"set": cell["set"], "network": cell["network"], "cell": cell["name"], "seed": record["identity"]["keys"]["seed"]}
+        rows.append(about | record["validation"] | record["decisions"] | {"seconds": round(record["seconds"]["all"])})
+    return rows

@@ -1,0 +1,199 @@
+"""Tables, CSV and figures of the study's runs.
+
+    python -m benchmarks.study.tables OUT [--seeds 0,1,2,3,4]
+
+OUT gets `study.md`, `study_comparisons.csv` (a row for each comparison and score, with interval and p), `study_runs.csv` (a row for
+each run, with its seed: test means, and those of the validation patients), and for each set a figure of differences to the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.real_raters_results import markdown, save
+from benchmarks.study.cells import CE, CELLS, JDT, SEEDS, USUAL
+from benchmarks.study.estimates import SCORES, CaseTable, Estimate, Key, estimate, holm, mean_of_seed, read_cases, validation_rows
+from benchmarks.study.run import write_rows
+from benchmarks.study.sets import SETS
+from monai_jdt.data.files.atomic import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: The comparisons of the plan that are corrected together in each set: first, second, score of the first, and of the second if another.
+PLANNED: tuple[tuple[str, str, str, str], ...] = (
+    (JDT, USUAL, "thresholded_dice", ""),
+    (JDT, USUAL, "brier", ""),
+    (JDT, USUAL, "dice_expected_level", ""),
+    (JDT, CE, "dice_expected_level", ""),
+    (JDT, "DiceCE, average", "thresholded_dice", ""),
+    (JDT, JDT, "dice_expected_level", "dice_half"),
+    (JDT, "CE + JML norm 2, average", "brier", ""),
+)
+SHOWN = ("thresholded_dice", "dice_half", "dice_expected_level", "brier", "ece", "bias")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A planned one with its result.
+
+    Args:
+        title: of the two cells.
+        score: a key of SCORES.
+        found: the difference.
+        corrected: its p-value after Holm's steps.
+    """
+
+    title: str
+    score: str
+    found: Estimate
+    corrected: float
+
+
+def planned(table: CaseTable, network: str) -> list[Comparison]:
+    """Return the planned comparisons whose cells are there, corrected together."""
+    found = []
+    for first, second, score, other in PLANNED:
+        keys = (network, first), (network, second)
+        if all(key in table.cells for key in keys):
+            title = f"{first} minus {second}" if not other else f"{first}: {SCORES[score].title} minus {SCORES[other].title}"
+            found.append((title, score, estimate(table, score, *keys, other)))
+    corrected = holm([one.p for _, _, one in found])
+    return [Comparison(title, score, one, p) for (title, score, one), p in zip(found, corrected, strict=True)]
+
+
+def text_of(name: str, table: CaseTable) -> str:
+    """Return the tables of a set in Markdown."""
+    network = network_of(name)
+    patients = len(set(table.patients.tolist()))
+    seeds = sorted(set(table.seeds.tolist()))
+    cases = len(table.patients) // len(seeds)
+    about = f"{cases:,} test images in each seed, {patients} patients in all, seeds {', '.join(map(str, seeds))}."
+    lines = [f"### {name}", "", about, ""]
+    rows = [["planned comparison", "score", "difference", "p", "p, corrected", "seeds of this sign"]]
+    for one in planned(table, network):
+        score = SCORES[one.score]
+        rows.append(
+            [one.title, score.title, one.found.text(score, "+"), f"{one.found.p:.4f}", f"{one.corrected:.4f}", same_sign(one.found)]
+        )
+    lines += [*markdown(rows), ""]
+    scores = [score for score in SCORES if table.has(score)]
+    for part in (scores[:7], scores[7:]):
+        rows = [["cell", *(SCORES[score].title for score in part)]]
+        rows += [[title_of(key, network), *(estimate(table, score, key).text(SCORES[score]) for score in part)] for key in table.cells]
+        lines += [*markdown(rows), ""]
+        reference = (network, JDT)
+        rows = [[f"cell minus {JDT}", *(SCORES[score].title for score in part)]]
+        for key in table.cells:
+            if key != reference and reference in table.cells:
+                rows.append(
+                    [title_of(key, network), *(estimate(table, score, key, reference).text(SCORES[score], "+") for score in part)]
+                )
+        lines += [*markdown(rows), ""]
+    return "\n".join(lines)
+
+
+def network_of(name: str) -> str:
+    """Return the network of a set's core cells."""
+    return next(cell.network for cell in CELLS if cell.set == name)
+
+
+def title_of(key: Key, network: str) -> str:
+    return key[1] if key[0] == network else f"{key[1]} ({key[0]})"
+
+
+def same_sign(found: Estimate) -> str:
+    seeds = np.array(found.by_seed)
+    return f"{int((np.sign(seeds) == np.sign(found.mean)).sum())} of {len(seeds)}"
+
+
+def comparison_rows(name: str, table: CaseTable) -> list[dict[str, Any]]:
+    """Return a row for each cell and score: its difference to the reference."""
+    reference = (network_of(name), JDT)
+    rows: list[dict[str, Any]] = []
+    for key in table.cells:
+        if key == reference or reference not in table.cells:
+            continue
+        for score in (score for score in SCORES if table.has(score)):
+            found = estimate(table, score, key, reference)
+            about = {"set": name, "network": key[0], "cell": key[1], "minus": JDT, "score": score}
+            rows.append(about | {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p})
+    return rows
+
+
+def run_rows(tables: Mapping[str, CaseTable], validation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each run: test means, and the validation's beside them."""
+    rows = []
+    for row in validation:
+        table, key = tables.get(row["set"]), (row["network"], row["cell"])
+        if table is None or key not in table.cells:
+            continue
+        about = {name: row[name] for name in ("set", "network", "cell", "seed", "threshold", "level", "seconds")}
+        test = {score: mean_of_seed(table, score, key, row["seed"]) for score in SCORES if table.has(score)}
+        looked_at = {f"validation_{score}": row[score] for score in ("thresholded_dice", "brier", "dice_expected_level")}
+        rows.append(about | test | looked_at)
+    return rows
+
+
+def draw(path: Path, name: str, table: CaseTable) -> None:
+    """Draw the differences of all cells to the reference, a column for each score."""
+    from matplotlib.figure import Figure
+
+    reference = (network_of(name), JDT)
+    keys = [key for key in table.cells if key != reference]
+    figure = Figure(figsize=(3.2 + 2.1 * len(SHOWN), 0.8 + 0.28 * len(keys)), layout="constrained")
+    axes = figure.subplots(1, len(SHOWN), sharey=True, squeeze=False)[0]
+    for axis, score in zip(axes, SHOWN, strict=True):
+        draw_score(axis, table, score, keys, reference)
+    axes[0].set_yticks(range(len(keys)), [title_of(key, reference[0]) for key in keys], fontsize=8)
+    axes[0].set_ylim(len(keys) - 0.5, -0.5)
+    figure.suptitle(f"{name}: difference to {JDT}, 95 % interval over patients and seeds. Green: better, red: worse", fontsize=10)
+    save(figure, path)
+
+
+def draw_score(axis: Axes, table: CaseTable, score: str, keys: Sequence[Key], reference: Key) -> None:
+    shown = SCORES[score]
+    for place, key in enumerate(keys):
+        found = estimate(table, score, key, reference)
+        better = found.mean * shown.best
+        certain = found.low > 0 or found.high < 0
+        colour = "0.55" if not certain or shown.best == 0 else "tab:green" if better > 0 else "tab:red"
+        axis.plot([shown.factor * found.low, shown.factor * found.high], [place, place], color=colour, linewidth=2)
+        axis.plot(shown.factor * found.mean, place, "o", color=colour, markersize=4)
+    axis.axvline(0, color="0.3", linewidth=0.8)
+    axis.set_title(shown.title, fontsize=8, loc="left", wrap=True)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def main() -> None:
+    """Write everything of the runs that are there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.study.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of the runs")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="that a cell must have, separated by commas")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    tables = {name: table for name in SETS if (table := read_cases(arguments.out, name, seeds)) is not None}
+    if not tables:
+        parser.error(
+            f"out: expected cells with the seeds {arguments.seeds}, got none in {arguments.out}. Fix: run benchmarks.study first."
+        )
+    with whole_file(arguments.out / "study.md") as draft:
+        Path(draft).write_text("\n".join(text_of(name, table) for name, table in tables.items()))
+    write_rows(arguments.out / "study_comparisons.csv", [row for name, table in tables.items() for row in comparison_rows(name, table)])
+    write_rows(arguments.out / "study_runs.csv", run_rows(tables, validation_rows(arguments.out)))
+    for name, table in tables.items():
+        draw(arguments.out / f"study_{name.replace(' ', '_')}.png", name, table)
+    print((arguments.out / "study.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

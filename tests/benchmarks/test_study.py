@@ -1,0 +1,303 @@
+"""The study: its sets have parts of different patients, its cells are bundles with overlays, its intervals and p-values are right."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from benchmarks.study import cells, sets, tables, tune
+from benchmarks.study.cells import CELLS, Cell
+from benchmarks.study.estimates import CaseTable, estimate, holm, read_cases
+from benchmarks.study.losses import FixedDenominatorLoss, ScheduledLoss, SumOfLosses
+from benchmarks.study.run import Run, perform
+from benchmarks.study.scores import ScoredCase, bins_of, chosen, scores
+from benchmarks.study.sets import DIFFICULTIES, PARTS, SETS, Difficulty, write_chase, write_phantoms
+from monai_jdt.data import RaterStyle, read_datalist
+
+KEY, OTHER = ("unet", "one"), ("unet", "other")
+
+
+@pytest.fixture
+def few_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "VALIDATION_CASES", 2)
+    monkeypatch.setattr(sets, "TEST_CASES", 3)
+    for name, difficulty in DIFFICULTIES.items():
+        monkeypatch.setitem(DIFFICULTIES, name, replace(difficulty, training=4))
+
+
+# ------------------------------------------------------------------------------------------------------------------ sets
+
+
+@pytest.mark.usefixtures("few_phantoms")
+def test_phantoms_of_a_part_do_not_depend_on_the_number_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_phantoms(Path(), tmp_path / "a", name="plain")
+    monkeypatch.setitem(DIFFICULTIES, "plain", replace(DIFFICULTIES["plain"], training=2))
+    write_phantoms(Path(), tmp_path / "b", name="plain")
+    for file in ("image", "rater3", "probability"):
+        one, two = (nibabel.load(tmp_path / part / "cases" / "test_001" / f"{file}.nii.gz").get_fdata() for part in "ab")  # type: ignore[attr-defined]
+        assert np.array_equal(one, two)
+
+
+@pytest.mark.usefixtures("few_phantoms")
+def test_a_small_organ_is_small_and_marked_where_its_probability_is(tmp_path: Path) -> None:
+    (file,) = write_phantoms(Path(), tmp_path, name="small")
+    assert {part: len(read_datalist(file, part)) for part in PARTS} == {"training": 4, "validation": 2, "test": 3}
+    for item in read_datalist(file, "test"):
+        probability = nibabel.load(item["probability"]).get_fdata()  # type: ignore[attr-defined]
+        share = np.mean([nibabel.load(path).get_fdata() for path in item["raters"]], axis=0)  # type: ignore[attr-defined]
+        assert probability.shape == (64, 64)
+        assert 10 < probability.sum() < 150
+        assert np.abs(share - probability).mean() < 0.01
+
+
+def test_a_rater_may_be_missing_and_a_case_without_any_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    styles = tuple(RaterStyle(str(number), presence=0.3) for number in range(2))
+    monkeypatch.setitem(DIFFICULTIES, "missing", Difficulty(styles, training=12))
+    monkeypatch.setattr(sets, "VALIDATION_CASES", 1)
+    monkeypatch.setattr(sets, "TEST_CASES", 1)
+    (file,) = write_phantoms(Path(), tmp_path, name="missing")
+    raters = [len(item["raters"]) for item in read_datalist(file, "training")]
+    assert set(raters) == {1, 2}
+    assert len(raters) < 12
+
+
+def test_chase_has_five_folds_of_different_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "TILE", 8)
+    monkeypatch.setattr(sets, "TILES", 2)
+    folder = tmp_path / "chase_db1"
+    folder.mkdir()
+    for patient in range(1, 11):
+        bright = np.full((20, 20, 3), 100, dtype=np.uint8)
+        bright[:8, :8] = 0  # a tile without a fundus
+        Image.fromarray(bright).save(folder / f"Image_{patient:02d}L.jpg", quality=100)
+        for number, name in enumerate(("1stHO", "2ndHO")):
+            mark = np.zeros((20, 20), dtype=bool)
+            mark[:, 9 + number] = True
+            Image.fromarray(mark).save(folder / f"Image_{patient:02d}L_{name}.png")
+    lists = write_chase(tmp_path, tmp_path / "files")
+    tested: list[str] = []
+    for file in lists:
+        patients = {part: {item["patient"] for item in read_datalist(file, part)} for part in PARTS}
+        assert [len(patients[part]) for part in PARTS] == [6, 2, 2]
+        assert len(set.union(*patients.values())) == 10
+        tested += patients["test"]
+    assert sorted(tested) == [f"{patient:02d}" for patient in range(1, 11)]
+    items = read_datalist(lists[0], "test")
+    assert len(items) == 2 * 3
+    first, second = (np.asarray(Image.open(path)) for path in items[0]["raters"])
+    assert first.max() == 1
+    assert first[:, 1].all()
+    assert second[:, 2].all()
+
+
+def test_a_set_without_its_data_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"--data: expected a folder with lidc/lidc3d.npz, got None"):
+        SETS["lidc3d"].lists(None, tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------------------- cells
+
+
+def test_cells_have_folders_of_their_own_and_overlays_that_are_there(tmp_path: Path) -> None:
+    assert len({cell.slug for cell in CELLS}) == len(CELLS)
+    for cell in CELLS:
+        assert all(Path(file).is_file() for file in Run(cell, 0, (tmp_path,), tmp_path, {}).files()), cell
+
+
+def test_the_planned_comparisons_are_of_cells_of_every_set() -> None:
+    for name in SETS:
+        names = {cell.name for cell in CELLS if cell.set == name}
+        assert {part for first, second, *_ in tables.PLANNED for part in (first, second)} <= names
+
+
+def test_a_fixed_denominator_is_smallest_at_the_mean() -> None:
+    """What a ratio is not: 60 voxels labelled .25 and 40 labelled 1 look alike."""
+    label = torch.cat([torch.full((60,), 0.25), torch.ones(40)])
+    label = torch.stack([1 - label, label])[None]
+    logit = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logit], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = FixedDenominatorLoss()(torch.stack([torch.zeros(100), logit.expand(100)])[None], label.double())
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert float(torch.sigmoid(logit)) == pytest.approx(label[0, 1].mean().item(), abs=1e-3)
+
+
+def test_a_sum_weighs_and_a_schedule_goes_from_one_loss_to_the_other() -> None:
+    one, two = torch.nn.L1Loss(), torch.nn.MSELoss()
+    x, y = torch.full((4,), 3.0, requires_grad=True), torch.zeros(4)
+    assert float(SumOfLosses([one, two], [0.5, 2.0])(x, y)) == 0.5 * 3 + 2 * 9
+    loss = ScheduledLoss(one, two, 2)
+    assert [float(loss(x, y)) for _ in range(4)] == [3, 6, 9, 9]
+    validated = ScheduledLoss(one, two, 2)
+    assert float(validated(x.detach(), y)) == float(validated(x, y)) == 3
+
+
+# ---------------------------------------------------------------------------------------------------------------- scores
+
+
+def case(prob: Sequence[float], votes: Sequence[Sequence[int]], truth: Sequence[float] | None = None) -> ScoredCase:
+    given = None if truth is None else torch.tensor([truth])
+    return ScoredCase("c", "p", torch.tensor([prob]), torch.tensor([votes]) == 1, given, 2.0)
+
+
+def test_scores_of_a_case_by_hand() -> None:
+    one = case([0.9, 0.6, 0.2, 0.0], [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], [1.0, 0.5, 0.5, 0.0])
+    found = scores(one, chosen([one]))
+    assert found["readers_volume"] == pytest.approx(2 * 2.0)
+    assert found["volume"] == pytest.approx(1.7 * 2)
+    assert (found["majority"], found["right_half"], found["marked_half"], found["dice_half"]) == (2, 2, 2, 1)
+    errors = [(0.1**2) * 3, 2 * 0.4**2 + 0.6**2, 2 * 0.2**2 + 0.8**2, 0]
+    assert found["brier"] == pytest.approx(sum(errors) / 12)
+    assert found["spread"] == pytest.approx((0 + 2 / 9 + 2 / 9 + 0) / 4)
+    assert found["truth_error"] == pytest.approx((0.1 + 0.1 + 0.3) / 4)
+    assert bins_of([one]).shape[0] == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- intervals
+
+
+def made(by_cell: Mapping[Any, np.ndarray], patients: Sequence[str]) -> CaseTable:
+    """Return a table of `thresholded_dice`, given as (seeds, cases)."""
+    first = next(iter(by_cell.values()))
+    seeds = np.repeat(np.arange(len(first)), first.shape[1])
+    columns = {key: {"thresholded_dice": values.reshape(-1)} for key, values in by_cell.items()}
+    return CaseTable(seeds, np.tile(np.array(patients), len(first)), columns)
+
+
+def test_a_mean_is_over_cases_and_a_difference_is_paired() -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=(3, 40))
+    table = made({KEY: values + 0.1, OTHER: values}, [f"p{number // 2}" for number in range(40)])
+    assert estimate(table, "thresholded_dice", OTHER).mean == pytest.approx(values.mean())
+    gap = estimate(table, "thresholded_dice", KEY, OTHER)
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert gap.by_seed == pytest.approx((0.1,) * 3)
+    assert gap.p < 0.001
+
+
+def test_intervals_cover_the_mean_over_patients_and_seeds() -> None:
+    """Two random effects and noise: a 95 % interval over patients alone would cover far less often."""
+    random = np.random.default_rng(2)
+    covered, trials = 0, 100
+    for _ in range(trials):
+        values = 0.5 * random.normal(size=(1, 60)) + 0.3 * random.normal(size=(10, 1)) + 0.2 * random.normal(size=(10, 60))
+        found = estimate(made({KEY: values}, [f"p{number}" for number in range(60)]), "thresholded_dice", KEY)
+        covered += found.low <= 0 <= found.high
+    assert covered >= 85
+
+
+def test_of_folds_patients_are_drawn() -> None:
+    """Each patient has one seed. The interval is that of the mean of so many patients."""
+    random = np.random.default_rng(3)
+    values = random.normal(size=200)
+    columns = {KEY: {"thresholded_dice": values}}
+    table = CaseTable(np.repeat(np.arange(5), 40), np.array([f"p{number}" for number in range(200)]), columns)
+    found = estimate(table, "thresholded_dice", KEY)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
+
+
+def test_of_no_difference_small_p_values_are_rare() -> None:
+    random = np.random.default_rng(4)
+    ps = []
+    for _ in range(100):
+        values = random.normal(size=(2, 10, 40))
+        table = made({KEY: values[0], OTHER: values[1]}, [f"p{number}" for number in range(40)])
+        ps.append(estimate(table, "thresholded_dice", KEY, OTHER).p)
+    assert sum(p < 0.05 for p in ps) <= 12
+
+
+def test_the_score_of_a_data_set_is_a_ratio_of_sums() -> None:
+    columns = {"right_half": np.array([1.0, 8]), "marked_half": np.array([2.0, 10]), "majority": np.array([4.0, 9])}
+    table = CaseTable(np.array([0, 0]), np.array(["a", "b"]), {KEY: columns})
+    assert estimate(table, "dataset_dice", KEY).mean == pytest.approx(2 * 9 / (12 + 13))
+
+
+def test_holm_is_that_of_its_definition() -> None:
+    ps = [0.01, 0.04, 0.03, 0.005]
+    assert holm(ps) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    # the largest of n is never corrected, the smallest is by n
+    uniform = stats.uniform.rvs(size=20, random_state=0).tolist()
+    assert max(holm(uniform)) >= max(uniform)
+    assert min(holm(uniform)) == pytest.approx(20 * min(uniform))
+
+
+# ------------------------------------------------------------------------------------------------------------ small version
+
+
+def phantom_run(cell: Cell, seed: int, folder: Path, **keys: Any) -> Run:
+    lists = tuple(write_phantoms(Path(), folder / "data", name="plain"))
+    return Run(replace(cell, set="phantom plain"), seed, lists, folder / "out", {"epochs": 1, "batch_size": 4, **keys})
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("few_phantoms")
+def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    core = [cell for cell in CELLS if cell.set == "phantom plain"]
+    for seed in (0, 1):
+        for cell in core:
+            perform(phantom_run(cell, seed, tmp_path))
+    again = phantom_run(core[0], 0, tmp_path)
+    written = (again.folder / "record.json").read_text()
+    monkeypatch.setattr("benchmarks.study.run.train", lambda run: pytest.fail("trained again"))
+    perform(again)
+    assert (again.folder / "record.json").read_text() == written
+    with pytest.raises(ValueError, match=r"record.json: expected .*'epochs': 2"):
+        perform(phantom_run(core[0], 0, tmp_path, epochs=2))
+    monkeypatch.setattr("sys.argv", ["tables", str(tmp_path / "out"), "--seeds", "0,1"])
+    tables.main()
+    text = capsys.readouterr().out
+    assert "3 test images in each seed, 3 patients in all, seeds 0, 1." in text
+    assert text.count("p, corrected") == 1
+    with (tmp_path / "out" / "study_runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert {row["seed"] for row in rows} == {"0", "1"}
+    table = read_cases(tmp_path / "out", "phantom plain", (0, 1))
+    assert table is not None
+    by_hand = table.cells["unet", cells.JDT]["brier"][table.seeds == 1].mean()
+    (row,) = [row for row in rows if (row["cell"], row["seed"]) == (cells.JDT, "1")]
+    assert float(row["brier"]) == pytest.approx(by_hand, rel=1e-4)
+    assert (tmp_path / "out" / "study_phantom_plain.png").stat().st_size > 10_000
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("few_phantoms")
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS if cell.set == "lidc2d" and "epochs" not in cell.keys], ids=lambda cell: cell.slug
+)
+def test_every_cell_of_the_largest_set_runs(cell: Cell, tmp_path: Path) -> None:
+    record = perform(phantom_run(cell, 0, tmp_path, **({"batch_size": 2} if cell.processes > 1 else {})))
+    assert set(record["validation"]) >= {"thresholded_dice", "brier"}
+    assert all(np.isfinite(value) for value in record["validation"].values())
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("few_phantoms")
+def test_trials_choose_the_rate_with_the_best_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune, "RATES", (1e-6, 2e-3))
+    monkeypatch.setitem(tune.EPOCHS, "phantom plain", 2)
+    monkeypatch.setattr("sys.argv", ["tune", str(tmp_path), "--sets", "phantom plain"])
+    tune.main()
+    assert capsys.readouterr().out.count("phantom plain: learning rate") == 4
+    with (tmp_path / "tuning.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ends = {(row["learning_rate"], row["epochs"]): float(row["val_thresholded_dice"]) for row in rows}
+    best = max((1e-6, 2e-3), key=lambda rate: ends[str(rate), "2"])
+    assert {rate for rate, epochs in ends if epochs in ("1", "4")} == {str(best)}
