@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -63,19 +63,29 @@ def perform_all(runs: Sequence[Run], workers: int, action: Callable[[Run], Resul
         SystemExit: at the end, if one has failed.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers and of what they start
+    found: dict[int, Result] = {}
     failed = []
     # a fresh process for each: what a training leaves behind, such as its caches, does not reach the next
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        waiting = {pool.submit(action, run): run for run in runs}
-        for done in tqdm(as_completed(waiting), desc="runs", total=len(runs), disable=None, smoothing=0):
-            error = done.exception()
-            if error is not None:
-                run = waiting[done]
-                failed.append(f"{run.cell.slug}, seed {run.seed}: {error}")
+    with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        outcomes = pool.imap_unordered(partial(_outcome, action), enumerate(runs))
+        for number, result, error in tqdm(outcomes, desc="runs", total=len(runs), disable=None, smoothing=0):
+            if error:
+                failed.append(f"{runs[number].cell.slug}, seed {runs[number].seed}: {error}")
                 tqdm.write(failed[-1])
+            else:
+                found[number] = result
     if failed:
         raise SystemExit(f"{len(failed)} of {len(runs)} runs failed; the first: {failed[0]}")
-    return [done.result() for done in waiting]
+    return [found[number] for number in range(len(runs))]
+
+
+def _outcome(action: Callable[[Run], Any], numbered: tuple[int, Run]) -> tuple[int, Any, str]:
+    """Return the number of a run, its result, and why it failed. A bundle ends with SystemExit, which would end the worker silently."""
+    number, run = numbered
+    try:
+        return number, action(run), ""
+    except (Exception, SystemExit) as error:
+        return number, None, f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -180,11 +180,11 @@ def placed(image: np.ndarray, phi: np.ndarray, random: np.random.Generator) -> t
     if not room:
         return image, phi
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).astype(float)
-    there = tuple(slice(start, start + image.shape[0]) for start in random.integers(0, room + 1, 2))
+    y, x = (slice(start, start + image.shape[0]) for start in random.integers(0, room + 1, 2).tolist())
     frame = np.round(random.normal(border.mean(), border.std(), (EDGE, EDGE))).astype(image.dtype)
-    frame[there] = image
+    frame[y, x] = image
     evidence = np.full((1, EDGE, EDGE), -FAR_MM, dtype=phi.dtype)
-    evidence[(0, *there)] = phi[0]
+    evidence[0, y, x] = phi[0]
     return frame, evidence
 
 
