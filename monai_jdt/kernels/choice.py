@@ -21,10 +21,10 @@ def choose_kernel(
 ) -> Backend:
     """The kernel that a step runs on.
 
-    `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `numpy`, or for large inputs `chunked`; and `eager` for
-    the smallest inputs, on other devices, for `other_act`, and where torch must see through the operations: `torch.export`, meta and
-    fake tensors, functorch transforms, forward-mode derivatives. A kernel that fails its trial on this device
-    (:func:`monai_jdt.kernels.trial.failed_trial`) is passed over.
+    `auto` takes `triton` on CUDA; on a CPU `numba`, where it is installed, or `numpy`, or for large inputs and several threads
+    `chunked`; and `eager` for the smallest inputs, on other devices, for `other_act`, and where torch must see through the operations:
+    `torch.export`, meta and fake tensors, functorch transforms, forward-mode derivatives. A kernel that fails its trial on this
+    device (:func:`monai_jdt.kernels.trial.failed_trial`) is passed over.
 
     Args:
         backend: the user's choice.
@@ -98,8 +98,10 @@ def _automatic(logits: torch.Tensor, label: torch.Tensor, recipe: VoxelRecipe, *
         smallest = kernel.auto_from_compiled if compiling else kernel.auto_from
         if device not in kernel.auto_on or smallest is None or logits.numel() < smallest:
             continue
-        if kernel.auto_until is not None and logits.numel() * torch.get_num_threads() >= kernel.auto_until:
-            continue
+        if not compiling and kernel.auto_until is not None:
+            threads = torch.get_num_threads()
+            if threads > 1 and logits.numel() * threads >= kernel.auto_until:
+                continue
         reason = refusal(kernel.backend, logits, label, recipe, *others)
         if reason is None and not failed_trial(kernel.backend, logits.device):
             return kernel.backend

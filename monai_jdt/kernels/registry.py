@@ -43,8 +43,8 @@ class KernelInfo:
         auto_on: of these, the ones where `auto` takes it, unless a row above can run.
         auto_from: the number of logits from which on `auto` takes it; measured in docs/kernels.md.
         auto_from_compiled: the same under `torch.compile`, which makes loops of its own of the eager kernel; None: never.
-        auto_until: the number of logits, times torch's threads, from which on `auto` passes over it, since it works on one core;
-            None: none.
+        auto_until: of a kernel that works on one core, the number of logits, times torch's threads, from which on `auto` passes over it
+            if there are several threads; None: none.
         dtypes: of the logits.
         label_dtypes: of the label; None: every real one.
         checks_values: whether its row MAY_FAIL_CHECK tells; False: it is 1 wherever a voxel counts, and the caller runs every check.

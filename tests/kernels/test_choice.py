@@ -59,9 +59,12 @@ def test_auto_without_numba_takes_numpy_and_for_large_inputs_chunks(
     with caplog.at_level("INFO"):
         assert choose_kernel(Backend.AUTO, *tensors(4), SOFTMAX) is Backend.EAGER
         assert choose_kernel(Backend.AUTO, *tensors(5), SOFTMAX) is Backend.NUMPY
-        logits = torch.zeros(1, 2, present(KERNELS[Backend.NUMPY].auto_until) // torch.get_num_threads() // 2)
-        assert choose_kernel(Backend.AUTO, logits[..., :-1], logits[..., :-1], SOFTMAX) is Backend.NUMPY
-        assert choose_kernel(Backend.AUTO, logits, logits, SOFTMAX) is Backend.CHUNKED
+        for threads in (1, 2, 4):
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            logits = torch.zeros(1, 2, present(KERNELS[Backend.NUMPY].auto_until) // threads // 2)
+            assert choose_kernel(Backend.AUTO, logits[..., :-1], logits[..., :-1], SOFTMAX) is Backend.NUMPY
+            expected = Backend.NUMPY if threads == 1 else Backend.CHUNKED
+            assert choose_kernel(Backend.AUTO, logits, logits, SOFTMAX) is expected
     (line,) = caplog.messages
     assert "numba: numba is not installed (pip install 'monai-jdt[cpu]')" in line
     with pytest.raises(ValueError, match=r"got 'numba': numba is not installed \(pip install 'monai-jdt\[cpu\]'\). Fix"):
