@@ -182,7 +182,7 @@ def _dataset_name(dataset: str | int) -> str:
         return maybe_convert_to_dataset_name(dataset)
     except (RuntimeError, ValueError) as error:
         fix = "look for it in nnUNet_raw, and name it Dataset503_Nodules or 503"
-        raise ValueError(error_sentence("DATASET", "a data set of nnU-Net", repr(dataset), fix)) from error
+        raise ValueError(error_sentence("dataset", "a data set of nnU-Net", repr(dataset), fix)) from error
 
 
 def _read_json(path: str, fix: str) -> dict[str, Any]:

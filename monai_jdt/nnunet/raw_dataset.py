@@ -31,7 +31,7 @@ def check_dataset_name(name: str) -> str:
     """
     if not _DATASET.fullmatch(name):
         fix = "name it Dataset503_Nodules, with three digits that no other data set has"
-        raise ValueError(error_sentence("DATASET", "a name of nnU-Net's form", repr(name), fix))
+        raise ValueError(error_sentence("dataset", "a name of nnU-Net's form", repr(name), fix))
     return name
 
 

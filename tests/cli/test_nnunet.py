@@ -42,7 +42,7 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert run("convert", "list.json", NAME) == 1
     assert "monai_jdt: error: nnUNet_raw: expected a folder in this environment variable" in capsys.readouterr().err
     assert run("convert", "list.json", "Nodules", "--raw", str(tmp_path)) == 1
-    assert "monai_jdt: error: DATASET: expected a name of nnU-Net's form, got 'Nodules'" in capsys.readouterr().err
+    assert "monai_jdt: error: dataset: expected a name of nnU-Net's form, got 'Nodules'" in capsys.readouterr().err
 
 
 def test_without_nnunet_preprocess_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,7 +157,7 @@ def test_what_is_missing_is_one_line(nnunet_folders: Path, monkeypatch: pytest.M
         preprocess_raters(NAME, ["2d"], processes=1)
     with pytest.raises(ValueError, match=r"run `nnUNetv2_plan_and_preprocess -d 503 --verify_dataset_integrity --no_pp`"):
         preprocess_raters(NAME, plans="nnUNetResEncUNetMPlans", processes=1)
-    with pytest.raises(ValueError, match="DATASET: expected a data set of nnU-Net, got 504"):
+    with pytest.raises(ValueError, match="dataset: expected a data set of nnU-Net, got 504"):
         preprocess_raters(504, processes=1)
     monkeypatch.delenv("nnUNet_preprocessed")
     with pytest.raises(ValueError, match="nnUNet_preprocessed: expected a folder"):

@@ -33,7 +33,7 @@ def test_no_raters_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Dataset5_A", "dataset503_A", "Dataset503", "Dataset503_a/b", "Dataset503_ä"])
 def test_a_name_that_nnunet_would_not_find_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="DATASET: expected a name of nnU-Net's form"):
+    with pytest.raises(ValueError, match="dataset: expected a name of nnU-Net's form"):
         check_dataset_name(name)
 
 
