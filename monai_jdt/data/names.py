@@ -70,6 +70,19 @@ def folded_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+def with_escapes(text: str) -> str:
+    r"""Return a name as UTF-8 files hold it: bytes of a file's name that are no text are escaped, as a table or a page writes them.
+
+    Args:
+        text: the name.
+
+    Example:
+        >>> with_escapes("case" + chr(0xDCE9)), with_escapes("Ä")
+        ('case\\udce9', 'Ä')
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def one_line(text: Any) -> str:
     r"""Return a name as one line that any terminal can print, with control characters and bytes that are no text escaped.
 

@@ -158,7 +158,8 @@ class CaseScoresWriter:
         if _idist.get_rank() > 0:
             return
         columns = list(self._columns(None, "", "", "", 0.0))
-        with whole_file(self.path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
+        # a name of a file may hold bytes that are no text
+        with whole_file(self.path) as draft, open(draft, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.names import with_escapes
 from monai_jdt.report.evaluation_rows import EVALUATION_COLUMNS
 from monai_jdt.report.rated_cases import RatedCase
 from monai_jdt.validation import error_sentence
@@ -135,7 +136,8 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
         folder: the run's.
 
     Returns:
-        What was run, with absolute paths.
+        What was run, with absolute paths. Names of models, cases, patients, raters and regions are those of the scores, in which bytes
+        that are no text are escaped.
 
     Raises:
         ValueError: no such file, no JSON, another format, no model, or scores that were written without this record.
@@ -164,7 +166,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
     if not record.models:
         raise ValueError(error_sentence(path, "at least one model", "none", _FIX))
     place = os.path.abspath(folder)
-    return _placed_record(record, lambda file: os.path.normpath(os.path.join(place, file)))
+    return _with_names_of_scores(_placed_record(record, lambda file: os.path.normpath(os.path.join(place, file))))
 
 
 def read_scores(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -227,6 +229,18 @@ def _content_of(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(error_sentence(path, "an object", type(content).__name__, _FIX))
     return content
+
+
+def _with_names_of_scores(record: RunRecord) -> RunRecord:
+    """Return the record with names as the table has them. Names and patterns of files (`plain`, `others`) stay, or no file is found."""
+    cases = tuple(
+        replace(case, name=with_escapes(case.name), patient=with_escapes(case.patient), raters=tuple(map(with_escapes, case.raters)))
+        for case in record.cases
+    )
+    models = tuple(replace(model, name=with_escapes(model.name)) for model in record.models)
+    regions = {with_escapes(name): values for name, values in record.regions.items()}
+    failures = {with_escapes(name): failure for name, failure in record.failures.items()}
+    return replace(record, cases=cases, models=models, regions=regions, failures=failures)
 
 
 def _placed_record(record: RunRecord, change: Callable[[str], str]) -> RunRecord:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from monai_jdt.cli import main
+from monai_jdt.report.joined_runs import join_runs
 from monai_jdt.report.run_folder import read_run, write_run
-from tests.report.run_folders import change_scores, write_list, write_run_of
+from tests.report.run_folders import CASES, change_scores, write_list, write_run_of
 
 
 def run(*arguments: str) -> int:
@@ -45,6 +48,29 @@ def test_without_the_files_the_scores_remain(tmp_path: Path, capsys: pytest.Capt
     # the page may go to others: of paths it has what the list has
     assert "<li>one: data/0_0.nii.gz: expected " in page
     assert str(tmp_path) not in page
+
+
+def test_names_that_are_no_text_join_scores_and_files(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"odd\xff")
+    datalist = Path(write_list(tmp_path))
+    for old, new in (("one", odd), ("p0", f"p{odd}"), ("Anna", f"Anna{odd}")):
+        datalist.write_text(datalist.read_text().replace(json.dumps(old), json.dumps(new)))
+    folder = write_run_of(
+        tmp_path, "run", str(datalist), {f"net{odd}": 0}, "--regions", json.dumps({f"cord{odd}": [1]}), cases=(odd, *CASES[1:])
+    )
+    written = r"odd\udcff"
+    joined = join_runs([folder])
+    assert {row["case"] for row in joined.rows} == set(joined.cases) == {written, *CASES[1:]}
+    assert {row["patient"] for row in joined.rows} == {case.patient for case in joined.cases.values()}
+    assert {row["rater"] for row in joined.rows if row["rater"]} == set(joined.cases[written].raters) == {f"Anna{written}", "Ben<b>"}
+    assert {row["region"] for row in joined.rows} == set(joined.regions) == {f"cord{written}"}
+    assert [model.name for model in joined.models] == [f"net{written}"]
+    assert run(str(folder)) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    # all three cases have their pictures, which need the prediction's file
+    assert "3 cases of 3 patients, 2 raters per case" in page
+    assert all(f'id="case-{number}"' in page for number in range(3))
+    assert f'">2. {written}' in page
 
 
 def test_of_paths_in_settings_names_are_shown(tmp_path: Path) -> None:

@@ -99,6 +99,13 @@ def test_without_cases_the_table_has_the_names_of_the_batches(tmp_path: Path) ->
     assert [list(row.values())[:3] for row in rows_of(tmp_path / "t.csv")] == [["c1", "core", "soft"], ["c1", "whole", "soft"]]
 
 
+def test_names_that_are_no_text_are_written_as_escapes(tmp_path: Path) -> None:
+    engine = evaluator([])
+    CaseScoresWriter(tmp_path / "t.csv", {"soft": "val_soft"}, ["core", "whole"]).attach(engine)
+    engine.run([{**FIRST, "case": "a\udcff"}])
+    assert {row["case"] for row in rows_of(tmp_path / "t.csv")} == {r"a\udcff"}
+
+
 def test_pictures_have_volumes_in_voxels(tmp_path: Path) -> None:
     engine = evaluator([])
     flat = [{**one, **{key: one[key][:, None] for key in ("prob", "pred", "raters")}} for one in (FIRST, SECOND)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ AFFINE = np.diag([-1.0, -1, 2, 1])
 SHAPE = (20, 18, 9)
 #: A name that would run if a page did not escape it, and whose slash makes a folder.
 HOSTILE = "<script>alert(1)</script>"
+CASES = ("one", HOSTILE, "three")
 
 
 def block(start: int, stop: int, value: int = 1) -> np.ndarray:
@@ -38,7 +39,7 @@ def write_list(folder: Path, named: bool = True) -> str:
     """Write three cases of two raters, and return the list's path."""
     rng = np.random.default_rng(0)
     items = []
-    for number, case in enumerate(("one", HOSTILE, "three")):
+    for number, case in enumerate(CASES):
         paths = [save_nifti(folder / "data" / f"{number}_{r}.nii.gz", values, AFFINE) for r, values in enumerate(raters_of(number))]
         image = save_nifti(folder / "data" / f"{number}.nii.gz", rng.normal(100, 20, SHAPE).astype(np.float32), AFFINE)
         raters = dict(zip(("Anna", "Ben<b>"), paths, strict=True)) if named else paths
@@ -48,10 +49,10 @@ def write_list(folder: Path, named: bool = True) -> str:
     return str(path)
 
 
-def write_run_of(folder: Path, name: str, datalist: str, shifts: dict[str, int], *options: str) -> Path:
+def write_run_of(folder: Path, name: str, datalist: str, shifts: dict[str, int], *options: str, cases: Sequence[str] = CASES) -> Path:
     """Evaluate models whose probability is .8 in rows from 3 + shift to 9 + shift, and .05 elsewhere. Return the run's folder."""
     for model, shift in shifts.items():
-        for case in ("one", HOSTILE, "three"):
+        for case in cases:
             prob = np.where(block(3 + shift, 9 + shift) > 0, np.float32(0.8), np.float32(0.05))
             save_nifti(folder / model / f"{case}.nii.gz", prob, AFFINE)
     models = [str(folder / model) for model in shifts]

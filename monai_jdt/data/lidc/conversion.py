@@ -322,7 +322,7 @@ def _write_scan_table(
     rows.sort(key=lambda row: natural_key(row["name"]))
     rows += [{"name": path, "failure": failure} for path, failure in sorted(of_files.items())]
     path = os.path.join(dest, TABLE_NAME)
-    with whole_file(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as draft, open(draft, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, _COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

@@ -426,12 +426,15 @@ def test_a_scan_that_fails_since_its_files_changed_is_in_no_list(tmp_path: Path)
     write_scan(tmp_path / "in" / "b", series=f"{SERIES}.2", patient="LIDC-IDRI-0002")
     convert(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "broken.xml").write_text("<LidcReadMessage>")
+    # a name with a byte that is no text is escaped
+    (tmp_path / "in" / os.fsdecode(b"broken\xff.xml")).write_text("<LidcReadMessage>")
     (tmp_path / "in" / "a" / "1-003.dcm").unlink()
     done = convert(tmp_path / "in", tmp_path / "out")
     assert {item["patient"] for item in read_datalist(tmp_path / "out" / "datalist.json")} == {"LIDC-IDRI-0002"}
     rows = list(csv.DictReader((tmp_path / "out" / "scans.csv").open()))
-    assert [row["name"] for row in rows] == ["LIDC-IDRI-0001", "LIDC-IDRI-0002", str(tmp_path / "in" / "broken.xml")]
-    assert [row["failure"] for row in rows] == [done.failures[rows[0]["name"]], "", done.failures[rows[2]["name"]]]
+    broken = [str(tmp_path / "in" / "broken.xml"), str(tmp_path / "in" / r"broken\udcff.xml")]
+    assert [row["name"] for row in rows] == ["LIDC-IDRI-0001", "LIDC-IDRI-0002", *broken]
+    assert [row["failure"] for row in rows[:3]] == [done.failures[rows[0]["name"]], "", done.failures[rows[2]["name"]]]
 
 
 def test_a_list_without_cases_is_removed(tmp_path: Path) -> None:
