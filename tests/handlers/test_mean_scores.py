@@ -35,12 +35,24 @@ KEYS = {
     "LesionWiseOverlap": ["mask", "hard"],
     **{name: ["samples", "votes", "weights"] for name in BY_SAMPLES},
 }
+#: Options beside those of `METRICS`, and what is scored: votes with abstentions, and results with one number per class.
+OF_CLASSES: tuple[tuple[str, dict[str, Any], list[str]], ...] = (
+    ("FineGrainedOverlap", {"discretize": "argmax", "reduction": "none"}, ["prob", "hard"]),
+    (
+        "RaterCalibrationError",
+        {"level": "dataset", "against": "raters", "classwise": True, "ignore_index": 7, "reduction": "none"},
+        ["prob", "silent", "weights"],
+    ),
+    ("ThresholdedDice", {"votes": True, "reduction": "mean_batch"}, ["prob", "votes", "weights"]),
+)
 
 
 def batch(seed: int) -> list[dict[str, Any]]:
     """Two images, as an evaluator decollates them."""
     case = rater_case("classes", seed, equal=True)
     hard = torch.stack([(case.votes[:, 0] == c).int() for c in range(3)], 1)
+    silent = case.votes.clone()
+    silent[0, 1] = silent[1, ..., 0] = 7  # one rater nowhere has an opinion, and at one voxel none has
     weights = [None, None] if case.weights is None else list(case.weights)
     return [
         {
@@ -50,6 +62,7 @@ def batch(seed: int) -> list[dict[str, Any]]:
             "samples": case.samples[i],
             "votes": case.votes[i],
             "hard": hard[i],
+            "silent": silent[i],
             "weights": weights[i],
         }
         for i in range(2)
@@ -65,6 +78,9 @@ def computed(seeds: Sequence[int], table: Path) -> dict[str, Any]:
             own = {key: value for key, value in OWN.get(name, {}).items() if key not in options}
             transform = from_engine(KEYS.get(name, ["prob", "votes", "weights"]))
             handler(output_transform=transform, **own, **options).attach(engine, f"{name} {number}")
+    for name, options, keys in OF_CLASSES:
+        handler = getattr(monai_jdt.handlers, f"Mean{name}", None) or getattr(monai_jdt.handlers, f"{name}Handler")
+        handler(output_transform=from_engine(keys), **options).attach(engine, f"{name} of classes")
     CaseScoresWriter(table, {"soft": "SoftDice 0", "brier": "RaterBrierScore 0"}, ["a", "b", "c"], mask_key="mask").attach(engine)
     if seeds:
         engine.run([batch(seed) for seed in seeds])
@@ -94,7 +110,8 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = computed((0, 3, 6), tmp_path / "alone.csv")
-    assert len(alone["scores"]) == sum(map(len, METRICS.values()))
+    assert len(alone["scores"]) == sum(map(len, METRICS.values())) + len(OF_CLASSES)
+    assert all(alone["scores"][f"{name} of classes"].shape == (3,) for name, *_ in OF_CLASSES)
     assert not any(torch.as_tensor(score).isnan().any() for score in alone["scores"].values())
     for name in SHARDS:
         for rank in range(2):

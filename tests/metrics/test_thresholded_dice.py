@@ -3,18 +3,12 @@
 import copy
 import json
 import math
-import os
 import pickle
-import warnings
 from builtins import TypeError, ValueError
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
 from ignite.engine.events import State
 from monai.bundle import ConfigParser
@@ -167,34 +161,3 @@ def test_a_config_names_it_short_or_in_full(prefix: str) -> None:
     assert isinstance(metric, ThresholdedDice)
     assert metric.rule == threshold_rule([0.2, 0.6], ">=")
     assert metric.reduction == "mean_batch"
-
-
-def case(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(number)
-    return torch.rand(1, 2, 6, generator=generator), torch.rand(1, 2, 6, generator=generator)
-
-
-def _score_part(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    try:
-        metric = ThresholdedDice(reduction="mean_batch")
-        for number in range(4) if rank == 0 else ():  # the second has no case
-            metric(*case(number))
-        torch.save(metric.aggregate(), f"{folder}/{rank}.pt")
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-@pytest.mark.long
-def test_processes_with_unequal_parts_report_what_one_process_does(tmp_path: Path) -> None:
-    if Path("/sys/class/net/lo").exists():
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    mp.spawn(_score_part, (str(tmp_path),), nprocs=2)
-    alone = ThresholdedDice(reduction="mean_batch")
-    for number in range(4):
-        alone(*case(number))
-    for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), tensor_of(alone.aggregate()), rtol=0, atol=1e-15)
