@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Generator, Iterator
 from itertools import chain
 from typing import Annotated, Any
 
@@ -11,8 +12,12 @@ from monai_jdt.data.datalist_file import cases_to_predict, read_datalist
 from monai_jdt.data.files.foreground import checked_foreground
 from monai_jdt.data.inspection.cases import find_problems
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS, region_convention
+from monai_jdt.data.problems import DataProblem
 from monai_jdt.progress_bar import print_above_bar
 from monai_jdt.validation import error_sentence
+
+# The number of label values that are printed one by one.
+_SHOWN = 12
 
 
 def check_command(
@@ -47,12 +52,15 @@ def check_command(
     runs = [find_problems(others, labelled=labelled, **settings)] if others or not to_predict else []
     runs += [find_problems(to_predict, labelled=False, **settings)] if to_predict else []
     fatal = warnings = unopened = 0
-    for problem in chain.from_iterable(runs):
+    held: set[int] = set()
+    for problem in chain.from_iterable(_kept_values(run, held) for run in runs):
         fatal += problem.fatal
         warnings += not problem.fatal
         unopened += not problem.opened
         print_above_bar(str(problem))
     typer.echo(items.found if items.found.skipped else str(items.found).rpartition("; skipped")[0])
+    if values is None and not held <= {0, 1}:
+        typer.echo(f"label values: {_values_text(held)}; --label-values refuses others")
     looked = "headers" if headers_only else "every voxel"
     counts = [f"{n} {what if n == 1 else what + 's'}" for n, what in ((fatal, "problem"), (warnings, "warning"))]
     if unopened:
@@ -60,6 +68,18 @@ def check_command(
     typer.echo(f"looked at {looked}: {', '.join(counts)}")
     if fatal:
         raise typer.Exit(1)
+
+
+def _kept_values(problems: Generator[DataProblem, None, frozenset[int]], held: set[int]) -> Iterator[DataProblem]:
+    """Yield the problems of a run, and add the label values that it has found."""
+    held |= yield from problems
+
+
+def _values_text(values: Collection[int]) -> str:
+    """Return the values in their order, the first and the last ones of many."""
+    words = [str(value) for value in sorted(values)]
+    shown = words if len(words) <= _SHOWN else [*words[: _SHOWN - 2], "...", words[-1]]
+    return ", ".join(shown) + (f" ({len(words)} values)" if len(words) > _SHOWN else "")
 
 
 def _label_values(text: str) -> tuple[int, ...]:

@@ -79,3 +79,22 @@ def test_a_worker_needs_to_be_there(cases: list[dict[str, Any]], tmp_path: Path,
     with pytest.raises(SystemExit) as ended:
         main(["check", str(tmp_path / "list.json"), "--workers", "0"])
     assert ended.value.code == 2
+
+
+def test_label_values_are_printed(cases: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    datalist = write_datalist(cases[4:5], tmp_path / "list.json")
+
+    def printed(*arguments: str) -> list[str]:
+        code, lines, _ = run(capsys, datalist, *arguments)
+        return [line for line in lines if line.startswith("label values")] if code == 0 else ["failed"]
+
+    assert printed() == []  # 0 and 1
+    mark = np.zeros((8, 8, 4), np.int16)
+    mark[2:5, 3:6, 1:3] = 255
+    save_nifti(cases[4]["raters"][0], mark)
+    assert printed() == ["label values: 0, 1, 255; --label-values refuses others"]
+    assert printed("--label-values", "0,1,255") == printed("--headers-only") == []
+    mark.ravel()[:20] = range(-20, 0)
+    save_nifti(cases[4]["raters"][0], mark)
+    first = "-20, -19, -18, -17, -16, -15, -14, -13, -12, -11"
+    assert printed() == [f"label values: {first}, ..., 255 (23 values); --label-values refuses others"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from monai_jdt.data.case_runner import CaseOutcome, run_cases
@@ -36,7 +36,7 @@ def find_problems(
     progress: bool = True,
     workers: int = 1,
     scheduler: str | None = None,
-) -> Iterator[DataProblem]:
+) -> Generator[DataProblem, None, frozenset[int]]:
     """Look through the files of a data list, and yield each problem as it is found.
 
     Problems of a case are files that are missing, truncated, unreadable or of an unknown format; an image with too few or too many
@@ -74,7 +74,8 @@ def find_problems(
         scheduler: the address of a Dask scheduler, whose workers then check the cases.
 
     Yields:
-        One :class:`DataProblem` for each thing that is wrong, in the order of the items. They come case by case.
+        One :class:`DataProblem` for each thing that is wrong, in the order of the items. They come case by case. The generator's value
+        is the label values of the raters' files: with `foreground` 0 and 1, with `read="headers"` none.
 
     Raises:
         ValueError: if `read` is unknown, `workers` is below 1, or `scheduler` is given without the extra `dask`.
@@ -172,8 +173,8 @@ def _stream(
     found: Iterable[CaseOutcome[CaseFindings]],
     regions: Mapping[str, Sequence[int]] | None,
     ignored: int | None,
-) -> Iterator[DataProblem]:
-    """Yield the problems of each case, and those that only several cases together show."""
+) -> Generator[DataProblem, None, frozenset[int]]:
+    """Yield the problems of each case, and those that only several cases together show. The generator's value is the label values."""
     if not cases:
         yield DataProblem("the data list", "at least one case", "an empty list", "name a list or a folder with cases")
     listed: set[tuple[str, str, str]] = set()  # data set, case, task
@@ -200,6 +201,7 @@ def _stream(
             yield empty
     if ignored in values:
         yield DataProblem("ignore_index", "a value that no label file holds", f"{ignored}, which some hold", "choose another one")
+    return frozenset(values)
 
 
 def _other_spelling(case: CaseToCheck, spellings: dict[str, str]) -> Iterator[DataProblem]:
