@@ -13,7 +13,14 @@ from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predi
 from monai_jdt.bundle_runtime.prediction_files import predicts_pictures
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.resuming import checkpoint_to_resume, id_of_training, settings_to_resume
-from monai_jdt.bundle_runtime.sources import check_figure_case, check_processes, data_folder, tell_long_protocol, trained_settings
+from monai_jdt.bundle_runtime.sources import (
+    check_figure_case,
+    check_processes,
+    data_folder,
+    folder_of_images,
+    tell_long_protocol,
+    trained_settings,
+)
 from monai_jdt.bundle_runtime.start import check_run
 from monai_jdt.report.rated_cases import rated_cases_of
 
@@ -40,6 +47,7 @@ __all__ = [
     "exit_on_error",
     "exit_with_error",
     "fill_cache",
+    "folder_of_images",
     "hold_folder",
     "id_of_training",
     "labelled_cases",

@@ -172,7 +172,8 @@ def _order_of_channels(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _endings_of_channels(values: Mapping[str, Any]) -> Iterator[str]:
     endings, channels = values["image_endings"], values["channels"]
-    if not values["datalist_file"] and len(endings) not in (1, channels):
+    # the files of a list may end in anything
+    if not (values["datalist_file"] or values["cases_listed"]) and len(endings) not in (1, channels):
         expected = f"1 ending (one file with all channels) or {channels}, one for each channel"
         yield error_sentence("image_endings", expected, f"{len(endings)}: {endings}", "give channels, or the endings of all of them")
 
@@ -403,7 +404,7 @@ _RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (_key_of("crop", "croppings"), ("crop", "croppings")),
     (_channel_that_is_drawn, ("figure_channel", "channels")),
     (_order_of_channels, ("channel_order", "channels")),
-    (_endings_of_channels, ("image_endings", "channels", "datalist_file")),
+    (_endings_of_channels, ("image_endings", "channels", "datalist_file", "cases_listed")),
     (_regions_have_labels, ("regions", "label_values")),
     (_loss_has_the_same_regions, ("loss#regions", "regions")),
     (_ignored_value_is_no_label, ("loss#ignore_index", "regions")),

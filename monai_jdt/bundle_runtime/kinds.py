@@ -57,6 +57,16 @@ class KeyOf:
     names: tuple[str, ...]
 
 
+def also(*names: str, overlay: str | None = None) -> Any:
+    """Return a declaration's note of other names for its setting, and of the overlay without which no run has it.
+
+    Args:
+        names: names that users may type instead; the message for them says "did you mean".
+        overlay: the file's name; None: every run has the setting.
+    """
+    return {"also": list(names)} | ({"overlay": overlay} if overlay is not None else {})
+
+
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("bool where a number is expected")
@@ -161,7 +171,9 @@ DeviceName = Annotated[Any, AfterValidator(_as_device), Expected("a device of th
 Regions = Annotated[
     Any,
     AfterValidator(_as_regions),
-    Expected("a convention (" + ", ".join(REGION_CONVENTIONS) + "), or channel names with label values"),
+    Expected(
+        f"a convention ({', '.join(REGION_CONVENTIONS)}), or channel names with label values from -{LARGEST_LABEL} to {LARGEST_LABEL}"
+    ),
 ]
 LabelValues = Annotated[
     list[Annotated[Whole, AfterValidator(_label_value)]],

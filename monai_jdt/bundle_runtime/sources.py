@@ -66,6 +66,20 @@ def data_folder(
     return exit_on_error(make_phantoms, folder, **phantom_settings)
 
 
+def folder_of_images(items: Sequence[Mapping[str, Any]]) -> str:
+    """Return the folder that holds the images of all cases, at any depth.
+
+    Args:
+        items: of a data list.
+
+    Example:
+        >>> folder_of_images([{"image": "/set/a/ct.nii"}, {"image": ["/set/b/t1.nii", "/set/b/t2.nii"]}])
+        '/set'
+    """
+    first = [item["image"] if isinstance(item["image"], (str, os.PathLike)) else item["image"][0] for item in items]
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in first])
+
+
 def tell_long_protocol(protocol: str, device: Any, epochs: int, size: Sequence[int], cases: int) -> None:
     """Warn of a training on a CPU by the protocol of the paper, which data of one's own get by default, if it takes an hour or more.
 

@@ -24,6 +24,8 @@ from monai_jdt.bundle_runtime.overlays import overlay_problems
 from monai_jdt.bundle_runtime.typed_words import as_typed
 from monai_jdt.bundle_runtime.values import is_text, read_value, shown
 from monai_jdt.bundle_runtime.workflow import StartedRun, file_of, started_run
+from monai_jdt.data.datalist_file import with_changed_paths
+from monai_jdt.data.names import user_path
 from monai_jdt.validation import error_sentence
 
 # What a launcher of several processes tells each of them; the place on a machine only where each takes a GPU of its own.
@@ -102,6 +104,7 @@ def _stages(run: StartedRun, declared: type[RunSettings], several_processes: boo
     yield list(component_problems(run.config, run.parser.locator))
     problems, values = _given_values(run, declared)
     yield problems
+    yield list(_place_cases_of_config(run))
     early, late = _computed(run, declared)
     yield contradictions(values, pending=[*early, *late])
     for names, pending in ((early, late), (late, [])):
@@ -131,6 +134,34 @@ def _take_path_of_list(run: StartedRun) -> Iterator[str]:
         return
     run.parser["datalist_file"] = path
     run.parser["datalist"] = "@cases_found"
+
+
+def _place_cases_of_config(run: StartedRun) -> Iterator[str]:
+    """Let relative paths of cases that a config itself lists begin at `dataset_dir`. Without it they are refused, and nothing is made.
+
+    Nothing else says what such a path is relative to, as the folder of a file does. An expression makes its own paths.
+    """
+    config, items = run.config, run.parser.get("datalist")
+    if "cases_found" not in config or config.get("datalist_file") is not None or _needs(run, "datalist", "data_dir", set()):
+        return
+    folder = run.parser.get("dataset_dir")
+    if folder is None:
+        run.parser["data_dir"] = "$bundle_start.folder_of_images(@datalist)"
+    if _is_computed(items):
+        return
+    root = None if folder is None else os.path.abspath(run.parser.get_parsed_content("dataset_dir"))
+    relative: list[str] = []
+
+    def placed(path: str) -> str:
+        path = user_path(path)
+        if root is None and not os.path.isabs(path):
+            relative.append(path)
+        return path if root is None else os.path.join(root, path)
+
+    run.parser["datalist"] = [with_changed_paths(item, placed) for item in items]
+    if relative:
+        expected = "absolute paths in a config's own list of cases, or a dataset_dir that they begin at"
+        yield error_sentence("datalist", expected, repr(relative[0]), "give --dataset_dir FOLDER, or --datalist list.json")
 
 
 def _tried(run: StartedRun, with_data: bool, training: bool) -> list[list[str]]:
@@ -200,6 +231,7 @@ def _given_values(run: StartedRun, declared: type[RunSettings]) -> tuple[list[st
         for name, value in values.items():
             if value is not config[name]:
                 run.parser[name] = value
+    values["cases_listed"] = run.parser.get("datalist") != "@cases_found"
     return problems, values | dict(_arguments(run))
 
 

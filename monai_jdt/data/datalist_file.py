@@ -63,7 +63,7 @@ def write_datalist(
             if not isinstance(item, Mapping):
                 where = f"items[{number}] of {section!r}"
                 raise ValueError(error_sentence(where, "a dictionary", type(item).__name__, 'write {"image": ..., "raters": [...]}'))
-        content[section] = [_with_paths(item, path_keys, place) for item in cases]
+        content[section] = [with_changed_paths(item, place, path_keys) for item in cases]
     if not any(content.values()):
         raise ValueError(error_sentence("items", "at least one item to write", "an empty list", "see what the lister left out"))
     ending = os.path.splitext(path)[1].lower()
@@ -174,7 +174,19 @@ def cases_to_predict(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _with_paths(item: Mapping[str, Any], keys: Sequence[str], change: Callable[[str], str]) -> dict[str, Any]:
+def with_changed_paths(item: Mapping[str, Any], change: Callable[[str], str], keys: Sequence[str] = PATH_KEYS) -> dict[str, Any]:
+    """Return an item with other paths.
+
+    Args:
+        item: of a data list. Paths may be in lists, and lists of lists.
+        change: path to the new one.
+        keys: which keys hold paths.
+
+    Example:
+        >>> with_changed_paths({"case": "a", "raters": ["1.nii", "2.nii"]}, lambda path: f"data/{path}")
+        {'case': 'a', 'raters': ['data/1.nii', 'data/2.nii']}
+    """
+
     def walk(value: Any) -> Any:
         if isinstance(value, (str, os.PathLike)):
             return change(os.fspath(value))

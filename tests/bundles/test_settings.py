@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow, run
 
 from monai_jdt.bundle_runtime import start
 from monai_jdt.data import write_brats_phantoms, write_qubiq_phantoms
+from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
 from tests.bundles import test_brats_bundle as brats
 from tests.bundles import test_lidc_bundle as lidc
 from tests.bundles import test_qubiq_bundle as qubiq
@@ -45,6 +46,8 @@ def refused(capsys: pytest.CaptureFixture[str], root: Path, files: list[str], **
     return lines[-1].removeprefix("monai_jdt: error: ")
 
 
+CONVENTIONS = ", ".join(REGION_CONVENTIONS)
+OF_LIMIT = f"a convention ({CONVENTIONS}), or channel names with label values from -32767 to 32767, got {{'cord': [40000]}}"
 EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with marks
     ({"device": "gpu"}, "device: expected a device of this machine, got 'gpu'. Fix: --device "),
     pytest.param({"device": "cuda:7"}, "device: expected a device of this machine, got 'cuda:7'. Fix: --device cpu", marks=NO_GPU),
@@ -83,12 +86,18 @@ EVERYWHERE: list[Any] = [  # a mistake and what is said, as a tuple or with mark
         "split_by: expected a data list with its own split, since split_by is list, got cases without folds",
     ),
     (
-        {"split_by": "list", "fold": 1, "datalist": [{**case, "list_section": "validation"} for case in LISTED["datalist"]]},
+        LISTED | {"split_by": "list", "fold": 1, "datalist": [{**case, "list_section": "validation"} for case in LISTED["datalist"]]},
         "fold: expected null for a data list with a section validation, which is validated, got 1. Fix: leave fold out",
     ),
     ({"regions": "lidc"}, "regions: expected a convention (brats2018, brats2021, "),
     ({"regions": {}}, "regions: expected a convention"),
     ({"regions": {"cord": ["one"]}}, "regions: expected a convention"),
+    ({"regions": {"cord": [40000]}}, f"regions: expected {OF_LIMIT}"),
+    (
+        {"datalist": LISTED["datalist"]},
+        "datalist: expected absolute paths in a config's own list of cases, or a dataset_dir that they begin at, got 'a.nii'. "
+        "Fix: give --dataset_dir FOLDER, or --datalist list.json",
+    ),
     ({"regions": {"nodule": [7]}, "label_values": [0, 1]}, "regions: expected label values among label_values (0, 1), got nodule [7]"),
     (
         {"regions": {"nodule": [1, 7]}, "label_values": [0, 1]},
@@ -437,6 +446,20 @@ def test_a_disabled_tracker_needs_no_mlflow(disabled: Any, tmp_path: Path, monke
     )
     (epochs,) = checked(tmp_path, [*brats.configs("train.yaml"), str(tmp_path / "mine.yaml")], "epochs", **LISTED)
     assert epochs == 24
+
+
+@pytest.mark.parametrize("bundle", [brats, lidc, qubiq], ids=["brats", "lidc", "qubiq"])
+def test_cases_of_a_config_begin_at_the_folder_that_is_given(bundle: ModuleType, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"folds": 2} if bundle is qubiq else {}
+    listed, folder = checked(tmp_path, bundle.configs("train.yaml"), "datalist", "data_dir", **LISTED, **given)
+    here = LISTED["dataset_dir"]
+    assert [(item["image"], item["raters"]) for item in listed] == [(f"{here}/a.nii", [f"{here}/b.nii"])] * 4
+    assert folder == here
+    of_channels = [{**item, "image": [f"{here}/{item['case']}/t1.nii", f"{here}/{item['case']}/t2.nii"]} for item in listed]
+    found, folder = checked(tmp_path, bundle.configs("train.yaml"), "datalist", "data_dir", datalist=of_channels, **given)
+    assert found == of_channels
+    assert folder == here
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_channels_may_be_absent(tmp_path: Path) -> None:
