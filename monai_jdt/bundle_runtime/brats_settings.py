@@ -13,9 +13,8 @@ from monai_jdt.bundle_runtime.declarations import (
     RunSettings,
     SpatialDims,
     Window,
-    also,
 )
-from monai_jdt.bundle_runtime.kinds import AmongNames, NameList, VoxelSize, WholeList
+from monai_jdt.bundle_runtime.kinds import AmongNames, NameList, VoxelSize, WholeList, also
 from monai_jdt.data.layouts.brats import LAYOUT_CONVENTIONS
 
 

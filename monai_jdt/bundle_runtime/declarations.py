@@ -23,6 +23,7 @@ from monai_jdt.bundle_runtime.kinds import (
     Regions,
     Whole,
     WholeList,
+    also,
 )
 from monai_jdt.bundle_runtime.listed_cases import SPLIT_SOURCES
 from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings
@@ -35,15 +36,6 @@ LARGEST_EDGE = 4096
 
 #: Labels that a network can be trained on, each a way to make one label of several raters.
 LABEL_SOURCES: tuple[str, ...] = ("average", "weighted", "majority", "staple", "random_rater")
-
-
-def also(*names: str) -> Any:
-    """Return a declaration's note of other names for its setting.
-
-    Args:
-        names: names that users may type instead; the message for them says "did you mean".
-    """
-    return {"also": list(names)}
 
 
 Percentile = Annotated[Number, Field(ge=0, le=100)]

@@ -13,9 +13,8 @@ from monai_jdt.bundle_runtime.declarations import (
     PredictionSettings,
     RunSettings,
     Window,
-    also,
 )
-from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Number
+from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Number, also
 from monai_jdt.bundle_runtime.lidc_cases import UNMARKED_READERS
 
 #: How the network's outputs become probabilities.

@@ -14,9 +14,8 @@ from monai_jdt.bundle_runtime.declarations import (
     RunSettings,
     SpatialDims,
     TrainingSettings,
-    also,
 )
-from monai_jdt.bundle_runtime.kinds import AmongNames, NameText, Whole
+from monai_jdt.bundle_runtime.kinds import AmongNames, NameText, Whole, also
 from monai_jdt.data.layouts.qubiq import QUBIQ_SETS
 
 Axis = Annotated[Whole, Field(ge=-4, le=3)]
