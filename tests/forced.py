@@ -8,7 +8,7 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from monai_jdt.definitions import Backend
-from monai_jdt.kernels.chunked import kernel as chunked
+from monai_jdt.kernels.chunked import chunks
 from monai_jdt.kernels.numpy import blocks
 from monai_jdt.kernels.registry import KERNELS, KernelInfo
 
@@ -30,7 +30,7 @@ def auto_takes(kernel: str) -> Iterator[None]:
         return
     with (
         patch.dict(KERNELS, rows_for_any_size(kernel)),
-        patch.object(chunked, "_SMALLEST", 24),
+        patch.object(chunks, "_SMALLEST", 24),
         patch.object(blocks, "_LARGEST", 24),
     ):
         yield

@@ -16,7 +16,7 @@ import torch
 from monai_jdt.checks import value_checks
 from monai_jdt.definitions import Activation, Backend, LabelForm, PixelRule, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.choice import refusal
-from monai_jdt.kernels.chunked import kernel as chunked
+from monai_jdt.kernels.chunked import chunks
 from monai_jdt.kernels.labels import ignore_index_as
 from monai_jdt.kernels.numpy import blocks
 from monai_jdt.kernels.registry import KERNELS
@@ -45,9 +45,9 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> B
     if reason is not None:
         pytest.skip(reason)
     # several chunks, the last one short, each in several slices
-    monkeypatch.setattr(chunked, "_SMALLEST", 3000)
-    monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
-    monkeypatch.setattr(chunked, "_LARGEST", 3000)
+    monkeypatch.setattr(chunks, "_SMALLEST", 3000)
+    monkeypatch.setattr(chunks, "_SMALLEST_SLICE", 1)
+    monkeypatch.setattr(chunks, "_LARGEST", 3000)
     monkeypatch.setattr(blocks, "_LARGEST", 1000)
     # fresh memory, which the fixture above fills
     monkeypatch.setattr(blocks, "_of_thread", threading.local())
@@ -95,9 +95,9 @@ def test_every_recipe(kernel: Backend, activation: Activation, form: str, exampl
 @pytest.mark.parametrize("channels", [1, 2, 5, 9, 17, 130])
 @pytest.mark.parametrize("voxels", [1, 63, 511, 513, 4095, 4097])
 def test_awkward_sizes(kernel: Backend, channels: int, voxels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunked, "_LARGEST", 20000)
-    monkeypatch.setattr(chunked, "_SMALLEST", 20000)
-    monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
+    monkeypatch.setattr(chunks, "_LARGEST", 20000)
+    monkeypatch.setattr(chunks, "_SMALLEST", 20000)
+    monkeypatch.setattr(chunks, "_SMALLEST_SLICE", 1)
     if channels * voxels > (2**13 if kernel is Backend.TRITON else 2**16):
         voxels = 63 if kernel is Backend.TRITON else 1025
     for form in ("dense", "index", "votes"):

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from monai_jdt.definitions import Backend
 from monai_jdt.kernels.choice import refusal
-from monai_jdt.kernels.chunked import kernel as chunked
+from monai_jdt.kernels.chunked import chunks
 from monai_jdt.kernels.numpy import blocks
 from tests.losses.strategies import Configuration, configurations
 from tests.present import present
@@ -72,9 +72,9 @@ def _value_and_gradient(
 @given(configurations(most=60))
 def test_chunks_are_the_definition(monkeypatch: pytest.MonkeyPatch, configuration: Configuration) -> None:
     # several chunks of these few voxels, seen in slices where there are eight
-    monkeypatch.setattr(chunked, "_LARGEST", 24)
-    monkeypatch.setattr(chunked, "_SMALLEST", 24)
-    monkeypatch.setattr(chunked, "_SMALLEST_SLICE", 1)
+    monkeypatch.setattr(chunks, "_LARGEST", 24)
+    monkeypatch.setattr(chunks, "_SMALLEST", 24)
+    monkeypatch.setattr(chunks, "_SMALLEST_SLICE", 1)
     check_parity(configuration, Backend.CHUNKED)
 
 

@@ -11,7 +11,6 @@ class of a voxel is chosen or compared as a bool: on a CPU, torch does that numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isfinite
 from typing import NamedTuple
 
@@ -21,20 +20,11 @@ from torch.nn import functional as F
 
 from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm
-from monai_jdt.kernels.chunked.labels import read_chunk_label
+from monai_jdt.kernels.chunked.chunks import VoxelChunk, chunk_views, read_chunk
 from monai_jdt.kernels.chunked.scratch import ChunkView, Scratch
-from monai_jdt.kernels.eager import LINEAR_SOFTPLUS, Sure, distance, pixel_term, sure_of
+from monai_jdt.kernels.eager import LINEAR_SOFTPLUS, distance, pixel_term, sure_of
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.rows import CAUTION, Row
-
-#: Most logits in a chunk: the few temporaries that an operation touches, 1 MB each in float32, stay in the cores' caches.
-_LARGEST = 2**18
-#: Fewest logits in a chunk. Below it, the time goes into calling operations. Temporaries of so many logits are a few MB.
-_SMALLEST = 2**17
-#: Largest size of a chunk's temporaries, as a share of all logits. The promise to users is "no temporary as large as the logits".
-_TEMPORARY = 0.09
-#: Number of slices of a large part of an image, and the fewest voxels in a slice. 1, 2, 4 and 8 threads divide 8.
-_SLICES, _SMALLEST_SLICE = 8, 128
 
 #: Share of errors (fp + fn) in what is right (tp), or mean pixel term of a voxel, below which a chunk is summed by the definition. From
 #: there on a rounding of 2 ** -24 in each p is more than 2 ** -14 of the errors.
@@ -56,10 +46,10 @@ def chunked_sums(given: KernelInput) -> torch.Tensor:
     rows = np.zeros((len(Row), *given.logits.shape[:2]))
     entropy = given.recipe.pixel is not None
     scratch = Scratch(given.dtype, given.logits.shape[1])
-    for views in _chunk_views(given):
+    for views in chunk_views(given):
         found = _Found(given, views[0])
         for view in views:
-            chunk = _read(given, view, scratch, entropy)
+            chunk = read_chunk(given, view, scratch, entropy)
             _look(given, chunk, scratch, found)
             _look_closely(given, chunk, found)
             found.add()
@@ -80,23 +70,23 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
     result = torch.empty_like(given.logits)
     focal = given.recipe.pixel is not None and given.recipe.pixel.term is PixelTerm.FOCAL
     scratch = Scratch(given.dtype, given.logits.shape[1])
-    for views in _chunk_views(given):
+    for views in chunk_views(given):
         slopes = _Slopes.of(given, upstream[:, views[0].images])
         sure = given.recipe.activation is not Activation.NONE
         for view in views:
-            chunk = _read(given, view, scratch, focal)
+            chunk = read_chunk(given, view, scratch, focal)
             sure = sure and _is_sure(chunk, scratch)
             _write_gradient(given, chunk, slopes, scratch, view.of(result))
         # The second way is taken only if all chunks of these images are sure: near a threshold, chunks of one image would otherwise
         # get gradients of two ways, and whether they do would depend on where chunks begin.
         for view in views if sure else []:
-            chunk = _read(given, view, scratch, focal)
+            chunk = read_chunk(given, view, scratch, focal)
             left = sure_of(chunk.logits, chunk.p, given.recipe.activation)
             _write_gradient(given, chunk._replace(sure=left), slopes, scratch, view.of(result))
     return result
 
 
-def _is_sure(chunk: _Chunk, scratch: Scratch) -> bool:
+def _is_sure(chunk: VoxelChunk, scratch: Scratch) -> bool:
     """Return whether all predictions of a chunk are so near their label that the gradient lacks digits.
 
     Predictions near 0 have theirs, as floating point has them: without one above 1/2 there is nothing to gain.
@@ -105,7 +95,7 @@ def _is_sure(chunk: _Chunk, scratch: Scratch) -> bool:
     return bool(far.abs_().amax() < _SURE_GRADIENT) and bool(chunk.p.amax() > 0.5)
 
 
-def _write_gradient(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scratch, into: torch.Tensor) -> None:
+def _write_gradient(given: KernelInput, chunk: VoxelChunk, slopes: _Slopes, scratch: Scratch, into: torch.Tensor) -> None:
     at_once = chunk.kept is None and into.dtype == given.dtype
     by_p = _slope_by_p(given, chunk, slopes, scratch)
     slope = _through_activation(given, chunk, by_p, slopes.pixel, scratch, into if at_once else None)
@@ -157,7 +147,7 @@ class _Found:
         return sums.sum(2), lowest.min(2), highest.max(2)
 
 
-def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) -> None:
+def _look(given: KernelInput, chunk: VoxelChunk, scratch: Scratch, found: _Found) -> None:
     """Write down what is found in a chunk."""
     recipe, p, t = given.recipe, chunk.p, chunk.t
 
@@ -207,7 +197,7 @@ def _look(given: KernelInput, chunk: _Chunk, scratch: Scratch, found: _Found) ->
         found.sums[Row.PIXEL][:, : pixel.shape[1]], found.sums[Row.PIXEL_NORM][:, : norm.shape[1]] = pixel, norm
 
 
-def _look_closely(given: KernelInput, chunk: _Chunk, found: _Found) -> None:
+def _look_closely(given: KernelInput, chunk: VoxelChunk, found: _Found) -> None:
     """Replace the sums of a chunk by those of the definition where rounding would show. They take three times as long.
 
     A prediction near 1 is off by up to 2 ** -24, up or down. Where errors are a share of `_SURE` of what is right, or less, a chunk's
@@ -269,116 +259,7 @@ def _within(lowest: np.ndarray, highest: np.ndarray, low: float, high: float) ->
     return (lowest >= low) & (highest <= high)
 
 
-class _Chunk(NamedTuple):
-    """Some voxels of some images, each value `(n, C, v)` in the sums' dtype, 0 where it does not count."""
-
-    logits: torch.Tensor
-    p: torch.Tensor
-    #: with softmax: logits less their largest, if asked for, and `(n, 1, v)` the sum of the exponentials of that
-    shifted: torch.Tensor | None
-    total: torch.Tensor | None
-    #: before and after label smoothing
-    raw: torch.Tensor
-    t: torch.Tensor
-    #: bool, `(n, 1 or C, v)`, and as bits; None: all
-    counted: torch.Tensor | None
-    kept: torch.Tensor | None
-    #: `(1, C, 1)`
-    class_weight: torch.Tensor | None
-    #: what is left of predictions near 1, where the gradient needs these digits
-    sure: Sure | None = None
-
-    def far(self, out: torch.Tensor) -> torch.Tensor:
-        """Return `p - t`.
-
-        Args:
-            out: where to write it, if p has enough digits.
-        """
-        return torch.sub(self.p, self.t, out=out) if self.sure is None else distance(self.p, self.t, self.sure)
-
-
-def _chunk_views(given: KernelInput) -> Iterator[list[ChunkView]]:
-    """Yield chunks of the same images and of as many voxels: several whole images, or parts of one. No voxels, no chunks."""
-    n, channels, voxels = given.logits.shape
-    allowed = _TEMPORARY * given.logits.numel() * given.logits.element_size() / (given.dtype.itemsize * _temporaries(given))
-    size = int(min(max(allowed, _SMALLEST), _LARGEST))
-    images_at_once = max(size // max(channels * voxels, 1), 1)
-    voxels_at_once = min(max(size // channels, 1), voxels)
-    slices = _SLICES if images_at_once == 1 and voxels_at_once >= _SLICES * _SMALLEST_SLICE else 1
-    voxels_at_once -= voxels_at_once % slices
-    for first in range(0, n if voxels else 0, images_at_once):
-        images = slice(first, min(first + images_at_once, n))
-        whole = voxels - voxels % slices
-        yield [ChunkView(images, slice(start, min(start + voxels_at_once, whole)), slices) for start in range(0, whole, voxels_at_once)]
-        if whole < voxels:
-            yield [ChunkView(images, slice(whole, voxels), 1)]
-
-
-def _temporaries(given: KernelInput) -> float:
-    """So many times the logits of a chunk its temporaries are, or a little less."""
-    label, rule, channels = given.recipe.label, given.recipe.pixel, given.logits.shape[1]
-    indices, votes = label.form is LabelForm.INDEX, label.form is LabelForm.VOTES
-    # with softmax "first", "second", "p", "shifted", and three sums over channels; with sigmoid those of the binary cross-entropy
-    number = 4 + 3 / channels if given.recipe.activation is Activation.SOFTMAX else 6.0
-    # logits and labels that are not of the sums' dtype
-    number += given.logits.dtype != given.dtype
-    number += indices or votes or given.label.dtype != given.dtype
-    # another rater's channels ("label_other"), four names of one channel ("label_value", ...), and those of `read_label`, which reads
-    # float64 labels that float32 cannot tell apart
-    number += votes + 4 / channels * (indices or votes)
-    number += (6 + 8 / channels) * ((indices or votes) and given.label.dtype is torch.float64 is not given.dtype)
-    number += label.smoothing > 0
-    # the bits of what counts, and logits, label and prediction with zeros elsewhere
-    nobody = given.rater_weights is not None and not bool((given.rater_weights > 0).any(1).all())
-    number += 3 * (given.mask is not None or label.ignore_index is not None or nobody)
-    # of the focal or the divergence term, or of a class weight
-    number += 4 * (rule is not None and (rule.term is not PixelTerm.CROSS_ENTROPY or given.class_weight is not None))
-    return number
-
-
-def _read(given: KernelInput, view: ChunkView, scratch: Scratch, entropy: bool) -> _Chunk:
-    """`entropy`: whether the pixel term's own value will be asked for."""
-    recipe = given.recipe
-    logits = view.of(given.logits)
-    if logits.dtype != given.dtype:
-        logits = scratch.take("logits", logits.shape).copy_(logits)
-    weights = None if given.rater_weights is None else given.rater_weights[view.images]
-    raw, counted = read_chunk_label(view.of(given.label), logits.shape[1], recipe, weights, scratch)
-    if given.mask is not None:
-        mask = view.of(given.mask)
-        counted = mask if counted is None else counted & mask
-    kept = None
-    if counted is not None:
-        # zeros before the activation: a NaN or an infinite logit that does not count would otherwise reach the sum over channels
-        kept = scratch.bits(counted)
-        logits, raw = scratch.keep("logits", logits, kept), scratch.keep("label", raw, kept)
-    t = raw
-    if recipe.label.smoothing > 0:
-        e = recipe.label.smoothing
-        t = torch.mul(raw, 1 - e, out=scratch.take("t", raw.shape))
-        t += e / (logits.shape[1] if recipe.activation is Activation.SOFTMAX else 2)
-        if kept is not None:
-            t = scratch.keep("t", t, kept)
-    shifted = total = None
-    if recipe.activation is Activation.SOFTMAX:
-        # "total" holds the largest logit first, and the sum of exponentials once that is no longer needed
-        largest = torch.amax(logits, 1, keepdim=True, out=scratch.take("total", logits[:, :1].shape))
-        shifted = torch.sub(logits, largest, out=scratch.take("shifted", logits.shape))
-        p = torch.exp(shifted, out=scratch.take("p", logits.shape) if entropy else shifted)
-        total = scratch.over_channels("total", p)
-        p /= total
-        shifted = shifted if entropy else None
-    elif recipe.activation is Activation.SIGMOID:
-        p = torch.sigmoid(logits, out=scratch.take("p", logits.shape))
-    else:
-        p = logits
-    if kept is not None:
-        p = scratch.keep("p", p, kept)
-    class_weight = None if given.class_weight is None else given.class_weight.reshape(1, -1, 1)
-    return _Chunk(logits, p, shifted, total, raw, t, counted, kept, class_weight)
-
-
-def _voxel_weight(given: KernelInput, chunk: _Chunk) -> torch.Tensor | None:
+def _voxel_weight(given: KernelInput, chunk: VoxelChunk) -> torch.Tensor | None:
     """Return the factor of a voxel's pixel term: `(n, 1, v)` with softmax, else `(n or 1, C, v or 1)`, or None for 1."""
     if chunk.class_weight is None:
         return None
@@ -387,13 +268,13 @@ def _voxel_weight(given: KernelInput, chunk: _Chunk) -> torch.Tensor | None:
     return chunk.class_weight if chunk.t.shape[1] > 1 else chunk.class_weight * chunk.t + 1 - chunk.t
 
 
-def _focal_weight(given: KernelInput, chunk: _Chunk, alpha: float) -> torch.Tensor:
+def _focal_weight(given: KernelInput, chunk: VoxelChunk, alpha: float) -> torch.Tensor:
     """The focal term's weight of foreground and background, shaped as :func:`_voxel_weight`'s."""
     foreground = 1 - chunk.t[:, :1] if given.recipe.activation is Activation.SOFTMAX else chunk.t
     return alpha * foreground + (1 - alpha) * (1 - foreground)
 
 
-def _cross_entropy(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
+def _cross_entropy(chunk: VoxelChunk, scratch: Scratch) -> torch.Tensor:
     """Return `(n, C, v)`: with softmax `-t log p` of each class, 0 where t is 0, and with sigmoid the binary one of each channel."""
     if chunk.shifted is None:
         logits, t = chunk.logits, chunk.t
@@ -411,13 +292,13 @@ def _cross_entropy(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
     return by_class
 
 
-def _log_total(chunk: _Chunk, scratch: Scratch) -> torch.Tensor:
+def _log_total(chunk: VoxelChunk, scratch: Scratch) -> torch.Tensor:
     """Return `(n, 1, v)`, the logarithm of the sum of the exponentials of `shifted`."""
     assert chunk.total is not None
     return torch.log(chunk.total, out=scratch.take("log_total", chunk.total.shape))
 
 
-def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: Scratch) -> torch.Tensor:
+def _plain_cross_entropy(chunk: VoxelChunk, label: torch.Tensor, scratch: Scratch) -> torch.Tensor:
     """Return `(n, 1)`, the sum over classes and voxels, with softmax and without weights. `label` is the sum of t over classes."""
     assert chunk.shifted is not None
     # sum_c t_c (log total - shifted_c) = (sum_c t_c) log total - sum_c t_c shifted_c: one pass over the channels instead of three
@@ -429,7 +310,7 @@ def _plain_cross_entropy(chunk: _Chunk, label: torch.Tensor, scratch: Scratch) -
 
 
 def _pixel_sums_of_chunk(
-    given: KernelInput, chunk: _Chunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: Scratch
+    given: KernelInput, chunk: VoxelChunk, rule: PixelRule, label: torch.Tensor | None, count: torch.Tensor, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The term and what to divide it by, summed over voxels: `(n, 1)` with softmax, else `(n, C)`."""
     t = chunk.t
@@ -482,7 +363,7 @@ class _Slopes(NamedTuple):
         return cls(*map(torch.from_numpy, slopes))
 
 
-def _slope_by_p(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
+def _slope_by_p(given: KernelInput, chunk: VoxelChunk, slopes: _Slopes, scratch: Scratch) -> torch.Tensor:
     """Return the slope of the overlap by p, `(n, C, v)`, in the memory "first"."""
     p, t = chunk.p, chunk.t
     if given.recipe.norm == 1:
@@ -494,7 +375,7 @@ def _slope_by_p(given: KernelInput, chunk: _Chunk, slopes: _Slopes, scratch: Scr
 
 
 def _through_activation(
-    given: KernelInput, chunk: _Chunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: Scratch, into: torch.Tensor | None
+    given: KernelInput, chunk: VoxelChunk, slope: torch.Tensor, by_pixel: torch.Tensor, scratch: Scratch, into: torch.Tensor | None
 ) -> torch.Tensor:
     """From the slope by p, which is written over, and the upstream slope of the pixel term, to the slope by the logits.
 
@@ -539,7 +420,7 @@ def _through_activation(
     return _balanced(chunk, torch.addcmul(slope, t, by_term, value=-1, out=slope if into is None else into))
 
 
-def _balanced(chunk: _Chunk, slope: torch.Tensor) -> torch.Tensor:
+def _balanced(chunk: VoxelChunk, slope: torch.Tensor) -> torch.Tensor:
     """Give the class near 1 the slope that the other classes, which have their digits, leave to it: the sum over classes is 0."""
     if chunk.sure is not None:
         near_one = chunk.sure.above_half
