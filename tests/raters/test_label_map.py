@@ -24,3 +24,11 @@ def test_half_is_background_and_a_tie_is_the_lower_value() -> None:
 def test_one_region_for_each_channel() -> None:
     with pytest.raises(ValueError, match="expected 2 regions, one per channel, got 1"):
         regions_to_label_map(torch.zeros(2, 3), [[1]])
+
+
+@pytest.mark.parametrize("value", [-32769, 32768])
+def test_a_value_beyond_int16_is_refused(value: int) -> None:
+    words = f"regions: expected label values from -32768 to 32767 for one label map, got {value}. Fix: take the form hard or soft"
+    with pytest.raises(ValueError, match=words):
+        regions_to_label_map(torch.zeros(1, 3), [[1, value]])
+    assert regions_to_label_map(torch.ones(1, 1), [[-32768]]).tolist() == [-32768]
