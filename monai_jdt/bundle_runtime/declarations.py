@@ -169,7 +169,7 @@ class TrainingSettings(OverlaySettings, RunSettings):
     )
     datalist: Cases = Field(
         description="A data list (JSON), as `python -m monai_jdt datalist` writes it, in place of `dataset_dir`. In a file also one "
-        "dictionary for each case: {case, image, raters}.",
+        "dictionary for each case: {case, image, raters}; relative paths begin at `dataset_dir`.",
         examples=["list.json"],
         json_schema_extra=also("data_list", "list", "json_list"),
     )
