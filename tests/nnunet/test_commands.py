@@ -64,6 +64,8 @@ def ours(*arguments: str) -> None:
 
 
 def test_from_files_to_scores(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # nnU-Net's planner takes this number for torch's threads, and 0 is none
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     listed = write_list(nnunet_folders / "files", cases=5, absent={0: [1]})
     items = read_datalist(listed, rater_names=True)
     write_datalist({"training": items[:4], "testing": items[4:]}, listed)
@@ -76,7 +78,6 @@ def test_from_files_to_scores(nnunet_folders: Path, monkeypatch: pytest.MonkeyPa
     own = nnunet_folders / "own"
     own.mkdir()
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(own), str(Path(ext_trainer.__file__).parent)]))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     training = ("-tr", "nnUNetTrainerShort", "-p", "nnUNetPlansRaters")
     for start, configuration in (("fork", "3d_lowres"), ("spawn", "3d_cascade_fullres"), ("forkserver", "3d_fullres")):
         (own / "short.py").write_text(SHORT.format(start=start))
