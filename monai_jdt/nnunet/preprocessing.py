@@ -19,7 +19,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.files.file_volume import one_problem
-from monai_jdt.nnunet.raw_dataset import ABSENT, PLANS_ENDING, RATERS_FOLDER, nnunet_folder, rater_files_of
+from monai_jdt.nnunet.raw_dataset import MISSING, PLANS_ENDING, RATERS_FOLDER, nnunet_folder, rater_files_of
 from monai_jdt.progress_bar import shows_progress
 from monai_jdt.validation import error_sentence
 
@@ -33,7 +33,7 @@ class RaterPreprocessor(DefaultPreprocessor):
     """nnU-Net's default preprocessor, whose segmentation has 1 + R channels: the fused label, then raters 1 to R.
 
     Images and the first channel are those of nnU-Net, bit for bit. Where a rater has no map of a case, the channel is
-    :data:`monai_jdt.nnunet.raw_dataset.ABSENT` everywhere. A case without any rater has one opinion, its fused label. Patches are
+    :data:`monai_jdt.nnunet.raw_dataset.MISSING` everywhere. A case without any rater has one opinion, its fused label. Patches are
     drawn around the foreground of any channel, so that what a minority marked is seen, too.
 
     Args:
@@ -79,7 +79,7 @@ class RaterPreprocessor(DefaultPreprocessor):
         fused = reader.read_seg(seg_file)[0]
         labels = plans_manager.get_label_manager(dataset_json)
         legal = [*labels.all_labels, *([labels.ignore_label] if labels.has_ignore_label else [])]
-        stack = np.full((1 + self.raters, *fused.shape[1:]), ABSENT, fused.dtype)
+        stack = np.full((1 + self.raters, *fused.shape[1:]), MISSING, fused.dtype)
         stack[0] = fused[0]
         paths = self.files[seg_file]
         for number, path in paths.items():

@@ -12,7 +12,7 @@ from monai_jdt.validation import error_sentence
 #: The folder of the raters' maps, beside labelsTr. A case's are `CASE_rater1`, `CASE_rater2`, ...
 RATERS_FOLDER = "ratersTr"
 #: What a rater's channel holds where there is no map of that rater. It is no label value, and not the -1 that nnU-Net makes background.
-ABSENT = -2
+MISSING = -2
 #: What the name of plans ends with whose preprocessed data have rater channels. nnU-Net's own plans and data stay as they are.
 PLANS_ENDING = "Raters"
 

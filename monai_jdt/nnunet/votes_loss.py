@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from monai_jdt.losses import JDTLoss, SoftDeepSupervisionLoss
-from monai_jdt.nnunet.raw_dataset import ABSENT
+from monai_jdt.nnunet.raw_dataset import MISSING
 
 
 class VotesLoss(torch.nn.Module):
@@ -32,11 +32,11 @@ class VotesLoss(torch.nn.Module):
         Args:
             output: logits, or one tensor for each head, the largest first.
             target: `(N, 1 + R, *S)`, the fused label, which is not looked at, and the label values of the raters. A channel with
-                :data:`monai_jdt.nnunet.raw_dataset.ABSENT` anywhere is a rater without a map of that case: augmentation may have put
+                :data:`monai_jdt.nnunet.raw_dataset.MISSING` anywhere is a rater without a map of that case: augmentation may have put
                 background at its corners.
         """
         votes = target[:, 1:]
-        present = (votes != ABSENT).flatten(2).all(-1).to(torch.float32)
+        present = (votes != MISSING).flatten(2).all(-1).to(torch.float32)
         if self.deep is None or self.heads is None:
             return self.loss(output, votes, rater_weights=present)
         return self.deep([output[number] for number in self.heads], votes, rater_weights=present)

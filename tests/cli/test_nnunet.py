@@ -26,7 +26,7 @@ def test_path_prints_the_folder_of_the_trainer(capsys: pytest.CaptureFixture[str
 
 def test_convert_prints_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    listed = write_list(tmp_path, cases=2, absent={0: [2]})
+    listed = write_list(tmp_path, cases=2, missing={0: [2]})
     assert run("convert", str(listed), NAME, "--regions", '{"rim": [1]}', "--channel", "MRI") == 0
     printed = capsys.readouterr()
     assert f"raw/{NAME}: 2 training cases, 0 test cases, up to 3 raters" in printed.out

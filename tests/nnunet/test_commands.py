@@ -66,7 +66,7 @@ def ours(*arguments: str) -> None:
 def test_from_files_to_scores(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # nnU-Net's planner takes this number for torch's threads, and 0 is none
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    listed = write_list(nnunet_folders / "files", cases=5, absent={0: [1]})
+    listed = write_list(nnunet_folders / "files", cases=5, missing={0: [1]})
     items = read_datalist(listed, rater_names=True)
     write_datalist({"training": items[:4], "testing": items[4:]}, listed)
     ours("nnunet", "convert", str(listed), NAME, "--regions", '{"rim": [1], "core": [2]}', "--test", "testing", "--no-progress")

@@ -46,13 +46,13 @@ def test_files_values_and_names_are_nnunets(tmp_path: Path) -> None:
 
 def test_a_person_has_one_number_in_every_case(tmp_path: Path) -> None:
     dest = tmp_path / NAME
-    convert(write_list(tmp_path, cases=2, absent={0: [0]}), dest)
+    convert(write_list(tmp_path, cases=2, missing={0: [0]}), dest)
     assert sorted(path.name for path in (dest / "ratersTr").glob("c0*")) == ["c0_rater2.nii.gz", "c0_rater3.nii.gz"]
     np.testing.assert_array_equal(voxels(dest / "ratersTr" / "c0_rater2.nii.gz"), votes_of(0)[1] == 1)
 
 
 def test_raters_without_names_are_numbered_by_their_place(tmp_path: Path) -> None:
-    listed = write_list(tmp_path, cases=2, absent={0: [0]})
+    listed = write_list(tmp_path, cases=2, missing={0: [0]})
     items = [{key: value for key, value in item.items() if key != "rater_names"} for item in read_datalist(listed)]
     write_datalist(items, listed)
     convert(listed, tmp_path / NAME)
@@ -67,7 +67,7 @@ def test_a_rater_who_says_nothing_does_not_vote() -> None:
 
 
 def test_the_list_of_what_was_written_has_raters_and_patients(tmp_path: Path) -> None:
-    listed = write_list(tmp_path, cases=2, absent={0: [0]})
+    listed = write_list(tmp_path, cases=2, missing={0: [0]})
     items = read_datalist(listed, rater_names=True)
     write_datalist({"training": [items[0]], "testing": [items[1]]}, listed)
     dest = tmp_path / NAME

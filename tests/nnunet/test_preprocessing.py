@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monai_jdt.nnunet.raw_dataset import ABSENT
+from monai_jdt.nnunet.raw_dataset import MISSING
 from tests.nifti_files import load_nifti, save_nifti
 from tests.nnunet.tiny_data import NAME, NESTED, planned, tiny_plans, votes_of
 
@@ -58,19 +58,19 @@ def test_raters_are_the_channels_behind_it(nnunet_folders: Path) -> None:
     assert tuple(np.argwhere(expected.any(0))[0]) in marked
 
 
-def test_an_absent_rater_is_a_channel_that_says_so(nnunet_folders: Path) -> None:
-    planned(nnunet_folders, cases=2, absent={0: [1], 1: [2]})
+def test_a_missing_rater_is_a_channel_that_says_so(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=2, missing={0: [1], 1: [2]})
     preprocess_raters(NAME, ["3d_fullres"], processes=1)
     cases = preprocessed(nnunet_folders)
     assert {seg.shape[0] for _, seg, _ in cases.values()} == {4}  # a batch is one array
-    assert (cases["c0"][1][2] == ABSENT).all()
-    assert (cases["c1"][1][3] == ABSENT).all()
-    assert not (cases["c0"][1][[0, 1, 3]] == ABSENT).any()
+    assert (cases["c0"][1][2] == MISSING).all()
+    assert (cases["c1"][1][3] == MISSING).all()
+    assert not (cases["c0"][1][[0, 1, 3]] == MISSING).any()
 
 
-def test_an_absent_first_rater_changes_no_image(nnunet_folders: Path) -> None:
+def test_a_missing_first_rater_changes_no_image(nnunet_folders: Path) -> None:
     """nnU-Net normalises within the first channel that is not -1, which is that of the fused label."""
-    planned(nnunet_folders, cases=1, absent={0: [0]})
+    planned(nnunet_folders, cases=1, missing={0: [0]})
     preprocess_raters(NAME, ["3d_fullres"], processes=1)
     DefaultPreprocessor(verbose=False).run(NAME, "3d_fullres", "nnUNetPlans", 1)
     ours, stock = preprocessed(nnunet_folders)["c0"], preprocessed(nnunet_folders, "nnUNetPlans_3d_fullres")["c0"]
@@ -85,7 +85,7 @@ def test_a_case_without_raters_has_its_label_as_one(nnunet_folders: Path) -> Non
     assert preprocess_raters(NAME, ["3d_fullres"], processes=1).without == ("c0",)
     _, segmentation, _ = preprocessed(nnunet_folders)["c0"]
     np.testing.assert_array_equal(segmentation[1], segmentation[0])
-    assert (segmentation[2:] == ABSENT).all()
+    assert (segmentation[2:] == MISSING).all()
 
 
 def test_plans_are_nnunets_under_another_name(nnunet_folders: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from monai_jdt.nnunet import ext_trainer
-from monai_jdt.nnunet.raw_dataset import ABSENT
+from monai_jdt.nnunet.raw_dataset import MISSING
 from tests.nnunet.tiny_data import NAME, NESTED, ONE_REGION, planned, tiny_plans
 
 pytest.importorskip("nnunetv2")
@@ -75,7 +75,7 @@ def ready(nnunet_folders: Path) -> Callable[..., Path]:
 def test_an_epoch_runs_and_its_checkpoint_is_nnunets(
     ready: Callable[..., Path], kind: type[nnUNetTrainerJDT], regions: dict[str, Any]
 ) -> None:
-    folder = ready(regions, absent={0: [1]})
+    folder = ready(regions, missing={0: [1]})
     trainer = trainer_of(folder, kind)
     trainer.run_training()
     assert np.isfinite(trainer.logger.get_value("train_losses", step=-1))
@@ -113,7 +113,7 @@ def test_ten_steps_on_hard_labels_have_nnunets_losses(
     nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, regions: dict[str, Any], batch_dice: bool
 ) -> None:
     """One rater, and so the fused label is that rater's. nnU-Net's loss is 1 smaller: it has -Dice for 1 - Dice."""
-    planned(nnunet_folders, regions, cases=2, absent={0: [1, 2], 1: [1, 2]}, plans=tiny_plans(batch_dice=batch_dice))
+    planned(nnunet_folders, regions, cases=2, missing={0: [1, 2], 1: [1, 2]}, plans=tiny_plans(batch_dice=batch_dice))
     preprocess_raters(NAME, ["3d_fullres"], processes=1)
     DefaultPreprocessor(verbose=False).run(NAME, "3d_fullres", "nnUNetPlans", 1)
 
@@ -152,8 +152,8 @@ def batch_of(trainer: Any, training: bool = True) -> dict[str, Any]:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("regions", [CLASSES, NESTED], ids=["classes", "regions"])
 def test_the_target_keeps_every_rater(ready: Callable[..., Path], regions: dict[str, Any], training: bool) -> None:
-    """nnU-Net makes regions of channel 0 alone, and -1 of an absent rater background."""
-    folder = ready(regions, absent={0: [1], 1: [1]})
+    """nnU-Net makes regions of channel 0 alone, and -1 of a missing rater background."""
+    folder = ready(regions, missing={0: [1], 1: [1]})
     trainer = trainer_of(folder)
     trainer.initialize()
     target = batch_of(trainer, training)["target"]
@@ -162,14 +162,14 @@ def test_the_target_keeps_every_rater(ready: Callable[..., Path], regions: dict[
     assert set(target.unique().tolist()) <= {0, 1, 2}
 
 
-def test_an_absent_rater_stays_absent_in_the_target(ready: Callable[..., Path]) -> None:
-    trainer = trainer_of(ready(absent={0: [0], 1: [0, 2]}))
+def test_a_missing_rater_stays_so_in_the_target(ready: Callable[..., Path]) -> None:
+    trainer = trainer_of(ready(missing={0: [0], 1: [0, 2]}))
     trainer.initialize()
     trainer.dataloader_train, _ = trainer.get_dataloaders()
     for _ in range(3):
         batch = next(trainer.dataloader_train)
         for case, target in zip(batch["keys"], batch["target"], strict=True):
-            assert bool((target[2] == ABSENT).any()) is (case == "c1")
+            assert bool((target[2] == MISSING).any()) is (case == "c1")
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -244,7 +244,7 @@ def test_where_no_rater_says_anything_nothing_is_learned(ready: Callable[..., Pa
     logits = torch.randn(1, 3, 8, 16, 16, requires_grad=True)
     votes = torch.zeros(1, 4, 8, 16, 16, dtype=torch.int16)
     votes[:, 1:, :4] = trainer.label_manager.ignore_label
-    votes[:, 2, 4:] = ABSENT  # and a rater who is absent beside
+    votes[:, 2, 4:] = MISSING  # and a rater who is missing beside
     (gradient,) = torch.autograd.grad(trainer.loss(logits, votes), logits)
     assert not gradient[:, :, :4].any()
     assert gradient[:, :, 4:].any()

@@ -23,7 +23,7 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_module
 
 from monai_jdt.nnunet.preprocessing import preprocess_raters
-from monai_jdt.nnunet.raw_dataset import ABSENT
+from monai_jdt.nnunet.raw_dataset import MISSING
 from monai_jdt.nnunet.trainer import nnUNetTrainerJDT
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def course(preprocessed: str, rank: int = 0, ranks: int = 1) -> tuple[list[float
     generator = torch.Generator().manual_seed(1)
     data = torch.randn(2, 1, 8, 16, 16, generator=generator)
     target = (torch.rand(2, 4, 8, 16, 16, generator=generator) < 0.3).to(torch.int16)
-    target[0, 2] = ABSENT
+    target[0, 2] = MISSING
     batch = {"data": data.chunk(ranks)[rank], "target": target.chunk(ranks)[rank]}
     losses = [float(trainer.train_step(batch)["loss"]) for _ in range(STEPS)]
     return losses, torch.cat([weight.detach().flatten() for weight in trainer.network.parameters()])

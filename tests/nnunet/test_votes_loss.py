@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_jdt.losses import JDTCELoss, SoftDeepSupervisionLoss
-from monai_jdt.nnunet.raw_dataset import ABSENT
+from monai_jdt.nnunet.raw_dataset import MISSING
 from monai_jdt.nnunet.votes_loss import VotesLoss
 
 SOFTMAX: dict[str, Any] = {"softmax": True, "include_background": False, "votes": True, "backend": "eager"}
@@ -30,10 +30,10 @@ def test_the_fused_label_is_not_looked_at(votes: torch.Tensor) -> None:
     assert loss(logits, target_of(votes, 2)) == expected
 
 
-def test_an_absent_rater_is_no_vote_for_background(votes: torch.Tensor) -> None:
+def test_a_missing_rater_is_no_vote_for_background(votes: torch.Tensor) -> None:
     loss, logits = VotesLoss(JDTCELoss(**SOFTMAX)), torch.randn(2, 3, 4, 4, 4)
     less = votes.clone()
-    less[:, 1] = ABSENT
+    less[:, 1] = MISSING
     less[:, 1, :2] = 0  # what augmentation writes outside of the image
     expected = JDTCELoss(**SOFTMAX)(logits, votes[:, [0, 2]])
     assert float(loss(logits, target_of(less))) == pytest.approx(float(expected), rel=1e-6)
@@ -42,7 +42,7 @@ def test_an_absent_rater_is_no_vote_for_background(votes: torch.Tensor) -> None:
 def test_a_case_without_any_rater_counts_nothing(votes: torch.Tensor) -> None:
     loss = VotesLoss(JDTCELoss(**SOFTMAX))
     logits = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
-    votes[0] = ABSENT
+    votes[0] = MISSING
     value = loss(logits, target_of(votes))
     assert float(value.detach()) == pytest.approx(float(JDTCELoss(**SOFTMAX)(logits[1:], votes[1:])), rel=1e-6)
     (gradient,) = torch.autograd.grad(value, logits)

@@ -30,13 +30,13 @@ def votes_of(number: int, shape: Sequence[int] = SHAPE, raters: int = 3) -> np.n
     return votes
 
 
-def write_list(folder: Path, cases: int = 4, absent: Mapping[int, Sequence[int]] | None = None, shape: Sequence[int] = SHAPE) -> Path:
+def write_list(folder: Path, cases: int = 4, missing: Mapping[int, Sequence[int]] | None = None, shape: Sequence[int] = SHAPE) -> Path:
     """Write images and raters' maps with a data list.
 
     Args:
         folder: where.
         cases: how many.
-        absent: case to the raters without a map. The list names its raters, so that the others keep their numbers.
+        missing: case to the raters without a map. The list names its raters, so that the others keep their numbers.
         shape: of the images.
     """
     items = []
@@ -46,7 +46,7 @@ def write_list(folder: Path, cases: int = 4, absent: Mapping[int, Sequence[int]]
         image[:2] = 0  # outside of the body: nnU-Net crops these layers, and marks the corner by -1
         image[2:5, :3, :3] = 0
         save_nifti(str(folder / f"c{number}" / "im.nii.gz"), image)
-        gone = (absent or {}).get(number, ())
+        gone = (missing or {}).get(number, ())
         raters = {f"r{rater}": f"c{number}/r{rater}.nii.gz" for rater in range(len(votes)) if rater not in gone}
         for rater, path in raters.items():
             save_nifti(str(folder / path), votes[int(rater[1:])])
