@@ -85,7 +85,8 @@ def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
     if layout == "reversed_strides":
         backwards = tuple(reversed(range(tensor.ndim)))
         return tensor.permute(backwards).contiguous().permute(backwards)
-    around = math.nan if tensor.is_floating_point() else tensor.dtype == torch.bool or torch.iinfo(tensor.dtype).max
+    # no class, and a number that a double holds: torch 2.14 refuses the largest int64 as a value of `pad`
+    around = math.nan if tensor.is_floating_point() else tensor.dtype == torch.bool or torch.iinfo(tensor.dtype).max // 2 + 1
     return torch.nn.functional.pad(tensor, (1, 2), value=around)[..., 1:-2]
 
 
