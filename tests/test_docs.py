@@ -49,8 +49,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
+#: What a page may use beyond the extra `test`. Its installation takes longer than its tests, so that CI does without.
+OPTIONAL = ("accelerate", "lightning")
+
+
 @pytest.mark.parametrize(("page", "line", "block"), all_blocks("python"))
 def test_a_block_of_python_runs(page: Path, line: int, block: str) -> None:
+    for name in OPTIONAL:
+        if re.search(rf"^(import|from) {name}\b", block, re.MULTILINE):
+            pytest.importorskip(name)
     torch.set_num_threads(1)  # the examples train small networks: more threads than free cores wait for each other
     try:
         # the lines before it are empty, so that a traceback names the line of the page
@@ -64,11 +71,13 @@ def test_a_block_of_yaml_can_be_read(page: Path, line: int, block: str) -> None:
     assert yaml.safe_load(block), f"{page}, line {line + 1}"
 
 
-def test_the_examples_on_the_page_are_the_files() -> None:
-    """The test of blocks runs the page, and so the files."""
-    files = [ROOT / "examples" / f"{name}.py" for name in ("plain_loop", "monai_script")]
-    assert [block for _, block in fenced(ROOT / "examples" / "README.md", "python")] == [file.read_text("utf-8") for file in files]
-    assert sorted(files) == sorted((ROOT / "examples").glob("*.py"))
+def test_the_examples_on_the_pages_are_the_files() -> None:
+    """The test of blocks runs the pages, and so the files. `py` marks a program that takes too long: tests/test_examples.py runs it."""
+    examples, pages = ROOT / "examples", [ROOT / "examples" / "README.md", ROOT / "docs" / "pipelines.md"]
+    shown = {block for page in pages for language in ("python", "py", "yaml") for _, block in fenced(page, language)}
+    programs = [*examples.glob("*.py"), *examples.glob("*/*.py"), *examples.glob("**/hyper_parameters.yaml")]
+    assert len(programs) > 6
+    assert [file.name for file in programs if file.read_text("utf-8") not in shown] == []
 
 
 def test_the_table_of_losses_is_what_the_function_says() -> None:
