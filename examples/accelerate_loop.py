@@ -5,9 +5,12 @@ It makes ten phantoms (synthetic, no patients) in memory: `python examples/accel
 `pip install 'monai-jdt[accelerate]'`.
 """
 
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, set_seed
+from monai.data import Dataset
 from monai.networks.nets import SegResNet
 from torch import nn
 from torch.utils.data import DataLoader
@@ -33,10 +36,10 @@ def make_case(index: int) -> dict[str, torch.Tensor]:
 loading = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True)
 accelerator = Accelerator(dataloader_config=loading, cpu=not torch.cuda.is_available())
 set_seed(0)
-votes = {"votes": True, "regions": list(REGIONS.values()), "ignore_index": MISSING}
+votes: dict[str, Any] = {"votes": True, "regions": list(REGIONS.values()), "ignore_index": MISSING}
 network = SegResNet(in_channels=4, out_channels=len(REGIONS), init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
 optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
-loader = DataLoader([make_case(index) for index in range(8)], batch_size=4, shuffle=True)
+loader: DataLoader = DataLoader(Dataset([make_case(index) for index in range(8)]), batch_size=4, shuffle=True)
 network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
 
 # `sync`: the images of all processes are one batch for the loss. Without it, the gradient is the mean of the processes' own losses.

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from monai_jdt.data import brats_phantom
 from monai_jdt.losses import JDTCELoss
@@ -29,14 +29,25 @@ def make_case(index: int) -> dict[str, torch.Tensor]:
     return {"image": torch.from_numpy(phantom.image), "label": votes}
 
 
+class Phantoms(Dataset[dict[str, torch.Tensor]]):
+    def __init__(self, count: int) -> None:
+        self.cases = [make_case(index) for index in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.cases[index]
+
+
 launched = "WORLD_SIZE" in os.environ  # by torchrun
 if launched:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 rank, ranks = (dist.get_rank(), dist.get_world_size()) if launched else (0, 1)
 device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
 
-cases = [make_case(index) for index in range(8)]
-sampler = DistributedSampler(cases, num_replicas=ranks, rank=rank, shuffle=True, seed=0)
+cases = Phantoms(8)
+sampler: DistributedSampler = DistributedSampler(cases, num_replicas=ranks, rank=rank, shuffle=True, seed=0)
 loader = DataLoader(cases, batch_size=BATCH // ranks, sampler=sampler)
 
 torch.manual_seed(0)

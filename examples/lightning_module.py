@@ -5,9 +5,11 @@ It makes ten phantoms (synthetic, no patients) in memory: `python examples/light
 """
 
 import os
+from typing import Any
 
 import lightning
 import torch
+from monai.data import Dataset
 from monai.networks.nets import SegResNet
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
@@ -33,7 +35,7 @@ class Segmenter(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.network = SegResNet(in_channels=4, out_channels=len(REGIONS), init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
-        votes = {"votes": True, "regions": list(REGIONS.values()), "ignore_index": MISSING}
+        votes: dict[str, Any] = {"votes": True, "regions": list(REGIONS.values()), "ignore_index": MISSING}
         # `sync`: the images of all processes are one batch for the loss, and its value is the same in every process
         self.loss_function = JDTCELoss(sigmoid=True, sync=True, **votes)
         self.metric = ThresholdedDice(thresholds="qubiq", reduction="mean_batch", **votes)
@@ -79,8 +81,8 @@ trainer = lightning.Trainer(
 )
 # Lightning gives each process its part of the cases, and shuffles those of a training on several processes even if the loader does not.
 # With a sampler of ours one process has the order of several.
-cases = [make_case(index) for index in range(8)]
-sampler = DistributedSampler(cases, num_replicas=ranks, rank=int(os.environ.get("RANK", 0)), shuffle=True, seed=0)
-train_loader = DataLoader(cases, batch_size=BATCH // ranks, sampler=sampler)
-val_loader = DataLoader([make_case(index) for index in range(8, 10)], batch_size=1)
+cases = Dataset([make_case(index) for index in range(8)])
+sampler: DistributedSampler = DistributedSampler(cases, num_replicas=ranks, rank=int(os.environ.get("RANK", 0)), shuffle=True, seed=0)
+train_loader: DataLoader = DataLoader(cases, batch_size=BATCH // ranks, sampler=sampler)
+val_loader: DataLoader = DataLoader(Dataset([make_case(index) for index in range(8, 10)]), batch_size=1)
 trainer.fit(Segmenter(), train_loader, val_loader)

@@ -5,6 +5,7 @@ It makes ten phantoms (synthetic, no patients) in memory: `python examples/super
 """
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -55,7 +56,7 @@ if launched:
     network = DistributedDataParallel(network)
 
 # Votes go where MONAI's trainer expects the label, and nothing else changes. `sync`: the images of all processes are one batch.
-votes = {"votes": True, "regions": list(REGIONS.values()), "ignore_index": MISSING}
+votes: dict[str, Any] = {"votes": True, "regions": list(REGIONS.values()), "ignore_index": MISSING}
 loss_function = JDTCELoss(sigmoid=True, sync=True, **votes)
 
 evaluator = SupervisedEvaluator(

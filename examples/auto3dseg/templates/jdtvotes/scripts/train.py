@@ -60,14 +60,14 @@ def run(config_file: str | list[str], **override: Any) -> None:
         metric = ThresholdedDice(thresholds="qubiq", votes=True, regions=list(get("regions").values()))
         with torch.no_grad():
             scores = [
-                metric(y_pred=get("inferer")(case["image"][None].to(device), network).sigmoid(), y=case["votes"][None].to(device))
-                for case in val_data
+                metric(y_pred=get("inferer")(case["image"].to(device), network).sigmoid(), y=case["votes"].to(device))
+                for case in DataLoader(val_data, batch_size=1)
             ]
         score = float(torch.cat(scores).mean())
         os.makedirs(get("ckpt_path"), exist_ok=True)
         torch.save(network.state_dict(), os.path.join(get("ckpt_path"), "model.pt"))
         # Auto3DSeg ranks networks by this key. Here it is the thresholded Dice score
-        progress = [{"losses": epoch_losses, "best_avg_dice_score": score}]
+        progress: Any = [{"losses": epoch_losses, "best_avg_dice_score": score}]
         ConfigParser.export_config_file(progress, os.path.join(get("ckpt_path"), "progress.yaml"), fmt="yaml")
         print(f"fold {get('fold')}: thresholded Dice {score:.2f}")
     if launched:
