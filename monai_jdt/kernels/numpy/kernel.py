@@ -21,7 +21,7 @@ from monai_jdt.kernels.rows import CAUTION, DIFFERENTIABLE_ROWS, Row
 
 #: Share of errors (fp + fn) in what is right (tp), or mean pixel term of a voxel, below which images are summed by the definition.
 _SURE = 2**-10
-#: Largest |p - t| of images whose gradient is the definition's.
+#: Largest slope by a logit, as a share of the largest upstream slope, of images whose gradient is computed more closely.
 _SURE_GRADIENT = 2**-6
 
 # The rows as numbers: an index that is an enum takes microseconds.
@@ -314,11 +314,11 @@ def _write_block_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor,
         block: the voxels.
         by_sums: upstream slopes of its images, `(4, n, C, 1)`.
         into: the place in the result.
-        sure: whether all predictions of the blocks before are near their label.
+        sure: whether the gradient of all blocks before lacks digits.
         closely: with the digits that p near 1 does not have.
 
     Returns:
-        Whether all predictions so far are so near their label that the gradient lacks digits.
+        Whether the gradient of all blocks so far lacks digits.
     """
     recipe, memory, shape = block.recipe, block.memory, block.shape
     _, (far, slope, _), (*_, term) = memory.take("parts", torch.Size((3, *shape)))
@@ -329,9 +329,6 @@ def _write_block_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor,
     if closely:
         left = sure_of(block.logits, torch.from_numpy(p), recipe.activation)
         far[...] = distance(torch.from_numpy(p), torch.from_numpy(block.t), left).numpy()
-    elif sure:
-        # Predictions near 0 have all their digits: without one above 1/2 there is nothing to gain.
-        sure = bool(far.max() < _SURE_GRADIENT and far.min() > -_SURE_GRADIENT and p.max() > 0.5)
     _write_overlap_slope(block, far, by_sums, slope)
     # What is written last is written to the gradient itself, where that can be.
     direct = into.dtype == memory.dtype and block.counted is None and left is None
@@ -343,9 +340,20 @@ def _write_block_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor,
             if focal:
                 by_term = _add_focal_slope(block, recipe.pixel, far, left, term, by_term, slope)
         slope = _through_block_activation(block, p, far, left, by_term, slope, out)
+        if sure and not closely:
+            sure = _lacks_digits(block, slope, by_sums)
     if slope is not out or not direct:
         into.copy_(torch.from_numpy(block.keep(slope, slope)))
     return sure
+
+
+def _lacks_digits(block: Block, slope: np.ndarray, by_sums: np.ndarray) -> bool:
+    """Return whether a rounding of p near 1, times an upstream slope, is more than 2 ** -18 of the largest slope by a logit."""
+    limit = _SURE_GRADIENT * float(np.abs(by_sums).max())
+    if not (slope.max() < limit and slope.min() > -limit):
+        return False
+    # With sigmoid, predictions near 0 have all their digits.
+    return block.recipe.activation is Activation.SOFTMAX or bool(block.logits.numpy().max() > 0)
 
 
 def _through_block_activation(

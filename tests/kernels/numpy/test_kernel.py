@@ -141,3 +141,18 @@ def test_softmax_of_one_channel_has_no_gradient(form: LabelForm) -> None:
     label = torch.randint(0, 2, (2, 1, 50))
     recipe = VoxelRecipe(Activation.SOFTMAX, label=LabelReading(form), pixel=TERM)
     assert_agrees(Backend.NUMPY, torch.randn(2, 1, 50), label, recipe)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_gradient_of_saturated_voxels_keeps_its_digits(activation: str) -> None:
+    """Not near the label, but p (1 - p) is small: a rounding of p near 1 would be 1e-4 of the gradient."""
+    options = {activation: True, "smooth_nr": 0.0}
+    for seed in range(20):
+        source = torch.Generator().manual_seed(seed)
+        logits = torch.tensor([[4.1, -5.1]]) + 0.5 * torch.randn(1, 2, generator=source)
+        label = torch.softmax(torch.randn(1, 2, generator=source), 1).double()
+        found = []
+        for backend, leaf in (("numpy", logits.clone()), ("eager", logits.double())):
+            value = JDTLoss(**options, backend=backend)(leaf.requires_grad_(), label)
+            found.append(torch.autograd.grad(value, leaf)[0].double())
+        assert float((found[0] - found[1]).abs().max()) < 5e-6 * float(found[1].abs().max())
