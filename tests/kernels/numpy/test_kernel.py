@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_softmax_of_one_channel_has_no_gradient(form: LabelForm) -> None:
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_a_gradient_of_saturated_voxels_keeps_its_digits(activation: str) -> None:
     """Not near the label, but p (1 - p) is small: a rounding of p near 1 would be 1e-4 of the gradient."""
-    options = {activation: True, "smooth_nr": 0.0}
+    options: dict[str, Any] = {activation: True, "smooth_nr": 0.0}
     for seed in range(20):
         source = torch.Generator().manual_seed(seed)
         logits = torch.tensor([[4.1, -5.1]]) + 0.5 * torch.randn(1, 2, generator=source)
