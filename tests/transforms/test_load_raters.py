@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, NibabelReader
 
 from monai_jdt.data.problems import DataProblemError
 from monai_jdt.transforms import FuseRatersd, LoadRaters, LoadRatersd
+from tests.nifti_files import save_nifti
 from tests.transforms.rater_files import AFFINE, write
 
 
@@ -130,3 +131,55 @@ def test_names_that_cannot_be_matched_are_one_line(paths: list[str]) -> None:
         load({"raters": paths[:1], "rater_names": ["ben"]})
     with pytest.raises(ValueError, match=r"the item \(case c1\): rater_names: expected 1 names, got none"):
         load({"case": "c1", "raters": paths[:1]})
+
+
+@pytest.mark.parametrize("reader", [None, "NibabelReader"])
+def test_a_foreground_is_1_whatever_its_value(tmp_path: Path, reader: str | None) -> None:
+    path = write(tmp_path / "a.nii", np.array([[[0, 255, 255]]]))
+    assert LoadRaters(reader=reader, foreground=255)(path).tolist() == [[[[0, 1, 1]]]]
+    load = LoadRatersd("raters", reader=reader)
+    assert load({"raters": [path], "foreground": 0})["raters"].tolist() == [[[[1, 0, 0]]]]
+    third = write(tmp_path / "third.nii", np.array([[[0, 24, 255]]]))
+    with pytest.raises(
+        DataProblemError, match=r"third.nii: expected a mask of the foreground 0 and one other value, got 0, and also 24, 255"
+    ):
+        load({"raters": [third], "foreground": 0})
+
+
+def test_colours_are_not_for_readers_of_monai(paths: list[str]) -> None:
+    with pytest.raises(ValueError, match="foreground: expected a number together with `reader`, got #ff0000"):
+        LoadRaters(reader="NibabelReader", foreground="#ff0000")
+    with pytest.raises(DataProblemError, match=r"rater0.nii.gz: expected a foreground that is a number, with `reader`, got #ff0000"):
+        LoadRatersd("raters", reader="NibabelReader")({"raters": paths, "foreground": "#FF0000"})
+
+
+class Broken(NibabelReader):
+    """A reader whose library gives up on the voxels."""
+
+    def get_data(self, img: Any) -> Any:
+        raise RuntimeError("no plane\nmore of it")
+
+
+def test_a_file_that_a_reader_cannot_use_is_named(tmp_path: Path) -> None:
+    channels = write(tmp_path / "channels.nii", np.zeros((5, 6, 4, 2)))
+    words = r"channels.nii: expected a label map of one channel, got shape \(5, 6, 4, 2\), channels on axis -1"
+    with pytest.raises(DataProblemError, match=words):
+        LoadRaters(reader="NibabelReader")(channels)
+    one = write(tmp_path / "one.nii", np.ones((5, 6, 4, 1)))
+    assert LoadRaters(reader="NibabelReader")(one).shape == (1, 5, 6, 4)
+    with pytest.raises(DataProblemError, match=r"one.nii: expected a label map that can be read, got RuntimeError: no plane. Fix: "):
+        LoadRaters(reader=Broken)(one)
+    empty = write(tmp_path / "empty.nii", np.zeros((0, 6, 4)))
+    with pytest.raises(DataProblemError, match=r"empty.nii: expected a label map with voxels, got shape \(0, 6, 4\)"):
+        LoadRaters()(empty)
+    wide = save_nifti(tmp_path / "wide.nii", np.full((5, 6, 4), 40000, np.int32))
+    with pytest.raises(DataProblemError, match=r"wide.nii: expected whole label values within int16, got 40000"):
+        LoadRaters()(wide)
+    with pytest.raises(DataProblemError, match=r"raters: expected one file per rater, got list \['a.nii'\]. Fix: merge_kits21"):
+        LoadRaters()([["a.nii"]])  # type: ignore[list-item]
+
+
+def test_itk_does_not_read_a_namesake_instead(tmp_path: Path) -> None:
+    write(tmp_path / "a.nii", np.ones((5, 6, 4)))
+    asked = write(tmp_path / "a.nii.gz", np.full((5, 6, 4), 2))
+    assert LoadRaters(reader="ITKReader")(asked).unique().tolist() == [2]
