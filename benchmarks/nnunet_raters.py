@@ -266,8 +266,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of lidc3d.npz")
     parser.add_argument("--sets", default=",".join(DATASETS), help="which, separated by commas")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="which, separated by commas")
-    parser.add_argument("--iterations", type=int, default=400, help="of each training")
+    parser.add_argument("--iterations", type=int, default=400, help=f"of each training, a multiple of {EPOCH} or fewer")
     arguments = parser.parse_args()
+    if arguments.iterations > EPOCH and arguments.iterations % EPOCH:
+        parser.error(f"--iterations: expected a multiple of {EPOCH}, or fewer, got {arguments.iterations}")
     torch.set_num_threads(1)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     study(arguments.out.resolve(), arguments.data, arguments.sets.split(","), seeds, arguments.iterations)

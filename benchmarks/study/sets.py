@@ -141,7 +141,7 @@ EDGE, FAR_MM = 64, 100.0
 
 
 def write_phantoms(data: Path, files: Path, *, name: str) -> list[Path]:
-    """Write phantoms of one difficulty with their true probability. A case without a rater is one without a label, and is left out."""
+    """Write phantoms of one difficulty with their true probability. Each case has a rater at least."""
     difficulty = DIFFICULTIES[name]
     counts = {"training": difficulty.training, "validation": VALIDATION_CASES, "test": TEST_CASES}
     if not (files / "cases").exists():
@@ -160,12 +160,11 @@ def write_phantom(folder: Path, index: int, difficulty: Difficulty) -> None:
     random = np.random.default_rng([7, index])
     image, phi = placed(case.image, case.latent.phi, random)
     latent = PhantomLatent(phi, phi, case.latent.spacing)
-    drawn = []
-    for style in difficulty.styles:
-        present, marked = random.random() < style.presence, draw_rater(latent, style, random)
-        drawn += [marked[0]] if present else []
-    if not drawn:
-        return
+    drawn: list[np.ndarray] = []
+    while not drawn:  # a case without a rater is drawn again
+        for style in difficulty.styles:
+            present, marked = random.random() < style.presence, draw_rater(latent, style, random)
+            drawn += [marked[0]] if present else []
     folder.mkdir()
     probability = rater_probability(latent, difficulty.styles)[0]
     arrays = {"image": image, "probability": probability}

@@ -59,6 +59,9 @@ def main() -> None:
     arguments = parser.parse_args()
     found: list[dict[str, Any]] = []
     for name, lists in sets_of(parser, arguments).items():
+        if len(lists) > 1:
+            print(f"{name}: no trials, since each of its patients is tested in some fold", flush=True)
+            continue
         epochs = EPOCHS[name]
         by_rate = trials(name, lists, arguments.out, [{"learning_rate": rate, "epochs": epochs} for rate in RATES])
         tables = perform_all(by_rate, arguments.workers, trial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -63,9 +64,11 @@ def _convert_verb(
     typer.echo("Go on with")
     typer.echo(f"  nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity --no_pp")
     typer.echo(f"  monai-jdt nnunet preprocess {number}")
-    wanted = json.dumps({name: list(group) for name, group in made.labels.regions.items()})
+    wanted = shlex.quote(json.dumps({name: list(group) for name, group in made.labels.regions.items()}))
+    listed = shlex.quote(os.path.join(made.folder, "datalist.json"))
+    only = " --section testing" if made.test else ""
     typer.echo("and later score predictions with")
-    typer.echo(f"  monai-jdt evaluate PREDICTIONS {os.path.join(made.folder, 'datalist.json')} --regions '{wanted}'")
+    typer.echo(f"  monai-jdt evaluate PREDICTIONS {listed}{only} --regions {wanted}")
 
 
 @nnunet_verbs.command("preprocess")

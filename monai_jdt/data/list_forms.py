@@ -21,7 +21,8 @@ from monai_jdt.data.problems import DataProblem, DataProblemError
 _FIX = "write it again by `python -m monai_jdt datalist`"
 
 # The names that tools give to the sections. The first of each is ours.
-_SECTION_NAMES = (("training", "train"), ("validation", "valid", "val"), ("testing", "test"))
+VALIDATION_NAMES = ("validation", "valid", "val")
+_SECTION_NAMES = (("training", "train"), VALIDATION_NAMES, ("testing", "test"))
 
 _EVERY_SECTION = {name for names in _SECTION_NAMES for name in names}
 

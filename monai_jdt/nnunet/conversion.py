@@ -15,15 +15,16 @@ import numpy as np
 import torch
 
 from monai_jdt.data.case_runner import run_cases
-from monai_jdt.data.datalist_file import read_datalist, write_datalist
+from monai_jdt.data.datalist_file import read_sections, write_datalist
 from monai_jdt.data.files.atomic import whole_folder
 from monai_jdt.data.files.file_volume import one_problem
 from monai_jdt.data.files.foreground import Foreground
-from monai_jdt.data.files.grids import VoxelGrid, without_last_ones
+from monai_jdt.data.files.grids import VoxelGrid, grid_problem, without_last_ones
 from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.files.volumes import open_volume
-from monai_jdt.data.list_forms import list_sections
+from monai_jdt.data.list_forms import VALIDATION_NAMES, chosen_section
 from monai_jdt.data.names import folded_name, one_line
+from monai_jdt.data.problems import DataProblemError
 from monai_jdt.data.rater_names import names_of_raters
 from monai_jdt.data.splits import folds
 from monai_jdt.nnunet.raw_dataset import RATERS_FOLDER, check_dataset_name, rater_file
@@ -61,6 +62,19 @@ class RawCase:
     channels: int
     labels: RawLabels
     folders: tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class WrittenCase:
+    """What the files of a case have.
+
+    Args:
+        values: label values of the raters' files.
+        axes: 2 of a picture or a volume of one slice, else 3.
+    """
+
+    values: frozenset[int]
+    axes: int
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,8 @@ def convert_to_nnunet(
 
     Raises:
         FileExistsError: there is something at `dest`.
-        ValueError: no case has raters, cases whose names would be one, regions that nnU-Net cannot have, or a case that cannot be
-            converted. Then nothing is written.
+        ValueError: no case has raters, cases whose names would be one, regions that nnU-Net cannot have or that no rater marked,
+            folds that are no folds, or a case that cannot be converted. Then nothing is written.
         DataProblemError: a list that cannot be read.
     """
     dest = os.path.abspath(os.fspath(dest))
@@ -127,9 +141,7 @@ def convert_to_nnunet(
     if os.path.lexists(dest):
         raise FileExistsError(error_sentence(dest, "a free name", "something that is there", "name another, or remove it"))
     labels = raw_labels(regions, ignored)
-    by_section = _items_by_section(datalist, section, test)
-    training = [item for name, items in by_section.items() if name != test for item in items]
-    tested = by_section.get(test, []) if test is not None else []
+    training, tested = _training_and_test(datalist, section, test)
     left_out = [str(item["case"]) for item in [*training, *tested] if not item.get("raters")]
     rated = [item for item in [*training, *tested] if item.get("raters")]
     trained = sum(bool(item.get("raters")) for item in training)
@@ -155,34 +167,45 @@ def convert_to_nnunet(
         if failures:
             more = f" ({len(failures) - 1} more cases failed: `monai-jdt check` lists every problem)" if len(failures) > 1 else ""
             raise ValueError(failures[0] + more)
-        found = sorted({value for outcome in outcomes for value in outcome.result or ()})
+        written = [outcome.result for outcome in outcomes]
+        _as_slices_of_volumes(list(zip(work, written, strict=True)))
+        found = set().union(*(case.values for case in written))
+        for name, group in regions.items():
+            if found.isdisjoint(group):
+                got = "the values " + ", ".join(map(str, sorted(found)))
+                raise ValueError(error_sentence(f"region {name}", f"one of {list(group)} in a rater's file", got, "mend --regions"))
+        background = sorted(found - {0, ignored, *labels.values})
         _write_records(draft, os.path.basename(dest), labels, channels, work[:trained], work[trained:], rated[:trained])
     most = max(max(case.numbers) for case in work)
-    return RawDataset(dest, labels, trained, len(work) - trained, most, tuple(found), tuple(left_out))
+    return RawDataset(dest, labels, trained, len(work) - trained, most, tuple(background), tuple(left_out))
 
 
-def _items_by_section(datalist: str | os.PathLike[str], section: str, test: str | None) -> dict[str, list[dict[str, Any]]]:
-    """Return the items of each section that is asked for."""
-    known = list(list_sections(os.fspath(datalist)))
-    wanted = [name for name in known if name != test] if section == "all" else [section]
-    wanted += [] if test is None else [test]
-    found = {}
-    for name in dict.fromkeys(wanted):
-        found[name] = [{**item, "section": name} for item in read_datalist(datalist, name, rater_names=True)]
-    return found
+def _training_and_test(
+    datalist: str | os.PathLike[str], section: str, test: str | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the items to train on, each with whether the list holds it out for validation, and those to test."""
+    path, sections = os.fspath(datalist), read_sections(datalist)
+    tested = None if test is None else chosen_section(path, sections, test)
+    wanted = [name for name in sections if name != tested] if section == "all" else [chosen_section(path, sections, section)]
+    if tested in wanted:
+        fix = "name another, or leave --test out"
+        raise ValueError(error_sentence("test", "a section that is not trained on", repr(tested), fix))
+    validation = next((name for name in sections if name in VALIDATION_NAMES), None)
+    training = [{**item, "held_out": name == validation} for name in wanted for item in sections[name]]
+    return training, [] if tested is None else sections[tested]
 
 
 def _raw_names(cases: Sequence[RatedCase]) -> list[str]:
     """Return a file name for each case, without letters that a command line or a file system knows otherwise."""
     names = [re.sub(r"[^\w.-]+", "_", case.name).strip("_.") or "case" for case in cases]
-    first: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for name, case in zip(names, cases, strict=True):
-        other = first.setdefault(folded_name(name), case.name)
-        if other != case.name:
-            got = f"{one_line(other)!r} and {one_line(case.name)!r}, which would be one file name"
-            raise ValueError(
-                error_sentence("names", "cases whose names differ in letters and digits", got, "rename a case in the list")
-            )
+        folded = folded_name(name)
+        if folded in taken:
+            got = f"{one_line(taken[folded])!r} and {one_line(case.name)!r}, which would be one file name"
+            fix = "rename a case in the list"
+            raise ValueError(error_sentence("names", "cases whose names differ in letters and digits", got, fix))
+        taken[folded] = case.name
     return names
 
 
@@ -193,14 +216,14 @@ def _raw_folders(draft: str, names: tuple[str, str, str]) -> tuple[str, str, str
     return made[0], made[1], made[2]
 
 
-def write_raw_case(raw: RawCase) -> list[int]:
+def write_raw_case(raw: RawCase) -> WrittenCase:
     """Write the files of one case.
 
     Args:
         raw: the case.
 
     Returns:
-        The label values of the raters' files that are in no region.
+        What the files have.
 
     Raises:
         DataProblemError: a file that cannot be read, another grid, or another number of channels.
@@ -214,6 +237,11 @@ def write_raw_case(raw: RawCase) -> list[int]:
         raise one_problem(case.image[0], f"{raw.channels}, one for each channel's name", names, "name each by --channel, in order")
     place = open_volume(case.image[0]).affine
     grid = VoxelGrid(case.image[0], tuple(image.shape[1:]), place)
+    for path in case.image[1:]:
+        # all channels are written with the affine of the first, so that nnU-Net could not see it
+        problem = grid_problem(VoxelGrid(path, grid.shape, open_volume(path).affine), grid)
+        if problem is not None:
+            raise DataProblemError([problem])
     votes = _raters_on(grid, case.files, case.foreground)
     affine = np.eye(4) if place is None else place
     shape = without_last_ones(grid.shape)
@@ -223,8 +251,23 @@ def write_raw_case(raw: RawCase) -> list[int]:
     _save_on_grid(os.path.join(raw.folders[1], raw.name + _ENDING), majority_label(renumbered, labels).reshape(shape), affine)
     for number, rater in zip(raw.numbers, renumbered, strict=True):
         _save_on_grid(os.path.join(raw.folders[2], rater_file(raw.name, number, _ENDING)), rater.reshape(shape), affine)
-    known = {0, labels.ignored, *labels.values}
-    return [int(value) for value in distinct_values(votes) if int(value) not in known]
+    return WrittenCase(frozenset(int(value) for value in distinct_values(votes)), len(shape))
+
+
+def _as_slices_of_volumes(written: Sequence[tuple[RawCase, WrittenCase]]) -> None:
+    """Write cases of one slice again as volumes of one slice, if others are volumes. nnU-Net takes a 2D file for a very thick slice."""
+    if len({case.axes for _, case in written}) < 2:
+        return
+    for raw, case in written:
+        if case.axes > 2:
+            continue
+        images, labels, raters = raw.folders
+        paths = [os.path.join(images, f"{raw.name}_{number:04d}{_ENDING}") for number in range(raw.channels)]
+        paths += [os.path.join(labels, raw.name + _ENDING)]
+        paths += [os.path.join(raters, rater_file(raw.name, number, _ENDING)) for number in raw.numbers]
+        for path in paths:
+            slice_of = nibabel.nifti1.Nifti1Image.from_filename(path)
+            _save_on_grid(path, np.asarray(slice_of.dataobj)[..., np.newaxis], slice_of.affine)
 
 
 def _raters_on(grid: VoxelGrid, files: Sequence[str], foreground: Foreground | None) -> np.ndarray:
@@ -313,17 +356,23 @@ def splits_of(training: Sequence[RawCase], items: Sequence[Mapping[str, Any]]) -
 
     Args:
         training: the cases.
-        items: of the list, one for each: with "section", and maybe with "fold".
+        items: of the list, one for each: with "held_out", and maybe with "fold".
 
     Returns:
         The folds, `{"train": names, "val": names}` each. None, if there is one patient.
+
+    Raises:
+        ValueError: a fold that is no whole number, or one fold for all cases.
     """
     names = [raw.name for raw in training]
-    held = [{name for name, item in zip(names, items, strict=True) if item["section"] == "validation"}]
+    held = [{name for name, item in zip(names, items, strict=True) if item["held_out"]}]
     if not 0 < len(held[0]) < len(names):
         if all("fold" in item for item in items):
-            numbers = sorted({int(item["fold"]) for item in items})
-            held = [{name for name, item in zip(names, items, strict=True) if int(item["fold"]) == number} for number in numbers]
+            numbers = [fold_of(item) for item in items]
+            if len(set(numbers)) < 2:
+                fix = "give cases of another patient another fold, or leave the key out"
+                raise ValueError(error_sentence("fold", "at least two folds in the list", f"{numbers[0]} for every case", fix))
+            held = [{name for name, own in zip(names, numbers, strict=True) if own == number} for number in sorted(set(numbers))]
         else:
             patients = [{"patient": raw.case.patient, "name": raw.name} for raw in training]
             count = min(_FOLDS, len({entry["patient"] for entry in patients}))
@@ -333,3 +382,19 @@ def splits_of(training: Sequence[RawCase], items: Sequence[Mapping[str, Any]]) -
         {"train": [name for name in names if name not in validation], "val": [name for name in names if name in validation]}
         for validation in held
     ]
+
+
+def fold_of(item: Mapping[str, Any]) -> int:
+    """Return the fold of a list's item.
+
+    Args:
+        item: with "fold".
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    fold = item["fold"]
+    if isinstance(fold, bool) or not isinstance(fold, int | str) or not str(fold).strip().isdecimal():
+        what = f"fold of {one_line(str(item['case']))}"
+        raise ValueError(error_sentence(what, "a whole number, 0 or more", repr(fold), "number the folds, or leave the key out"))
+    return int(fold)

@@ -209,8 +209,12 @@ def _write_plans(path: str, given: Mapping[str, Any], name: str) -> None:
 
 @contextmanager
 def _replaced_when_done(folder: str) -> Iterator[None]:
-    """Keep a folder that nnU-Net deletes before it writes, until the new one is complete. An interrupted run is undone by the next."""
-    kept = f"{folder}.before"
+    """Keep a folder that nnU-Net deletes before it writes, until the new one is complete.
+
+    A run that was killed leaves the folder incomplete, and the next one begins with what was there before it.
+    """
+    kept, useless = f"{folder}.before", f"{folder}.useless"
+    shutil.rmtree(useless, ignore_errors=True)
     if os.path.isdir(kept):
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(kept, folder)
@@ -223,7 +227,10 @@ def _replaced_when_done(folder: str) -> Iterator[None]:
         if os.path.isdir(kept):
             os.rename(kept, folder)
         raise
-    shutil.rmtree(kept, ignore_errors=True)
+    if os.path.isdir(kept):
+        # first another name: a half deleted `kept` would be taken for the data of the run before
+        os.rename(kept, useless)
+        shutil.rmtree(useless, ignore_errors=True)
 
 
 def _copy_labels(folder: str, cases: Mapping[str, Mapping[str, Any]], ending: str) -> None:

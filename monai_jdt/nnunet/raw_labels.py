@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,9 @@ def raw_labels(regions: Mapping[str, Sequence[int]], ignored: int | None = None)
 
 def _check_regions(regions: Mapping[str, Sequence[int]], ignored: int | None) -> None:
     for name, group in regions.items():
+        if not group or any(isinstance(value, bool) or int(value) != value or value < 0 for value in group):
+            fix = "name the values of the raters' files"
+            raise ValueError(error_sentence(f"region {name}", "one or more whole numbers above 0", str(list(group)), fix))
         if 0 in group:
             raise ValueError(error_sentence(f"region {name}", "label values other than 0", str(list(group)), "0 is background"))
         if ignored is not None and ignored in group:
@@ -111,5 +115,11 @@ def _check_regions(regions: Mapping[str, Sequence[int]], ignored: int | None) ->
             raise ValueError(error_sentence("ignore value", f"none of the region {name}", str(ignored), fix))
         if name in ("background", "ignore"):
             raise ValueError(error_sentence("regions", "names other than nnU-Net's background and ignore", name, "rename the region"))
+    for (one, first), (other, second) in combinations(regions.items(), 2):
+        shared = set(first) & set(second)
+        if shared and shared not in (set(first), set(second)):
+            got = f"{one} and {other}, which share {sorted(shared)}"
+            fix = "nnU-Net writes one region over the other, so that neither would be right; train on them one by one"
+            raise ValueError(error_sentence("regions", "regions that lie in each other or apart", got, fix))
     if ignored == 0:
         raise ValueError(error_sentence("ignore value", "a value other than 0", "0", "0 is background"))

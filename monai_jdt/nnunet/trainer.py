@@ -63,7 +63,7 @@ class nnUNetTrainerJDT(nnUNetTrainer):
         return raters
 
     def on_train_start(self) -> None:
-        """Begin a training. Plans without rater channels are refused before anything is written."""
+        """Begin a training. Plans without rater channels are refused before the first step."""
         raters = self.rater_channels
         super().on_train_start()
         self.print_to_log_file(f"monai_jdt: training on the votes of {raters} raters, {self.loss}")

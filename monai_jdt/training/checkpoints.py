@@ -203,7 +203,8 @@ def drop_useless_checkpoints(folder: str | os.PathLike[str], training_id: str) -
         path = os.path.join(os.fspath(folder), name)
         try:
             is_useful = _checkpoint_at(path).training_id == training_id or name == LAST
-        except FileNotFoundError:
+        except (OSError, MemoryError):
+            # not there, or not readable now, which does not mean that it is damaged
             continue
         except Exception:
             is_useful = False

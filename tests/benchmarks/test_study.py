@@ -60,7 +60,7 @@ def test_a_small_organ_is_small_and_marked_where_its_probability_is(tmp_path: Pa
         assert np.abs(share - probability).mean() < 0.01
 
 
-def test_a_rater_may_be_missing_and_a_case_without_any_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raters_may_be_missing_but_not_all_of_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     styles = tuple(RaterStyle(str(number), presence=0.3) for number in range(2))
     monkeypatch.setitem(DIFFICULTIES, "missing", Difficulty(styles, training=12))
     monkeypatch.setattr(sets, "VALIDATION_CASES", 1)
@@ -68,7 +68,7 @@ def test_a_rater_may_be_missing_and_a_case_without_any_is_left_out(tmp_path: Pat
     (file,) = write_phantoms(Path(), tmp_path, name="missing")
     raters = [len(item["raters"]) for item in read_datalist(file, "training")]
     assert set(raters) == {1, 2}
-    assert len(raters) < 12
+    assert len(raters) == 12
 
 
 def test_chase_has_five_folds_of_different_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +284,16 @@ def test_every_cell_of_the_largest_set_runs(cell: Cell, tmp_path: Path) -> None:
     record = perform(phantom_run(cell, 0, tmp_path, **({"batch_size": 2} if cell.processes > 1 else {})))
     assert set(record["validation"]) >= {"thresholded_dice", "brier"}
     assert all(np.isfinite(value) for value in record["validation"].values())
+
+
+def test_a_set_whose_patients_are_all_tested_has_no_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune, "sets_of", lambda parser, arguments: {"chase": (Path("a"), Path("b"))})
+    monkeypatch.setattr(tune, "write_rows", lambda path, rows: None)
+    monkeypatch.setattr("sys.argv", ["tune", str(tmp_path)])
+    tune.main()
+    assert capsys.readouterr().out == "chase: no trials, since each of its patients is tested in some fold\n"
 
 
 @pytest.mark.long

@@ -145,3 +145,91 @@ def test_a_folder_that_is_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     with pytest.raises(FileExistsError, match="expected a free name"):
         convert(write_list(tmp_path, cases=1), tmp_path / NAME)
+
+
+def list_of(folder: Path, sections: dict[str, list[tuple[str, str]]], **more: Any) -> Path:
+    """Write a list whose sections have cases and patients, of which each has an image of its own shape."""
+    folder.mkdir(exist_ok=True)
+    content: dict[str, list[dict[str, Any]]] = {}
+    for number, (section, case, patient) in enumerate((s, c, p) for s, pairs in sections.items() for c, p in pairs):
+        files = []
+        for name in ("image", "rater"):
+            files.append(folder / f"{section}_{number}_{name}.nii.gz")
+            save_nifti(str(files[-1]), np.ones((4, 5, 3), np.uint8))
+        item = {"case": case, "patient": patient, "image": str(files[0]), "raters": [str(files[1])], **more}
+        content.setdefault(section, []).append(item)
+    listed = folder / "list.json"
+    listed.write_text(json.dumps(content))
+    return listed
+
+
+def cases_in(dest: Path, side: str) -> list[str]:
+    return sorted(path.name.removesuffix("_0000.nii.gz") for path in (dest / f"images{side}").glob("*"))
+
+
+@pytest.mark.parametrize(("key", "test"), [("test", "testing"), ("testing", "test"), ("test", "test")])
+def test_test_cases_are_no_part_of_the_training_whatever_their_section_is_called(key: str, test: str, tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")], key: [("c", "3")]})
+    convert(listed, tmp_path / NAME, test=test)
+    assert cases_in(tmp_path / NAME, "Tr") == ["a", "b"]
+    assert cases_in(tmp_path / NAME, "Ts") == ["c"]
+
+
+def test_a_section_is_not_trained_on_and_tested(tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")]})
+    with pytest.raises(ValueError, match="test: expected a section that is not trained on, got 'training'"):
+        convert(listed, tmp_path / NAME, section="train", test="training")
+
+
+@pytest.mark.parametrize("key", ["validation", "valid", "val"])
+def test_the_validation_of_the_list_is_the_fold(key: str, tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")], key: [("c", "3")]})
+    convert(listed, tmp_path / NAME)
+    assert json.loads((tmp_path / NAME / "splits_final.json").read_text()) == [{"train": ["a", "b"], "val": ["c"]}]
+
+
+@pytest.mark.parametrize("other", ["a", "A"])
+def test_two_cases_of_one_name_do_not_overwrite_each_other(other: str, tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1")], "test": [(other, "2")]})
+    with pytest.raises(ValueError, match=f"'a' and '{other}', which would be one file name"):
+        convert(listed, tmp_path / NAME, test="test")
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_channel_on_another_grid_is_refused(tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")]})
+    content = json.loads(listed.read_text())
+    for item in content["training"]:
+        other = item["image"].replace("image", "second")
+        save_nifti(other, np.ones((4, 5, 3), np.uint8), affine=np.diag([1.0, 1, 2, 1]))
+        item["image"] = [item["image"], other]
+    listed.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"second\.nii\.gz"):
+        convert(listed, tmp_path / NAME, channels=["one", "two"])
+
+
+def test_one_slice_among_volumes_stays_a_volume(tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")]})
+    for name in ("image", "rater"):
+        save_nifti(str(tmp_path / "in" / f"training_1_{name}.nii.gz"), np.ones((4, 5, 1), np.uint8), affine=np.diag([1.0, 2, 3, 1]))
+    convert(listed, tmp_path / NAME)
+    for file in ("imagesTr/b_0000", "labelsTr/b", "ratersTr/b_rater1"):
+        written = load_nifti(str(tmp_path / NAME / f"{file}.nii.gz"))
+        assert written.shape == (4, 5, 1)
+        np.testing.assert_array_equal(np.abs(np.diag(written.affine)), [1, 2, 3, 1])
+
+
+def test_a_region_that_no_rater_marked_is_refused(tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")]})
+    with pytest.raises(ValueError, match=r"region n: expected one of \[7\] in a rater's file, got the values 1"):
+        convert(listed, tmp_path / NAME, {"n": (7,)})
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("fold", "message"), [(0, "fold: expected at least two folds"), (None, "fold of a: expected a whole number"), (1.5, "fold of a")]
+)
+def test_folds_that_are_no_folds_are_refused(fold: Any, message: str, tmp_path: Path) -> None:
+    listed = list_of(tmp_path / "in", {"training": [("a", "1"), ("b", "2")]}, fold=fold)
+    with pytest.raises(ValueError, match=message):
+        convert(listed, tmp_path / NAME)

@@ -203,21 +203,20 @@ def test_a_cascade_sees_the_previous_stage_and_no_rater(ready: Callable[..., Pat
 
 def test_the_pseudo_dice_is_that_of_the_fused_label(ready: Callable[..., Path]) -> None:
     """nnU-Net's own would scatter all channels into one label, the union of the raters."""
-    for regions in (CLASSES,):
-        trainer = trainer_of(ready(regions), FlatTrainer)
-        trainer.initialize()
-        fused = torch.zeros(1, 1, 8, 16, 16, dtype=torch.int16)
-        fused[..., :4, :4, :4] = 1
-        fused[..., 6:, 8:, 8:] = 2
-        target = torch.cat([fused, torch.full_like(fused, 2).expand(-1, 3, -1, -1, -1)], 1)
-        trainer.network = torch.nn.Conv3d(1, 3, 1)  # says class 1 where the image is 1, class 2 where it is 2
-        with torch.no_grad():
-            trainer.network.weight.copy_(torch.tensor([0.0, 2, 4]).reshape(3, 1, 1, 1, 1))
-            trainer.network.bias.copy_(torch.tensor([1.0, 0, -3]))
-        found = trainer.validation_step({"data": fused.float(), "target": target})
-        np.testing.assert_array_equal(found["tp_hard"], [64, 128])
-        np.testing.assert_array_equal(found["fp_hard"], [0, 0])
-        np.testing.assert_array_equal(found["fn_hard"], [0, 0])
+    trainer = trainer_of(ready(CLASSES), FlatTrainer)
+    trainer.initialize()
+    fused = torch.zeros(1, 1, 8, 16, 16, dtype=torch.int16)
+    fused[..., :4, :4, :4] = 1
+    fused[..., 6:, 8:, 8:] = 2
+    target = torch.cat([fused, torch.full_like(fused, 2).expand(-1, 3, -1, -1, -1)], 1)
+    trainer.network = torch.nn.Conv3d(1, 3, 1)  # says class 1 where the image is 1, class 2 where it is 2
+    with torch.no_grad():
+        trainer.network.weight.copy_(torch.tensor([0.0, 2, 4]).reshape(3, 1, 1, 1, 1))
+        trainer.network.bias.copy_(torch.tensor([1.0, 0, -3]))
+    found = trainer.validation_step({"data": fused.float(), "target": target})
+    np.testing.assert_array_equal(found["tp_hard"], [64, 128])
+    np.testing.assert_array_equal(found["fp_hard"], [0, 0])
+    np.testing.assert_array_equal(found["fn_hard"], [0, 0])
 
 
 def test_the_pseudo_dice_of_regions_leaves_the_ignore_label_out(ready: Callable[..., Path]) -> None:

@@ -231,3 +231,15 @@ def test_what_a_training_must_not_go_on_from_is_removed(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, checkpoint(2, training_id="own"))
     assert sorted(os.listdir(tmp_path)) == ["last.previous.pt", "last.pt"]
     drop_useless_checkpoints(tmp_path / "none", "own")
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk of the network that fails for a moment does not make a file damaged."""
+    (tmp_path / "last.pt").write_bytes(b"whole")
+
+    def failing(path: str) -> None:
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(checkpoints, "_checkpoint_at", failing)
+    checkpoints.drop_useless_checkpoints(tmp_path, "id")
+    assert (tmp_path / "last.pt").read_bytes() == b"whole"

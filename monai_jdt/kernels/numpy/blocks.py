@@ -217,7 +217,7 @@ class Block:
             for rater in range(1, raters):
                 votes += np.equal(answers[:, rater : rater + 1], classes).view(np.uint8)
             return np.divide(votes, values.dtype.type(raters), out=values), None
-        weights = np.ones((1, 1), values.dtype) if weights is None else np.where(weights > 0, weights, 0)
+        weights = np.ones((1, raters), values.dtype) if weights is None else np.where(weights > 0, weights, 0)
         total: np.ndarray | float = 0.0
         values[...] = 0
         for rater in range(raters):
