@@ -167,7 +167,7 @@ def convert_to_nnunet(
         if failures:
             more = f" ({len(failures) - 1} more cases failed: `monai-jdt check` lists every problem)" if len(failures) > 1 else ""
             raise ValueError(failures[0] + more)
-        written = [outcome.result for outcome in outcomes]
+        written = [outcome.result for outcome in outcomes if outcome.result is not None]
         _as_slices_of_volumes(list(zip(work, written, strict=True)))
         found = set().union(*(case.values for case in written))
         for name, group in regions.items():
