@@ -22,7 +22,6 @@ from tests.bundles.test_verification import every_bundle, layers, metadata, netw
 def test_onnxruntime_gives_what_the_network_gives_at_any_size(bundle: Path, tmp_path: Path) -> None:
     """The command of docs/shipping.md, in this process."""
     pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     net = network(bundle, "inference")
     torch.save(net.state_dict(), tmp_path / "model.pt")
@@ -36,7 +35,13 @@ def test_onnxruntime_gives_what_the_network_gives_at_any_size(bundle: Path, tmp_
         meta_file=str(bundle / "configs" / "metadata.json"),
         config_file=layers(bundle, "inference"),
         input_shape=[2, image["num_channels"], *(4 * size for size in smallest)],
-        converter_kwargs={"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": {"image": axes, "pred": axes}},
+        use_trace=True,
+        converter_kwargs={
+            "dynamo": False,
+            "input_names": ["image"],
+            "output_names": ["pred"],
+            "dynamic_axes": {"image": axes, "pred": axes},
+        },
     )
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     for n, factors in ((1, (2, 3, 4)), (3, (4, 2, 2))):
