@@ -143,5 +143,5 @@ def test_auto3dseg_from_analysis_to_ensemble(tmp_path: Path) -> None:
     assert [number for number, *_ in folds] == ["0", "1"]
     for _, first, last, score in folds:
         assert float(last) < 0.7 * float(first)
-        assert float(score) > 0.3
+        assert float(score) > 0.15  # of four cases after 30 steps
     assert re.search(r"^prediction: \S+_ensemble\.nii\.gz$", said, re.MULTILINE)
