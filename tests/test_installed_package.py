@@ -169,7 +169,8 @@ def test_a_bundle_is_copied_and_runs_and_the_package_stays_as_it_is(environment:
     train, evaluate = "mine/configs/train.yaml", "mine/configs/evaluate.yaml"
     environment.says(*start, "--config_file", train, *TINY, *TINY_NETWORK, folder=tmp_path)
     environment.says(*start, "--config_file", f"['{train}','{evaluate}']", *TINY, *TINY_NETWORK, folder=tmp_path)
-    environment.says(*start, "--config_file", "mine/configs/inference.yaml", *TINY_NETWORK, "--roi", "[16,16,16]", folder=tmp_path)
+    images = ["--dataset_dir", "mine/data/phantoms", "--roi", "[16,16,16]"]
+    environment.says(*start, "--config_file", "mine/configs/inference.yaml", *TINY_NETWORK, *images, folder=tmp_path)
     assert (tmp_path / "mine" / "models" / "model.pt").is_file()
     assert (tmp_path / "mine" / "eval" / "report.html").is_file()
     assert len(list((tmp_path / "mine" / "eval" / "predictions").rglob("*_prob.nii.gz"))) == 3
