@@ -79,9 +79,11 @@ def test_from_files_to_scores(nnunet_folders: Path, monkeypatch: pytest.MonkeyPa
     own.mkdir()
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(own), str(Path(ext_trainer.__file__).parent)]))
     training = ("-tr", "nnUNetTrainerShort", "-p", "nnUNetPlansRaters")
-    for start, configuration in (("fork", "3d_lowres"), ("spawn", "3d_cascade_fullres"), ("forkserver", "3d_fullres")):
+    # a cascade needs the first stage's prediction of every case, which one fold does not have
+    stages = (("fork", "3d_lowres", "all"), ("spawn", "3d_cascade_fullres", "all"), ("forkserver", "3d_fullres", "0"))
+    for start, configuration, fold_name in stages:
         (own / "short.py").write_text(SHORT.format(start=start))
-        nnunet("train", "503", configuration, "0", *training, "-device", "cpu", "--npz")
+        nnunet("train", "503", configuration, fold_name, *training, "-device", "cpu", "--npz")
     results = nnunet_folders / "results" / NAME
     fold = results / "nnUNetTrainerShort__nnUNetPlansRaters__3d_fullres" / "fold_0"
     assert np.isfinite(json.loads((fold / "validation" / "summary.json").read_text())["foreground_mean"]["Dice"])
