@@ -28,7 +28,7 @@ datalist = os.path.join(folder.name, "list.json")
 Path(datalist).write_text(json.dumps({"training": items[:8], "testing": [{"image": items[8]["image"]}]}))
 
 runner = AutoRunner(
-    work_dir=os.path.join(folder.name, "work"),
+    work_dir=os.path.join(folder.name, "runs"),
     # `loss` and the other keys of hyper_parameters.yaml may stand here too
     input={"modality": "MRI", "datalist": datalist, "dataroot": root, "sigmoid": True},
     templates_path_or_url=str(Path(__file__).parent / "templates"),
@@ -40,8 +40,8 @@ runner.set_device_info(cuda_visible_devices="", cmd_prefix=sys.executable)
 runner.run()
 
 for fold in (0, 1):
-    progress = ConfigParser.load_config_file(f"{folder.name}/work/jdtvotes_{fold}/model/progress.yaml")
+    progress = ConfigParser.load_config_file(f"{folder.name}/runs/jdtvotes_{fold}/model/progress.yaml")
     losses, score = progress[-1]["losses"], progress[-1]["best_avg_dice_score"]
     print(f"fold {fold}: loss {losses[0]:.4f} to {losses[-1]:.4f}, thresholded Dice {score:.2f}")
-print("prediction:", *(file.name for file in Path(folder.name, "work", "ensemble_output").rglob("*.nii.gz")))
+print("prediction:", *(file.name for file in Path(folder.name, "runs", "ensemble_output").rglob("*.nii.gz")))
 folder.cleanup()
