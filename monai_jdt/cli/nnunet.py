@@ -54,7 +54,9 @@ def _convert_verb(
         workers=workers,
         progress=progress,
     )
-    typer.echo(f"{made.folder}: {made.training} training cases, {made.test} test cases, up to {made.raters} raters")
+    fewest, most = made.raters
+    raters = f"{most} raters" if fewest == most else f"{fewest} to {most} raters"
+    typer.echo(f"{made.folder}: {made.training} training cases, {made.test} test cases, {raters} per case")
     if made.background:
         values = ", ".join(map(str, made.background))
         typer.echo(f"warning: label values in no region became background: {values}", err=True)

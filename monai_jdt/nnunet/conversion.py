@@ -86,7 +86,7 @@ class RawDataset:
         labels: nnU-Net's regions and values.
         training: how many cases were written to imagesTr.
         test: how many to imagesTs.
-        raters: the largest number of a rater.
+        raters: the fewest and the most raters of a case.
         background: label values of the raters' files that are in no region, so that they became background.
         left_out: cases without raters.
     """
@@ -95,7 +95,7 @@ class RawDataset:
     labels: RawLabels
     training: int
     test: int
-    raters: int
+    raters: tuple[int, int]
     background: tuple[int, ...]
     left_out: tuple[str, ...]
 
@@ -176,8 +176,8 @@ def convert_to_nnunet(
                 raise ValueError(error_sentence(f"region {name}", f"one of {list(group)} in a rater's file", got, "mend --regions"))
         background = sorted(found - {0, ignored, *labels.values})
         _write_records(draft, os.path.basename(dest), labels, channels, work[:trained], work[trained:], rated[:trained])
-    most = max(max(case.numbers) for case in work)
-    return RawDataset(dest, labels, trained, len(work) - trained, most, tuple(background), tuple(left_out))
+    counts = [len(raw.numbers) for raw in work]
+    return RawDataset(dest, labels, trained, len(work) - trained, (min(counts), max(counts)), tuple(background), tuple(left_out))
 
 
 def _training_and_test(

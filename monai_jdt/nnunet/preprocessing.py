@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from monai_jdt.data.files.atomic import whole_file
@@ -38,7 +36,7 @@ class RaterPreprocessor(DefaultPreprocessor):
 
     Args:
         raters: R, the same for every case, since a batch is one array.
-        files: for each label file, number of the rater to path.
+        files: for each label file, channel of the rater, from 1 on, to path.
         verbose: as nnU-Net's.
     """
 
@@ -82,8 +80,8 @@ class RaterPreprocessor(DefaultPreprocessor):
         stack = np.full((1 + self.raters, *fused.shape[1:]), MISSING, fused.dtype)
         stack[0] = fused[0]
         paths = self.files[seg_file]
-        for number, path in paths.items():
-            stack[number] = _checked_map(path, reader.read_seg(path)[0], fused.shape, legal)
+        for channel, path in paths.items():
+            stack[channel] = _checked_map(path, reader.read_seg(path)[0], fused.shape, legal)
         if not paths:
             stack[1] = fused[0]
         return self.run_case_npy(data, stack, properties, plans_manager, configuration_manager, dataset_json)
@@ -130,8 +128,9 @@ def preprocess_raters(
     """Preprocess a raw data set with its raters, beside what nnU-Net's own preprocessing wrote.
 
     The plans are copied under the name `<plans>Raters`, so that both trainings have the same plans, and nnU-Net's own trainer never
-    meets rater channels. Labels go to `gt_segmentations`. The raw data set's `splits_final.json` goes to the preprocessed data if there
-    is none. Data of an earlier run are replaced when the new ones are complete.
+    meets rater channels. The channels are the raters that have any map, in the order of their numbers: a number may be large. Labels go
+    to `gt_segmentations`. The raw data set's `splits_final.json` goes to the preprocessed data if there is none. A folder of data is
+    there as a whole or not at all: data of an earlier run stay until the new ones are complete.
 
     Args:
         dataset: name or number.
@@ -159,22 +158,22 @@ def preprocess_raters(
     chosen = tuple(dict.fromkeys(configurations)) or tuple(own)
     cases = get_filenames_of_train_images_and_targets(raw, content)
     found = rater_files_of(os.path.join(raw, RATERS_FOLDER), cases, content["file_ending"])
-    raters = max(max(paths, default=0) for paths in found.values())
+    numbers = sorted({number for paths in found.values() for number in paths})
+    channels = {number: channel for channel, number in enumerate(numbers, 1)}
+    files = {cases[case]["label"]: {channels[number]: path for number, path in paths.items()} for case, paths in found.items()}
     copied = plans + PLANS_ENDING
     _write_plans(os.path.join(preprocessed, f"{copied}.json"), given, copied)
-    preprocessor = RaterPreprocessor(raters, {cases[case]["label"]: paths for case, paths in found.items()})
+    preprocessor = RaterPreprocessor(len(numbers), files)
     preprocessor.show_progress_bar = shows_progress(progress)
     for configuration in chosen:
-        manager = PlansManager(os.path.join(preprocessed, f"{copied}.json")).get_configuration(configuration)
         used = processes or _PROCESSES.get(configuration, _PROCESSES_OF_OTHERS)
-        with _replaced_when_done(os.path.join(preprocessed, manager.data_identifier)):
-            preprocessor.run(name, configuration, copied, num_processes=used)
+        _write_data(preprocessor, preprocessed, given, copied, configuration, used)
     _copy_labels(os.path.join(preprocessed, "gt_segmentations"), cases, content["file_ending"])
     splits = os.path.join(raw, _SPLITS)
     if os.path.exists(splits) and not os.path.exists(os.path.join(preprocessed, _SPLITS)):
         shutil.copyfile(splits, os.path.join(preprocessed, _SPLITS))
     without = tuple(case for case, paths in found.items() if not paths)
-    return PreprocessedRaters(name, copied, chosen, raters, len(cases), without)
+    return PreprocessedRaters(name, copied, chosen, len(numbers), len(cases), without)
 
 
 def _dataset_name(dataset: str | int) -> str:
@@ -191,13 +190,17 @@ def _read_json(path: str, fix: str) -> dict[str, Any]:
     return json.loads(Path(path).read_text("utf-8"))
 
 
-def _write_plans(path: str, given: Mapping[str, Any], name: str) -> None:
-    """Write nnU-Net's plans under another name, with folders of their own."""
+def _plans_called(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nnU-Net's plans under another name, with folders of their own."""
     settings = {key: dict(value) for key, value in given["configurations"].items()}
     for key, value in settings.items():
         if "data_identifier" in value:
             value["data_identifier"] = f"{name}_{key}"
-    plans = {**given, "plans_name": name, "configurations": settings}
+    return {**given, "plans_name": name, "configurations": settings}
+
+
+def _write_plans(path: str, given: Mapping[str, Any], name: str) -> None:
+    plans = _plans_called(name, given)
     if os.path.exists(path):
         if json.loads(Path(path).read_text("utf-8")) != plans:
             fix = "move them and what was trained with them away, or preprocess nnU-Net's plans under another name"
@@ -207,30 +210,35 @@ def _write_plans(path: str, given: Mapping[str, Any], name: str) -> None:
         Path(draft).write_text(json.dumps(plans, indent=4) + "\n", "utf-8")
 
 
-@contextmanager
-def _replaced_when_done(folder: str) -> Iterator[None]:
-    """Keep a folder that nnU-Net deletes before it writes, until the new one is complete.
+def _write_data(
+    preprocessor: RaterPreprocessor, folder: str, given: Mapping[str, Any], name: str, configuration: str, processes: int
+) -> None:
+    """Let nnU-Net preprocess into a hidden folder, and rename it when it is complete.
 
-    A run that was killed leaves the folder incomplete, and the next one begins with what was there before it.
+    nnU-Net deletes the folder that its plans name, and fills it case by case. A training would take a half filled one for a data set of
+    fewer cases. So the data are written by plans with hidden names. What a killed run leaves of them, the next one replaces.
+
+    Args:
+        preprocessor: with the raters.
+        folder: the data set's, below nnUNet_preprocessed.
+        given: nnU-Net's plans.
+        name: of their copy.
+        configuration: one of the plans.
+        processes: how many.
     """
-    kept, useless = f"{folder}.before", f"{folder}.useless"
-    shutil.rmtree(useless, ignore_errors=True)
-    if os.path.isdir(kept):
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(kept, folder)
-    if os.path.isdir(folder):
-        os.rename(folder, kept)
+    target, draft, old = (os.path.join(folder, f"{start}{name}_{configuration}") for start in ("", ".", ".old_"))
+    plans = os.path.join(folder, f".{name}.json")
+    Path(plans).write_text(json.dumps(_plans_called(f".{name}", given)), "utf-8")
     try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if os.path.isdir(kept):
-            os.rename(kept, folder)
-        raise
-    if os.path.isdir(kept):
-        # first another name: a half deleted `kept` would be taken for the data of the run before
-        os.rename(kept, useless)
-        shutil.rmtree(useless, ignore_errors=True)
+        preprocessor.run(os.path.basename(folder), configuration, f".{name}", num_processes=processes)
+        if os.path.isdir(target):
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(target, old)
+        os.rename(draft, target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        os.remove(plans)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _copy_labels(folder: str, cases: Mapping[str, Mapping[str, Any]], ending: str) -> None:

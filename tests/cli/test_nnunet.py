@@ -29,7 +29,7 @@ def test_convert_prints_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     listed = write_list(tmp_path, cases=2, missing={0: [2]})
     assert run("convert", str(listed), NAME, "--regions", '{"rim": [1]}', "--channel", "MRI") == 0
     printed = capsys.readouterr()
-    assert f"raw/{NAME}: 2 training cases, 0 test cases, up to 3 raters" in printed.out
+    assert f"raw/{NAME}: 2 training cases, 0 test cases, 2 to 3 raters per case" in printed.out
     assert (
         "  nnUNetv2_plan_and_preprocess -d 503 --verify_dataset_integrity --no_pp\n  monai-jdt nnunet preprocess 503\n" in printed.out
     )

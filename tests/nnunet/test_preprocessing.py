@@ -18,7 +18,7 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-from monai_jdt.nnunet.preprocessing import preprocess_raters
+from monai_jdt.nnunet.preprocessing import RaterPreprocessor, preprocess_raters
 
 pytestmark = pytest.mark.usefixtures("in_threads")
 
@@ -127,19 +127,54 @@ def test_a_wrong_map_is_one_line_and_earlier_data_stay(nnunet_folders: Path, wro
     with pytest.raises(ValueError, match=rf"c0_rater2.nii.gz: expected {message}"):
         preprocess_raters(NAME, ["3d_fullres"], processes=1)
     assert preprocessed(nnunet_folders)["c0"][1].shape[0] == 4
-    assert not list((nnunet_folders / "preprocessed" / NAME).glob("*.before"))
+    assert not hidden_in(nnunet_folders)
 
 
-def test_an_interrupted_run_is_undone_by_the_next(nnunet_folders: Path) -> None:
-    planned(nnunet_folders, cases=1)
-    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+def hidden_in(folder: Path) -> list[Path]:
+    return list((folder / "preprocessed" / NAME).glob(".*"))
+
+
+def test_a_folder_is_never_half_filled(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training would take it for a data set of fewer cases."""
+    planned(nnunet_folders, cases=2)
     folder = nnunet_folders / "preprocessed" / NAME / "nnUNetPlansRaters_3d_fullres"
-    folder.rename(f"{folder}.before")  # as a kill leaves it
-    folder.mkdir()
-    (folder / "half.b2nd").touch()
+    met: list[int] = []
+    run_case = RaterPreprocessor.run_case
+
+    def watched(self: RaterPreprocessor, *given: Any) -> Any:
+        met.append(len(list(folder.glob("*.pkl"))) if folder.exists() else -1)
+        return run_case(self, *given)
+
+    monkeypatch.setattr(RaterPreprocessor, "run_case", watched)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    assert met == [-1, -1, 2, 2]
+    assert not hidden_in(nnunet_folders)
+
+
+def test_what_a_killed_run_left_is_replaced(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, cases=1)
+    folder = nnunet_folders / "preprocessed" / NAME
+    for left in (".nnUNetPlansRaters_3d_fullres", ".old_nnUNetPlansRaters_3d_fullres"):
+        (folder / left).mkdir()
+        (folder / left / "half.b2nd").touch()
+    (folder / ".nnUNetPlansRaters.json").write_text("{")
     preprocess_raters(NAME, ["3d_fullres"], processes=1)
     assert sorted(preprocessed(nnunet_folders)) == ["c0"]
-    assert not (folder / "half.b2nd").exists()
+    assert not (folder / "nnUNetPlansRaters_3d_fullres" / "half.b2nd").exists()
+    assert not hidden_in(nnunet_folders)
+
+
+@pytest.mark.parametrize("number", [4, 20231105])
+def test_only_raters_that_have_a_map_are_channels(nnunet_folders: Path, number: int) -> None:
+    """A number may be a person's, or a date. It is not the number of channels, which would fill the memory."""
+    planned(nnunet_folders, NESTED, cases=2)
+    for path in (nnunet_folders / "raw" / NAME / "ratersTr").glob("*_rater2.nii.gz"):
+        path.rename(str(path).replace("_rater2", f"_rater{number}"))
+    assert preprocess_raters(NAME, ["3d_fullres"], processes=1).raters == 3
+    _, segmentation, _ = preprocessed(nnunet_folders)["c0"]
+    expected = votes_of(0)[[0, 2, 1], 2:].transpose(0, 3, 2, 1)
+    np.testing.assert_array_equal(np.maximum(segmentation[1:], 0), expected)
 
 
 def test_plans_that_differ_are_not_replaced(nnunet_folders: Path) -> None:
