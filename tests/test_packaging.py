@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
+import runpy
 import subprocess
 import sys
 import tarfile
 import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -48,10 +51,78 @@ def built(source: Path, kind: str, out: Path) -> Path:
 
 
 def test_the_wheel_holds_every_module_and_bundle_file(source: Path, tmp_path: Path) -> None:
-    held = set(zipfile.ZipFile(built(source, "wheel", tmp_path)).namelist())
+    archive = zipfile.ZipFile(built(source, "wheel", tmp_path))
+    held = set(archive.namelist())
     expected = {str(path) for path in tracked("monai_jdt")} | {f"monai_jdt/{path}" for path in tracked("bundles")}
     assert expected - held == set()
     assert {name for name in held if not name.startswith(("monai_jdt/", "monai_jdt-"))} == set()
+    (described,) = [name for name in held if name.endswith(".dist-info/METADATA")]
+    head, _, page = archive.read(described).decode("utf-8").partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in head
+    assert page.startswith("# monai_jdt\n")
+    assert [target for target in link_targets(page) if not target.startswith("https://")] == []
+
+
+def link_targets(page: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", page)
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "setup.py"))
+
+
+PAGE = """
+![A picture of
+a case](docs/images/case.png) [here](docs/a.md#part), [docs/b.md](docs/b.md), [MONAI](https://monai.io), [below](#below) `x[0](1)`
+
+```python
+y = [f](x)
+```
+"""
+
+
+def test_the_page_of_pypi_names_files_while_the_repository_has_no_address(settings: dict[str, Any]) -> None:
+    *page, note = settings["pypi_page"](PAGE, None, "1.2.3").splitlines()
+    assert (
+        "\n".join(page)
+        == """
+*Picture `docs/images/case.png`: A picture of
+a case.* here (`docs/a.md#part`), `docs/b.md`, [MONAI](https://monai.io), below `x[0](1)`
+
+```python
+y = [f](x)
+```
+"""
+    )
+    assert "pip download --no-deps --no-binary monai-jdt monai-jdt" in note
+    assert settings["pypi_page"]("[MONAI](https://monai.io)", None, "1.2.3") == "[MONAI](https://monai.io)"  # no file, no note
+
+
+def test_the_page_of_pypi_links_to_the_tag_of_its_version(settings: dict[str, Any]) -> None:
+    assert (
+        settings["pypi_page"](PAGE, "https://git.example/us/it/", "1.2.3")
+        == """
+![A picture of
+a case](https://git.example/us/it/raw/v1.2.3/docs/images/case.png) [here](https://git.example/us/it/blob/v1.2.3/docs/a.md#part), \
+[docs/b.md](https://git.example/us/it/blob/v1.2.3/docs/b.md), [MONAI](https://monai.io), below `x[0](1)`
+
+```python
+y = [f](x)
+```
+"""
+    )
+
+
+def test_the_address_of_the_repository_is_that_of_the_settings(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "monai_jdt").mkdir()
+    (tmp_path / "monai_jdt" / "__init__.py").write_text('__version__ = "9.8"\n')
+    (tmp_path / "README.md").write_text("[docs/b.md](docs/b.md)")
+    addresses = "project_urls =\n    Source = https://git.example/us/it\n"
+    (tmp_path / "setup.cfg").write_text(f"[metadata]\n{addresses}")
+    assert settings["this_page"](tmp_path) == "[docs/b.md](https://git.example/us/it/blob/v9.8/docs/b.md)"
+    (tmp_path / "setup.cfg").write_text(f"[metadata]\n{addresses.replace('Source', 'Paper')}")
+    assert settings["this_page"](tmp_path).startswith("`docs/b.md`\n")
 
 
 def test_the_source_distribution_holds_every_file(source: Path, tmp_path: Path) -> None:
