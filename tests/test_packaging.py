@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Extras that the package itself imports.
+OF_THE_PACKAGE = ("cpu", "dask", "lidc", "mlflow", "nnunet", "scipy")
 #: All but `pylidc`, which is for one conversion.
 EXTRAS = ("cpu", "dask", "lidc", "nnunet", "scipy", "accelerate", "lightning", "mlflow", "onnx", "release", "test")
 
@@ -174,7 +176,7 @@ def undeclared(imports: dict[str, Path], requirements: set[str]) -> dict[str, Pa
 def test_every_import_of_the_package_is_declared() -> None:
     imports = imported_packages("monai_jdt", "bundles")
     # Triton comes with PyTorch's CUDA builds and cannot be installed everywhere; the kernel is not used where it is absent.
-    assert undeclared(imports, declared("install_requires", "cpu", "dask", "lidc", "nnunet", "scipy") | {"monai-jdt", "triton"}) == {}
+    assert undeclared(imports, declared("install_requires", *OF_THE_PACKAGE) | {"monai-jdt", "triton"}) == {}
 
 
 def test_every_requirement_is_imported_or_named() -> None:
@@ -184,7 +186,7 @@ def test_every_requirement_is_imported_or_named() -> None:
     used = {
         canonicalize_name(name) for module in imported_packages("monai_jdt", "bundles") for name in distributions.get(module, [module])
     }
-    assert declared("install_requires", "cpu", "dask", "lidc", "nnunet", "scipy") - used == for_monai
+    assert declared("install_requires", *OF_THE_PACKAGE) - used == for_monai
 
 
 def test_every_import_outside_the_package_is_declared() -> None:

@@ -21,6 +21,7 @@ from monai_jdt.bundle_runtime.declarations import CheckpointSettings, RunSetting
 from monai_jdt.bundle_runtime.exits import exit_with_error, innermost
 from monai_jdt.bundle_runtime.keys import key_problems
 from monai_jdt.bundle_runtime.overlays import overlay_problems
+from monai_jdt.bundle_runtime.tracking import without_usage_reports
 from monai_jdt.bundle_runtime.typed_words import as_typed
 from monai_jdt.bundle_runtime.values import is_text, read_value, shown
 from monai_jdt.bundle_runtime.workflow import StartedRun, file_of, started_run
@@ -82,6 +83,8 @@ def check_run(declared: type[RunSettings], *, several_processes: bool = False) -
             for line in problems[1:]:
                 print(line, file=sys.stderr)
             exit_with_error(problems[0])
+    if _is_tracked(run):
+        without_usage_reports()
 
 
 def _withdraw_saved_config(run: StartedRun) -> None:
@@ -190,10 +193,12 @@ def _environment_problems(run: StartedRun, several_processes: bool) -> Iterator[
         yield error_sentence("multi_gpu_train.yaml", "processes that torchrun has started", got, f"start it with {command}")
     if run.ids[1] not in run.parser:
         yield error_sentence("run_id", "an item of the config", shown(run.ids[1]), 'quote a list, as in --roi "[32,32,32]"')
-    if find_spec("mlflow") is None and any(
-        node["_target_"].endswith("MLFlowHandler") and _is_used(run, name, node) for name, node in components_in(run.config)
-    ):
+    if find_spec("mlflow") is None and _is_tracked(run):
         yield error_sentence("--tracking", "a tracker that is installed", "mlflow, which is not", "pip install mlflow")
+
+
+def _is_tracked(run: StartedRun) -> bool:
+    return any(node["_target_"].endswith("MLFlowHandler") and _is_used(run, name, node) for name, node in components_in(run.config))
 
 
 def _is_used(run: StartedRun, name: str, component: Mapping[str, Any]) -> bool:

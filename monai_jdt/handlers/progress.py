@@ -43,14 +43,14 @@ class EpochLoss:
     """Put the mean loss of each epoch among the trainer's metrics, where MONAI's log and TensorBoard handlers find it.
 
     Args:
-        name: name of the metric.
+        name: name of the metric. The trackers have the loss of each step as `train_loss`, and one name would be one curve.
         loss_key: key of the loss in the trainer's output.
 
     Example:
         >>> EpochLoss().attach(trainer)  # before the handlers that log  # doctest: +SKIP
     """
 
-    def __init__(self, name: str = "train_loss", loss_key: str = "loss") -> None:
+    def __init__(self, name: str = "train_mean_loss", loss_key: str = "loss") -> None:
         self.name = name
         self.loss_key = loss_key
         self._losses: list[float] = []

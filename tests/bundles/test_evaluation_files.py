@@ -124,7 +124,7 @@ def test_the_training_leaves_its_course(trained: Any) -> None:
     rows = read_training(trained[1] / "eval")
     assert tuple(rows[0]) == TRAINING_COLUMNS
     assert {row["epoch"] for row in rows} == {"1"}
-    assert {"train_loss", "val_mean_dice"} <= {row["name"] for row in rows}
+    assert {"train_mean_loss", "val_mean_dice"} <= {row["name"] for row in rows}
 
 
 class _Killed(BaseException):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -53,13 +56,45 @@ def test_onnxruntime_gives_what_the_network_gives_at_any_size(bundle: Path, tmp_
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-4 * float(expected.abs().max()))
 
 
+#: MONAI's command line, on a machine whose network is looked at.
+WATCHED = """
+import runpy, socket
+
+def refused(*where, **how):
+    with open("asked.txt", "a") as file:
+        file.write(f"{where}\\n")
+    raise OSError("no network here")
+
+socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = refused
+runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.long
-def test_mlflow_follows_a_training(tmp_path: Path) -> None:
+def test_mlflow_follows_a_training_and_nothing_leaves_the_machine(tmp_path: Path) -> None:
+    """The command of docs/shipping.md. MLflow has its own ways in CI and under pytest, so that it is not told of them."""
     pytest.importorskip("mlflow")
-    data = write_brats_phantoms(tmp_path / "set", cases=4, shape=(16, 16, 16), progress=False)
-    settings: dict[str, Any] = {**brats.TINY, "dataset_dir": data, "tracking": "mlflow"}
-    brats.start("train.yaml", root=tmp_path / "root", **settings)
+    write_brats_phantoms(tmp_path / "set", cases=4, shape=(16, 16, 16), progress=False)
+    settings = {"config_file": brats.configs("train.yaml")[0], "bundle_root": "root", "dataset_dir": "set", "tracking": "mlflow"}
+    words = [word for key, value in {**settings, **brats.TINY}.items() for word in (f"--{key}", str(value))]
+    hidden = ("CI", "PYTEST_CURRENT_TEST", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "MLFLOW_TRACKING_URI")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-c", WATCHED, "run", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["root", "set"]  # no asked.txt, and no mlruns
     with sqlite3.connect(tmp_path / "root" / "eval" / "mlruns.db") as runs:
-        found = dict(runs.execute("select key, count(*) from metrics group by key").fetchall())
-    assert found["train_loss"] == 2  # a step in each of two epochs
-    assert found["val_mean_dice"] == 2
+        steps: dict[str, list[int]] = {}
+        for name, step in runs.execute("select key, step from metrics order by key, timestamp, step"):
+            steps.setdefault(name, []).append(step)
+        parameters = dict(runs.execute("select key, value from params"))
+        ((status, experiment),) = runs.execute(
+            "select status, name from experiments natural join (select status, experiment_id from runs)"
+        )
+    # three cases of training, one in a step; a mean and a validation in each of two epochs
+    assert steps["train_loss"] == steps["lr_group_0"] == [1, 2, 3, 4, 5, 6]
+    assert steps["train_mean_loss"] == steps["val_mean_dice"] == steps["val_dice_TC"] == [1, 2]
+    assert parameters == {"max_epochs": "2", "epoch_length": "3"}
+    assert (status, experiment) == ("FINISHED", "monai_experiment")
+    (config,) = (tmp_path / "root" / "eval" / "mlruns").rglob("config_*.json")
+    assert json.loads(config.read_text("utf-8"))["epochs"] == 2

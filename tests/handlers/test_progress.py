@@ -36,10 +36,10 @@ def test_no_bar_where_none_is_wanted(capsys: pytest.CaptureFixture[str], monkeyp
 def test_the_mean_loss_of_each_epoch_is_a_metric() -> None:
     losses = iter([1.0, 2.0, 3.0, 5.0])
     engine = Engine(lambda engine, x: [{"loss": torch.tensor(next(losses))}])
-    EpochLoss("train_loss").attach(engine)
+    EpochLoss().attach(engine)
     seen = []
     from ignite.engine import Events
 
-    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(e.state.metrics["train_loss"]))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(e.state.metrics["train_mean_loss"]))
     engine.run([0, 0], max_epochs=2)
     assert seen == pytest.approx([1.5, 4.0])
