@@ -1,18 +1,21 @@
-"""Draw the pictures of which_loss.md: `python docs/make_figures.py`."""
+"""Draw the pictures of which_loss.md and what_p_means.md: `python -m docs.make_figures`, in the repository's folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from monai.losses import DiceLoss, FocalLoss
+from monai.losses import DiceCELoss, DiceLoss, FocalLoss
 
+from benchmarks.population_minima import Voxels, alike, label_of, minimiser, right
 from monai_jdt import value_checks
 from monai_jdt.functional.lovasz import lovasz_extension
-from monai_jdt.losses import DiceSemimetricLoss, JaccardMetricLoss
+from monai_jdt.losses import DiceSemimetricLoss, JaccardMetricLoss, JDTCELoss, JDTFocalLoss, LovaszSoftmaxLoss
 
 IMAGES = Path(__file__).resolve().parent / "images"
 LABELS = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -110,7 +113,76 @@ def level_sets() -> None:
     figure.savefig(IMAGES / "level_sets.png", dpi=100)
 
 
+#: Losses of the third picture: name, module, activation, colour, line, and how many voxels' labels are allowed to be soft.
+EXACT = {"smooth_nr": 0.0, "smooth_dr": 0.0}
+EAGER = {**EXACT, "sigmoid": True, "backend": "eager"}
+ALONE: list[tuple[str, torch.nn.Module, str, str, str]] = [
+    ("Jaccard metric, Dice semimetric loss", DiceSemimetricLoss(**EAGER), "sigmoid", "#0072B2", "-"),
+    ("the same with norm=2", DiceSemimetricLoss(norm=2, **EAGER), "sigmoid", "#E69F00", "-"),
+    ("usual soft Dice (MONAI)", DiceLoss(sigmoid=True, **EXACT), "sigmoid", "#D55E00", "--"),
+    ("Lovász (hard labels only)", LovaszSoftmaxLoss(), "softmax", "#009E73", "-."),
+]
+COMPOUNDS: list[tuple[str, torch.nn.Module, str, str, str]] = [
+    ("JDTCELoss: .75 JML + .25 CE", JDTCELoss(**EAGER), "sigmoid", "#0072B2", "-"),
+    ("the same with norm=2", JDTCELoss(norm=2, **EAGER), "sigmoid", "#E69F00", "-"),
+    ("usual soft Dice + CE (MONAI)", DiceCELoss(sigmoid=True, **EXACT), "sigmoid", "#D55E00", "--"),
+    ("JDTFocalLoss: .75 JML + .25 focal", JDTFocalLoss(**EAGER), "sigmoid", "#009E73", "-."),
+]
+#: How many voxels look alike.
+ALIKE = 40
+
+
+def hard_mixtures() -> list[list[Voxels]]:
+    """Voxels of which a share is labelled 1, and the others 0."""
+    return [alike({0: 1 - k / ALIKE, 1: k / ALIKE}, ALIKE) for k in range(ALIKE + 1)]
+
+
+def soft_mixtures() -> list[list[Voxels]]:
+    """Voxels labelled by four raters, so in quarters. Their log-odds are spread by 1.5 around a centre, which grows."""
+    spread = [1.5 * NormalDist().inv_cdf((k + 0.5) / ALIKE) for k in range(ALIKE)]
+    centres = np.linspace(-6, 6, 41)
+    return [[Voxels(round(4 / (1 + np.exp(-centre - far))) / 4, 1) for far in spread] for centre in centres]
+
+
+def minima() -> None:
+    """The p that a loss asks for at voxels that look alike, against the mean of their labels."""
+    beside: list[tuple[str, list[Voxels]]] = [
+        ("overlap alone, the rest is right", [right(1, 40)]),
+        ("overlap alone, much is missed", [Voxels(1, 40, 0.0)]),
+        ("with CE, 1/4 to 1/2 is foreground", [right(1, 40), right(0, 80)]),
+        ("with CE, 1/80 to 1/16 is foreground", [right(1, 10), right(0, 750)]),
+    ]
+    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    rows = figure.subplots(2, 4, sharex=True, sharey=True)
+    for axes, mixtures, labels in zip(rows, (hard_mixtures(), soft_mixtures()), ("hard labels", "four raters' average"), strict=True):
+        for axis, (title, others), losses in zip(axes, beside, (ALONE, ALONE, COMPOUNDS, COMPOUNDS), strict=True):
+            _curves_of_minima(axis, [mixture + others for mixture in mixtures], mixtures, losses)
+            axis.set_title(title if axes is rows[0] else "", fontsize=11)
+            axis.set_aspect("equal")
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel(f"{labels}: p of the minimum")
+    for axis in rows[1]:
+        axis.set_xlabel("mean label of the voxels")
+    for axis, losses in ((rows[0][0], ALONE), (rows[0][2], COMPOUNDS)):
+        handles, names = axis.get_legend_handles_labels()
+        where = "outside lower left" if losses is ALONE else "outside lower right"
+        figure.legend(handles, names, loc=where, ncols=2, fontsize=10, frameon=False)
+    figure.savefig(IMAGES / "minima.png", dpi=100)
+
+
+def _curves_of_minima(
+    axis: Axes, images: list[list[Voxels]], mixtures: list[list[Voxels]], losses: list[tuple[str, torch.nn.Module, str, str, str]]
+) -> None:
+    means = [float(label_of([mixture]).mean()) for mixture in mixtures]
+    axis.plot([0, 1], [0, 1], color="0.55", linewidth=5, alpha=0.5, label="the mean: calibrated (cross-entropy alone)")
+    for name, loss, activation, colour, line in losses:
+        if isinstance(loss, LovaszSoftmaxLoss) and any(voxels.label not in (0, 1) for mixture in mixtures for voxels in mixture):
+            continue
+        axis.plot(means, [minimiser(loss, [image], activation) for image in images], line, color=colour, linewidth=1.8, label=name)
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     curves()
     level_sets()
+    minima()

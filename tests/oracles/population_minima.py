@@ -2,14 +2,15 @@
 
 The package's losses are searched on a grid; here they are differentiated by hand. A ratio `cost / all` is smallest where
 `cost - L all` is, with L the value at the minimum (Dinkelbach, Management Science 1967). With `cost = a fp + b fn`, `all = tp + cost`
-and norm 1, one voxel changes `cost - L all` by `(1 - L) a` per unit of p above its label, and by `-((1 - L) b + L)` below it. The sum is
-0 at a quantile of the labels.
+and norm 1, a voxel changes `cost - L all` by `(1 - L) a` per unit of p above its label, and by `-((1 - L) b + L)` below it. The
+slope of the sum changes its sign at a quantile of the labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -232,8 +233,8 @@ def lowest(term: Term) -> float:
     """Return the p of the smallest value: of the kinks, the ends, and the zeros of the slope between them."""
     edges = sorted({NEAREST, *(k for k in term.kinks if NEAREST < k < 1 - NEAREST), 1 - NEAREST})
     candidates = list(edges)
-    for first, last in zip(edges, edges[1:], strict=False):
-        inside = np.linspace(first, last, 26)[1:-1]
+    for first, last in pairwise(edges):
+        inside = np.linspace(first, last, 14)[1:-1]
         inside = np.concatenate([[first + 1e-9 * (last - first)], inside, [last - 1e-9 * (last - first)]])
         slopes = [term.slope(p) for p in inside]
         for low, high, at_low, at_high in zip(inside, inside[1:], slopes, slopes[1:], strict=False):
