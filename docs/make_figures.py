@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,9 +114,10 @@ def level_sets() -> None:
     figure.savefig(IMAGES / "level_sets.png", dpi=100)
 
 
-#: Losses of the third picture: name, module, activation, colour, line, and how many voxels' labels are allowed to be soft.
-EXACT = {"smooth_nr": 0.0, "smooth_dr": 0.0}
-EAGER = {**EXACT, "sigmoid": True, "backend": "eager"}
+#: Without smoothing, so that the place of a minimum does not depend on how many voxels there are.
+EXACT: dict[str, Any] = {"smooth_nr": 0.0, "smooth_dr": 0.0}
+EAGER: dict[str, Any] = {**EXACT, "sigmoid": True, "backend": "eager"}
+#: Losses of the third picture: name, module, activation, colour, line.
 ALONE: list[tuple[str, torch.nn.Module, str, str, str]] = [
     ("Jaccard metric, Dice semimetric loss", DiceSemimetricLoss(**EAGER), "sigmoid", "#0072B2", "-"),
     ("the same with norm=2", DiceSemimetricLoss(norm=2, **EAGER), "sigmoid", "#E69F00", "-"),
@@ -147,17 +149,18 @@ def soft_mixtures() -> list[list[Voxels]]:
 def minima() -> None:
     """The p that a loss asks for at voxels that look alike, against the mean of their labels."""
     beside: list[tuple[str, list[Voxels]]] = [
-        ("overlap alone, the rest is right", [right(1, 40)]),
-        ("overlap alone, much is missed", [Voxels(1, 40, 0.0)]),
+        ("overlap alone, the rest is right", [right(1, 40), right(0, 80)]),
+        ("overlap alone, half the rest is missed", [right(1, 20), Voxels(1, 20, 0.0), right(0, 80)]),
         ("with CE, 1/4 to 1/2 is foreground", [right(1, 40), right(0, 80)]),
         ("with CE, 1/80 to 1/16 is foreground", [right(1, 10), right(0, 750)]),
     ]
-    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    figure = Figure(figsize=(13, 8.4), layout="constrained")
     rows = figure.subplots(2, 4, sharex=True, sharey=True)
+    for axis, (title, _) in zip(rows[0], beside, strict=True):
+        axis.set_title(title, fontsize=11)
     for axes, mixtures, labels in zip(rows, (hard_mixtures(), soft_mixtures()), ("hard labels", "four raters' average"), strict=True):
-        for axis, (title, others), losses in zip(axes, beside, (ALONE, ALONE, COMPOUNDS, COMPOUNDS), strict=True):
+        for axis, (_, others), losses in zip(axes, beside, (ALONE, ALONE, COMPOUNDS, COMPOUNDS), strict=True):
             _curves_of_minima(axis, [mixture + others for mixture in mixtures], mixtures, losses)
-            axis.set_title(title if axes is rows[0] else "", fontsize=11)
             axis.set_aspect("equal")
             axis.grid(alpha=0.3)
         axes[0].set_ylabel(f"{labels}: p of the minimum")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import monai.losses as theirs
 import numpy as np
@@ -17,8 +20,8 @@ from tests.oracles import population_minima as theory
 from tests.oracles.population_minima import Part, Term, background, lowest, mirrored, part_of, weighted
 
 #: Of our losses that make a ratio: without smoothing the formulas are exact.
-EXACT = {"smooth_nr": 0.0, "smooth_dr": 0.0}
-EAGER = {**EXACT, "backend": "eager"}
+EXACT: dict[str, Any] = {"smooth_nr": 0.0, "smooth_dr": 0.0}
+EAGER: dict[str, Any] = {**EXACT, "backend": "eager"}
 
 HARD: dict[str, Population] = {
     "beside little": [[*alike({0: 0.6, 1: 0.4}, 10), right(1, 3), right(0, 30)]],
@@ -62,7 +65,7 @@ class Case:
     loss: Loss
     activation: str
     minimum: Minimum
-    populations: dict[str, Population]
+    populations: Mapping[str, Population]
 
 
 def of_parts(minimum: Callable[[Part], float]) -> Minimum:
@@ -157,7 +160,7 @@ def halves(population: Population) -> Population:
 
 
 RIGHT = {name: population for name, population in ALL.items() if all(v.prediction in (None, v.label) for v in population[0])}
-EVEN = {"pairs": [[Voxels(t, 1) for t in (0, 1, 0, 1, 0.25, 0.75, 0, 0.5, 1, 1)] + [right(1, 4), right(0, 20)]]}
+EVEN: dict[str, Population] = {"pairs": [[Voxels(t, 1) for t in (0, 1, 0, 1, 0.25, 0.75, 0, 0.5, 1, 1)] + [right(1, 4), right(0, 20)]]}
 
 jdt_loss, jdt_ce, jdt_focal, distillation = ours.JDTLoss, ours.JDTCELoss, ours.JDTFocalLoss, ours.DistillationLoss
 CE, BOTH_1 = theory.cross_entropy, both(jdt(1, 1))
@@ -364,3 +367,42 @@ def test_the_mean_over_images_can_be_smallest_between_hard_labels() -> None:
 def test_shares_that_are_no_whole_numbers_of_voxels_are_refused() -> None:
     with pytest.raises(ValueError, match="whole"):
         alike({0: 0.25, 1: 0.75}, 10)
+
+
+# ------------------------------------------------------------------------------------------------------------------ the page
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "what_p_means.md").read_text("utf-8")
+#: The columns of its table: labels of raters, the same in a hundredth of the image, hard labels.
+COLUMNS: list[Population] = [
+    SOFT["of docs"],
+    [[*alike({0.25: 0.6, 1: 0.4}, 10), right(1, 3), right(0, 1000)]],
+    HARD["beside little"],
+]
+
+
+def shown(call: str) -> list[str]:
+    """Return the three numbers of a row, for a call such as `JDTCELoss(norm=2)`."""
+    name, arguments = re.fullmatch(r"(\w+)\((.*)\)", call).groups()  # type: ignore[union-attr]
+    options: dict[str, Any] = eval(f"dict({arguments})")
+    activation = "softmax" if "softmax" in options or name in ("LovaszSoftmaxLoss", "FixedDenominatorLoss") else "sigmoid"
+    if name == "FixedDenominatorLoss":
+        loss: Loss = FixedDenominatorLoss()
+    elif name == "LovaszSoftmaxLoss":
+        loss = ours.LovaszSoftmaxLoss()
+    else:
+        given = {**(EAGER if hasattr(ours, name) else EXACT), **options, **({"sigmoid": True} if activation == "sigmoid" else {})}
+        loss = getattr(ours if hasattr(ours, name) else theirs, name)(**given)
+    columns = [None, None, COLUMNS[2]] if name == "LovaszSoftmaxLoss" else COLUMNS
+    return ["" if column is None else f"{minimiser(loss, column, activation):.3f}".removeprefix("0") for column in columns]
+
+
+def test_the_table_of_the_page_is_what_the_losses_do() -> None:
+    rows = re.findall(r"^\| `(.+?)` \| ([\d.]+ )?\| ([\d.]+ )?\| ([\d.]+) \|", PAGE, re.MULTILINE)
+    assert len(rows) >= 15
+    for call, *numbers in rows:
+        assert [number.strip() for number in numbers] == shown(call), call
+
+
+def test_the_page_names_every_loss() -> None:
+    for name in [*CASES, "FixedDenominatorLoss", "DiceLoss", "DiceCELoss", "TverskyLoss"]:
+        assert name in PAGE
