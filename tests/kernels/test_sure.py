@@ -134,3 +134,19 @@ def test_raters_who_agree_have_exactly_one(raters: int, layout: str) -> None:
     assert labelled is not None
     assert labelled.all()
     assert torch.equal(shares, (votes[:, :1] == torch.arange(3).reshape(1, 3, 1)).float())
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("kernel", [Backend.NUMPY, Backend.CHUNKED], ids=lambda kernel: kernel.value)
+def test_a_gradient_of_saturated_voxels_keeps_its_digits(kernel: Backend, activation: str) -> None:
+    """Not near the label, but p (1 - p) is small: a rounding of p near 1 would be 1e-4 of the gradient."""
+    options: dict[str, Any] = {activation: True, "smooth_nr": 0.0}
+    for seed in range(20):
+        source = torch.Generator().manual_seed(seed)
+        logits = torch.tensor([[4.1, -5.1]]) + 0.5 * torch.randn(1, 2, generator=source)
+        label = torch.softmax(torch.randn(1, 2, generator=source), 1).double()
+        found = []
+        for backend, leaf in ((kernel.value, logits.clone()), ("eager", logits.double())):
+            value = JDTLoss(**options, backend=backend)(leaf.requires_grad_(), label)
+            found.append(torch.autograd.grad(value, leaf)[0].double())
+        assert float((found[0] - found[1]).abs().max()) < 5e-6 * float(found[1].abs().max())

@@ -29,7 +29,7 @@ from monai_jdt.kernels.rows import CAUTION, Row
 #: Share of errors (fp + fn) in what is right (tp), or mean pixel term of a voxel, below which a chunk is summed by the definition. From
 #: there on a rounding of 2 ** -24 in each p is more than 2 ** -14 of the errors.
 _SURE = 2**-10
-#: Largest |p - t| of images whose gradient is the definition's. There, a rounding of p near 1, 2 ** -24, is more than 2 ** -18 of it.
+#: Largest slope by a logit, as a share of the largest upstream slope, of images whose gradient is the definition's.
 _SURE_GRADIENT = 2**-6
 
 
@@ -74,9 +74,9 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
         slopes = _Slopes.of(given, upstream[:, views[0].images])
         sure = given.recipe.activation is not Activation.NONE
         for view in views:
-            chunk = read_chunk(given, view, scratch, focal)
-            sure = sure and _is_sure(chunk, scratch)
-            _write_gradient(given, chunk, slopes, scratch, view.of(result))
+            chunk, into = read_chunk(given, view, scratch, focal), view.of(result)
+            _write_gradient(given, chunk, slopes, scratch, into)
+            sure = sure and _lacks_digits(given, chunk, into, upstream[:, view.images])
         # The second way is taken only if all chunks of these images are sure: near a threshold, chunks of one image would otherwise
         # get gradients of two ways, and whether they do would depend on where chunks begin.
         for view in views if sure else []:
@@ -86,13 +86,13 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
     return result
 
 
-def _is_sure(chunk: VoxelChunk, scratch: Scratch) -> bool:
-    """Return whether all predictions of a chunk are so near their label that the gradient lacks digits.
-
-    Predictions near 0 have theirs, as floating point has them: without one above 1/2 there is nothing to gain.
-    """
-    far = torch.sub(chunk.p, chunk.t, out=scratch.take("first", chunk.p.shape))
-    return bool(far.abs_().amax() < _SURE_GRADIENT) and bool(chunk.p.amax() > 0.5)
+def _lacks_digits(given: KernelInput, chunk: VoxelChunk, slope: torch.Tensor, upstream: torch.Tensor) -> bool:
+    """Return whether a rounding of p near 1, times an upstream slope, is more than 2 ** -18 of the largest slope by a logit."""
+    lowest, highest = slope.aminmax()
+    if not torch.maximum(-lowest, highest) < _SURE_GRADIENT * upstream.abs().amax():
+        return False
+    # With sigmoid, predictions near 0 have all their digits.
+    return given.recipe.activation is Activation.SOFTMAX or bool(chunk.logits.amax() > 0)
 
 
 def _write_gradient(given: KernelInput, chunk: VoxelChunk, slopes: _Slopes, scratch: Scratch, into: torch.Tensor) -> None:

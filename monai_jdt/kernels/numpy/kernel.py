@@ -35,6 +35,10 @@ _BITS = {4: (np.uint32, int(np.float32(_HIGH).view(np.uint32))), 8: (np.uint64, 
 _STEEP = {4: 2.0**126, 8: 2.0**1000}
 #: A row is cut into parts that are added to each other first: the shortest part, and the most parts.
 _FOLD, _MOST_FOLDS = 1024, 32
+#: Factors `1 + e` whose product is taken before one logarithm: at most 2^32.
+_FACTORS = 32
+#: Voxels of a row from which that is worth its calls.
+_MANY = 2048
 #: Most numbers that torch does not share among threads, less a few, in whole vectors.
 _ON_ONE_CORE = 2**15 - 2**6
 
@@ -109,13 +113,18 @@ def _add_sums(block: Block, rows: np.ndarray) -> None:
     The row PIXEL holds the term of each class, negative, which :func:`_bring_into_form` brings into form.
     """
     recipe, memory, t = block.recipe, block.memory, block.t
-    softmax, number = recipe.activation is Activation.SOFTMAX, 3 if recipe.pixel is None else 4
+    softmax, simple = recipe.activation is Activation.SOFTMAX, _has_simple_term(block)
+    number = 3 if recipe.pixel is None or simple else 4
     _, parts, part_tensors = memory.take("parts", torch.Size((number, *block.shape)))
-    p = _predictions(block, None if recipe.pixel is None else part_tensors[_PIXEL])
+    # a simple term's memory is free again when the overlap is written
+    term = None if recipe.pixel is None else part_tensors[_TP if simple else _PIXEL]
+    p = _predictions(block, term, parts[_FP] if simple else None)
     rows[_COUNTED] += block.shape[2] if block.counted is None else np.add.reduce(block.counted, 2)
     _mark_what_is_found(block, p, rows)
-    if recipe.pixel is not None:
-        norm = _write_pixel_term(block, recipe.pixel, p, part_tensors[_PIXEL])
+    if simple:
+        rows[_PIXEL] += _sum_of_simple_terms(block, parts[_FP], parts[_TP])
+    elif recipe.pixel is not None and term is not None:
+        norm = _write_pixel_term(block, recipe.pixel, p, term)
         if norm is not None:
             rows[_PIXEL_NORM, :, :1] += norm
     if recipe.norm == 1:
@@ -134,6 +143,42 @@ def _add_sums(block: Block, rows: np.ndarray) -> None:
         np.copyto(parts[_PIXEL], 0, where=t == 0)
         sums = _sum_of_rows(parts)
     rows[:number] += sums
+
+
+def _has_simple_term(block: Block) -> bool:
+    """Return whether the pixel term is the plain cross-entropy of a sigmoid, whose sum needs no logarithm for each voxel."""
+    recipe = block.recipe
+    plain = recipe.pixel is not None and recipe.pixel.term is PixelTerm.CROSS_ENTROPY and block.class_weight is None
+    return plain and recipe.activation is Activation.SIGMOID and block.shape[2] >= _MANY
+
+
+def _sum_of_simple_terms(block: Block, factors: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return the sum of `t log p + (1 - t) log(1 - p)`, `(n, C)`: that of the two parts of :func:`_log_likelihood`.
+
+    Args:
+        block: the voxels.
+        factors: `1 + e^-|z|`, z being the logit, as :func:`_predictions` has written it; 1 where a voxel does not count.
+        part: written over.
+    """
+    np.subtract(block.t, block.memory.take("first", block.shape).array, out=part)
+    part *= block.logits.numpy()
+    sums: np.ndarray = _sum_of_rows(part)
+    sums -= _sum_of_logarithms(factors)
+    return sums
+
+
+def _sum_of_logarithms(factors: np.ndarray) -> np.ndarray:
+    """Return the sums of the logarithms over the last axis: those of products, of which there are fewer.
+
+    Args:
+        factors: from 1 to 2.
+    """
+    *outer, number = factors.shape
+    size = number // _FACTORS
+    products = np.multiply.reduce(factors[..., : size * _FACTORS].reshape(*outer, _FACTORS, size), -2)
+    sums: np.ndarray = _sum_of_rows(np.log(products, out=products))
+    sums += np.add.reduce(np.log(factors[..., size * _FACTORS :]), -1)
+    return sums
 
 
 def _sum_of_rows(values: np.ndarray) -> np.ndarray:
@@ -187,12 +232,14 @@ def _mark_what_is_found(block: Block, p: np.ndarray, rows: np.ndarray) -> None:
     rows[_IN_PREDICTION] += ~(np.maximum.reduce(p, 2) <= recipe.threshold)
 
 
-def _predictions(block: Block, into: torch.Tensor | None = None) -> np.ndarray:
+def _predictions(block: Block, into: torch.Tensor | None = None, factors: np.ndarray | None = None) -> np.ndarray:
     """Return p, in the memory "p" or the logits' own.
 
     Args:
         block: the voxels.
-        into: where to write what :func:`_log_likelihood` needs: with softmax `log p`, with sigmoid `e^-|z|`, z being the logit.
+        into: where to write what :func:`_log_likelihood` needs: with softmax `log p`, with sigmoid `e^-|z|`, z being the logit. With
+            sigmoid the memory "first" then says 1 for z > 0, else 0.
+        factors: where to write `1 + e^-|z|`.
     """
     activation, memory, logits = block.recipe.activation, block.memory, block.logits.numpy()
     if activation is Activation.NONE:
@@ -217,8 +264,9 @@ def _predictions(block: Block, into: torch.Tensor | None = None) -> np.ndarray:
         smaller, positive = into.numpy(), memory.take("first", block.shape).array
         np.negative(np.abs(logits, out=smaller), out=smaller)
         _elementwise(torch.exp, into, into)
+        block.keep(smaller, smaller)
         # the smaller of p and 1 - p, which has all its digits; then p
-        np.divide(smaller, np.add(smaller, 1, out=p), out=p)
+        np.divide(smaller, np.add(smaller, 1, out=p if factors is None else factors), out=p)
         np.subtract(np.greater(logits, 0, out=positive), p, out=p)
         np.abs(p, out=p)
     return block.keep(p, p)
