@@ -27,7 +27,7 @@ SCORE = "val_thresholded_dice"
 
 
 def trial(run: Run) -> list[dict[str, Any]]:
-    """Train, unless that is done, and return a row for each validation."""
+    """Train, unless that is done, and return a row for each validation, the last one's last."""
     table = run.folder / "training" / "eval" / "training.csv"
     done = run.folder / "done"
     if not done.exists():
@@ -35,7 +35,8 @@ def trial(run: Run) -> list[dict[str, Any]]:
         done.touch()
     about = {"set": run.cell.set, "learning_rate": run.keys["learning_rate"], "epochs": run.keys["epochs"]}
     with table.open(newline="") as file:
-        return [about | row for row in csv.DictReader(file) if row.get(SCORE)]
+        # a row for each epoch and score
+        return [about | {"epoch": row["epoch"], SCORE: row["value"]} for row in csv.DictReader(file) if row["name"] == SCORE]
 
 
 def trials(name: str, lists: tuple[Path, ...], out: Path, settings: Sequence[Mapping[str, Any]]) -> list[Run]:

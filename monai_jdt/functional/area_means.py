@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch.nn import functional as F
@@ -12,14 +13,17 @@ class LabelPyramid:
     """A soft label on several grids over the same space: each is made from the coarsest one before whose blocks it joins.
 
     Args:
-        label: `(N, C, *S)`, floating point.
+        label: `(N, C, *S)`, floating point; or how many votes each channel has, unsigned 8-bit.
         counted: bool `(N, 1, *S)` or `(N, C, *S)`; None: every voxel counts.
+        votes: of a voxel, all channels together, where the label is numbers of votes: at most 255.
     """
 
-    def __init__(self, label: torch.Tensor, counted: torch.Tensor | None = None) -> None:
+    def __init__(self, label: torch.Tensor, counted: torch.Tensor | None = None, votes: int = 1) -> None:
+        self._votes = votes
         share = None if counted is None else counted.to(label.dtype)
         total = label if counted is None else torch.where(counted, label, 0.0)
-        #: The mean of what counts, the rest as 0, and the share of a block that counts. Both are means of a finer grid's.
+        #: The mean of what counts, the rest as 0, and the share of a block that counts. Both are means of a finer grid's. Votes are
+        #: not divided: whole numbers take a quarter of the memory.
         self._levels = [(total, share)]
 
     def at(self, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -41,9 +45,17 @@ class LabelPyramid:
         for other in self._levels[1:]:
             if _divides(size, other[0].shape[2:]) and other[0].numel() < total.numel():
                 total, share = other
+        finest = self._levels[0][0].shape[2:]
+        joined = _divides(size, finest)
+        if not total.is_floating_point():
+            if joined:
+                total = _added(total, size, self._votes * (prod(finest) // prod(total.shape[2:])))
+                self._levels.append((total, None))
+                return total.to(torch.float32) / (self._votes * (prod(finest) // prod(size))), None
+            total = total.to(torch.float32) / self._votes
         total, share = _shrunk(total, size), None if share is None else _shrunk(share, size)
         # Blocks that overlap count some voxels twice: a coarser grid is not made from theirs.
-        if _divides(size, self._levels[0][0].shape[2:]):
+        if joined:
             self._levels.append((total, share))
         if share is None:
             return total, None
@@ -53,6 +65,28 @@ class LabelPyramid:
 
 def _divides(size: Sequence[int], other: Sequence[int]) -> bool:
     return all(b % a == 0 for a, b in zip(size, other, strict=True))
+
+
+def _added(values: torch.Tensor, size: Sequence[int], largest: int) -> torch.Tensor:
+    """Add whole numbers in blocks, one axis at a time.
+
+    Args:
+        values: `(N, C, *S)`.
+        size: of the result, which divides S.
+        largest: that a value can be.
+    """
+    for axis, length in enumerate(size, start=2):
+        block = values.shape[axis] // length
+        if block == 1:
+            continue
+        largest *= block
+        if largest > torch.iinfo(values.dtype).max:
+            values = values.to(torch.int32 if largest <= torch.iinfo(torch.int32).max else torch.int64)
+        first, *others = values.unflatten(axis, (length, block)).unbind(axis + 1)
+        values = first + others[0]
+        for other in others[1:]:
+            values += other
+    return values
 
 
 def _shrunk(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from monai_jdt.functional.ranks import check_own_parts
 from monai_jdt.kernels.choice import choose_kernel
 from monai_jdt.kernels.chunked.labels import dense_label_in_chunks
 from monai_jdt.kernels.eager import eager_voxel_sums
-from monai_jdt.kernels.labels import labelled_voxels, read_label
+from monai_jdt.kernels.labels import labelled_voxels, read_label, vote_counts
 from monai_jdt.kernels.operators import KernelCall, fast_voxel_sums
 from monai_jdt.plain_tensors import is_observed, kept_for_backward, plain_tensor
 
@@ -82,6 +82,20 @@ class Inputs(NamedTuple):
             return label.reshape(*label.shape[:2], *space), _both(self.mask, labelled)
         label, labelled = read_label(self.label, self.logits.shape[1], self.voxels, self.rater_weights, dtype)
         return label, _both(self.mask, labelled)
+
+    def vote_counts(self) -> torch.Tensor | None:
+        """Return how many votes each channel has, `(N, C, *S)`, unsigned 8-bit: of R raters, or of a class index as the only one.
+
+        None where that is not the whole label (a marker, a mask, weights, regions, a value that is no class), where values must not be
+        read, and off the CPU.
+        """
+        reading, label = self.voxels.label, self.label
+        simple = reading.form is not LabelForm.DENSE and reading.regions is None and reading.ignore_index is None and self.mask is None
+        if not simple or label.device.type != "cpu" or label.is_floating_point() or label.shape[1] > 255 or is_observed():
+            return None
+        if self.logits.dtype is torch.float64 or (self.rater_weights is not None and bool((self.rater_weights != 1).any())):
+            return None
+        return vote_counts(label, self.logits.shape[1])
 
     def check_values(self) -> None:
         """Check the label's values. Do nothing where values must not be read.

@@ -42,6 +42,29 @@ def read_label(
     return _read_votes(label, channels, recipe, rater_weights, dtype)
 
 
+def vote_counts(votes: torch.Tensor, channels: int) -> torch.Tensor | None:
+    """Return how many raters vote for each channel, `(N, C, *S)`, unsigned 8-bit, or None if a vote is no class.
+
+    Args:
+        votes: whole numbers, `(N, R, *S)`, of at most 255 raters.
+        channels: C.
+    """
+    if votes.numel() > 0:
+        lowest, highest = votes.aminmax()
+        if lowest < 0 or highest > max(channels - 1, 1):
+            return None
+    if channels <= 256:
+        votes = votes.to(torch.uint8)
+    counts = torch.empty((votes.shape[0], channels, *votes.shape[2:]), dtype=torch.uint8, device=votes.device)
+    for channel, count in enumerate(counts.unbind(1)):
+        agree = votes == (1 if channels == 1 else channel)
+        first, *others = agree.view(torch.uint8).unbind(1)
+        count.copy_(first)
+        for other in others:
+            count += other
+    return counts
+
+
 def labelled_voxels(label: torch.Tensor, recipe: VoxelRecipe, rater_weights: torch.Tensor | None = None) -> torch.Tensor | None:
     """Return bool `(N, 1, *S)`, where a label says anything, without reading what, or None for everywhere.
 

@@ -112,7 +112,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
                     got = f"{head.shape[0]} in a head of shape {tuple(head.shape)}"
                     raise ValueError(error_sentence("input", f"the target's {target.shape[0]} images in every head", got))
                 if pyramid is None:
-                    pyramid = LabelPyramid(*self._dense(head, target, mask, rater_weights, checked))
+                    pyramid = self._pyramid(head, target, mask, rater_weights, checked)
                 loss, kernel = self._smaller(head, *pyramid.at(head.shape[2:]))
             losses.append(weight * loss)
             kernels.append(kernel)
@@ -157,18 +157,19 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
             return [1.0] + [0.5] * (heads - 1)
         return [max(0.5**level, 0.0625) for level in range(heads)]
 
-    def _dense(
+    def _pyramid(
         self, head: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None, checked: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the dense label at full resolution, and the voxels that count. With `checked`, its values have been checked."""
+    ) -> LabelPyramid:
+        """Return the label at full resolution, ready to be shrunk. With `checked`, its values have been checked."""
         if not isinstance(self.loss, JDTLoss):
             if target.shape[:2] != head.shape[:2]:
                 expected = f"a dense label with {head.shape[1]} channels for {type(self.loss).__name__}"
                 raise ValueError(error_sentence("target", expected, f"shape {tuple(target.shape)}"))
-            return target.detach().to(torch.promote_types(head.dtype, torch.float32)), None
+            return LabelPyramid(target.detach().to(torch.promote_types(head.dtype, torch.float32)))
         # The checks compare with an output at full resolution, which need not be among the heads.
         output = head.detach().new_zeros(()).expand(*head.shape[:2], *target.shape[2:])
         inputs = prepare(output, target, self.loss.recipe.voxels, mask, rater_weights=rater_weights, backend=self.loss.backend)
         if not checked:
             inputs.check_values()
-        return inputs.dense_label()
+        counts = inputs.vote_counts()
+        return LabelPyramid(*inputs.dense_label()) if counts is None else LabelPyramid(counts, votes=target.shape[1])

@@ -143,3 +143,36 @@ def test_the_label_of_a_head_does_not_depend_on_the_other_heads(sizes: list[tupl
     for size in sizes[1:]:
         for got, expected in zip(pyramid.at(size), LabelPyramid(label, counted).at(size), strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("raters", [1, 3, 255])
+@pytest.mark.parametrize("sizes", [[(16,), (8,), (4,), (1,)], [(9, 6), (6, 6), (3, 6), (3, 3)], [(16, 8, 8), (8, 8, 8), (2, 2, 2)]])
+def test_votes_are_shrunk_as_their_shares_are(sizes: list[tuple[int, ...]], raters: int) -> None:
+    """Whole numbers are added, of which 255 fit into a byte."""
+    counts = torch.randint(0, raters + 1, (2, 3, *sizes[0]), dtype=torch.uint8)
+    pyramid, judge = LabelPyramid(counts, votes=raters), LabelPyramid(counts.double() / raters)
+    for size in sizes[1:]:
+        got, expected = pyramid.at(size), judge.at(size)
+        assert got[1] is expected[1] is None
+        torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+@pytest.mark.parametrize("form", ["votes", "index"])
+def test_heads_see_the_votes_of_the_definition(form: str, dtype: torch.dtype, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    raters = 1 if form == "index" else 3
+    target = torch.randint(0, max(channels, 2), (2, raters, 8, 8), dtype=dtype)
+    options: dict[str, Any] = {"softmax" if channels > 1 else "sigmoid": True, "votes": form == "votes"}
+    options["to_onehot_y"] = form == "index" and channels > 1
+    heads = [torch.randn(2, channels, side, side) for side in (8, 4, 2)]
+    loss = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(**options))
+    got = loss(heads, target)
+    marked = torch.where(target == 1, 255, target.to(torch.int64))  # a marker, and then weights, are read vote by vote
+    other = losses.SoftDeepSupervisionLoss(losses.JDTCELoss(**options, ignore_index=255))
+    assert not torch.isclose(other(heads, marked), got)
+    if form == "votes":
+        weighted = loss(heads, target, rater_weights=torch.tensor([1.0, 0.5, 0.0]))
+        assert not torch.isclose(weighted, got)
+    monkeypatch.setattr("monai_jdt.functional.inputs.vote_counts", lambda label, channels: None)
+    torch.testing.assert_close(loss(heads, target), got, rtol=1e-6, atol=1e-7)
