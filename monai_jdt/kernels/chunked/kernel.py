@@ -76,7 +76,7 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
         for view in views:
             chunk, into = read_chunk(given, view, scratch, focal), view.of(result)
             _write_gradient(given, chunk, slopes, scratch, into)
-            sure = sure and _lacks_digits(given, chunk, into, upstream[:, view.images])
+            sure = sure and _is_short_of_digits(given, chunk, into, upstream[:, view.images])
         # The second way is taken only if all chunks of these images are sure: near a threshold, chunks of one image would otherwise
         # get gradients of two ways, and whether they do would depend on where chunks begin.
         for view in views if sure else []:
@@ -86,7 +86,7 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
     return result
 
 
-def _lacks_digits(given: KernelInput, chunk: VoxelChunk, slope: torch.Tensor, upstream: torch.Tensor) -> bool:
+def _is_short_of_digits(given: KernelInput, chunk: VoxelChunk, slope: torch.Tensor, upstream: torch.Tensor) -> bool:
     """Return whether a rounding of p near 1, times an upstream slope, is more than 2 ** -18 of the largest slope by a logit."""
     lowest, highest = slope.aminmax()
     if not torch.maximum(-lowest, highest) < _SURE_GRADIENT * upstream.abs().amax():
