@@ -75,6 +75,17 @@ def test_two_processes_train_as_one(program: str, needs: str | None, tmp_path: P
     assert list(tmp_path.iterdir()) == [without]  # nothing is left behind
 
 
+@pytest.mark.long
+def test_the_plain_loop_learns(tmp_path: Path) -> None:
+    said = printed([*ONE, str(EXAMPLES / "plain_loop.py")], tmp_path)
+    losses = [float(number) for number in re.findall(r"^step \d+: loss ([\d.]+)$", said, re.MULTILINE)]
+    assert len(losses) == 3
+    assert losses[0] > losses[1] > losses[2]
+    assert losses[2] < 0.9 * losses[0]
+    assert len(numbers(said)) == 3  # a score of each region
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- Auto3DSeg ---
 
 
