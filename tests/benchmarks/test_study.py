@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import stats
 
 from benchmarks.study import cells, sets, tables, tune
+from benchmarks.study import predict as keeping
 from benchmarks.study.cells import CELLS, Cell
 from benchmarks.study.estimates import CaseTable, estimate, holm, read_cases
 from benchmarks.study.losses import FixedDenominatorLoss, ScheduledLoss, SumOfLosses
@@ -311,3 +312,25 @@ def test_trials_choose_the_rate_with_the_best_end(
     ends = {(row["learning_rate"], row["epochs"]): float(row["val_thresholded_dice"]) for row in rows}
     best = max((1e-6, 2e-3), key=lambda rate: ends[str(rate), "2"])
     assert {rate for rate, epochs in ends if epochs in ("1", "4")} == {str(best)}
+
+
+@pytest.mark.usefixtures("few_phantoms")
+def test_kept_weights_predict_what_the_run_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = next(cell for cell in CELLS if cell.set == "phantom plain" and cell.name == cells.JDT)
+    run = phantom_run(core, 3, tmp_path)
+    perform(run)
+    monkeypatch.setattr(keeping, "KEPT", tmp_path / "kept")
+    kept = keeping.keep(run.folder)
+    assert kept.name == "phantom_plain_unet_ce_jml_average_seed3.pt"
+    assert kept.stat().st_size < 0.6 * (run.folder / "weights.pt").stat().st_size
+    folder = keeping.predict(kept, tmp_path / "again", None, "test")
+    files = sorted(folder.rglob("*.nii.gz"))
+    assert [file.parent.name for file in files] == ["test_000", "test_001", "test_002"]
+    with (run.folder / "cases.csv").open() as file:
+        volumes = {row["case"]: float(row["volume"]) for row in csv.DictReader(file)}
+    for path in files:
+        prob = nibabel.load(path).get_fdata()  # type: ignore[attr-defined]
+        assert prob.shape == (64, 64)
+        assert prob.sum() == pytest.approx(volumes[path.parent.name], rel=5e-3)
+    with pytest.raises(ValueError, match="WEIGHTS: expected weights.pt of a run, or a file named CELL_seedN.pt, got .*other.pt"):
+        keeping.cell_of(tmp_path / "other.pt")
