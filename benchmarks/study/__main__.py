@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,13 +63,14 @@ def perform_all(runs: Sequence[Run], workers: int, action: Callable[[Run], Resul
     Raises:
         SystemExit: at the end, if one has failed.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers and of what they start
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes and of what they start
     found: dict[int, Result] = {}
     failed = []
-    # a fresh process for each: what a training leaves behind, such as its caches, does not reach the next
-    with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        outcomes = pool.imap_unordered(partial(_outcome, action), enumerate(runs))
-        for number, result, error in tqdm(outcomes, desc="runs", total=len(runs), disable=None, smoothing=0):
+    with ThreadPoolExecutor(workers) as pool:
+        outcomes = {pool.submit(_in_process, action, run): number for number, run in enumerate(runs)}
+        for future in tqdm(as_completed(outcomes), desc="runs", total=len(runs), disable=None, smoothing=0):
+            number = outcomes[future]
+            result, error = future.result()
             if error:
                 failed.append(f"{runs[number].cell.slug}, seed {runs[number].seed}: {error}")
                 tqdm.write(failed[-1])
@@ -79,13 +81,28 @@ def perform_all(runs: Sequence[Run], workers: int, action: Callable[[Run], Resul
     return [found[number] for number in range(len(runs))]
 
 
-def _outcome(action: Callable[[Run], Any], numbered: tuple[int, Run]) -> tuple[int, Any, str]:
-    """Return the number of a run, its result, and why it failed. A bundle ends with SystemExit, which would end the worker silently."""
-    number, run = numbered
+def _in_process(action: Callable[[Run], Any], run: Run) -> tuple[Any, str]:
+    """Do a run in a process of its own, which leaves nothing to the next. Return its result, and why it failed."""
+    context = get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(there, action, run))
+    process.start()
+    there.close()
     try:
-        return number, action(run), ""
+        outcome: tuple[Any, str] = here.recv()
+    except EOFError:
+        process.join()
+        return None, f"its process ended with exit code {process.exitcode} before a result"
+    process.join()
+    return outcome
+
+
+def _send(there: Connection, action: Callable[[Run], Any], run: Run) -> None:
+    """Send the result of a run, or why it failed. A bundle ends with SystemExit."""
+    try:
+        there.send((action(run), ""))
     except (Exception, SystemExit) as error:
-        return number, None, f"{type(error).__name__}: {error}"
+        there.send((None, f"{type(error).__name__}: {error}"))
 
 
 if __name__ == "__main__":

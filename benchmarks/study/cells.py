@@ -121,7 +121,7 @@ def weights(jdt: float) -> dict[str, float]:
 #: Of each set: where the baseline's validation score is flat, in trials of `tune.py` with other seeds.
 EPOCHS = {"lidc2d": 10, "lidc3d": 30, "chase": 10, **{f"phantom {name}": 150 if name == "few" else 15 for name in DIFFICULTIES}}
 #: Chosen for the baseline by the same trials. CHASE has those of LIDC's slices: each of its patients is tested in some fold.
-LEARNING_RATES = dict.fromkeys(SETS, 0.002)
+LEARNING_RATES = dict.fromkeys(SETS, 0.002) | {"lidc2d": 0.001, "chase": 0.001}
 
 CELLS: tuple[Cell, ...] = (
     *all_of_lidc2d(),

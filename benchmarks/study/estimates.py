@@ -92,7 +92,9 @@ def read_cases(out: Path, name: str, seeds: Sequence[int]) -> CaseTable | None:
             found.setdefault((about["network"], about["cell"]), []).append(rows)
     whole: dict[Key, list[dict[str, str]]] = {}
     for key, runs in found.items():
-        if len(runs) == len(seeds):
+        if len(runs) < len(seeds):
+            print(f"{name}: {key[1]} ({key[0]}) is left out, with {len(runs)} of {len(seeds)} seeds")
+        else:
             runs.sort(key=lambda rows: int(rows[0]["seed"]))
             whole[key] = [row for rows in runs for row in rows]
     if not whole:
@@ -178,7 +180,8 @@ def _bootstrap(table: CaseTable, numerators: np.ndarray, denominators: np.ndarra
     of_patients = np.concatenate([np.ones((1, patients)), random.multinomial(patients, np.full(patients, 1 / patients), DRAWS)])
     of_seeds = np.ones((DRAWS + 1, seeds))
     if not folds:
-        of_seeds[1:] = random.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS)
+        # one fewer, so that the variance over seeds is that of an unbiased estimate
+        of_seeds[1:] = random.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), DRAWS)
     over, under = (((of_seeds @ part) * of_patients).sum(1) for part in (numerators, denominators))
     return over / under
 
@@ -190,22 +193,30 @@ def _cases(table: CaseTable) -> np.ndarray:
     return np.bincount(seed * len(patients) + patient, minlength=len(seeds) * len(patients)).reshape(len(seeds), -1)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Return the p-values of a family of comparisons, corrected for their number by Holm's steps."""
+def holm(ps: Sequence[float], planned: int = 0) -> list[float]:
+    """Return the p-values of a family of comparisons, corrected for their number by Holm's steps.
+
+    Args:
+        ps: those that are there.
+        planned: the size of the family, if some are missing.
+    """
+    size = max(len(ps), planned)
     order = np.argsort(ps, kind="stable")
     corrected, highest = [0.0] * len(ps), 0.0
     for rank, place in enumerate(order.tolist()):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        highest = max(highest, min(1.0, (size - rank) * ps[place]))
         corrected[place] = highest
     return corrected
 
 
-def validation_rows(out: Path) -> list[dict[str, object]]:
-    """Return the mean validation scores of each run, with the seed."""
+def validation_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
+    """Return the mean validation scores of each run of these seeds."""
     rows: list[dict[str, object]] = []
     for path in sorted(out.glob("runs/*/seed*/record.json")):
         record = json.loads(path.read_text())
         cell = record["identity"]["cell"]
+        if record["identity"]["keys"]["seed"] not in seeds:
+            continue
         about = {"set": cell["set"], "network": cell["network"], "cell": cell["name"], "seed": record["identity"]["keys"]["seed"]}
         rows.append(about | record["validation"] | record["decisions"] | {"seconds": round(record["seconds"]["all"])})
     return rows

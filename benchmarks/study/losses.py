@@ -56,12 +56,16 @@ class ScheduledLoss(torch.nn.Module):
         steps: of the training.
     """
 
+    taken: torch.Tensor
+
     def __init__(self, first: torch.nn.Module, last: torch.nn.Module, steps: int) -> None:
         super().__init__()
-        self.first, self.last, self.steps, self.taken = first, last, steps, 0
+        self.first, self.last, self.steps = first, last, steps
+        # a buffer: a training that goes on goes on with the schedule
+        self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of this step."""
-        share = min(self.taken / max(self.steps, 1), 1.0)
-        self.taken += logits.requires_grad
+        share = min(int(self.taken) / max(self.steps, 1), 1.0)
+        self.taken += int(logits.requires_grad)
         return (1 - share) * self.first(logits, label) + share * self.last(logits, label)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.study.predict WEIGHTS OUT --data FOLDER [--section test]
 
-WEIGHTS is a file of `benchmarks/study/weights`, or `weights.pt` of a run. OUT gets a picture or a volume of probabilities for each case, by the
-bundle's own `inference.yaml`, and `OUT/data` the images with their data list. `monai-jdt evaluate OUT/predictions OUT/data/<set>/datalist.json
---section test` scores them.
+WEIGHTS is a file of `benchmarks/study/weights`, or `weights.pt` of a run. OUT gets a picture or volume of each case, by
+the bundle's own `inference.yaml`, and `OUT/data` the images with their data list. `monai-jdt evaluate OUT/predictions
+OUT/data/<set>/datalist.json --section test` scores them.
 
     python -m benchmarks.study.predict --keep RUN
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigWorkflow
@@ -68,7 +69,7 @@ def predict(weights: Path, out: Path, data: Path | None, section: str) -> Path:
         torch.save({name: value.float() if value.is_floating_point() else value for name, value in states.items()}, draft)
     overrides = run.overrides()
     regions = overrides.get("regions") or {"nodule": [1]}
-    keys = {
+    keys: dict[str, Any] = {
         key: overrides[key]
         for key in ("bundle_root", "datalist_file", "set", "channels", "normalize", "size", "spacing", "roi", "device")
         if key in overrides

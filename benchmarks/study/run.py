@@ -102,7 +102,8 @@ class Run:
             for key, value in self.overrides().items()
             if key not in ("bundle_root", "datalist_file", "output_dir", "ckpt_dir")
         }
-        texts = hashlib.sha256("".join(Path(file).read_text() for file in self.files()).encode()).hexdigest()[:16]
+        files = [*self.files(), str(self.bundle / "configs" / "evaluate.yaml")]
+        texts = hashlib.sha256("".join(Path(file).read_text() for file in files).encode()).hexdigest()[:16]
         return {
             "cell": asdict(self.cell) | {"overlays": list(self.cell.overlays)},
             "keys": keys,

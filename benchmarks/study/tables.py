@@ -64,7 +64,7 @@ def planned(table: CaseTable, network: str) -> list[Comparison]:
         if all(key in table.cells for key in keys):
             title = f"{first} minus {second}" if not other else f"{first}: {SCORES[score].title} minus {SCORES[other].title}"
             found.append((title, score, estimate(table, score, *keys, other)))
-    corrected = holm([one.p for _, _, one in found])
+    corrected = holm([one.p for _, _, one in found], len(PLANNED))
     return [Comparison(title, score, one, p) for (title, score, one), p in zip(found, corrected, strict=True)]
 
 
@@ -189,7 +189,7 @@ def main() -> None:
     with whole_file(arguments.out / "study.md") as draft:
         Path(draft).write_text("\n".join(text_of(name, table) for name, table in tables.items()))
     write_rows(arguments.out / "study_comparisons.csv", [row for name, table in tables.items() for row in comparison_rows(name, table)])
-    write_rows(arguments.out / "study_runs.csv", run_rows(tables, validation_rows(arguments.out)))
+    write_rows(arguments.out / "study_runs.csv", run_rows(tables, validation_rows(arguments.out, seeds)))
     for name, table in tables.items():
         draw(arguments.out / f"study_{name.replace(' ', '_')}.png", name, table)
     print((arguments.out / "study.md").read_text())

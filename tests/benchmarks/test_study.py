@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy import stats
 
 from benchmarks.study import cells, sets, tables, tune
 from benchmarks.study import predict as keeping
+from benchmarks.study.__main__ import perform_all
 from benchmarks.study.cells import CELLS, Cell
 from benchmarks.study.estimates import CaseTable, estimate, holm, read_cases
 from benchmarks.study.losses import FixedDenominatorLoss, ScheduledLoss, SumOfLosses
@@ -144,6 +146,11 @@ def test_a_sum_weighs_and_a_schedule_goes_from_one_loss_to_the_other() -> None:
     assert float(SumOfLosses([one, two], [0.5, 2.0])(x, y)) == 0.5 * 3 + 2 * 9
     loss = ScheduledLoss(one, two, 2)
     assert [float(loss(x, y)) for _ in range(4)] == [3, 6, 9, 9]
+    again = ScheduledLoss(one, two, 2)
+    first = ScheduledLoss(one, two, 2)
+    first(x, y)
+    again.load_state_dict(first.state_dict())
+    assert float(again(x, y)) == 6
     validated = ScheduledLoss(one, two, 2)
     assert float(validated(x.detach(), y)) == float(validated(x, y)) == 3
 
@@ -235,6 +242,8 @@ def test_holm_is_that_of_its_definition() -> None:
     uniform = stats.uniform.rvs(size=20, random_state=0).tolist()
     assert max(holm(uniform)) >= max(uniform)
     assert min(holm(uniform)) == pytest.approx(20 * min(uniform))
+    # what is missing counts as if it had the largest p
+    assert holm([0.01, 0.005], 4) == pytest.approx([0.03, 0.02])
 
 
 # ------------------------------------------------------------------------------------------------------------ small version
@@ -274,6 +283,29 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
     (row,) = [row for row in rows if (row["cell"], row["seed"]) == (cells.JDT, "1")]
     assert float(row["brier"]) == pytest.approx(by_hand, rel=1e-4)
     assert (tmp_path / "out" / "study_phantom_plain.png").stat().st_size > 10_000
+    monkeypatch.setattr("sys.argv", ["tables", str(tmp_path / "out"), "--seeds", "0"])
+    tables.main()
+    assert "3 patients in all, seeds 0." in capsys.readouterr().out
+
+
+def end_some(run: Run) -> int:
+    """Stand in for a run that is killed, one that fails, and one that is done."""
+    if run.seed == 0:
+        os._exit(9)
+    if run.seed == 1:
+        raise SystemExit("no images")
+    return run.seed
+
+
+@pytest.mark.long
+def test_a_run_that_is_killed_or_fails_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [Run(CELLS[0], seed, (tmp_path,), tmp_path, {}) for seed in (0, 1, 2)]
+    with pytest.raises(SystemExit, match=r"2 of 3 runs failed; the first: .*, seed [01]"):
+        perform_all(runs, 2, end_some)
+    shown = capsys.readouterr()
+    assert "seed 0: its process ended with exit code 9 before a result" in shown.out + shown.err
+    assert "seed 1: SystemExit: no images" in shown.out + shown.err
+    assert perform_all(runs[2:], 1, end_some) == [2]
 
 
 @pytest.mark.long
@@ -332,5 +364,5 @@ def test_kept_weights_predict_what_the_run_predicted(tmp_path: Path, monkeypatch
         prob = nibabel.load(path).get_fdata()  # type: ignore[attr-defined]
         assert prob.shape == (64, 64)
         assert prob.sum() == pytest.approx(volumes[path.parent.name], rel=5e-3)
-    with pytest.raises(ValueError, match="WEIGHTS: expected weights.pt of a run, or a file named CELL_seedN.pt, got .*other.pt"):
+    with pytest.raises(ValueError, match=r"WEIGHTS: expected weights.pt of a run, or a file named CELL_seedN.pt, got .*other.pt"):
         keeping.cell_of(tmp_path / "other.pt")
