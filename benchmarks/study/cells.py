@@ -68,6 +68,7 @@ def forms(name: str) -> list[Cell]:
         Cell(name, "JML alone, average", ("loss_jml", DATASET), AVERAGE | weights(1.0)),
         Cell(name, ".5 CE + .5 JML, average", ("loss_jml", DATASET), AVERAGE | weights(0.5)),
         Cell(name, ".75 CE + .25 JML, average", ("loss_jml", DATASET), AVERAGE | weights(0.25)),
+        Cell(name, ".9 CE + .1 JML, average", ("loss_jml", DATASET), AVERAGE | weights(0.1)),
         Cell(name, "CE + fixed denominator, average", ("fixed_denominator",), AVERAGE),
         Cell(name, "CE + JML scheduled, average", ("scheduled",), AVERAGE),
     ]
