@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,9 @@ from torch._ops import _len_torch_dispatch_stack_pre_dispatch as pre_dispatch_mo
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from monai_jdt.validation import error_sentence
+
+#: PyTorch 2.6 cannot tell an export from a compilation. There a compilation takes the eager kernel as well.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 #: Types whose tensors have values of their own, and no rules of their own.
 PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)

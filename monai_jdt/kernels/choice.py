@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from monai_jdt.definitions import Activation, Backend, VoxelRecipe
 from monai_jdt.kernels.registry import KERNELS, import_failure
 from monai_jdt.kernels.trial import failed_trial
+from monai_jdt.plain_tensors import is_exporting
 from monai_jdt.validation import error_sentence
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def refusal(
         return None
     if recipe.activation is Activation.OTHER:
         return "other_act is Python code, which only the eager kernel calls"
-    if torch.compiler.is_exporting() or not all(_is_real(tensor) for tensor in (logits, label, *others)):
+    if is_exporting() or not all(_is_real(tensor) for tensor in (logits, label, *others)):
         return "export, meta and fake tensors, functorch transforms and forward-mode derivatives need the eager kernel"
     kernel = KERNELS[backend]
     if not kernel.installed:

@@ -17,7 +17,7 @@ from monai_jdt.losses._script import NotScriptable
 from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import JDTLoss
 from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
-from monai_jdt.plain_tensors import kept_for_backward, plain_tensor
+from monai_jdt.plain_tensors import is_exporting, kept_for_backward, plain_tensor
 from monai_jdt.validation import check_name, check_number, check_sequence, error_sentence
 
 _MODES = ("same", "exp", "two")
@@ -116,7 +116,7 @@ class SoftDeepSupervisionLoss(NotScriptable, _Loss):
                 loss, kernel = self._smaller(head, *pyramid.at(head.shape[2:]))
             losses.append(weight * loss)
             kernels.append(kernel)
-        if own and not torch.compiler.is_exporting():
+        if own and not is_exporting():
             self.backend_used = ", ".join(dict.fromkeys(map(str, kernels)))
         return torch.stack(losses).sum(0)
 

@@ -33,6 +33,7 @@ from monai_jdt.functional.ranks import group_name, group_of_name
 from monai_jdt.losses._class_weight import apply_to_weight, shown_weight, weight_buffer, weight_numbers
 from monai_jdt.losses._options import SharedOptions, with_full_signature
 from monai_jdt.losses._script import NotScriptable
+from monai_jdt.plain_tensors import is_exporting
 from monai_jdt.validation import check_bool, error_sentence
 
 
@@ -250,7 +251,7 @@ class JDTLoss(NotScriptable, _Loss):
 
     def _remember(self, kernel: Backend) -> None:
         """Set `backend_used`, except under `torch.export`, which does not allow a module to change."""
-        if not torch.compiler.is_exporting():
+        if not is_exporting():
             self.backend_used = kernel.value
 
     def extra_repr(self) -> str:
