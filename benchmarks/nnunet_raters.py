@@ -1,12 +1,15 @@
 """nnU-Net on the raters' majority against nnU-Net on their votes: one set of plans, one network, three seeds, patients held back.
 
-    python benchmarks/nnunet_raters.py OUT --data FOLDER [--sets lidc,phantoms] [--seeds 0,1,2] [--iterations 400]
+    python benchmarks/nnunet_raters.py OUT --data FOLDER [--sets lidc,phantoms] [--seeds 0,1,2] [--iterations 400] [--label-patches]
 
 FOLDER holds `lidc3d.npz` (benchmarks/lidc_arrays.py says what is in it); `phantoms` needs none. A set is converted, planned and
 preprocessed by nnU-Net's own functions and `monai_jdt.nnunet`. Plans are nnU-Net's with fewer channels and levels, and patches that a
 CPU trains on in minutes, the same for both trainers. Both train with nnU-Net's loss settings, augmentation, optimizer and schedule, for
 the same number of iterations. A run's scores of each test case are written to OUT when it is done, and a run that is there is not
 repeated. At the end `nnunet_raters.csv` has the means by patient, and `nnunet_raters.md` the tables of docs/nnunet.md.
+
+Patches of the votes are drawn around what any rater marked. With `--label-patches` they are nnU-Net's, around what the majority marked,
+so that the two trainings differ in the loss and its labels alone.
 
 A score is averaged over the seeds in each case and region, then over cases and regions. Intervals (95 %) are bootstrapped over
 patients: they hold for other patients, not for other seeds, whose range stands beside them.
@@ -35,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.convert_lidc import convert
 from benchmarks.lidc_arrays import lidc_volumes
 from monai_jdt.data import read_datalist, split_cases, write_datalist
-from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.data.files.atomic import whole_file, whole_folder
 from monai_jdt.data.layouts.brats import brats_datalist
 from monai_jdt.data.phantoms.brats import write_brats_phantoms
 from monai_jdt.metrics import RaterBrierScore, ThresholdedDice
@@ -47,6 +50,8 @@ SEEDS = (0, 1, 2)
 #: nnU-Net's name of each set.
 DATASETS = {"lidc": "Dataset501_LidcNodules", "phantoms": "Dataset502_Phantoms"}
 TRAINERS = ("majority", "votes")
+#: The name of the votes' runs with nnU-Net's patches.
+LABEL_PATCHES = "votes_label_patches"
 #: Channels of the network's levels, and convolutions per level.
 FEATURES, CONVOLUTIONS = (8, 16, 32, 64), 1
 #: Iterations of an epoch, and of its validation.
@@ -136,11 +141,28 @@ def short_trainer(kind: str, iterations: int) -> type:
     return type(f"{base.__name__}Short", (base,), {"__init__": start})
 
 
+def label_patches(place: Path) -> str:
+    """Return the folder of the data with raters whose places of foreground are those of the label.
+
+    Args:
+        place: the set's folder of preprocessed data.
+    """
+    folder = place / "nnUNetPlansLabelPatches_3d_fullres"
+    if not folder.exists():
+        with whole_folder(folder) as draft:
+            for path in (place / "nnUNetPlansRaters_3d_fullres").iterdir():
+                stock = place / "nnUNetPlans_3d_fullres" / path.name
+                (Path(draft) / path.name).symlink_to(stock if path.suffix == ".pkl" else path)
+    return folder.name
+
+
 def trained(name: str, kind: str, seed: int, out: Path, iterations: int) -> Any:
     """Return the trainer after its training. All draws follow from the seed."""
     place = out / "preprocessed" / DATASETS[name]
     plans = "nnUNetPlans" if kind == "majority" else "nnUNetPlansRaters"
     read = json.loads((place / f"{plans}.json").read_text()) | {"continue_training": False}
+    if kind == LABEL_PATCHES:
+        read["configurations"]["3d_fullres"]["data_identifier"] = label_patches(place)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -215,8 +237,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows({key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
 
 
-def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int]) -> str:
-    """Return a set's means, and the paired differences, as Markdown."""
+def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int], trainers: Sequence[str] = TRAINERS) -> str:
+    """Return a set's means, and the paired differences of the second trainer to the first, as Markdown."""
     own = [row for row in rows if row["set"] == name]
     cases = sorted({(row["case"], row["region"], row["patient"]) for row in own})
     patients = [patient for _, _, patient in cases]
@@ -234,13 +256,15 @@ def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int]) ->
     lines = [f"**{name}: {images} test cases of {people} patients**", "", "| score | majority | votes | votes minus majority |"]
     lines.append("| --- | --- | --- | --- |")
     for score, (title, factor, digits, best) in SCORES.items():
-        stock, ours = values("majority", score), values("votes", score)
+        stock, ours = (values(kind, score) for kind in trainers)
         cells = [text(stock, factor, digits), text(ours, factor, digits), text(ours - stock, factor, digits, "+")]
         lines.append(f"| {title} ({best}) | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def study(out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int], iterations: int) -> None:
+def study(
+    out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int], iterations: int, trainers: Sequence[str] = TRAINERS
+) -> None:
     """Do every run that is not done, both trainers of a seed before the next seed, and write the tables."""
     for variable in ("raw", "preprocessed", "results"):
         (out / variable).mkdir(parents=True, exist_ok=True)
@@ -250,12 +274,12 @@ def study(out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int
     for name in sets:
         prepare(name, out, data)
     os.environ |= {"nnUNet_n_proc_DA": "0"}
-    for seed, name, kind in tqdm([(s, n, k) for s in seeds for n in sets for k in TRAINERS], desc="runs", disable=None):
+    for seed, name, kind in tqdm([(s, n, k) for s in seeds for n in sets for k in trainers], desc="runs", disable=None):
         run(name, kind, seed, out, iterations)
-    paths = [out / f"{name}_{kind}_{seed}_{iterations}.csv" for seed in seeds for name in sets for kind in TRAINERS]
+    paths = [out / f"{name}_{kind}_{seed}_{iterations}.csv" for seed in seeds for name in sets for kind in trainers]
     rows = [row for path in paths for row in csv.DictReader(path.open())]
     with whole_file(out / "nnunet_raters.md") as draft:
-        Path(draft).write_text("\n\n".join(table(rows, name, seeds) for name in sets) + "\n")
+        Path(draft).write_text("\n\n".join(table(rows, name, seeds, trainers) for name in sets) + "\n")
     write_rows(out / "nnunet_raters.csv", rows)
 
 
@@ -267,12 +291,14 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(DATASETS), help="which, separated by commas")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="which, separated by commas")
     parser.add_argument("--iterations", type=int, default=400, help=f"of each training, a multiple of {EPOCH} or fewer")
+    parser.add_argument("--label-patches", action="store_true", help="train on the votes with nnU-Net's patches")
     arguments = parser.parse_args()
     if arguments.iterations > EPOCH and arguments.iterations % EPOCH:
         parser.error(f"--iterations: expected a multiple of {EPOCH}, or fewer, got {arguments.iterations}")
     torch.set_num_threads(1)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    study(arguments.out.resolve(), arguments.data, arguments.sets.split(","), seeds, arguments.iterations)
+    trainers = ("majority", LABEL_PATCHES) if arguments.label_patches else TRAINERS
+    study(arguments.out.resolve(), arguments.data, arguments.sets.split(","), seeds, arguments.iterations, trainers)
 
 
 if __name__ == "__main__":

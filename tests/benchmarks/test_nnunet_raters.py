@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +53,13 @@ def test_the_table_compares_case_by_case() -> None:
         "| 0.155 [0.055, 0.255] (0.150 to 0.160) | 0.255 [0.155, 0.355] (0.250 to 0.260) | +0.100 [+0.100, +0.100] (+0.100 to +0.100) |"
         in text
     )
+
+
+def test_label_patches_are_nnunets_on_the_data_with_raters(tmp_path: Path) -> None:
+    for plans in ("nnUNetPlans", "nnUNetPlansRaters"):
+        folder = tmp_path / f"{plans}_3d_fullres"
+        folder.mkdir()
+        for name in ("a.b2nd", "a.pkl"):
+            (folder / name).write_text(plans)
+    made = tmp_path / nnunet_raters.label_patches(tmp_path)
+    assert {path.name: path.read_text() for path in made.iterdir()} == {"a.b2nd": "nnUNetPlansRaters", "a.pkl": "nnUNetPlans"}
