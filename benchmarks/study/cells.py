@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.study.sets import DIFFICULTIES, SETS
+from benchmarks.study.sets import DIFFICULTIES
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -122,7 +122,17 @@ def weights(jdt: float) -> dict[str, float]:
 #: Of each set: where the baseline's validation score is flat, in trials of `tune.py` with other seeds.
 EPOCHS = {"lidc2d": 10, "lidc3d": 30, "chase": 10, **{f"phantom {name}": 150 if name == "few" else 15 for name in DIFFICULTIES}}
 #: Chosen for the baseline by the same trials. CHASE has those of LIDC's slices: each of its patients is tested in some fold.
-LEARNING_RATES = dict.fromkeys(SETS, 0.002) | {"lidc2d": 0.001, "chase": 0.001}
+LEARNING_RATES = {
+    "lidc2d": 0.001,
+    "lidc3d": 0.002,
+    "chase": 0.001,
+    "phantom plain": 0.004,
+    "phantom disagreement": 0.0005,
+    "phantom bias": 0.0005,
+    "phantom small": 0.004,
+    "phantom missing": 0.004,
+    "phantom few": 0.001,
+}
 
 CELLS: tuple[Cell, ...] = (
     *all_of_lidc2d(),
