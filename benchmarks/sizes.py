@@ -231,7 +231,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     names = [name for name in dict.fromkeys(row["contender"] for row in rows) if name != BASE]
     for line, number in enumerate(threads):
         for axis, form in zip(axes[line], forms, strict=True):
-            mine = [row for row in rows if row["threads"] == number and row["form"] == form and row["shape"].startswith("2x4x")]
+            mine = [row for row in rows if row["threads"] == number and row["form"] == form and _is_cube(row["shape"])]
             for place, name in enumerate(names):
                 points = sorted((row["logits"], row["base_over_it"]) for row in mine if row["contender"] == name)
                 if points:
@@ -240,7 +240,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.axhline(1, color="black", lw=1)
             axis.set_xscale("log")
             axis.set_yscale("log")
-            axis.grid(alpha=0.3, which="both")
+            axis.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
             axis.set_title(f"{form} label, {number} thread{'s' * (number > 1)}", fontsize=10)
     for axis in axes[-1]:
         axis.set_xlabel("logits, 2 x 4 x side³")
@@ -251,6 +253,10 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _is_cube(shape: str) -> bool:
+    return shape.startswith("2x4x") and shape.count("x") == 4
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
