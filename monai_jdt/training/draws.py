@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from monai.data import DistributedSampler
-from monai.data.utils import set_rnd
+from monai.utils import MAX_SEED
 from torch.utils.data import Dataset
 
 
@@ -112,13 +112,15 @@ class SeededItems(Dataset):
     which are seeded for the item and get their states back afterwards.
 
     Args:
-        dataset: such as :class:`monai.data.CacheDataset`, or one that holds others.
+        dataset: such as :class:`monai.data.CacheDataset`, or one that holds others. The first item looks for what is random in it.
         seed: >= 0.
     """
 
     def __init__(self, dataset: Any, seed: int = 0) -> None:
         self.dataset = dataset
         self.seed = seed
+        self._seen: tuple[Any, Any] | None = None
+        self._randomizable: list[tuple[Any, int]] = []
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -129,9 +131,43 @@ class SeededItems(Dataset):
         if not isinstance(index, EpochIndex):
             return self.dataset[index]
         seed = draw_seed(self.seed, index.epoch, int(index))
-        set_rnd(self.dataset, seed)
+        self._look()
+        for transform, offset in self._randomizable:
+            transform.set_random_state(seed=(seed + offset) % MAX_SEED)
         with _own_generators(seed):
             return self.dataset[int(index)]
+
+    def _look(self) -> None:
+        """Find what is random, once, and again where the data set or its transform is another one."""
+        here = self.dataset, getattr(self.dataset, "transform", None)
+        if self._seen is None or any(one is not other for one, other in zip(here, self._seen, strict=True)):
+            self._seen, (self._randomizable, _) = here, _randomizable_of(self.dataset)
+
+
+def _randomizable_of(obj: Any, offset: int = 0) -> tuple[list[tuple[Any, int]], int]:
+    """Return what :func:`monai.data.utils.set_rnd` would seed in an object, each with what it would add to the seed, and the next sum.
+
+    That function walks through all items of a data set, which with ten thousand of them takes longer than to load one.
+    """
+    if isinstance(obj, tuple | list):
+        found: list[tuple[Any, int]] = []
+        changed = False
+        for item in obj:
+            # those in a list have the same seed
+            inside, after = _randomizable_of(item, offset)
+            found += inside
+            changed = after != offset
+        return found, offset + changed
+    if not hasattr(obj, "__dict__"):
+        return [], offset
+    if hasattr(obj, "set_random_state"):
+        return [(obj, offset)], offset + 1
+    found = []
+    for key, value in vars(obj).items():
+        if not key.startswith("__"):
+            inside, offset = _randomizable_of(value, offset)
+            found += inside
+    return found, offset
 
 
 @contextmanager

@@ -3,11 +3,14 @@ import random
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from monai.data import CacheDataset, DataLoader
-from monai.transforms import Compose, Lambda, RandShiftIntensity
+from monai.data.utils import set_rnd
+from monai.transforms import Compose, Lambda, Randomizable, RandShiftIntensity
 from torch.utils.data import Dataset
 
+from monai_jdt.training import draws
 from monai_jdt.training.draws import EpochIndex, EpochSampler, SeededItems, draw_seed
 
 
@@ -75,6 +78,71 @@ def test_plain_indices_draw_anew() -> None:
     items = SeededItems(_Draws())
     assert not torch.equal(items[1], items[1])
     assert torch.equal(items[EpochIndex(1, 1)], items[EpochIndex(1, 1)])
+
+
+class _Noted(Randomizable):
+    """Notes the seed that it gets."""
+
+    def __init__(self) -> None:
+        self.seed: int | None = None
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> "_Noted":
+        self.seed = seed
+        return self
+
+
+class _Several(Dataset):
+    """Random parts in each place where MONAI looks for them."""
+
+    def __init__(self) -> None:
+        self.parts: list[_Noted] = [_Noted() for _ in range(7)]
+        self.data: list[Any] = [{"image": 1}, self.parts[0], self.parts[1], {"image": 2}]
+        self.transform = Lambda(abs)
+        self.first, self.pair, self.plain = self.parts[2], (self.parts[3], self.parts[4]), 3.0
+        self.inner = CacheDataset([{"image": 1}], _Holder(self.parts[5]), progress=False)
+        self.last = self.parts[6]
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class _Holder:
+    def __init__(self, held: _Noted) -> None:
+        self.held = held
+
+    def __call__(self, item: Any) -> Any:
+        return item
+
+
+def test_every_part_has_the_seed_that_monai_would_give_it() -> None:
+    dataset = _Several()
+    set_rnd(dataset, draw_seed(4, 2, 0))
+    expected = [part.seed for part in dataset.parts]
+    assert len(set(expected)) > 3
+    for part in dataset.parts:
+        part.seed = None
+    _ = SeededItems(dataset, 4)[EpochIndex(0, 2)]
+    assert [part.seed for part in dataset.parts] == expected
+
+
+def test_items_are_not_walked_through_for_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[Any] = []
+    walk = draws._randomizable_of
+    monkeypatch.setattr(draws, "_randomizable_of", lambda obj, offset=0: looked_at.append(obj) or walk(obj, offset))
+    items = SeededItems(CacheDataset([{"image": number} for number in range(50)], Compose([Lambda(dict)]), cache_num=0), 0)
+    _ = items[EpochIndex(3, 1)]
+    first = len(looked_at)
+    assert first > 50
+    for number in range(50):
+        _ = items[EpochIndex(number, 1)]
+    assert len(looked_at) == first
+    noted = _Noted()
+    items.dataset.transform = _Holder(noted)  # another transform is looked for again
+    _ = items[EpochIndex(3, 1)]
+    assert noted.seed is not None
 
 
 def test_an_index_keeps_its_epoch_on_the_way_to_a_worker() -> None:
