@@ -36,7 +36,7 @@ from monai_jdt.validation import error_sentence
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 OVERLAYS = Path(__file__).resolve().parent / "overlays"
 #: How often a training is validated, for its curve.
-LOOKS = 5
+LOOKS = 2
 
 
 @dataclass(frozen=True)
