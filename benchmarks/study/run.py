@@ -35,7 +35,7 @@ from monai_jdt.validation import error_sentence
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 OVERLAYS = Path(__file__).resolve().parent / "overlays"
-#: How often a training is validated, for its curve.
+#: How often a training is validated. Trials are more often, for their curve.
 LOOKS = 2
 
 
@@ -88,7 +88,7 @@ class Run:
             "datalist_file": str(self.lists[self.seed % len(self.lists)]),
             "output_dir": str(self.folder / "training" / "eval"),
             "ckpt_dir": str(self.folder / "training" / "models"),
-            "val_interval": max(keys["epochs"] // LOOKS, 1),
+            "val_interval": keys.get("val_interval", max(keys["epochs"] // LOOKS, 1)),
             "seed": self.seed,
             "resume": True,
             "show_progress": False,

@@ -16,14 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.__main__ import add_arguments, perform_all, sets_of
+from benchmarks.study.__main__ import add_arguments, sets_of
 from benchmarks.study.cells import CELLS, EPOCHS, USUAL
+from benchmarks.study.processes import perform_all
 from benchmarks.study.run import Run, train, write_rows
 
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 #: Another one than those of the study.
 SEED = 100
 SCORE = "val_thresholded_dice"
+#: How often a trial is validated.
+LOOKS = 5
 
 
 def trial(run: Run) -> list[dict[str, Any]]:
@@ -43,7 +46,8 @@ def trials(name: str, lists: tuple[Path, ...], out: Path, settings: Sequence[Map
     """Return the baseline of a set with each of the settings."""
     cell = next(cell for cell in CELLS if (cell.set, cell.name) == (name, USUAL))
     named = [replace(cell, name=f"trial {' '.join(str(value) for value in keys.values())}") for keys in settings]
-    return [Run(one, SEED, lists, out, keys) for one, keys in zip(named, settings, strict=True)]
+    looks = [{"val_interval": max(keys["epochs"] // LOOKS, 1)} for keys in settings]
+    return [Run(one, SEED, lists, out, {**keys, **look}) for one, keys, look in zip(named, settings, looks, strict=True)]
 
 
 def best_of(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,10 @@ from scipy import stats
 
 from benchmarks.study import cells, sets, tables, tune
 from benchmarks.study import predict as keeping
-from benchmarks.study.__main__ import perform_all
 from benchmarks.study.cells import CELLS, Cell
 from benchmarks.study.estimates import CaseTable, estimate, holm, read_cases
 from benchmarks.study.losses import FixedDenominatorLoss, ScheduledLoss, SumOfLosses
+from benchmarks.study.processes import perform_all
 from benchmarks.study.run import Run, perform
 from benchmarks.study.scores import ScoredCase, bins_of, chosen, scores
 from benchmarks.study.sets import DIFFICULTIES, PARTS, SETS, Difficulty, write_chase, write_phantoms
@@ -306,6 +308,14 @@ def test_a_run_that_is_killed_or_fails_does_not_end_the_others(tmp_path: Path, c
     assert "seed 0: its process ended with exit code 9 before a result" in shown.out + shown.err
     assert "seed 1: SystemExit: no images" in shown.out + shown.err
     assert perform_all(runs[2:], 1, end_some) == [2]
+
+
+@pytest.mark.long
+def test_the_command_runs_a_cell(tmp_path: Path) -> None:
+    """By itself: what it starts has to find what it is to call."""
+    command = ["-m", "benchmarks.study", str(tmp_path), "--sets", "phantom plain", "--cells", "DiceCE, majority", "--seeds", "0"]
+    subprocess.run([sys.executable, *command], cwd=Path(__file__).parents[2], check=True)
+    assert [path.parent.name for path in tmp_path.glob("runs/phantom_plain_unet_dicece_majority/*/record.json")] == ["seed0"]
 
 
 @pytest.mark.long

@@ -131,7 +131,12 @@ def test_every_part_has_the_seed_that_monai_would_give_it() -> None:
 def test_items_are_not_walked_through_for_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[Any] = []
     walk = draws._randomizable_of
-    monkeypatch.setattr(draws, "_randomizable_of", lambda obj, offset=0: looked_at.append(obj) or walk(obj, offset))
+
+    def noting(obj: Any, offset: int = 0) -> Any:
+        looked_at.append(obj)
+        return walk(obj, offset)
+
+    monkeypatch.setattr(draws, "_randomizable_of", noting)
     items = SeededItems(CacheDataset([{"image": number} for number in range(50)], Compose([Lambda(dict)]), cache_num=0), 0)
     _ = items[EpochIndex(3, 1)]
     first = len(looked_at)
