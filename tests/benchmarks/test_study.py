@@ -356,6 +356,7 @@ def test_trials_choose_the_rate_with_the_best_end(
     assert {rate for rate, epochs in ends if epochs in ("1", "4")} == {str(best)}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few_phantoms")
 def test_kept_weights_predict_what_the_run_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     core = next(cell for cell in CELLS if cell.set == "phantom plain" and cell.name == cells.JDT)
