@@ -2,7 +2,7 @@
 
     python -m benchmarks.study.predict WEIGHTS OUT --data FOLDER [--section test]
 
-WEIGHTS is a file of `benchmarks/study/weights`, or `weights.pt` of a run. OUT gets a picture or volume of each case, by
+WEIGHTS is a file that `--keep` wrote, or `weights.pt` of a run. OUT gets a picture or volume of each case, by
 the bundle's own `inference.yaml`, and `OUT/data` the images with their data list. `monai-jdt evaluate OUT/predictions
 OUT/data/<set>/datalist.json --section test` scores them.
 
@@ -53,6 +53,8 @@ def keep(run: Path) -> Path:
     file = KEPT / f"{cell.slug}{SEED}{seed}.pt"
     KEPT.mkdir(exist_ok=True)
     halved = {name: value.half() if value.is_floating_point() else value for name, value in states.items()}
+    if not all(bool(value.isfinite().all()) for value in halved.values()):
+        raise ValueError(error_sentence(str(run), "weights and statistics below 65504, which half precision can hold", "larger ones"))
     with whole_file(file) as draft:
         torch.save(halved, draft)
     return file

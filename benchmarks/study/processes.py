@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -28,8 +29,10 @@ def perform_all(runs: Sequence[Run], workers: int, action: Callable[[Run], Resul
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes and of what they start
     found: dict[int, Result] = {}
     failed = []
-    with ThreadPoolExecutor(workers) as pool:
-        outcomes = {pool.submit(_in_process, action, run): number for number, run in enumerate(runs)}
+    alive: set[BaseProcess] = set()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        outcomes = {pool.submit(_in_process, action, run, alive): number for number, run in enumerate(runs)}
         for future in tqdm(as_completed(outcomes), desc="runs", total=len(runs), disable=None, smoothing=0):
             number = outcomes[future]
             result, error = future.result()
@@ -38,24 +41,38 @@ def perform_all(runs: Sequence[Run], workers: int, action: Callable[[Run], Resul
                 tqdm.write(failed[-1])
             else:
                 found[number] = result
+    finally:
+        # after an interruption: no other run, and an end of those at hand
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(alive):
+            process.terminate()
     if failed:
         raise SystemExit(f"{len(failed)} of {len(runs)} runs failed; the first: {failed[0]}")
     return [found[number] for number in range(len(runs))]
 
 
-def _in_process(action: Callable[[Run], Any], run: Run) -> tuple[Any, str]:
-    """Do a run in a process of its own, which leaves nothing to the next. Return its result, and why it failed."""
+def _in_process(action: Callable[[Run], Any], run: Run, alive: set[BaseProcess]) -> tuple[Any, str]:
+    """Do a run in a process of its own, which leaves nothing to the next. Return its result, and why it failed.
+
+    Args:
+        action: what to do.
+        run: with what.
+        alive: where the process is while it runs.
+    """
     context = get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(there, action, run))
     process.start()
+    alive.add(process)
     there.close()
     try:
         outcome: tuple[Any, str] = here.recv()
     except EOFError:
         process.join()
         return None, f"its process ended with exit code {process.exitcode} before a result"
-    process.join()
+    finally:
+        process.join()
+        alive.discard(process)
     return outcome
 
 

@@ -4,7 +4,7 @@
 
 The baseline, MONAI's DiceCELoss on the majority, is trained with each learning rate, and with the best one for half and for twice as
 many epochs. Seeds are others than those of the study. `OUT/tuning.csv` gets every validation of every trial, and the table that is
-printed the best one of each.
+printed the last one of each.
 """
 
 from __future__ import annotations

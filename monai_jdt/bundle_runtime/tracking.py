@@ -1,4 +1,4 @@
-"""A tracked run says nothing to anyone but its tracker."""
+"""A tracked run sends no telemetry."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from monai.utils import optional_import
 
 
 def without_usage_reports() -> None:
-    """Keep MLflow from reporting its use to its makers over the network.
+    """Turn MLflow's telemetry off.
 
-    MLflow 3.2 and later do so in each process that writes a run, unless `MLFLOW_DISABLE_TELEMETRY` is true. Here it becomes true where
-    the user has not set it. MONAI has imported MLflow by now, and MLflow reads the variable when it makes its client. So it makes one
-    anew.
+    MLflow 3.2 and later send it from each process that writes a run, unless `MLFLOW_DISABLE_TELEMETRY` is true. Here it becomes true
+    where the user has not set it. MONAI has imported MLflow by now, and MLflow reads the variable when it makes its client. So it makes
+    one anew.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     telemetry, found = optional_import("mlflow.telemetry")
-    if found:
-        telemetry.set_telemetry_client()
+    make_client = getattr(telemetry, "set_telemetry_client", None) if found else None
+    if make_client is not None:
+        make_client()

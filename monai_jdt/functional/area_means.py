@@ -13,9 +13,9 @@ class LabelPyramid:
     """A soft label on several grids over the same space: each is made from the coarsest one before whose blocks it joins.
 
     Args:
-        label: `(N, C, *S)`, floating point; or how many votes each channel has, unsigned 8-bit.
+        label: `(N, C, *S)`, floating point, or the number of votes for each channel, unsigned 8-bit.
         counted: bool `(N, 1, *S)` or `(N, C, *S)`; None: every voxel counts.
-        votes: of a voxel, all channels together, where the label is numbers of votes: at most 255.
+        votes: the number of a voxel's votes, at most 255, where the label is numbers of votes.
     """
 
     def __init__(self, label: torch.Tensor, counted: torch.Tensor | None = None, votes: int = 1) -> None:
@@ -64,7 +64,7 @@ class LabelPyramid:
 
 
 def _divides(size: Sequence[int], other: Sequence[int]) -> bool:
-    return all(b % a == 0 for a, b in zip(size, other, strict=True))
+    return all(a > 0 and b % a == 0 for a, b in zip(size, other, strict=True))
 
 
 def _added(values: torch.Tensor, size: Sequence[int], largest: int) -> torch.Tensor:

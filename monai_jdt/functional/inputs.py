@@ -86,7 +86,7 @@ class Inputs(NamedTuple):
     def vote_counts(self) -> torch.Tensor | None:
         """Return how many votes each channel has, `(N, C, *S)`, unsigned 8-bit: of R raters, or of a class index as the only one.
 
-        None where that is not the whole label (a marker, a mask, weights, regions, a value that is no class), where values must not be
+        None where that is not the whole label (a marker, a mask, weights, regions, an invalid class), where values must not be
         read, and off the CPU.
         """
         reading, label = self.voxels.label, self.label

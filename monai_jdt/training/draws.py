@@ -112,7 +112,7 @@ class SeededItems(Dataset):
     which are seeded for the item and get their states back afterwards.
 
     Args:
-        dataset: such as :class:`monai.data.CacheDataset`, or one that holds others. The first item looks for what is random in it.
+        dataset: such as :class:`monai.data.CacheDataset`, or one that holds others. What is random in it is found at the first item.
         seed: >= 0.
     """
 

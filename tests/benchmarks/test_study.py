@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -308,6 +311,30 @@ def test_a_run_that_is_killed_or_fails_does_not_end_the_others(tmp_path: Path, c
     assert "seed 0: its process ended with exit code 9 before a result" in shown.out + shown.err
     assert "seed 1: SystemExit: no images" in shown.out + shown.err
     assert perform_all(runs[2:], 1, end_some) == [2]
+
+
+def wait_for_long(run: Run) -> None:
+    """Say that it has begun, and take longer than anyone waits."""
+    (run.out / f"begun{run.seed}").touch()
+    time.sleep(100)
+
+
+@pytest.mark.long
+def test_an_interruption_begins_no_other_run(tmp_path: Path) -> None:
+    runs = [Run(CELLS[0], seed, (tmp_path,), tmp_path, {}) for seed in range(4)]
+
+    def interrupt() -> None:
+        while not (tmp_path / "begun0").exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        perform_all(runs, 1, wait_for_long)
+    assert time.monotonic() - start < 90
+    time.sleep(3)
+    assert [path.name for path in tmp_path.glob("begun*")] == ["begun0"]
 
 
 @pytest.mark.long

@@ -6,6 +6,8 @@ from types import ModuleType
 
 import pytest
 
+from monai_jdt.bundle_runtime import start
+from monai_jdt.bundle_runtime.declarations import RunSettings
 from monai_jdt.bundle_runtime.tracking import without_usage_reports
 
 
@@ -32,3 +34,14 @@ def test_an_mlflow_without_reports_is_left_alone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "")
     monkeypatch.setitem(sys.modules, "mlflow.telemetry", None)
     without_usage_reports()
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_start_of_a_tracked_run_turns_them_off(tracked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned_off: list[bool] = []
+    monkeypatch.setattr(start, "started_run", object)
+    monkeypatch.setattr(start, "_stages", lambda *_: [[]])
+    monkeypatch.setattr(start, "_is_tracked", lambda run: tracked)
+    monkeypatch.setattr(start, "without_usage_reports", lambda: turned_off.append(True))
+    start.check_run(RunSettings)
+    assert turned_off == [True] * tracked

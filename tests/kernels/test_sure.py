@@ -150,3 +150,14 @@ def test_a_gradient_of_saturated_voxels_keeps_its_digits(kernel: Backend, activa
             value = JDTLoss(**options, backend=backend)(leaf.requires_grad_(), label)
             found.append(torch.autograd.grad(value, leaf)[0].double())
         assert float((found[0] - found[1]).abs().max()) < 5e-6 * float(found[1].abs().max())
+
+
+@pytest.mark.parametrize(("weight", "logit"), [(1.0, 7.0), (10.0, 7.0), (1000.0, 10.0)])
+@pytest.mark.parametrize("kernel", [Backend.NUMPY, Backend.CHUNKED], ids=lambda kernel: kernel.value)
+def test_a_class_weight_does_not_hide_that_digits_are_missing(kernel: Backend, weight: float, logit: float) -> None:
+    logits, label = logit + 0.01 * torch.randn(1, 2, 500), torch.ones(1, 2, 500)
+    found = []
+    for backend, leaf in ((kernel.value, logits.clone()), ("eager", logits.double())):
+        loss = JDTCELoss(sigmoid=True, lambda_jdt=0, lambda_ce=1, weight=[weight, weight], backend=backend)
+        found.append(torch.autograd.grad(loss(leaf.requires_grad_(), label), leaf)[0].double())
+    assert float((found[0] - found[1]).abs().max()) < 1e-6 * float(found[1].abs().max())

@@ -157,12 +157,12 @@ def test_votes_are_shrunk_as_their_shares_are(sizes: list[tuple[int, ...]], rate
         torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+@pytest.mark.parametrize("channels", [1, 4, 300])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int64])
 @pytest.mark.parametrize("form", ["votes", "index"])
 def test_heads_see_the_votes_of_the_definition(form: str, dtype: torch.dtype, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     raters = 1 if form == "index" else 3
-    target = torch.randint(0, max(channels, 2), (2, raters, 8, 8), dtype=dtype)
+    target = torch.randint(0, 2 if dtype is torch.bool else min(max(channels, 2), 120), (2, raters, 8, 8)).to(dtype)
     options: dict[str, Any] = {"softmax" if channels > 1 else "sigmoid": True, "votes": form == "votes"}
     options["to_onehot_y"] = form == "index" and channels > 1
     heads = [torch.randn(2, channels, side, side) for side in (8, 4, 2)]
@@ -174,5 +174,14 @@ def test_heads_see_the_votes_of_the_definition(form: str, dtype: torch.dtype, ch
     if form == "votes":
         weighted = loss(heads, target, rater_weights=torch.tensor([1.0, 0.5, 0.0]))
         assert not torch.isclose(weighted, got)
-    monkeypatch.setattr("monai_jdt.functional.inputs.vote_counts", lambda label, channels: None)
+    asked: list[int] = []
+    monkeypatch.setattr("monai_jdt.functional.inputs.vote_counts", lambda label, channels: asked.append(channels))
     torch.testing.assert_close(loss(heads, target), got, rtol=1e-6, atol=1e-7)
+    # the way above was that of whole numbers; the class index of one channel is a dense label
+    assert asked == ([] if form == "index" and channels == 1 else [channels])
+
+
+def test_heads_without_voxels_cost_nothing() -> None:
+    loss = losses.SoftDeepSupervisionLoss(losses.JaccardMetricLoss(sigmoid=True, votes=True))
+    heads = [torch.zeros(2, 1, 0, 8), torch.zeros(2, 1, 0, 4)]
+    assert float(loss(heads, torch.zeros(2, 3, 0, 8, dtype=torch.uint8))) == 0

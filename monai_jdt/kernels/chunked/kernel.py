@@ -89,7 +89,10 @@ def chunked_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor
 def _is_short_of_digits(given: KernelInput, chunk: VoxelChunk, slope: torch.Tensor, upstream: torch.Tensor) -> bool:
     """Return whether a rounding of p near 1, times an upstream slope, is more than 2 ** -18 of the largest slope by a logit."""
     lowest, highest = slope.aminmax()
-    if not torch.maximum(-lowest, highest) < _SURE_GRADIENT * upstream.abs().amax():
+    largest = upstream.abs()
+    if given.class_weight is not None:
+        largest[Row.PIXEL] *= given.class_weight.max().clamp(min=1)
+    if not torch.maximum(-lowest, highest) < _SURE_GRADIENT * largest.amax():
         return False
     # With sigmoid, predictions near 0 have all their digits.
     return given.recipe.activation is Activation.SOFTMAX or bool(chunk.logits.amax() > 0)

@@ -37,8 +37,8 @@ _STEEP = {4: 2.0**126, 8: 2.0**1000}
 _FOLD, _MOST_FOLDS = 1024, 32
 #: Factors `1 + e` whose product is taken before one logarithm: at most 2^32.
 _FACTORS = 32
-#: Voxels of a row from which that is worth its calls.
-_MANY = 2048
+#: Voxels of a row from which that is worth its calls, and the mean logarithm from which the roundings of `1 + e` do not matter.
+_MANY, _LARGE_TERM = 2048, 0.1
 #: Most numbers that torch does not share among threads, less a few, in whole vectors.
 _ON_ONE_CORE = 2**15 - 2**6
 
@@ -122,7 +122,7 @@ def _add_sums(block: Block, rows: np.ndarray) -> None:
     rows[_COUNTED] += block.shape[2] if block.counted is None else np.add.reduce(block.counted, 2)
     _mark_what_is_found(block, p, rows)
     if simple:
-        rows[_PIXEL] += _sum_of_simple_terms(block, parts[_FP], parts[_TP])
+        rows[_PIXEL] += _sum_of_simple_terms(block, parts[_FP], part_tensors[_TP])
     elif recipe.pixel is not None and term is not None:
         norm = _write_pixel_term(block, recipe.pixel, p, term)
         if norm is not None:
@@ -152,18 +152,23 @@ def _has_simple_term(block: Block) -> bool:
     return plain and recipe.activation is Activation.SIGMOID and block.shape[2] >= _MANY
 
 
-def _sum_of_simple_terms(block: Block, factors: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _sum_of_simple_terms(block: Block, factors: np.ndarray, small: torch.Tensor) -> np.ndarray:
     """Return the sum of `t log p + (1 - t) log(1 - p)`, `(n, C)`: that of the two parts of :func:`_log_likelihood`.
 
     Args:
         block: the voxels.
         factors: `1 + e^-|z|`, z being the logit, as :func:`_predictions` has written it; 1 where a voxel does not count.
-        part: written over.
+        small: `e^-|z|`, or 0. It is written over.
     """
+    logarithms = _sum_of_logarithms(factors)
+    if (logarithms < _LARGE_TERM * block.shape[2]).any():
+        _elementwise(torch.log1p, small, small)
+        logarithms = _sum_of_rows(small.numpy())
+    part = small.numpy()
     np.subtract(block.t, block.memory.take("first", block.shape).array, out=part)
     part *= block.logits.numpy()
     sums: np.ndarray = _sum_of_rows(part)
-    sums -= _sum_of_logarithms(factors)
+    sums -= logarithms
     return sums
 
 
@@ -397,7 +402,10 @@ def _write_block_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor,
 
 def _lacks_digits(block: Block, slope: np.ndarray, by_sums: np.ndarray) -> bool:
     """Return whether a rounding of p near 1, times an upstream slope, is more than 2 ** -18 of the largest slope by a logit."""
-    limit = _SURE_GRADIENT * float(np.abs(by_sums).max())
+    largest = np.abs(by_sums)
+    if block.class_weight is not None:
+        largest[_PIXEL] *= max(float(block.class_weight.max()), 1.0)
+    limit = _SURE_GRADIENT * float(largest.max())
     if not (slope.max() < limit and slope.min() > -limit):
         return False
     # With sigmoid, predictions near 0 have all their digits.

@@ -157,6 +157,16 @@ def test_both_ways_of_the_cross_entropy_of_a_sigmoid(voxels: int, masked: bool) 
     assert_agrees(Backend.NUMPY, logits, torch.rand(shape), recipe, mask=mask)
 
 
+@pytest.mark.parametrize("logit", [0.5, 2.0, 3.0, 5.0, 6.5, 6.9])
+def test_the_cross_entropy_of_equal_logits_keeps_its_digits(logit: float) -> None:
+    """Each rounding of `1 + e^-z` is the same, so that they do not average out."""
+    for number in range(5):
+        logits = torch.full((1, 1, _MANY), logit + number * 1e-3)
+        value = JDTCELoss(sigmoid=True, lambda_jdt=0, lambda_ce=1, backend="numpy")(logits, torch.ones(1, 1, _MANY))
+        expected = torch.nn.functional.softplus(-logits[0, 0, 0].double())
+        assert float(value) == pytest.approx(float(expected), rel=1e-6)
+
+
 @pytest.mark.parametrize("form", [LabelForm.INDEX, LabelForm.VOTES])
 def test_softmax_of_one_channel_has_no_gradient(form: LabelForm) -> None:
     label = torch.randint(0, 2, (2, 1, 50))
