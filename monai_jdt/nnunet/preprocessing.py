@@ -216,7 +216,8 @@ def _write_data(
     """Let nnU-Net preprocess into a hidden folder, and rename it when it is complete.
 
     nnU-Net deletes the folder that its plans name, and fills it case by case. A training would take a half filled one for a data set of
-    fewer cases. So the data are written by plans with hidden names. What a killed run leaves of them, the next one replaces.
+    fewer cases. So the data are written by plans with hidden names, which are the configuration's own: two jobs may preprocess two
+    configurations at once. What a killed run leaves of them, the next one replaces.
 
     Args:
         preprocessor: with the raters.
@@ -227,18 +228,29 @@ def _write_data(
         processes: how many.
     """
     target, draft, old = (os.path.join(folder, f"{start}{name}_{configuration}") for start in ("", ".", ".old_"))
-    plans = os.path.join(folder, f".{name}.json")
-    Path(plans).write_text(json.dumps(_plans_called(f".{name}", given)), "utf-8")
+    plans = Path(f"{draft}.json")
+    plans.write_text(json.dumps(_plans_called(f".{name}", given)), "utf-8")
     try:
-        preprocessor.run(os.path.basename(folder), configuration, f".{name}", num_processes=processes)
-        if os.path.isdir(target):
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(target, old)
-        os.rename(draft, target)
-        shutil.rmtree(old, ignore_errors=True)
+        preprocessor.run(os.path.basename(folder), configuration, plans.stem, num_processes=processes)
+        _replace_folder(target, draft, old)
     finally:
-        os.remove(plans)
+        plans.unlink(missing_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace_folder(target: str, draft: str, old: str) -> None:
+    """Rename the draft to the target. If that fails, the target is as it was."""
+    there = os.path.isdir(target)
+    if there:
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(target, old)
+    try:
+        os.rename(draft, target)
+    except BaseException:
+        if there and not os.path.exists(target):
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _copy_labels(folder: str, cases: Mapping[str, Mapping[str, Any]], ending: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,45 @@ def test_what_a_killed_run_left_is_replaced(nnunet_folders: Path) -> None:
     for left in (".nnUNetPlansRaters_3d_fullres", ".old_nnUNetPlansRaters_3d_fullres"):
         (folder / left).mkdir()
         (folder / left / "half.b2nd").touch()
-    (folder / ".nnUNetPlansRaters.json").write_text("{")
+    (folder / ".nnUNetPlansRaters_3d_fullres.json").write_text("{")
     preprocess_raters(NAME, ["3d_fullres"], processes=1)
     assert sorted(preprocessed(nnunet_folders)) == ["c0"]
     assert not (folder / "nnUNetPlansRaters_3d_fullres" / "half.b2nd").exists()
+    assert not hidden_in(nnunet_folders)
+
+
+def test_two_configurations_may_be_preprocessed_at_once(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(nnunet_folders, cases=1)
+    run = RaterPreprocessor.run
+
+    def with_another_job(self: RaterPreprocessor, dataset: str, configuration: str, *given: Any, **named: Any) -> None:
+        if configuration == "3d_fullres":
+            preprocess_raters(NAME, ["3d_lowres"], processes=1)
+        run(self, dataset, configuration, *given, **named)
+
+    monkeypatch.setattr(RaterPreprocessor, "run", with_another_job)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    for configuration in ("3d_fullres", "3d_lowres"):
+        assert list(preprocessed(nnunet_folders, f"nnUNetPlansRaters_{configuration}")) == ["c0"]
+    assert not hidden_in(nnunet_folders)
+
+
+def test_earlier_data_stay_if_the_new_ones_cannot_be_renamed(nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(nnunet_folders, cases=1)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    earlier = nnunet_folders / "preprocessed" / NAME / "nnUNetPlansRaters_3d_fullres" / "earlier"
+    earlier.touch()
+    rename = os.rename
+
+    def failing(source: str, target: str) -> None:
+        if os.path.basename(source) == ".nnUNetPlansRaters_3d_fullres":
+            raise PermissionError(source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(PermissionError):
+        preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    assert earlier.exists()
     assert not hidden_in(nnunet_folders)
 
 
