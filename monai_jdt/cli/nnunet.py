@@ -55,7 +55,7 @@ def _convert_verb(
         progress=progress,
     )
     fewest, most = made.raters
-    raters = f"{most} raters" if fewest == most else f"{fewest} to {most} raters"
+    raters = f"{fewest} to {most} raters" if fewest != most else "1 rater" if most == 1 else f"{most} raters"
     typer.echo(f"{made.folder}: {made.training} training cases, {made.test} test cases, {raters} per case")
     if made.background:
         values = ", ".join(map(str, made.background))

@@ -37,6 +37,12 @@ def test_convert_prints_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert printed.err == "warning: label values in no region became background: 2\n"
 
 
+def test_convert_counts_one_rater_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = write_list(tmp_path, cases=2, missing={0: [1, 2], 1: [0, 1]})
+    assert run("convert", str(listed), NAME, "--raw", str(tmp_path / "raw")) == 0
+    assert "2 training cases, 0 test cases, 1 rater per case\n" in capsys.readouterr().out
+
+
 def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("nnUNet_raw", raising=False)
     assert run("convert", "list.json", NAME) == 1
