@@ -1,6 +1,6 @@
 """nnU-Net on the raters' majority against nnU-Net on their votes: one set of plans, one network, three seeds, patients held back.
 
-    python benchmarks/nnunet_raters.py OUT --data FOLDER [--sets lidc,phantoms] [--seeds 0,1,2] [--iterations 400] [--label-patches]
+    python benchmarks/nnunet_raters.py OUT --data FOLDER [--sets lidc,phantoms] [--seeds 0,1,2] [--iterations 400] [--patches]
 
 FOLDER holds `lidc3d.npz` (benchmarks/lidc_arrays.py says what is in it); `phantoms` needs none. A set is converted, planned and
 preprocessed by nnU-Net's own functions and `monai_jdt.nnunet`. Plans are nnU-Net's with fewer channels and levels, and patches that a
@@ -8,8 +8,9 @@ CPU trains on in minutes, the same for both trainers. Both train with nnU-Net's 
 the same number of iterations. A run's scores of each test case are written to OUT when it is done, and a run that is there is not
 repeated. At the end `nnunet_raters.csv` has the means by patient, and `nnunet_raters.md` the tables of docs/nnunet.md.
 
-Patches of the votes are drawn around what any rater marked. With `--label-patches` they are nnU-Net's, around what the majority marked,
-so that the two trainings differ in the loss and its labels alone.
+Patches of the votes are drawn around what any rater marked, nnU-Net's around what the majority marked. `--patches` trains each label
+with the patches of the other, too, so that two trainings differ in the label alone, or in the patches alone. Its tables are
+`nnunet_raters_patches.csv` and `nnunet_raters_patches.md`.
 
 A score is averaged over the seeds in each case and region, then over cases and regions. Intervals (95 %) are bootstrapped over
 patients: they hold for other patients, not for other seeds, whose range stands beside them.
@@ -22,6 +23,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -45,13 +47,14 @@ from monai_jdt.metrics import RaterBrierScore, ThresholdedDice
 from monai_jdt.nnunet.conversion import convert_to_nnunet
 from monai_jdt.report.intervals import clustered_interval
 from monai_jdt.transforms import LoadRaters
+from monai_jdt.validation import error_sentence
 
 SEEDS = (0, 1, 2)
 #: nnU-Net's name of each set.
 DATASETS = {"lidc": "Dataset501_LidcNodules", "phantoms": "Dataset502_Phantoms"}
 TRAINERS = ("majority", "votes")
-#: The name of the votes' runs with nnU-Net's patches.
-LABEL_PATCHES = "votes_label_patches"
+#: The names of the votes' runs with nnU-Net's patches, and of the majority's with the votes' patches.
+LABEL_PATCHES, VOTE_PATCHES = "votes_label_patches", "majority_vote_patches"
 #: Channels of the network's levels, and convolutions per level.
 FEATURES, CONVOLUTIONS = (8, 16, 32, 64), 1
 #: Iterations of an epoch, and of its validation.
@@ -125,12 +128,20 @@ def smaller_plans(plans: dict[str, Any]) -> dict[str, Any]:
 
 
 def short_trainer(kind: str, iterations: int) -> type:
-    """Return nnU-Net's trainer, or that of the votes, for a number of iterations."""
+    """Return nnU-Net's trainer, or that of the votes, for a number of iterations.
+
+    With the votes' patches, the majority is the one vote of the votes' trainer.
+    """
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     from monai_jdt.nnunet.trainer import nnUNetTrainerJDT
 
     base: Any = nnUNetTrainer if kind == "majority" else nnUNetTrainerJDT
+
+    def majority_loss(self: Any) -> torch.nn.Module:
+        loss = base._build_loss(self)
+        loss.register_forward_pre_hook(lambda _, given: (given[0], label_as_vote(given[1])))
+        return loss
 
     def start(self: Any, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device) -> None:
         base.__init__(self, plans, configuration, fold, dataset_json, device)
@@ -138,7 +149,13 @@ def short_trainer(kind: str, iterations: int) -> type:
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = min(EPOCH, iterations), LOOKS
         self.disable_checkpointing = True
 
-    return type(f"{base.__name__}Short", (base,), {"__init__": start})
+    changed = {"__init__": start} | ({"_build_loss": majority_loss} if kind == VOTE_PATCHES else {})
+    return type(f"{base.__name__}Short", (base,), changed)
+
+
+def label_as_vote(target: Any) -> Any:
+    """Return the target whose only rater is the fused label: `(N, 1 + R, *S)` to `(N, 2, *S)`."""
+    return torch.cat([target[:, :1]] * 2, 1)
 
 
 def label_patches(place: Path) -> str:
@@ -152,7 +169,13 @@ def label_patches(place: Path) -> str:
         with whole_folder(folder) as draft:
             for path in (place / "nnUNetPlansRaters_3d_fullres").iterdir():
                 stock = place / "nnUNetPlans_3d_fullres" / path.name
-                (Path(draft) / path.name).symlink_to(stock if path.suffix == ".pkl" else path)
+                if path.suffix != ".pkl":
+                    (Path(draft) / path.name).symlink_to(Path("..") / path.parent.name / path.name)
+                    continue
+                if not stock.is_file():
+                    fix = f"delete {place} and run this again"
+                    raise SystemExit(error_sentence(str(stock), "nnU-Net's preprocessed case", "nothing at that path", fix))
+                shutil.copyfile(stock, Path(draft) / path.name)
     return folder.name
 
 
@@ -237,8 +260,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows({key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
 
 
-def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int], trainers: Sequence[str] = TRAINERS) -> str:
-    """Return a set's means, and the paired differences of the second trainer to the first, as Markdown."""
+def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int]) -> str:
+    """Return a set's means, and the paired differences of the votes to the majority, as Markdown."""
     own = [row for row in rows if row["set"] == name]
     cases = sorted({(row["case"], row["region"], row["patient"]) for row in own})
     patients = [patient for _, _, patient in cases]
@@ -256,16 +279,33 @@ def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int], tr
     lines = [f"**{name}: {images} test cases of {people} patients**", "", "| score | majority | votes | votes minus majority |"]
     lines.append("| --- | --- | --- | --- |")
     for score, (title, factor, digits, best) in SCORES.items():
-        stock, ours = (values(kind, score) for kind in trainers)
+        stock, ours = (values(kind, score) for kind in TRAINERS)
         cells = [text(stock, factor, digits), text(ours, factor, digits), text(ours - stock, factor, digits, "+")]
         lines.append(f"| {title} ({best}) | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def study(
-    out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int], iterations: int, trainers: Sequence[str] = TRAINERS
-) -> None:
-    """Do every run that is not done, both trainers of a seed before the next seed, and write the tables."""
+def patches_table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int]) -> str:
+    """Return a set's Brier score x 1000 of each label with each kind of patches, a mean over cases and regions for each seed."""
+    lines = [f"**{name}: Brier score x 1000, seeds {', '.join(map(str, seeds))}**", ""]
+    lines += ["| | nnU-Net's patches | the votes' patches |", "| --- | --- | --- |"]
+    for label, kinds in (("majority", ("majority", VOTE_PATCHES)), ("votes", (LABEL_PATCHES, "votes"))):
+        cells = []
+        for kind in kinds:
+            runs = [[float(row["brier"]) for row in rows if run_of(row) == (name, kind, seed)] for seed in seeds]
+            cells.append(", ".join(f"{1000 * np.mean(scores):.1f}" for scores in runs))
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def run_of(row: Mapping[str, str]) -> tuple[str, str, int]:
+    return row["set"], row["trainer"], int(row["seed"])
+
+
+def study(out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int], iterations: int, patches: bool = False) -> None:
+    """Do every run that is not done, all trainers of a seed before the next seed, and write the tables."""
+    trainers = (*TRAINERS, LABEL_PATCHES, VOTE_PATCHES) if patches else TRAINERS
+    written, text_of = ("nnunet_raters_patches", patches_table) if patches else ("nnunet_raters", table)
     for variable in ("raw", "preprocessed", "results"):
         (out / variable).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{variable}"] = str(out / variable)
@@ -278,9 +318,9 @@ def study(
         run(name, kind, seed, out, iterations)
     paths = [out / f"{name}_{kind}_{seed}_{iterations}.csv" for seed in seeds for name in sets for kind in trainers]
     rows = [row for path in paths for row in csv.DictReader(path.open())]
-    with whole_file(out / "nnunet_raters.md") as draft:
-        Path(draft).write_text("\n\n".join(table(rows, name, seeds, trainers) for name in sets) + "\n")
-    write_rows(out / "nnunet_raters.csv", rows)
+    with whole_file(out / f"{written}.md") as draft:
+        Path(draft).write_text("\n\n".join(text_of(rows, name, seeds) for name in sets) + "\n")
+    write_rows(out / f"{written}.csv", rows)
 
 
 def main() -> None:
@@ -291,14 +331,13 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(DATASETS), help="which, separated by commas")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="which, separated by commas")
     parser.add_argument("--iterations", type=int, default=400, help=f"of each training, a multiple of {EPOCH} or fewer")
-    parser.add_argument("--label-patches", action="store_true", help="train on the votes with nnU-Net's patches")
+    parser.add_argument("--patches", action="store_true", help="train each label with the patches of the other, too")
     arguments = parser.parse_args()
     if arguments.iterations > EPOCH and arguments.iterations % EPOCH:
         parser.error(f"--iterations: expected a multiple of {EPOCH}, or fewer, got {arguments.iterations}")
     torch.set_num_threads(1)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    trainers = ("majority", LABEL_PATCHES) if arguments.label_patches else TRAINERS
-    study(arguments.out.resolve(), arguments.data, arguments.sets.split(","), seeds, arguments.iterations, trainers)
+    study(arguments.out.resolve(), arguments.data, arguments.sets.split(","), seeds, arguments.iterations, arguments.patches)
 
 
 if __name__ == "__main__":

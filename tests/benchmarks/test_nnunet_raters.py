@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import nnunet_raters
+from monai_jdt.losses import JDTCELoss
+from monai_jdt.nnunet.votes_loss import VotesLoss
 from tests.nnunet.tiny_data import tiny_plans
 
 
@@ -55,11 +59,65 @@ def test_the_table_compares_case_by_case() -> None:
     )
 
 
-def test_label_patches_are_nnunets_on_the_data_with_raters(tmp_path: Path) -> None:
+def preprocessed_case(place: Path) -> None:
     for plans in ("nnUNetPlans", "nnUNetPlansRaters"):
-        folder = tmp_path / f"{plans}_3d_fullres"
-        folder.mkdir()
+        folder = place / f"{plans}_3d_fullres"
+        folder.mkdir(parents=True)
         for name in ("a.b2nd", "a.pkl"):
             (folder / name).write_text(plans)
-    made = tmp_path / nnunet_raters.label_patches(tmp_path)
+
+
+def test_label_patches_are_nnunets_on_the_data_with_raters(tmp_path: Path) -> None:
+    preprocessed_case(tmp_path / "made")
+    name = nnunet_raters.label_patches(tmp_path / "made")
+    made = (tmp_path / "made").rename(tmp_path / "moved") / name
     assert {path.name: path.read_text() for path in made.iterdir()} == {"a.b2nd": "nnUNetPlansRaters", "a.pkl": "nnUNetPlans"}
+
+
+def test_label_patches_need_nnunets_own_data(tmp_path: Path) -> None:
+    preprocessed_case(tmp_path)
+    (tmp_path / "nnUNetPlans_3d_fullres" / "a.pkl").unlink()
+    with pytest.raises(SystemExit, match=r"nnUNetPlans_3d_fullres/a.pkl: expected nnU-Net's preprocessed case, got nothing"):
+        nnunet_raters.label_patches(tmp_path)
+    assert not (tmp_path / "nnUNetPlansLabelPatches_3d_fullres").exists()
+
+
+def test_the_majority_with_the_votes_patches_is_the_one_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = pytest.importorskip("monai_jdt.nnunet.trainer").nnUNetTrainerJDT
+    loss = JDTCELoss(softmax=True, include_background=False, votes=True)
+    monkeypatch.setattr(trainer, "_build_loss", lambda self: VotesLoss(loss))
+    made: Any = nnunet_raters.short_trainer(nnunet_raters.VOTE_PATCHES, 1)
+    built = made._build_loss(None)
+    logits = torch.randn(1, 2, 4, 4, 4)
+    target = torch.randint(0, 2, (1, 4, 4, 4, 4))
+    label = target[:, :1]
+    torch.testing.assert_close(built(logits, target), loss(logits, label, rater_weights=torch.ones(1, 1)))
+    assert "_build_loss" not in vars(nnunet_raters.short_trainer("votes", 1))
+
+
+def test_the_table_of_patches_has_each_seeds_mean() -> None:
+    kinds = ("majority", "votes", nnunet_raters.LABEL_PATCHES, nnunet_raters.VOTE_PATCHES)
+    rows = [
+        {"set": "x", "trainer": kind, "seed": str(seed), "brier": str((10 * number + seed + case) / 1000)}
+        for number, kind in enumerate(kinds)
+        for seed in (0, 1)
+        for case in (0, 1)
+    ]
+    lines = nnunet_raters.patches_table(rows, "x", (0, 1)).splitlines()
+    assert lines[-2:] == ["| majority | 0.5, 1.5 | 30.5, 31.5 |", "| votes | 20.5, 21.5 | 10.5, 11.5 |"]
+
+
+@pytest.mark.parametrize("patches", [False, True])
+def test_tables_of_both_studies_lie_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patches: bool) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(nnunet_raters, "prepare", lambda *given: None)
+
+    def scored(name: str, kind: str, seed: int, out: Path, iterations: int) -> None:
+        about = {"set": name, "trainer": kind, "seed": seed, "case": "c", "patient": "p", "region": "r"}
+        nnunet_raters.write_rows(out / f"{name}_{kind}_{seed}_{iterations}.csv", [about | dict.fromkeys(nnunet_raters.SCORES, 0.5)])
+
+    monkeypatch.setattr(nnunet_raters, "run", scored)
+    nnunet_raters.study(tmp_path, None, ["lidc"], [0], 50, patches)
+    stem = "nnunet_raters_patches" if patches else "nnunet_raters"
+    assert sorted(path.name for path in tmp_path.glob("nnunet_raters*")) == [f"{stem}.csv", f"{stem}.md"]
+    assert len((tmp_path / f"{stem}.csv").read_text().splitlines()) == 1 + (4 if patches else 2)
