@@ -216,7 +216,7 @@ def _raters_text(cases: Any) -> str:
     if not numbers:
         return "no scores"
     low, high = min(numbers), max(numbers)
-    return f"{low} raters per case" if low == high else f"{low} to {high} raters per case"
+    return f"{low if low == high else f'{low} to {high}'} rater{'s' * (high != 1)} per case"
 
 
 def _base_name(path: str) -> str:
