@@ -34,6 +34,7 @@ def test_an_mlflow_without_reports_is_left_alone(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "")
     monkeypatch.setitem(sys.modules, "mlflow.telemetry", None)
     without_usage_reports()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == ""  # what the user has set stays
 
 
 @pytest.mark.parametrize("tracked", [True, False])
