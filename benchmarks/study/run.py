@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,15 +93,22 @@ class Run:
             "seed": self.seed,
             "resume": True,
             "show_progress": False,
-            "device": "cpu" if not torch.cuda.is_available() else "cuda",
+            # float32 on every device, so that a GPU's runs can be compared with a CPU's
+            "amp": False,
+            "device": self.device,
         }
+
+    @property
+    def device(self) -> str:
+        """Where it is trained. Processes that train together do so on CPUs: there is one GPU at most."""
+        return "cuda" if torch.cuda.is_available() and self.cell.processes == 1 else "cpu"
 
     def identity(self) -> dict[str, Any]:
         """Return what the result depends on: settings, the texts of the configs, and the images."""
         keys = {
             key: value
             for key, value in self.overrides().items()
-            if key not in ("bundle_root", "datalist_file", "output_dir", "ckpt_dir")
+            if key not in ("bundle_root", "datalist_file", "output_dir", "ckpt_dir", "device")
         }
         files = [*self.files(), str(self.bundle / "configs" / "evaluate.yaml")]
         texts = hashlib.sha256("".join(Path(file).read_text() for file in files).encode()).hexdigest()[:16]
@@ -135,7 +143,7 @@ def perform(run: Run) -> dict[str, Any]:
             raise ValueError(error_sentence(str(record_file), str(identity), str(record["identity"]), "name another folder"))
         return record
     torch.set_num_threads(1)
-    start = processor_seconds()
+    start, began = processor_seconds(), time.monotonic()
     run.folder.mkdir(parents=True, exist_ok=True)
     train(run)
     trained = processor_seconds() - start
@@ -153,14 +161,19 @@ def perform(run: Run) -> dict[str, Any]:
         torch.save(weights, draft)
     shutil.copy(run.folder / "training" / "eval" / "training.csv", run.folder / "training.csv")
     versions = {"monai_jdt": monai_jdt.__version__, "monai": monai.__version__, "torch": torch.__version__}
-    seconds = {"training": trained, "all": processor_seconds() - start}
+    seconds = {"training": trained, "all": processor_seconds() - start, "elapsed": time.monotonic() - began}
     means = {score: float(np.mean([case[score] for case in looked_at])) for score in looked_at[0]}
-    about = {"decisions": asdict(decisions), "validation": means, "seconds": seconds, "versions": versions}
-    record = {"identity": identity, **about}
+    where = {"versions": versions, "device": name_of(run.device)}
+    record = {"identity": identity, "decisions": asdict(decisions), "validation": means, "seconds": seconds, **where}
     with whole_file(record_file) as draft:
         Path(draft).write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(run.folder / "training")
     return record
+
+
+def name_of(device: str) -> str:
+    """Return "cpu", or what a GPU is called."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 def processor_seconds() -> float:
@@ -174,7 +187,8 @@ def train(run: Run) -> None:
     if run.cell.processes > 1:
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={run.cell.processes}"]
         given = [argument for key, value in keys.items() if key != "device" for argument in (f"--{key}", str(value))]
-        subprocess.run([*start, "-m", "monai.bundle", "run", "--config_file", str(files), *given], check=True)
+        command = [*start, "-m", "monai.bundle", "run", "--config_file", str(files), *given]
+        subprocess.run(command, check=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
         return
     logging.getLogger("ignite").setLevel(logging.WARNING)
     workflow = ConfigWorkflow(files, logging_file=False, **keys)

@@ -14,6 +14,8 @@ from monai.data import DistributedSampler
 from monai.utils import MAX_SEED
 from torch.utils.data import Dataset
 
+from monai_jdt.training.reseeding import Reseeded
+
 
 def ranks_here() -> tuple[int, int]:
     """Return the rank of this process and the number of ranks: 0 and 1 without a process group.
@@ -120,7 +122,7 @@ class SeededItems(Dataset):
         self.dataset = dataset
         self.seed = seed
         self._seen: tuple[Any, Any] | None = None
-        self._randomizable: list[tuple[Any, int]] = []
+        self._randomizable: list[tuple[Reseeded, int]] = []
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -132,8 +134,8 @@ class SeededItems(Dataset):
             return self.dataset[index]
         seed = draw_seed(self.seed, index.epoch, int(index))
         self._look()
-        for transform, offset in self._randomizable:
-            transform.set_random_state(seed=(seed + offset) % MAX_SEED)
+        for reseeded, offset in self._randomizable:
+            reseeded.seed((seed + offset) % MAX_SEED)
         with _own_generators(seed):
             return self.dataset[int(index)]
 
@@ -141,7 +143,8 @@ class SeededItems(Dataset):
         """Find what is random, once, and again where the data set or its transform is another one."""
         here = self.dataset, getattr(self.dataset, "transform", None)
         if self._seen is None or any(one is not other for one, other in zip(here, self._seen, strict=True)):
-            self._seen, (self._randomizable, _) = here, _randomizable_of(self.dataset)
+            self._seen = here
+            self._randomizable = [(Reseeded(found), offset) for found, offset in _randomizable_of(self.dataset)[0]]
 
 
 def _randomizable_of(obj: Any, offset: int = 0) -> tuple[list[tuple[Any, int]], int]:
