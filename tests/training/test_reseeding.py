@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def made(kind: type) -> Any:
     """Return a transform of a class, or None if it needs arguments that are not listed."""
-    keys = {"keys": "image"} if "keys" in inspect.signature(kind.__init__).parameters else {}
+    keys = {"keys": "image"} if "keys" in inspect.signature(kind).parameters else {}
     try:
         return kind(**keys, **ARGUMENTS.get(kind.__name__, {}))
     except (TypeError, ValueError, ImportError):
