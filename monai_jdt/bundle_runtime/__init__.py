@@ -3,13 +3,13 @@
 from monai_jdt.bundle_runtime.brats_settings import BratsEvaluation, BratsPrediction, BratsTraining
 from monai_jdt.bundle_runtime.building import build_or_exit
 from monai_jdt.bundle_runtime.caching import fill_cache
+from monai_jdt.bundle_runtime.case_lists import listed_cases, section_to_predict, split_by_blocks, split_of_list
 from monai_jdt.bundle_runtime.evaluation_files import write_evaluation_files
 from monai_jdt.bundle_runtime.exits import exit_on_error, exit_with_error, run_or_exit
 from monai_jdt.bundle_runtime.held_folders import hold_folder, release_folder
-from monai_jdt.bundle_runtime.labelled_cases import labelled_cases
-from monai_jdt.bundle_runtime.lidc_cases import ensure_lidc_cases, lidc_cases, with_unmarked
+from monai_jdt.bundle_runtime.labelled_lists import labelled_cases
+from monai_jdt.bundle_runtime.lidc_lists import ensure_lidc_cases, lidc_cases, with_unmarked
 from monai_jdt.bundle_runtime.lidc_settings import LidcEvaluation, LidcPrediction, LidcTraining
-from monai_jdt.bundle_runtime.listed_cases import listed_cases, section_to_predict, split_by_blocks, split_of_list
 from monai_jdt.bundle_runtime.prediction_files import predicts_pictures
 from monai_jdt.bundle_runtime.qubiq_settings import QubiqEvaluation, QubiqPrediction, QubiqTraining
 from monai_jdt.bundle_runtime.resuming import checkpoint_to_resume, id_of_training, settings_to_resume

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from monai_jdt.bundle_runtime.listed_cases import no_such_block
+from monai_jdt.bundle_runtime.case_lists import no_such_block
 from monai_jdt.bundle_runtime.values import closest, shown
 from monai_jdt.data.files.label_pictures import LARGEST_INDEX
 from monai_jdt.data.files.volumes import WITHOUT_PLACE
 from monai_jdt.data.layouts.regions import regions_without_label
 from monai_jdt.raters import named_regions
-from monai_jdt.raters.named_regions import region_group
+from monai_jdt.raters.region_names import region_group
 from monai_jdt.validation import error_sentence
 
 #: A function that yields one line for each contradiction, given the settings by name and arguments of components by id.

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from monai_jdt.bundle_runtime.case_lists import SPLIT_SOURCES
 from monai_jdt.bundle_runtime.kinds import (
     AmongNames,
     Cases,
@@ -25,7 +26,6 @@ from monai_jdt.bundle_runtime.kinds import (
     WholeList,
     also,
 )
-from monai_jdt.bundle_runtime.listed_cases import SPLIT_SOURCES
 from monai_jdt.bundle_runtime.overlay_settings import OverlaySettings
 from monai_jdt.report.challenge_scores import CHALLENGES
 from monai_jdt.transforms.decide_mask import MASK_DECISIONS

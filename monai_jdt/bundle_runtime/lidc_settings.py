@@ -15,7 +15,7 @@ from monai_jdt.bundle_runtime.declarations import (
     Window,
 )
 from monai_jdt.bundle_runtime.kinds import AmongNames, KeyOf, NameText, Number, also
-from monai_jdt.bundle_runtime.lidc_cases import UNMARKED_READERS
+from monai_jdt.bundle_runtime.lidc_lists import UNMARKED_READERS
 
 #: How the network's outputs become probabilities.
 ACTIVATIONS: tuple[str, ...] = ("softmax", "sigmoid")

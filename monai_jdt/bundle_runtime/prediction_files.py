@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from monai_jdt.data.files.label_pictures import LARGEST_INDEX
 from monai_jdt.data.files.volumes import FLAT_PICTURES
 from monai_jdt.raters import named_regions
-from monai_jdt.raters.named_regions import RegionSpec
+from monai_jdt.raters.region_names import RegionSpec
 
 
 def predicts_pictures(images: Sequence[str], form: str, channels: int, regions: RegionSpec | None) -> bool:

@@ -46,7 +46,7 @@ def evaluate_command(
     to the first. An interrupted run goes on by the same command. Exit code 1 if a case has no score.
     """
     # torch takes seconds to import; `--help` should not
-    from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.raters.region_names import named_regions
     from monai_jdt.report.challenge_scores import check_challenge
     from monai_jdt.report.evaluation_page import write_evaluation_page
     from monai_jdt.report.evaluation_rows import EvaluationCase, evaluation_rows, exclude_each_other

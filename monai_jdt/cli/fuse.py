@@ -54,7 +54,7 @@ def fuse_command(
     a value in any rater's file is a warning on standard error.
     """
     # MONAI's transforms take seconds to import; `--help` should not
-    from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.raters.region_names import named_regions
     from monai_jdt.report.rated_cases import rated_cases
     from monai_jdt.transforms.region_form import LABEL_FORMS, RegionForm
 

@@ -38,7 +38,7 @@ def _convert_verb(
     """
     # torch and MONAI take seconds to import; `--help` should not
     from monai_jdt.nnunet.conversion import convert_to_nnunet
-    from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.raters.region_names import named_regions
 
     check_dataset_name(dataset)
     folder = os.path.join(user_path(raw) if raw is not None else nnunet_folder("nnUNet_raw"), dataset)

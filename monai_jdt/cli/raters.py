@@ -33,7 +33,7 @@ def raters_command(
     missing, identical, mirrored. An interrupted run goes on by the same command. Exit code 1 if a case could not be read.
     """
     # torch takes seconds to import; `--help` should not
-    from monai_jdt.raters.named_regions import named_regions
+    from monai_jdt.raters.region_names import named_regions
     from monai_jdt.report.agreement_page import agreement_summary, write_agreement_page
     from monai_jdt.report.agreement_rows import AgreementCase, agreement_rows, can_measure_boundaries
     from monai_jdt.report.rated_cases import rated_cases

@@ -26,7 +26,7 @@ def regions_from_text(text: str, option: str = "--regions") -> Any:
         >>> regions_from_text("brats2021"), regions_from_text("{'cell': [1]}"), regions_from_text("[[1, 4], [4]]")
         ('brats2021', {'cell': [1]}, [[1, 4], [4]])
     """
-    from monai_jdt.raters.named_regions import named_regions  # imports torch, which takes a second; `--help` should not
+    from monai_jdt.raters.region_names import named_regions  # imports torch, which takes a second; `--help` should not
 
     regions = _parsed_text(text.strip(), option)
     fix = f"""name one of {", ".join(REGION_CONVENTIONS)}, or write '{{"cord": [1]}}' or '[[1, 4], [4]]'"""

@@ -6,8 +6,8 @@ from monai_jdt.losses.distillation import DistillationLoss
 from monai_jdt.losses.jdt import CompatibleTverskyLoss, DiceSemimetricLoss, JaccardMetricLoss, JDTLoss
 from monai_jdt.losses.jdt_ce import JDTCELoss
 from monai_jdt.losses.jdt_focal import JDTFocalLoss
-from monai_jdt.losses.loss_for_metric import loss_for_metric
 from monai_jdt.losses.lovasz import LovaszSoftmaxLoss
+from monai_jdt.losses.metric_choice import loss_for_metric
 
 __all__ = [
     "CompatibleTverskyLoss",

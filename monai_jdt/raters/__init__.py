@@ -14,8 +14,8 @@ from monai_jdt.raters.intersection import fuse_intersection
 from monai_jdt.raters.label_map import regions_to_label_map
 from monai_jdt.raters.majority import fuse_majority
 from monai_jdt.raters.multilabel_staple import estimate_multilabel_staple, fuse_multilabel_staple
-from monai_jdt.raters.named_regions import named_regions
 from monai_jdt.raters.random_rater import fuse_random
+from monai_jdt.raters.region_names import named_regions
 from monai_jdt.raters.staple import estimate_staple, fuse_staple
 from monai_jdt.raters.union import fuse_union
 from monai_jdt.raters.votes import region_votes

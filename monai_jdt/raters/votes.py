@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from monai_jdt.functional.region_members import region_members
-from monai_jdt.raters.named_regions import region_group
+from monai_jdt.raters.region_names import region_group
 from monai_jdt.validation import error_sentence
 
 #: Voxels worked on at once, so that a block of each intermediate stays in the processor's cache.

@@ -8,7 +8,7 @@ import numpy as np
 
 from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.names import one_line
-from monai_jdt.raters.named_regions import RegionSpec, named_regions
+from monai_jdt.raters.region_names import RegionSpec, named_regions
 from monai_jdt.raters.votes import rater_shares
 from monai_jdt.report.intensities import CT_WINDOWS, is_photograph
 from monai_jdt.report.layout import fitted

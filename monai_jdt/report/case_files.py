@@ -19,7 +19,7 @@ from monai_jdt.data.files.label_values import distinct_values
 from monai_jdt.data.files.volumes import PICTURES, can_be_volume
 from monai_jdt.data.layouts.regions import REGION_CONVENTIONS
 from monai_jdt.data.problems import DataProblem, DataProblemError
-from monai_jdt.raters.named_regions import RegionSpec
+from monai_jdt.raters.region_names import RegionSpec
 from monai_jdt.transforms import LoadRaters, LoadVolume
 from monai_jdt.validation import error_sentence
 

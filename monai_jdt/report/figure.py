@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_jdt.data.files.atomic import whole_file
 from monai_jdt.data.names import one_line, user_path
-from monai_jdt.raters.named_regions import RegionSpec
+from monai_jdt.raters.region_names import RegionSpec
 from monai_jdt.report.arguments import (
     check_arrays,
     check_axis,

@@ -18,8 +18,8 @@ from monai_jdt.raters.estimates import RaterEstimates
 from monai_jdt.raters.intersection import fuse_intersection
 from monai_jdt.raters.majority import fuse_majority
 from monai_jdt.raters.multilabel_staple import estimate_multilabel_staple
-from monai_jdt.raters.named_regions import RegionSpec, named_regions
 from monai_jdt.raters.random_rater import fuse_random
+from monai_jdt.raters.region_names import RegionSpec, named_regions
 from monai_jdt.raters.staple import estimate_staple
 from monai_jdt.raters.union import fuse_union
 from monai_jdt.raters.votes import rater_shares

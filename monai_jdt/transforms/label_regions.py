@@ -11,7 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Transform
 
 from monai_jdt.raters.average import fuse_average
-from monai_jdt.raters.named_regions import RegionSpec, named_regions
+from monai_jdt.raters.region_names import RegionSpec, named_regions
 from monai_jdt.transforms.restore_votes import RestoreVotes
 from monai_jdt.transforms.with_meta import with_meta_of
 from monai_jdt.validation import error_sentence

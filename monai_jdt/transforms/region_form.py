@@ -14,7 +14,7 @@ from monai.utils import convert_to_numpy, convert_to_tensor
 from monai_jdt.data.files.label_pictures import write_palette_picture
 from monai_jdt.raters import regions_to_label_map
 from monai_jdt.raters.label_map import check_map_values
-from monai_jdt.raters.named_regions import RegionSpec, named_regions
+from monai_jdt.raters.region_names import RegionSpec, named_regions
 from monai_jdt.transforms.same_grid_writer import SameGridWriter
 from monai_jdt.transforms.with_meta import with_meta_of
 from monai_jdt.validation import error_sentence

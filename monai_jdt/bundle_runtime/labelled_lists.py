@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monai_jdt.bundle_runtime.listed_cases import Split, section_there
+from monai_jdt.bundle_runtime.case_lists import Split, section_there
 from monai_jdt.data.datalist_file import read_datalist
 from monai_jdt.data.inspection.cases import check_items
 from monai_jdt.data.splits import patients_of, split_cases

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from monai_jdt.bundle_runtime.listed_cases import listed_cases
+from monai_jdt.bundle_runtime.case_lists import listed_cases
 from monai_jdt.data.layouts.listing import CaseList
 from monai_jdt.data.phantoms.folder import make_phantom_folder
 from monai_jdt.data.phantoms.lidc import write_lidc_phantoms
