@@ -1,11 +1,12 @@
-"""One step of a loss on a CPU: a fast kernel, and the loss with its slopes by the kernel's sums in closed form.
+"""One step of a loss: a fast kernel, and the loss with its slopes by the kernel's sums in closed form.
 
-:mod:`monai_jdt.functional.loss_and_slopes` computes what :func:`monai_jdt.functional.overlap.combine` defines; tests hold the two
-equal for every recipe. Where torch has to see the operations, and for sums that are added over ranks, `combine` itself is called.
+:mod:`monai_jdt.functional.loss_and_slopes` on a CPU, and :mod:`monai_jdt.kernels.triton.loss` on a GPU, compute what
+:func:`monai_jdt.functional.overlap.combine` defines; tests hold them equal for every recipe. Where torch has to see the operations, and for sums that are added over ranks, `combine` itself is called.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 from monai_jdt.checks import can_read_values, check_predictions
 from monai_jdt.definitions import ActiveClasses, Backend, LossRecipe
 from monai_jdt.functional.inputs import Inputs, voxel_sums
-from monai_jdt.functional.loss_and_slopes import INTERPRETED_PAIRS, closed_form
-from monai_jdt.functional.overlap import active_pairs, combine
+from monai_jdt.functional.loss_and_slopes import INTERPRETED_PAIRS, closed_form, loss_numbers
+from monai_jdt.functional.overlap import active_pairs, check_listed, combine
 from monai_jdt.kernels.operators import GradientOnce, KernelCall, opaque_gradient
 from monai_jdt.kernels.rows import Row, named_sums, split_rows
 from monai_jdt.plain_tensors import is_batched, is_observed
@@ -34,7 +35,6 @@ def has_closed_form(inputs: Inputs, recipe: LossRecipe) -> bool:
     rule = recipe.averaging
     return (
         inputs.kernel is not Backend.EAGER
-        and inputs.logits.device.type == "cpu"
         and rule.reduction == "mean"
         and not rule.sync
         # before the number of pairs, which a tracer would take for a constant
@@ -47,8 +47,12 @@ def has_many_pairs(inputs: Inputs) -> bool:
     """Return whether there are so many pairs of image and class that torch's operations are faster than the closed form.
 
     Args:
-        inputs: with a fast kernel of the CPU.
+        inputs: with a fast kernel.
     """
+    if inputs.kernel is Backend.TRITON:
+        from monai_jdt.kernels.triton.loss import fits_one_program
+
+        return not fits_one_program(*inputs.logits.shape[:2])
     return inputs.kernel is not Backend.NUMBA and inputs.logits.shape[:2].numel() > INTERPRETED_PAIRS
 
 
@@ -56,7 +60,7 @@ def closed_form_loss(inputs: Inputs, recipe: LossRecipe, overlap_weight: torch.T
     """Return the loss of tensors that have been checked.
 
     Args:
-        inputs: prepared for `recipe.voxels`, with a fast kernel of the CPU.
+        inputs: prepared for `recipe.voxels`, with a fast kernel.
         recipe: which loss, a mean that is not added over ranks.
         overlap_weight: `(C')` or `()`, multiplies the overlap loss of a class; None: 1.
 
@@ -82,7 +86,7 @@ class _ClosedForm(torch.autograd.Function):
         *tensors, inputs, recipe, weight = arguments
         call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
         value, slopes = _checked_value_and_slopes(call, inputs, recipe, weight)
-        ctx.save_for_backward(*tensors, torch.from_numpy(slopes))
+        ctx.save_for_backward(*tensors, slopes)
         # without tensors, which would live on when autograd has freed what it saved
         bare = inputs._replace(teacher_logits=None, **dict.fromkeys(_TENSORS))
         ctx.rest = (bare, recipe, weight)
@@ -101,7 +105,8 @@ class _ClosedForm(torch.autograd.Function):
             gradient = opaque_gradient((slopes * upstream).to(dtype), tensors, inputs.kernel, inputs.voxels)
         elif not torch.is_grad_enabled():
             call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
-            gradient = call.gradient(_slopes_times(slopes, upstream, dtype))
+            on_device = inputs.kernel is Backend.TRITON
+            gradient = call.gradient(slopes, upstream) if on_device else call.gradient(_slopes_times(slopes, upstream, dtype))
         elif not inputs.automatic:
             gradient = GradientOnce.apply(_slopes_times(slopes, upstream, dtype), *tensors, inputs.kernel, inputs.voxels)
         else:
@@ -115,6 +120,8 @@ class _ClosedForm(torch.autograd.Function):
 
 
 def _slopes_times(slopes: torch.Tensor, upstream: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if slopes.device.type != "cpu":
+        return (slopes * upstream.detach()).to(dtype)
     # A gradient scaler's factor may take a slope beyond float32, which is for the scaler to see.
     with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy(
@@ -124,7 +131,10 @@ def _slopes_times(slopes: torch.Tensor, upstream: torch.Tensor, dtype: torch.dty
 
 def _checked_value_and_slopes(
     call: KernelCall, inputs: Inputs, recipe: LossRecipe, weight: torch.Tensor | None
-) -> tuple[torch.Tensor, np.ndarray]:
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss, and its slopes by the differentiable rows `(4, N, C)`, in float64, or float32 from Triton."""
+    if call.kernel is Backend.TRITON:
+        return _value_and_slopes_on_device(call, inputs, recipe, weight)
     sums = call.sums()
     rows = sums.numpy()
     # The kernel itself checks values while it sums. Only where it finds something is the full check worth its time.
@@ -134,7 +144,53 @@ def _checked_value_and_slopes(
     active = _active(rows, sums, recipe)
     weights = None if weight is None else weight.detach().numpy()
     value, slopes = closed_form(inputs.kernel, rows, active, weights, recipe, sums.dtype)
-    return torch.scalar_tensor(value, dtype=sums.dtype, device="cpu"), slopes
+    return torch.scalar_tensor(value, dtype=sums.dtype, device="cpu"), torch.from_numpy(slopes)
+
+
+def _value_and_slopes_on_device(
+    call: KernelCall, inputs: Inputs, recipe: LossRecipe, weight: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same without a wait of the host, unless values are to be checked."""
+    from monai_jdt.kernels.triton.loss import triton_loss
+
+    settings = triton_settings(recipe, inputs.logits.shape[1])
+    if can_read_values(inputs.logits, inputs.label, inputs.mask, inputs.rater_weights):
+        inputs.check_values()
+        check_predictions(inputs.logits.detach(), inputs.counted, inputs.voxels)
+    return triton_loss(call.sums(), None if weight is None else weight.detach(), settings)
+
+
+@lru_cache(maxsize=256)
+def triton_settings(recipe: LossRecipe, channels: int) -> dict[str, Any]:
+    """Return a recipe as the arguments of :func:`monai_jdt.kernels.triton.loss.loss_kernel`.
+
+    Args:
+        recipe: which loss, a mean.
+        channels: C.
+
+    Raises:
+        ValueError: a listed channel that the overlap does not have.
+    """
+    averaging, first = recipe.averaging, recipe.voxels.first_channel
+    listed = averaging.listed if averaging.classes is ActiveClasses.LISTED else ()
+    check_listed(averaging, first, channels - 1)
+    numbers = loss_numbers(recipe, 0, channels, torch.float32)
+    same = ("lambda_jdt", "lambda_pixel", "pair", "dataset", "image", "class_", "alpha", "beta", "gamma", "nr", "dr", "tiny")
+    return {
+        **{name: getattr(numbers, name) for name in same},
+        "FIRST": first,
+        "CLASSES": averaging.classes.value,
+        "LISTED": sum(number << (16 * place) for place, number in enumerate(listed)),
+        "LISTED_COUNT": len(listed),
+        "HAS_OVERLAP": numbers.has_overlap,
+        "HAS_PIXEL": numbers.has_pixel,
+        "PIXEL_FROM_ZERO": numbers.pixel_from_zero,
+        "PIXEL_OF_ALL": numbers.pixel_channels == channels,
+        "EACH": numbers.pair != 0 or numbers.image != 0 or numbers.class_ != 0,
+        "WHOLE": numbers.dataset != 0,
+        "LOG_LOSS": numbers.log_loss,
+        "POWER": numbers.gamma != 1,
+    }
 
 
 def _active(rows: np.ndarray, sums: torch.Tensor, recipe: LossRecipe) -> np.ndarray:

@@ -59,7 +59,15 @@ class LossNumbers(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _numbers(recipe: LossRecipe, images: int, channels: int, dtype: torch.dtype) -> LossNumbers:
+def loss_numbers(recipe: LossRecipe, images: int, channels: int, dtype: torch.dtype) -> LossNumbers:
+    """Return a recipe in plain numbers.
+
+    Args:
+        recipe: which loss, a mean.
+        images: N.
+        channels: C.
+        dtype: of the loss.
+    """
     rule, ratio, averaging = recipe.voxels.pixel, recipe.ratio, recipe.averaging
     shares = dict(averages_of(averaging))
     scale = 0.5 if ratio.smooths_double else 1.0
@@ -102,7 +110,7 @@ def closed_form(
         dtype: of the loss.
     """
     _, images, channels = rows.shape
-    numbers = _numbers(recipe, images, channels, dtype)
+    numbers = loss_numbers(recipe, images, channels, dtype)
     weights = np.ones(1) if weight is None else weight.astype(np.float64).reshape(-1)
     size, found = DIFFERENTIABLE_ROWS * images * channels, images + active.shape[1]
     flat = rows.astype(np.float64).reshape(-1)
@@ -220,5 +228,5 @@ def _compiled() -> Any:
     from monai_jdt.kernels.numba.compilation import on_disk, ready_to_call
 
     none, whole = np.zeros(0), np.zeros(0, np.int64)
-    numbers = _numbers(LossRecipe(), 0, 0, torch.float32)
+    numbers = loss_numbers(LossRecipe(), 0, 0, torch.float32)
     return ready_to_call(on_disk(loss_and_slopes), none, np.zeros(0, bool), np.ones(1), numbers, whole, np.zeros(0))

@@ -102,12 +102,26 @@ def active_pairs(sums: VoxelSums, rule: AveragingRule, first_channel: int = 0) -
         return has_voxels.any(1, keepdim=True)
     if rule.classes is ActiveClasses.LISTED:
         last = first_channel + sums.tp.shape[1] - 1
-        for number in rule.listed:
-            if not first_channel <= number <= last:
-                raise ValueError(error_sentence("classes", f"channel numbers {first_channel} to {last}", str(number)))
+        check_listed(rule, first_channel, last)
         numbers = torch.arange(first_channel, last + 1, device=has_voxels.device)
         return has_voxels & any_of(numbers, rule.listed)
     return has_voxels
+
+
+def check_listed(rule: AveragingRule, first_channel: int, last_channel: int) -> None:
+    """Check the channels that a rule lists.
+
+    Args:
+        rule: which may list some.
+        first_channel: the first one in the overlap.
+        last_channel: the last one.
+
+    Raises:
+        ValueError: a listed channel that the overlap does not have.
+    """
+    for number in rule.listed or ():
+        if not first_channel <= number <= last_channel:
+            raise ValueError(error_sentence("classes", f"channel numbers {first_channel} to {last_channel}", str(number)))
 
 
 def _times(factor: float, values: torch.Tensor) -> torch.Tensor:

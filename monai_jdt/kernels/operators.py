@@ -69,14 +69,15 @@ class KernelCall(NamedTuple):
         sums, _ = KERNELS[self.kernel].functions()
         return sums(self.given)
 
-    def gradient(self, upstream: torch.Tensor) -> torch.Tensor:
+    def gradient(self, upstream: torch.Tensor, *factor: torch.Tensor) -> torch.Tensor:
         """Return the gradient of `(upstream * sums).sum()`, shaped as the logits.
 
         Args:
             upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
+            factor: for Triton's kernel alone, a number on the device that multiplies the gradient; none: 1.
         """
         _, gradient = KERNELS[self.kernel].functions()
-        return gradient(self.given, upstream).view(self.shape)
+        return gradient(self.given, upstream, *factor).view(self.shape)
 
 
 def _kernel_weights(

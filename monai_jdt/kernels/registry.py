@@ -71,7 +71,7 @@ class KernelInfo:
     installed: bool = True
     install: str = ""
 
-    def functions(self) -> tuple[Callable[[KernelInput], torch.Tensor], Callable[[KernelInput, torch.Tensor], torch.Tensor]]:
+    def functions(self) -> tuple[Callable[[KernelInput], torch.Tensor], Callable[..., torch.Tensor]]:
         """Return the kernel's two functions: the sums of a step, and the gradient by the logits."""
         # import_module takes four microseconds even of a module that is there
         module = sys.modules.get(self.module) or importlib.import_module(self.module)

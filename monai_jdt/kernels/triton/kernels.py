@@ -222,6 +222,7 @@ def gradient_kernel(
     rater_weights,
     class_weight,
     upstream,
+    factor,
     result,
     V,
     parts,
@@ -261,6 +262,7 @@ def gradient_kernel(
     GAMMA: tl.constexpr,
     ALPHA: tl.constexpr,
     WEIGHTED: tl.constexpr,
+    SCALED: tl.constexpr,
 ):
     """Write one program's part of the gradient of one image, in the same blocks as forward."""
     n = (tl.program_id(0) // parts).to(tl.int64)
@@ -276,6 +278,9 @@ def gradient_kernel(
     up_fn = tl.load(up + _FN * row, mask=here, other=0.0)
     # with softmax the pixel term of all channels is in channel 0
     up_pixel = tl.load(upstream + n * C + _PIXEL * row + (channel * 0 if ACTIVATION == "softmax" else channel), mask=here, other=0.0)
+    if SCALED:
+        scale = tl.load(factor).to(tl.float32)
+        up_tp, up_fp, up_fn, up_pixel = up_tp * scale, up_fp * scale, up_fn * scale, up_pixel * scale
     offset = channel.to(tl.int64) * result_c + voxel.to(tl.int64) * result_v
 
     for block in range(part * group, tl.minimum(part * group + group, tl.cdiv(V, BLOCK_V))):

@@ -34,7 +34,7 @@ _VOXELS = 512
 #: Columns and rows that the second kernel holds at once: there are few columns, so it is the rows that must be read side by side.
 _COLUMNS, _PARTS = 8, 256
 #: A multiplication and an addition may round once. Said, since Triton 3.10 has another default.
-_FUSED = {"enable_fp_fusion": True}
+FUSED = {"enable_fp_fusion": True}
 
 
 def triton_sums(given: KernelInput) -> torch.Tensor:
@@ -53,18 +53,19 @@ def triton_sums(given: KernelInput) -> torch.Tensor:
     rows = torch.empty((len(Row), n, channels), dtype=torch.float32, device=given.logits.device)
     partial = torch.empty((parts, *rows.shape), dtype=torch.float32, device=rows.device)
     columns = rows.numel()
-    with _on(given.logits.device):
+    with on_device(given.logits.device):
         sums_kernel[(n * parts,)](partial=partial, threshold=given.recipe.threshold, FOLD=_fold_of(given.logits), **arguments, **launch)
-        total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, **_FUSED)
+        total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, **FUSED)
     return rows
 
 
-def triton_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of `(upstream * sums).sum()` by the logits.
+def triton_gradient(given: KernelInput, upstream: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the gradient of `(factor * upstream * sums).sum()` by the logits.
 
     Args:
         given: as for :func:`triton_sums`.
         upstream: `(4, N, C)`, contiguous, for the rows TP, FP, FN, PIXEL.
+        factor: one float32 number on the device, which the host does not read; None: 1.
 
     Returns:
         As the logits, in shape, dtype and (where they are dense) strides.
@@ -74,13 +75,15 @@ def triton_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
         return result
     arguments, launch, parts = _call(given)
     result_n, result_c, result_v = result.stride()
-    with _on(result.device):
+    with on_device(result.device):
         gradient_kernel[(result.shape[0] * parts,)](
             upstream=upstream.to(torch.float32).contiguous(),
+            factor=upstream if factor is None else factor,
             result=result,
             result_n=result_n,
             result_c=result_c,
             result_v=result_v,
+            SCALED=factor is not None,
             **arguments,
             **launch,
         )
@@ -160,7 +163,7 @@ def _call(given: KernelInput) -> tuple[dict[str, Any], dict[str, Any], int]:
         "ALPHA": None if focal is None else focal.focal_alpha,
         "WEIGHTED": given.class_weight is not None,
     }
-    return arguments, {"num_warps": warps, **_FUSED}, parts
+    return arguments, {"num_warps": warps, **FUSED}, parts
 
 
 def _loadable(label: torch.Tensor) -> torch.Tensor:
@@ -200,6 +203,10 @@ def _region_table(regions: tuple[tuple[int, ...], ...] | None, label_as: tl.dtyp
     return {"REGION_COUNT": len(values), "REGION_VALUES": packed(values), "REGION_BITS": packed(bits)}
 
 
-def _on(device: torch.device) -> Any:
-    """Return a context with the tensors' device as the current one, which Triton launches on."""
+def on_device(device: torch.device) -> Any:
+    """Return a context with the tensors' device as the current one, which Triton launches on.
+
+    Args:
+        device: theirs.
+    """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
