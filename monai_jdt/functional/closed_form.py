@@ -1,7 +1,8 @@
 """One step of a loss: a fast kernel, and the loss with its slopes by the kernel's sums in closed form.
 
-:mod:`monai_jdt.functional.loss_and_slopes` on a CPU, and :mod:`monai_jdt.kernels.triton.loss` on a GPU, compute what
-:func:`monai_jdt.functional.overlap.combine` defines; tests hold them equal for every recipe. Where torch has to see the operations, and for sums that are added over ranks, `combine` itself is called.
+:mod:`monai_jdt.functional.loss_and_slopes` on a CPU and :mod:`monai_jdt.kernels.triton.loss` on a GPU compute what
+:func:`monai_jdt.functional.overlap.combine` defines; tests hold them equal for every recipe. Where torch has to see the operations, and
+for sums that are added over ranks, `combine` itself is called.
 """
 
 from __future__ import annotations
