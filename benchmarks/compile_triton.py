@@ -19,9 +19,22 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from monai_jdt.definitions import Activation, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
+from monai_jdt.definitions import (
+    Activation,
+    ActiveClasses,
+    AveragingRule,
+    LabelForm,
+    LabelReading,
+    LossRecipe,
+    PixelRule,
+    PixelTerm,
+    RatioRule,
+    VoxelRecipe,
+)
+from monai_jdt.functional.closed_form import triton_settings
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.triton import launch as triton_launch
+from monai_jdt.kernels.triton import loss as triton_loss
 
 SOFTMAX, SIGMOID, NONE = Activation.SOFTMAX, Activation.SIGMOID, Activation.NONE
 DENSE, INDEX, VOTES = LabelForm.DENSE, LabelForm.INDEX, LabelForm.VOTES
@@ -57,6 +70,25 @@ CASES: dict[str, tuple[Any, ...]] = {
     "more than 2**31 voxels": (SINGLE, 2, 2**31 + 64, torch.uint8, 1, INDICES, 1, True),
     "probabilities, norm 2": (SINGLE, 4, 4096, SINGLE, 4, VoxelRecipe(NONE, norm=2), 1, False),
 }  # fmt: skip
+
+MIXED = (("image", 0.3), ("class", 0.5), ("dataset", 0.2))
+#: name: images, channels, recipe, class weights
+LOSSES: dict[str, tuple[int, int, LossRecipe, bool]] = {
+    "loss": (2, 4, LossRecipe(VoxelRecipe(SOFTMAX, pixel=CE), lambda_pixel=0.25), False),
+    "loss, every average": (
+        3,
+        118,
+        LossRecipe(
+            VoxelRecipe(SIGMOID, include_background=False, pixel=KL),
+            RatioRule(log_loss=True, gamma=1.5),
+            AveragingRule(average=MIXED, classes=ActiveClasses.LISTED, listed=(1, 17)),
+            lambda_pixel=0.25,
+        ),
+        True,
+    ),
+    "loss, one image and channel": (1, 1, LossRecipe(averaging=AveragingRule(batch=True, classes=ActiveClasses.EITHER)), False),
+    "loss, pooled": (4, 1024, LossRecipe(averaging=AveragingRule(classes=ActiveClasses.POOLED)), False),
+}
 
 
 def step_of(case: tuple[Any, ...]) -> KernelInput:
@@ -137,7 +169,19 @@ def main(capabilities: list[int], only: str) -> None:
                 setattr(triton_launch, kernel, Compiled(original, say))
             step = step_of(case)
             triton_launch.triton_sums(step)
-            triton_launch.triton_gradient(step, torch.zeros(4, *step.logits.shape[:2]))
+            triton_launch.triton_gradient(step, torch.zeros(4, *step.logits.shape[:2]), torch.ones(()))
+        original = triton_loss.loss_kernel
+        for name, (images, channels, recipe, weighted) in LOSSES.items():
+            if only not in name:
+                continue
+
+            def say_loss(kernel: str, compiled: Any, name: str = name, capability: int = capability) -> None:
+                print(f"sm_{capability} {name}: {kernel}, {compiled.metadata.num_warps} warps: {resources(compiled)}", flush=True)
+
+            triton_loss.loss_kernel = Compiled(original, say_loss)
+            weight = torch.ones(channels - recipe.voxels.first_channel) if weighted else None
+            triton_loss.triton_loss(torch.zeros(9, images, channels), weight, triton_settings(recipe, channels))
+        triton_loss.loss_kernel = original
 
 
 if __name__ == "__main__":

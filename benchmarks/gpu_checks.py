@@ -3,8 +3,8 @@
 It needs torch with CUDA (and its Triton) and monai, and runs from a checkout. Every check prints one line, PASS, FAIL, ERROR or SKIP
 with what was measured and the goal; a check that breaks does not stop the others. OUT gets `gpu_checks.csv` and `gpu_checks.md`,
 written anew after every check, so that a run that is cut off leaves what it had. `--only parity,speed` runs some; `--tune` adds a
-sweep over block shapes. `--device cpu --small` runs the same lines under Triton's interpreter, which tells nothing about a GPU, but
-whether this script works. See docs/gpu_checks.md.
+sweep over block shapes; `--seconds 200` starts nothing after so many. `--device cpu --small` runs the same lines under Triton's
+interpreter, which tells nothing about a GPU, but whether this script works. See docs/gpu_checks.md.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ from benchmarks.gpu.measuring import Bench, Line, NeedsGpu
 
 CHECKS: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "parity": values.check_parity,
-    "bad values": values.check_bad_values,
-    "precision": values.check_precision,
+    "closed form": values.check_closed_form,
+    "speed": speed.check_speed,
+    "host": speed.check_host,
     "syncs": speed.check_syncs,
     "graph": speed.check_graph,
     "memory": speed.check_memory,
     "bandwidth": speed.check_bandwidth,
-    "speed": speed.check_speed,
+    "block shapes": speed.sweep_shapes,
+    "bad values": values.check_bad_values,
+    "precision": values.check_precision,
     "halves": values.check_halves,
     "large": values.check_large,
     "other losses": values.check_other_losses,
@@ -68,16 +71,17 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="tiny volumes, few cases")
     parser.add_argument("--only", default="", help="some of: " + ", ".join(CHECKS))
     parser.add_argument("--tune", action="store_true", help="sweep block shapes too")
+    parser.add_argument("--seconds", type=float, default=600, help="start no check, and no shape of the sweep, after so many")
     options = parser.parse_args()
-    bench = Bench(torch.device(options.device), options.small)
+    start = time.perf_counter()
+    bench = Bench(torch.device(options.device), options.small, start + options.seconds)
     title = machine(bench.device)
     options.out.mkdir(parents=True, exist_ok=True)
     names = [name.strip() for name in options.only.split(",") if name.strip()] or list(CHECKS)
-    checks = {name: CHECKS[name] for name in names} | ({"block shapes": speed.sweep_shapes} if options.tune else {})
+    checks = {name: CHECKS[name] for name in names if options.tune or options.only or name != "block shapes"}
     print(title, flush=True)
     torch.manual_seed(0)
     rows: list[tuple[str, ...]] = []
-    start = time.perf_counter()
 
     def say(check: str, what: str, measured: str, goal: str, result: str) -> None:
         rows.append((check, what, measured, goal, result))
@@ -88,6 +92,9 @@ def main() -> int:
         write(options.out, title, rows)
 
     for check, lines in checks.items():
+        if not bench.has_time():
+            say(check, "", "the time is up", "", "SKIP")
+            continue
         try:
             for what, measured, passed, goal in lines(bench):
                 # times of the interpreter say nothing about a GPU

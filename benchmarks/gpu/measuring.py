@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,11 @@ class Bench:
 
     device: torch.device
     small: bool = False
+    #: on the clock of `time.perf_counter`, after which no more is started
+    end: float = math.inf
+
+    def has_time(self) -> bool:
+        return time.perf_counter() < self.end
 
     def need_gpu(self) -> None:
         if self.device.type != "cuda":

@@ -76,6 +76,35 @@ def check_parity(bench: Bench) -> Iterator[Line]:
             yield f"{name}, {layout}", said, worst < 2e-6 and off < allowed, f"< 2e-6, < {allowed:g}"
 
 
+def check_closed_form(bench: Bench) -> Iterator[Line]:
+    """The loss and its slopes in one program on the device: whole losses against eager in float64."""
+    mixed = {"average": {"dataset": 0.2, "image": 0.3, "class": 0.5}}
+    cases: dict[str, tuple[type[JDTLoss], dict[str, Any]]] = {
+        "default": (JDTCELoss, {}),
+        "batch, weights, no background": (JDTCELoss, {"batch": True, "weight": [1.0, 2.0, 0.5, 3.0], "include_background": False}),
+        "three averages, present": (JDTLoss, {**mixed, "classes": "present", "weight": [1.0, 2.0, 0.5, 3.0]}),
+        "both, listed": (JDTLoss, {"classes": [1, 3], "alpha": 0.3, "beta": 1.7}),
+        "pooled": (JDTLoss, {"classes": "pooled", "average": "image"}),
+        "log, gamma": (JDTFocalLoss, {"log_loss": True, "gamma": 1.5, "classes": "both"}),
+        "log, no smoothing": (JDTLoss, {"log_loss": True, "smooth_nr": 0, "smooth_dr": 0, "classes": "prob"}),
+        "gamma 0.7, norm 2": (JDTLoss, {"gamma": 0.7, "norm": 2}),
+    }
+    for name, (kind, options) in list(cases.items())[: 2 if bench.small else None]:
+        logits, label = torch.randn(2, 4, *bench.cube(24), device=bench.device), bench.label_for(SOFT_CE, 2, 4, bench.cube(24))
+        mask = torch.rand(2, 1, *bench.cube(24), device=bench.device) < 0.8
+        found = []
+        for backend, dtype in (("triton", torch.float32), ("triton", torch.float32), ("eager", torch.float64)):
+            leaf = logits.to(dtype, copy=True).requires_grad_()
+            value = kind(softmax=True, backend=backend, **options).to(bench.device)(leaf, label.to(dtype), mask)
+            (3 * value).backward()
+            assert leaf.grad is not None
+            found.append((value.detach(), leaf.grad))
+        off = [difference(ours, exact) for ours, exact in zip(found[0], found[2], strict=True)]
+        same = all(torch.equal(first, second) for first, second in zip(found[0], found[1], strict=True))
+        said = f"value {off[0]:.1e}, gradient {off[1]:.1e}, {'twice the same' if same else 'not the same twice'}"
+        yield name, said, off[0] < 1e-6 and off[1] < 1e-5 and same, "< 1e-6, < 1e-05, twice the same"
+
+
 def check_bad_values(bench: Bench) -> Iterator[Line]:
     """NaN and infinity as in eager; the same sums twice."""
     logits = torch.randn(1, 3, 2000, device=bench.device)

@@ -21,6 +21,19 @@ WORD_BITS: tl.constexpr = tl.constexpr(31)
 
 
 @triton.jit
+def voxels_inside(start, V, BLOCK_V: tl.constexpr, EVEN: tl.constexpr):
+    """Return which voxels of the block from `start` on exist, bool `(1, BLOCK_V)`.
+
+    Args:
+        start: the block's first voxel, int64.
+        V: voxels of an image.
+        BLOCK_V: voxels of a block.
+        EVEN: whether the blocks divide V, so that all exist; choices by a constant are compiled away.
+    """
+    return tl.full((1, BLOCK_V), 1, tl.int1) if EVEN else start + tl.arange(0, BLOCK_V)[None, :] < V
+
+
+@triton.jit
 def voxel_block(
     logits,
     label,
@@ -55,6 +68,7 @@ def voxel_block(
     REGION_BITS: tl.constexpr,
     MASK: tl.constexpr,
     SMOOTHED: tl.constexpr,
+    EVEN: tl.constexpr,
     LOGARITHM: tl.constexpr,
 ):
     """Read a block of image n from voxel `start` on, each logit and label once.
@@ -93,6 +107,7 @@ def voxel_block(
         REGION_BITS: see `REGION_COUNT`.
         MASK: "none", "one" for all channels, or "each".
         SMOOTHED: whether there is label smoothing.
+        EVEN: see :func:`voxels_inside`.
         LOGARITHM: whether the logarithm of a softmax is wanted.
 
     Returns:
@@ -106,7 +121,7 @@ def voxel_block(
     channel_64 = channel.to(tl.int64)
     voxel_64 = voxel.to(tl.int64)
     here = channel < C
-    inside = start + voxel < V
+    inside = voxels_inside(start, V, BLOCK_V, EVEN)
     exists = here & inside
 
     z = tl.load(logits + (n * logits_n + start * logits_v) + (channel_64 * logits_c + voxel_64 * logits_v), mask=exists, other=0.0)

@@ -21,6 +21,7 @@ from monai_jdt.kernels.triton.block_math import (
     focal_power,
     voxel_block,
     voxel_factor,
+    voxels_inside,
 )
 
 _TP: tl.constexpr = tl.constexpr(int(Row.TP))
@@ -80,6 +81,7 @@ def sums_kernel(
     REGION_BITS: tl.constexpr,
     MASK: tl.constexpr,
     SMOOTHED: tl.constexpr,
+    EVEN: tl.constexpr,
     NORM: tl.constexpr,
     TERM: tl.constexpr,
     GAMMA: tl.constexpr,
@@ -138,6 +140,7 @@ def sums_kernel(
             REGION_BITS,
             MASK,
             SMOOTHED,
+            EVEN,
             TERM != "none",
         )
         counts += _folded(counted.to(tl.float32), FOLD)
@@ -257,6 +260,7 @@ def gradient_kernel(
     REGION_BITS: tl.constexpr,
     MASK: tl.constexpr,
     SMOOTHED: tl.constexpr,
+    EVEN: tl.constexpr,
     NORM: tl.constexpr,
     TERM: tl.constexpr,
     GAMMA: tl.constexpr,
@@ -264,7 +268,7 @@ def gradient_kernel(
     WEIGHTED: tl.constexpr,
     SCALED: tl.constexpr,
 ):
-    """Write one program's part of the gradient of one image, in the same blocks as forward."""
+    """Write one program's part of the gradient of one image."""
     n = (tl.program_id(0) // parts).to(tl.int64)
     part = tl.program_id(0) % parts
     channel = tl.arange(0, BLOCK_C)[:, None]
@@ -319,6 +323,7 @@ def gradient_kernel(
             REGION_BITS,
             MASK,
             SMOOTHED,
+            EVEN,
             TERM == "focal",
         )
         # by p; at a tie of norm 1 the mean of both sides
@@ -357,4 +362,4 @@ def gradient_kernel(
             by_logits = slope
         by_logits = tl.where(counted, by_logits, 0.0)
         at = result + (n * result_n + start * result_v) + offset
-        tl.store(at, by_logits.to(result.dtype.element_ty), mask=here & (start + voxel < V))
+        tl.store(at, by_logits.to(result.dtype.element_ty), mask=here & voxels_inside(start, V, BLOCK_V, EVEN))

@@ -32,7 +32,20 @@ _PROGRAMS = 2048
 #: Voxels of a program, if there are as many: its sums (36 bytes per channel) are then below 0.04 of its float16 logits.
 _VOXELS = 512
 #: Columns and rows that the second kernel holds at once: there are few columns, so it is the rows that must be read side by side.
-_COLUMNS, _PARTS = 8, 256
+_COLUMNS, _PARTS = 8, 1024
+#: Voxels of a block and warps of a program for `(BLOCK_C, bytes of a logit, backward)`, where :func:`block_shape` would derive others.
+#: What counts is that all warps of a program lie along the voxels, 32 threads each with 16 bytes of a row, so that sums over channels
+#: stay within a warp: across warps they go through shared memory, with a wait of all.
+_SHAPES: dict[tuple[int, int, bool], tuple[int, int]] = {
+    (4, 2, False): (512, 2),
+    (4, 2, True): (512, 2),
+    (32, 4, False): (32, 1),
+    (32, 4, True): (32, 1),
+    (128, 4, False): (32, 4),
+    (128, 4, True): (32, 4),
+    (128, 2, False): (32, 4),
+    (128, 2, True): (32, 4),
+}
 #: A multiplication and an addition may round once. Said, since Triton 3.10 has another default.
 FUSED = {"enable_fp_fusion": True}
 
@@ -49,13 +62,16 @@ def triton_sums(given: KernelInput) -> torch.Tensor:
     n, channels, voxels = given.logits.shape
     if n == 0 or voxels == 0:
         return torch.zeros((len(Row), n, channels), dtype=torch.float32, device=given.logits.device)
-    arguments, launch, parts = _call(given)
+    arguments, launch, parts = _call(given, backward=False)
     rows = torch.empty((len(Row), n, channels), dtype=torch.float32, device=given.logits.device)
     partial = torch.empty((parts, *rows.shape), dtype=torch.float32, device=rows.device)
     columns = rows.numel()
     with on_device(given.logits.device):
         sums_kernel[(n * parts,)](partial=partial, threshold=given.recipe.threshold, FOLD=_fold_of(given.logits), **arguments, **launch)
-        total_kernel[(triton.cdiv(columns, _COLUMNS),)](partial, rows, columns, parts, PARTS=_PARTS, COLUMNS=_COLUMNS, **FUSED)
+        held = _PARTS if parts > 256 else min(_PARTS, 256)
+        total_kernel[(triton.cdiv(columns, _COLUMNS),)](
+            partial, rows, columns, parts, PARTS=held, COLUMNS=_COLUMNS, num_warps=max(held * _COLUMNS // 512, 4), **FUSED
+        )
     return rows
 
 
@@ -73,7 +89,7 @@ def triton_gradient(given: KernelInput, upstream: torch.Tensor, factor: torch.Te
     result = torch.empty_like(given.logits)
     if result.numel() == 0:
         return result
-    arguments, launch, parts = _call(given)
+    arguments, launch, parts = _call(given, backward=True)
     result_n, result_c, result_v = result.stride()
     with on_device(result.device):
         gradient_kernel[(result.shape[0] * parts,)](
@@ -90,13 +106,18 @@ def triton_gradient(given: KernelInput, upstream: torch.Tensor, factor: torch.Te
     return result
 
 
-def block_shape(channels: int) -> tuple[int, int, int]:
+def block_shape(channels: int, size: int, backward: bool) -> tuple[int, int, int]:
     """`BLOCK_C, BLOCK_V` and the warps of a program: about 16 logits a thread, few enough for registers, enough to be in flight.
 
     Args:
         channels: C, at most the `most_channels` of its row in :data:`monai_jdt.kernels.registry.KERNELS`.
+        size: bytes of a logit.
+        backward: for the gradient.
     """
     block_c = triton.next_power_of_2(channels)
+    measured = _SHAPES.get((block_c, size, backward))
+    if measured is not None:
+        return block_c, *measured
     # a row of 32 half floats is two sectors of memory; below 16 a read would waste most of one
     block_v = max(2048 // block_c, 32 if block_c < 512 else 16)
     return block_c, block_v, min(max(block_c * block_v // 512, 4), 32)
@@ -111,13 +132,13 @@ def _fold_of(logits: torch.Tensor) -> int:
     return 4 if logits.stride(2) == 1 and logits.shape[2] % 16 == 0 else 1
 
 
-def _call(given: KernelInput) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """What both kernels are given, how they are launched, and the number of programs to an image."""
+def _call(given: KernelInput, backward: bool) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """What both kernels are given, how one of them is launched, and the number of its programs to an image."""
     recipe, reading, rule = given.recipe, given.recipe.label, given.recipe.pixel
     focal = rule if rule is not None and rule.term is PixelTerm.FOCAL else None
     logits, label, mask = given.logits, _loadable(given.label), given.mask
     n, channels, voxels = logits.shape
-    block_c, block_v, warps = block_shape(channels)
+    block_c, block_v, warps = block_shape(channels, logits.element_size(), backward)
     blocks = triton.cdiv(voxels, block_v)
     group = min(max(n * blocks // _PROGRAMS, triton.cdiv(_VOXELS, block_v)), _GROUP)
     parts = triton.cdiv(blocks, group)
@@ -157,6 +178,7 @@ def _call(given: KernelInput) -> tuple[dict[str, Any], dict[str, Any], int]:
         **_region_table(reading.regions, label_as),
         "MASK": "none" if mask is None else "one" if mask.shape[1] == 1 else "each",
         "SMOOTHED": reading.smoothing > 0,
+        "EVEN": voxels % block_v == 0,
         "NORM": recipe.norm,
         "TERM": "none" if rule is None else rule.term.value,
         "GAMMA": 1.0 if focal is None else focal.focal_gamma,

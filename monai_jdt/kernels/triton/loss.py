@@ -84,8 +84,8 @@ def _ratio(tp, fp, fn, share, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS: tl.con
     whole = tl.where(everything == 0, 1.0, everything)
     loss = (cost + (dr - nr)) / whole
     score = (tp + nr) / whole
-    # one over it would be infinite in the dtype of the loss
-    by_loss = tl.where((dr <= tiny) & (everything < tiny * 0.25), 0.0, share / whole)
+    # one over it would be infinite in the dtype of the loss; a dr that is not tiny keeps it from that
+    by_loss = tl.where(everything < tiny * 0.25, 0.0, share / whole)
     chained = loss
     if LOG_LOSS:
         floor = tl.where(score < tiny, tiny, score)
@@ -114,6 +114,11 @@ def _ratio(tp, fp, fn, share, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS: tl.con
 def _total(values):
     """Return the sum over both dimensions, `(1, 1)`, always in the same order."""
     return tl.sum(tl.sum(values, axis=1, keep_dims=True), axis=0, keep_dims=True)
+
+
+@triton.jit
+def _at_least_one(count):
+    return tl.where(count > 0, count, 1.0)
 
 
 @triton.jit
@@ -251,9 +256,10 @@ def loss_kernel(
             ).to(tl.float64)
         if EACH:
             images_found = _total((of_image > 0).to(tl.float64))
-            share = pair / _total(ones) + image / (of_image * images_found) + class_ / (of_class * classes_found)
+            share = pair / _at_least_one(_total(ones)) + image / _at_least_one(of_image * images_found)
+            share += class_ / _at_least_one(of_class * classes_found)
             some, some_by_tp, some_by_error = _ratio(tp, fp, fn, share * factor, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS, POWER)
-            # selected: a count of an inactive pair may be 0, and its share infinite
+            # selected, not multiplied: 0 * NaN is NaN
             result += _total(tl.where(ones > 0, some, 0.0))
             by_tp += tl.where(ones > 0, some_by_tp, 0.0)
             by_error += tl.where(ones > 0, some_by_error, 0.0)
@@ -261,7 +267,7 @@ def loss_kernel(
             tp = tl.sum(tp, axis=0, keep_dims=True)
             fp = tl.sum(fp, axis=0, keep_dims=True)
             fn = tl.sum(fn, axis=0, keep_dims=True)
-            share = dataset / classes_found
+            share = dataset / _at_least_one(classes_found)
             some, some_by_tp, some_by_error = _ratio(tp, fp, fn, share * factor, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS, POWER)
             result += _total(tl.where(of_class > 0, some, 0.0))
             by_tp += tl.where(of_class > 0, some_by_tp, 0.0)

@@ -169,7 +169,7 @@ def test_a_step_has_few_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.tensor([1.0, 2.0, 0.5])
     index = torch.zeros(2, 1, 4, 4, dtype=torch.int64, device=DEVICE)
     options: dict[str, Any] = {"softmax": True, "backend": "triton"}
-    average = {"average": {"dataset": 0.2, "image": 0.3, "class": 0.5}, "classes": "both"}
+    average: dict[str, Any] = {"average": {"dataset": 0.2, "image": 0.3, "class": 0.5}, "classes": "both"}
     steps = {
         "soft": (JDTCELoss(**options), (soft,), 3, 2),
         "mask, weight": (JDTCELoss(weight=weight, include_background=False, **options), (soft, mask), 3, 2),
