@@ -6,8 +6,11 @@ import cProfile
 import pstats
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.losses import DiceCELoss
@@ -219,6 +222,39 @@ SHAPES_TO_TRY: dict[str, tuple[tuple[int, int], ...]] = {
 }
 
 
+class Later:
+    """In a kernel's place: notes what a launch would compile."""
+
+    def __init__(self, kernel: Any, tasks: list[Callable[[], object]]) -> None:
+        self.kernel, self.tasks = kernel, tasks
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def launch(*arguments: Any, **settings: Any) -> None:
+            self.tasks.append(partial(self.kernel.warmup, *arguments, grid=grid, **settings))
+
+        return launch
+
+
+def compile_ahead(step: KernelInput, upstream: torch.Tensor, block_c: int, shapes: Iterable[tuple[int, int]]) -> None:
+    """Compile a step for several blocks side by side: most of it is done outside of Python."""
+    tasks: list[Callable[[], object]] = []
+    kernels = {name: getattr(triton_launch, name) for name in ("sums_kernel", "total_kernel", "gradient_kernel")}
+    chosen = triton_launch.block_shape
+    try:
+        for name, kernel in kernels.items():
+            setattr(triton_launch, name, Later(kernel, tasks))
+        for shape in shapes:
+            triton_launch.block_shape = lambda channels, size, backward, shape=(block_c, *shape): shape
+            triton_launch.triton_sums(step)
+            triton_launch.triton_gradient(step, upstream)
+    finally:
+        triton_launch.block_shape = chosen
+        for name, kernel in kernels.items():
+            setattr(triton_launch, name, kernel)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda task: task(), tasks))
+
+
 def sweep_shapes(bench: Bench) -> Iterator[Line]:
     """The kernels' share of a copy for other blocks, then for other numbers of programs; for choosing, not for passing."""
     bandwidth = copy_bandwidth(bench)
@@ -227,11 +263,13 @@ def sweep_shapes(bench: Bench) -> Iterator[Line]:
         step, upstream = flat_step(bench, name)
         block_c, size = chosen(step.logits.shape[1], step.logits.element_size(), False)[0], step.logits.element_size()
         found = {}
+        if not bench.has_time():
+            return
+        if bench.device.type == "cuda":
+            compile_ahead(step, upstream, block_c, shapes)
         try:
             for shape in shapes[: 2 if bench.small else None]:
                 triton_launch.block_shape = lambda channels, size, backward, shape=(block_c, *shape): shape
-                if not bench.has_time():
-                    return
                 found[shape] = shares(bench, step, upstream, bandwidth)
             best = [max(found, key=lambda shape: found[shape][direction]) for direction in (0, 1)]
             table = "; ".join(f"{shape} {forward:.2f} {backward:.2f}" for shape, (forward, backward) in found.items())
