@@ -30,7 +30,7 @@ def voxels_inside(start, V, BLOCK_V: tl.constexpr, EVEN: tl.constexpr):
         BLOCK_V: voxels of a block.
         EVEN: whether the blocks divide V, so that all exist; choices by a constant are compiled away.
     """
-    return tl.full((1, BLOCK_V), 1, tl.int1) if EVEN else start + tl.arange(0, BLOCK_V)[None, :] < V
+    return tl.full((1, BLOCK_V), True, tl.int1) if EVEN else start + tl.arange(0, BLOCK_V)[None, :] < V
 
 
 @triton.jit
