@@ -218,5 +218,6 @@ def validation_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
         if record["identity"]["keys"]["seed"] not in seeds:
             continue
         about = {"set": cell["set"], "network": cell["network"], "cell": cell["name"], "seed": record["identity"]["keys"]["seed"]}
-        rows.append(about | record["validation"] | record["decisions"] | {"seconds": round(record["seconds"]["all"])})
+        where = {"seconds": round(record["seconds"]["all"]), "device": record["device"], "torch": record["versions"]["torch"]}
+        rows.append(about | record["validation"] | record["decisions"] | where)
     return rows

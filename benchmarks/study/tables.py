@@ -134,7 +134,8 @@ def run_rows(tables: Mapping[str, CaseTable], validation: Sequence[Mapping[str, 
         table, key = tables.get(row["set"]), (row["network"], row["cell"])
         if table is None or key not in table.cells:
             continue
-        about = {name: row[name] for name in ("set", "network", "cell", "seed", "threshold", "level", "seconds")}
+        names = ("set", "network", "cell", "seed", "threshold", "level", "seconds", "device", "torch")
+        about = {name: row[name] for name in names}
         test = {score: mean_of_seed(table, score, key, row["seed"]) for score in SCORES if table.has(score)}
         looked_at = {f"validation_{score}": row[score] for score in ("thresholded_dice", "brier", "dice_expected_level")}
         rows.append(about | test | looked_at)
@@ -169,6 +170,7 @@ def draw_score(axis: Axes, table: CaseTable, score: str, keys: Sequence[Key], re
     axis.axvline(0, color="0.3", linewidth=0.8)
     axis.set_title(shown.title, fontsize=8, loc="left", wrap=True)
     axis.tick_params(axis="x", labelsize=7)
+    axis.locator_params(axis="x", nbins=4)
     axis.spines[["top", "right"]].set_visible(False)
 
 
