@@ -244,7 +244,7 @@ def compile_ahead(step: KernelInput, upstream: torch.Tensor, block_c: int, shape
         for name, kernel in kernels.items():
             setattr(triton_launch, name, Later(kernel, tasks))
         for shape in shapes:
-            triton_launch.block_shape = lambda channels, size, backward, shape=(block_c, *shape): shape
+            triton_launch.block_shape = lambda *_, shape=(block_c, *shape): shape
             triton_launch.triton_sums(step)
             triton_launch.triton_gradient(step, upstream)
     finally:
@@ -269,12 +269,12 @@ def sweep_shapes(bench: Bench) -> Iterator[Line]:
             compile_ahead(step, upstream, block_c, shapes)
         try:
             for shape in shapes[: 2 if bench.small else None]:
-                triton_launch.block_shape = lambda channels, size, backward, shape=(block_c, *shape): shape
+                triton_launch.block_shape = lambda *_, shape=(block_c, *shape): shape
                 found[shape] = shares(bench, step, upstream, bandwidth)
             best = [max(found, key=lambda shape: found[shape][direction]) for direction in (0, 1)]
             table = "; ".join(f"{shape} {forward:.2f} {backward:.2f}" for shape, (forward, backward) in found.items())
             yield f"{name}: {(block_c, size)}", f"{table}; best {best[0]}, {best[1]}", None, "(voxels, warps) forward backward"
-            triton_launch.block_shape = lambda channels, size, backward, best=best, c=block_c: (c, *best[int(backward)])
+            triton_launch.block_shape = lambda *given, best=best, c=block_c: (c, *best[int(given[2])])
             counts = {}
             for count in (256, 512, 1024, 2048, 4096):
                 triton_launch._PROGRAMS = count

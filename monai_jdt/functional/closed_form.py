@@ -7,6 +7,7 @@ for sums that are added over ranks, `combine` itself is called.
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import Any
 
@@ -14,13 +15,32 @@ import numpy as np
 import torch
 
 from monai_jdt.checks import can_read_values, check_predictions
-from monai_jdt.definitions import ActiveClasses, Backend, LossRecipe
+from monai_jdt.definitions import (
+    Activation,
+    ActiveClasses,
+    AveragingRule,
+    Backend,
+    LossRecipe,
+    PixelRule,
+    PixelTerm,
+    VoxelRecipe,
+)
 from monai_jdt.functional.inputs import Inputs, voxel_sums
 from monai_jdt.functional.loss_and_slopes import INTERPRETED_PAIRS, closed_form, loss_numbers
 from monai_jdt.functional.overlap import active_pairs, check_listed, combine
 from monai_jdt.kernels.operators import GradientOnce, KernelCall, opaque_gradient
 from monai_jdt.kernels.rows import Row, named_sums, split_rows
 from monai_jdt.plain_tensors import is_batched, is_observed
+
+logger = logging.getLogger(__name__)
+#: What :func:`loss_kernel_agrees` has found.
+_VERDICTS: dict[torch.device, bool] = {}
+#: What it tries: every average, and a pixel term.
+_TRIED = LossRecipe(
+    voxels=VoxelRecipe(activation=Activation.SOFTMAX, pixel=PixelRule(PixelTerm.CROSS_ENTROPY)),
+    averaging=AveragingRule(average=(("dataset", 0.2), ("image", 0.3), ("class", 0.5))),
+    lambda_pixel=0.5,
+)
 
 #: The tensors of a step, in the order in which a kernel takes them.
 _TENSORS = ("logits", "label", "mask", "rater_weights", "class_weight")
@@ -41,6 +61,7 @@ def has_closed_form(inputs: Inputs, recipe: LossRecipe) -> bool:
         # before the number of pairs, which a tracer would take for a constant
         and not is_observed()
         and not has_many_pairs(inputs)
+        and (inputs.kernel is not Backend.TRITON or loss_kernel_agrees(inputs.logits.device))
     )
 
 
@@ -55,6 +76,39 @@ def has_many_pairs(inputs: Inputs) -> bool:
 
         return not fits_one_program(*inputs.logits.shape[:2])
     return inputs.kernel is not Backend.NUMBA and inputs.logits.shape[:2].numel() > INTERPRETED_PAIRS
+
+
+def loss_kernel_agrees(device: torch.device) -> bool:
+    """Return whether Triton's program for the loss gives what the loop of a CPU gives; if not, `combine` does its work.
+
+    The first call for a device tries it and logs a fault, as :func:`monai_jdt.kernels.trial.failed_trial` does for the kernel itself.
+    There is no trial while a CUDA graph is captured, and none in torch's debug mode that reports synchronisations.
+
+    Args:
+        device: of the logits.
+    """
+    if device in _VERDICTS:
+        return _VERDICTS[device]
+    if device.type == "cuda" and (torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode()):
+        return True
+    from monai_jdt.kernels.triton.loss import triton_loss
+
+    shape = (len(Row), 2, 3)
+    rows = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float32).reshape(shape)
+    value, slopes = closed_form(Backend.NUMPY, rows.numpy(), np.ones((2, 3), bool), None, _TRIED, torch.float32)
+    fault = ""
+    try:
+        got, by_rows = triton_loss(rows.to(device), None, triton_settings(_TRIED, 3))
+        if abs(float(got) - value) > 1e-5 or not np.allclose(by_rows.cpu().numpy(), slopes, rtol=1e-5, atol=1e-9):
+            fault = f"the loss is {float(got):.6g} for {value:.6g}, or its slopes differ"
+    except torch.OutOfMemoryError:
+        return False
+    except Exception as error:  # of whatever a compiler raises
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        logger.warning("the losses do not use their program for (N, C) sums on %s: %s; please report it", device, fault)
+    _VERDICTS[device] = not fault
+    return not fault
 
 
 def closed_form_loss(inputs: Inputs, recipe: LossRecipe, overlap_weight: torch.Tensor | None) -> torch.Tensor:

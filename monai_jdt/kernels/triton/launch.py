@@ -27,8 +27,8 @@ from monai_jdt.kernels.triton.kernels import gradient_kernel, sums_kernel, total
 
 #: Blocks of a program, at most; float32 adds them up.
 _GROUP = 16
-#: Programs that a launch should have before they grow: several for each place on the multiprocessors of a large GPU.
-_PROGRAMS = 2048
+#: Programs that a launch should have before they grow. Of 256 to 4096, 512 was the fastest or within .05 of it on an H100.
+_PROGRAMS = 512
 #: Voxels of a program, if there are as many: its sums (36 bytes per channel) are then below 0.04 of its float16 logits.
 _VOXELS = 512
 #: Columns and rows that the second kernel holds at once: there are few columns, so it is the rows that must be read side by side.
@@ -36,16 +36,19 @@ _COLUMNS, _PARTS = 8, 1024
 #: Voxels of a block and warps of a program for `(BLOCK_C, bytes of a logit, backward)`, where :func:`block_shape` would derive others.
 #: What counts is that all warps of a program lie along the voxels, 32 threads each with 16 bytes of a row, so that sums over channels
 #: stay within a warp: across warps they go through shared memory, with a wait of all.
+#: Measured on an H100 (docs/gpu_checks.md).
 _SHAPES: dict[tuple[int, int, bool], tuple[int, int]] = {
-    (4, 2, False): (512, 2),
-    (4, 2, True): (512, 2),
-    (32, 4, False): (32, 1),
-    (32, 4, True): (32, 1),
-    (128, 4, False): (32, 4),
-    (128, 4, True): (32, 4),
-    (128, 2, False): (32, 4),
-    (128, 2, True): (32, 4),
+    (4, 2, False): (256, 1),
+    (4, 2, True): (1024, 4),
+    (32, 4, False): (64, 4),
+    (32, 4, True): (128, 2),
+    (128, 4, False): (16, 2),
+    (128, 4, True): (16, 2),
+    (128, 2, False): (64, 4),
+    (128, 2, True): (16, 1),
 }
+#: The same where rows do not begin at multiples of 16 voxels, so that each voxel is read by itself.
+_ODD_SHAPES: dict[tuple[int, int, bool], tuple[int, int]] = {(4, 4, False): (128, 4), (4, 4, True): (128, 4)}
 #: A multiplication and an addition may round once. Said, since Triton 3.10 has another default.
 FUSED = {"enable_fp_fusion": True}
 
@@ -106,16 +109,18 @@ def triton_gradient(given: KernelInput, upstream: torch.Tensor, factor: torch.Te
     return result
 
 
-def block_shape(channels: int, size: int, backward: bool) -> tuple[int, int, int]:
+def block_shape(channels: int, size: int, backward: bool, even: bool = True) -> tuple[int, int, int]:
     """`BLOCK_C, BLOCK_V` and the warps of a program: about 16 logits a thread, few enough for registers, enough to be in flight.
 
     Args:
         channels: C, at most the `most_channels` of its row in :data:`monai_jdt.kernels.registry.KERNELS`.
         size: bytes of a logit.
         backward: for the gradient.
+        even: whether every row of voxels begins at a multiple of 16.
     """
     block_c = triton.next_power_of_2(channels)
-    measured = _SHAPES.get((block_c, size, backward))
+    key = block_c, size, backward
+    measured = _SHAPES.get(key) if even else _ODD_SHAPES.get(key, _SHAPES.get(key))
     if measured is not None:
         return block_c, *measured
     # a row of 32 half floats is two sectors of memory; below 16 a read would waste most of one
@@ -138,7 +143,7 @@ def _call(given: KernelInput, backward: bool) -> tuple[dict[str, Any], dict[str,
     focal = rule if rule is not None and rule.term is PixelTerm.FOCAL else None
     logits, label, mask = given.logits, _loadable(given.label), given.mask
     n, channels, voxels = logits.shape
-    block_c, block_v, warps = block_shape(channels, logits.element_size(), backward)
+    block_c, block_v, warps = block_shape(channels, logits.element_size(), backward, voxels % 16 == 0)
     blocks = triton.cdiv(voxels, block_v)
     group = min(max(n * blocks // _PROGRAMS, triton.cdiv(_VOXELS, block_v)), _GROUP)
     parts = triton.cdiv(blocks, group)

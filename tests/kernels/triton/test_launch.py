@@ -45,7 +45,7 @@ def test_blocks_and_programs_add_up(activation: Activation, term: PixelTerm | No
     """Several programs of several blocks, and a last one that is not full."""
     monkeypatch.setattr(triton_launch, "_VOXELS", 1)
     monkeypatch.setattr(triton_launch, "_PROGRAMS", 4)
-    monkeypatch.setattr(triton_launch, "block_shape", lambda channels, size, backward: (4, 16, 4))
+    monkeypatch.setattr(triton_launch, "block_shape", lambda *_: (4, 16, 4))
     monkeypatch.setattr(triton_launch, "_PARTS", 2)
     logits = torch.randn(2, 3, 301, device=DEVICE)
     label = torch.softmax(torch.randn(2, 3, 301, device=DEVICE), 1)

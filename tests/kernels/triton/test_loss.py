@@ -71,7 +71,7 @@ def test_limits_are_those_of_float32() -> None:
     value, slopes = triton_loss(rows, None, closed_form.triton_settings(unsmoothed, 1))
     assert value.item() == pytest.approx(-np.log(np.finfo(np.float32).tiny), rel=1e-6)
     assert not slopes.any()
-    rows[: Row.PIXEL] = 1e-39
+    rows[: Row.PIXEL] = 1e-40
     plain = JDTLoss(smooth_nr=0, smooth_dr=0).recipe
     value, slopes = triton_loss(rows, None, closed_form.triton_settings(plain, 1))
     assert value.item() == pytest.approx(2 / 3, rel=1e-5)
@@ -134,7 +134,19 @@ def test_many_pairs_are_left_to_torch() -> None:
 class Launches(TorchDispatchMode):
     """Counts what would be launched on a device: operators of torch that do more than make memory or look at it in another way."""
 
-    FREE = ("empty", "empty_like", "empty_strided", "new_empty", "detach", "view", "_unsafe_view", "unsqueeze", "expand", "slice")
+    FREE = (
+        "promote_types",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "detach",
+        "view",
+        "_unsafe_view",
+        "unsqueeze",
+        "expand",
+        "slice",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,13 +189,15 @@ def test_a_step_has_few_launches(monkeypatch: pytest.MonkeyPatch) -> None:
         "index": (JDTCELoss(to_onehot_y=True, ignore_index=255, **options), (index,), 3, 2),
         "votes": (JDTCELoss(votes=True, **options), (votes,), 4, 3),
     }
+    for loss, (label, *given), _, _ in steps.values():
+        # a kernel's trial comes before its first use
+        loss.to(DEVICE)(logits.clone().requires_grad_(), label, *given).backward()
     with monkeypatch.context() as patch:
         # The mode below would itself be noticed, and an interpreted kernel calls torch.
         patch.setattr(closed_form, "is_observed", lambda: False)
         patch.setattr(operators, "is_observed", lambda: False)
         patch.setattr(closed_form, "can_read_values", lambda *tensors: False)
         for name, (loss, (label, *given), forward, backward) in steps.items():
-            loss.to(DEVICE)
             leaf = logits.clone().requires_grad_()
             with patch.context() as inner:
                 counts = Launches()
@@ -208,3 +222,27 @@ def test_the_closed_form_of_a_cpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
     logits = torch.randn(1, 3, 6, device=DEVICE, requires_grad=True)
     JDTLoss(softmax=True, backend="triton")(logits, logits.detach().softmax(1)).backward()
     assert present(logits.grad).isfinite().all()
+
+
+@pytest.mark.parametrize("fault", ["wrong", "raises"])
+def test_a_program_that_fails_on_a_device_is_not_used(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(closed_form, "_VERDICTS", {})
+    right = triton_loss_module.triton_loss
+
+    def broken(*arguments: Any) -> Any:
+        if fault == "raises":
+            raise RuntimeError("PassManager::run failed")
+        value, slopes = right(*arguments)
+        return value, slopes * 1.001
+
+    logits = torch.randn(2, 3, 4, 4, device=DEVICE)
+    label = torch.randn(2, 3, 4, 4, device=DEVICE).softmax(1)
+    expected = JDTCELoss(softmax=True, backend="eager")(logits, label)
+    assert closed_form.loss_kernel_agrees(logits.device)
+    closed_form._VERDICTS.clear()
+    monkeypatch.setattr(triton_loss_module, "triton_loss", broken)
+    assert torch.allclose(JDTCELoss(softmax=True, backend="triton")(logits, label), expected)
+    assert {logits.device: False} == closed_form._VERDICTS
+    assert "program for (N, C) sums" in caplog.text
