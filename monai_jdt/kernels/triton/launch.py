@@ -36,16 +36,16 @@ _COLUMNS, _PARTS = 8, 1024
 #: Voxels of a block and warps of a program for `(BLOCK_C, bytes of a logit, backward)`, where :func:`block_shape` would derive others.
 #: What counts is that all warps of a program lie along the voxels, 32 threads each with 16 bytes of a row, so that sums over channels
 #: stay within a warp: across warps they go through shared memory, with a wait of all.
-#: Measured on an H100 (docs/gpu_checks.md).
+#: Measured on an H100 (docs/gpu_checks.md). With more than 32 logits a thread the focal term's gradient does not fit into registers.
 _SHAPES: dict[tuple[int, int, bool], tuple[int, int]] = {
     (4, 2, False): (256, 1),
     (4, 2, True): (1024, 4),
     (32, 4, False): (64, 4),
-    (32, 4, True): (128, 2),
+    (32, 4, True): (64, 2),
     (128, 4, False): (16, 2),
     (128, 4, True): (16, 2),
-    (128, 2, False): (64, 4),
-    (128, 2, True): (16, 1),
+    (128, 2, False): (32, 4),
+    (128, 2, True): (32, 4),
 }
 #: The same where rows do not begin at multiples of 16 voxels, so that each voxel is read by itself.
 _ODD_SHAPES: dict[tuple[int, int, bool], tuple[int, int]] = {(4, 4, False): (128, 4), (4, 4, True): (128, 4)}
