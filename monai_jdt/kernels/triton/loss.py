@@ -117,7 +117,7 @@ def _total(values):
 
 
 @triton.jit
-def _at_least_one(count):
+def _divisor(count):
     return tl.where(count > 0, count, 1.0)
 
 
@@ -256,8 +256,8 @@ def loss_kernel(
             ).to(tl.float64)
         if EACH:
             images_found = _total((of_image > 0).to(tl.float64))
-            share = pair / _at_least_one(_total(ones)) + image / _at_least_one(of_image * images_found)
-            share += class_ / _at_least_one(of_class * classes_found)
+            share = pair / _divisor(_total(ones)) + image / _divisor(of_image * images_found)
+            share += class_ / _divisor(of_class * classes_found)
             some, some_by_tp, some_by_error = _ratio(tp, fp, fn, share * factor, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS, POWER)
             # selected, not multiplied: 0 * NaN is NaN
             result += _total(tl.where(ones > 0, some, 0.0))
@@ -267,7 +267,7 @@ def loss_kernel(
             tp = tl.sum(tp, axis=0, keep_dims=True)
             fp = tl.sum(fp, axis=0, keep_dims=True)
             fn = tl.sum(fn, axis=0, keep_dims=True)
-            share = dataset / _at_least_one(classes_found)
+            share = dataset / _divisor(classes_found)
             some, some_by_tp, some_by_error = _ratio(tp, fp, fn, share * factor, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS, POWER)
             result += _total(tl.where(of_class > 0, some, 0.0))
             by_tp += tl.where(of_class > 0, some_by_tp, 0.0)
