@@ -82,8 +82,8 @@ def loss_kernel_agrees(device: torch.device) -> bool:
     """Return whether Triton's program for the loss gives what the loop of a CPU gives.
 
     If not, `combine` does its work. The first call for a device tries it and logs a fault, as
-    :func:`monai_jdt.kernels.trial.failed_trial` does for the kernel itself. There is no trial while a CUDA graph is captured, and none in
-    torch's debug mode that reports synchronisations.
+    :func:`monai_jdt.kernels.trial.failed_trial` does for the kernel itself. There is no trial while a CUDA graph is captured, and
+    none in torch's debug mode that reports synchronisations.
 
     Args:
         device: of the logits.
