@@ -30,6 +30,7 @@ from monai_jdt.functional.loss_and_slopes import INTERPRETED_PAIRS, closed_form,
 from monai_jdt.functional.overlap import active_pairs, check_listed, combine
 from monai_jdt.kernels.operators import GradientOnce, KernelCall, opaque_gradient
 from monai_jdt.kernels.rows import Row, named_sums, split_rows
+from monai_jdt.kernels.trial import can_try
 from monai_jdt.plain_tensors import is_batched, is_observed
 
 logger = logging.getLogger(__name__)
@@ -82,15 +83,14 @@ def loss_kernel_agrees(device: torch.device) -> bool:
     """Return whether Triton's program for the loss gives what the loop of a CPU gives.
 
     If not, `combine` does its work. The first call for a device tries it and logs a fault, as
-    :func:`monai_jdt.kernels.trial.failed_trial` does for the kernel itself. There is no trial while a CUDA graph is captured, and
-    none in torch's debug mode that reports synchronisations.
+    :func:`monai_jdt.kernels.trial.failed_trial` does for the kernel itself, and under the same conditions.
 
     Args:
         device: of the logits.
     """
     if device in _VERDICTS:
         return _VERDICTS[device]
-    if device.type == "cuda" and (torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode()):
+    if not can_try(device):
         return True
     from monai_jdt.kernels.triton.loss import triton_loss
 

@@ -81,9 +81,7 @@ def failed_trial(kernel: Backend, device: torch.device) -> str:
         return verdict
     if torch.compiler.is_compiling():
         return ""
-    if os.environ.get(SWITCH, "").lower() in _OFF:
-        return ""
-    if device.type == "cuda" and (torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode()):
+    if not can_try(device):
         return ""
     with _lock:
         verdict = _verdicts.get((kernel, device))
@@ -95,6 +93,17 @@ def failed_trial(kernel: Backend, device: torch.device) -> str:
             if verdict:
                 logger.warning("the losses do not use their kernel %s on %s: %s", kernel.value, device, verdict)
     return verdict
+
+
+def can_try(device: torch.device) -> bool:
+    """Return whether a trial may run now: not if the user has turned trials off, nor where the host must not wait for the device.
+
+    Args:
+        device: the device of the input.
+    """
+    if os.environ.get(SWITCH, "").lower() in _OFF:
+        return False
+    return device.type != "cuda" or not (torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode())
 
 
 def trial_inputs(device: torch.device) -> Iterator[TrialInput]:

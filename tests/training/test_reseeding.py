@@ -98,8 +98,10 @@ def test_a_chain_seeds_its_parts_and_those_that_are_added() -> None:
 def test_no_generator_is_made_at_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     reseeded = Reseeded(Compose([RandFlipd("image", prob=0.5), RandScaleIntensityd("image", 0.1)]))
     reseeded.seed(1)
+    generators = [part.R for part in reseeded.random.transforms]
     monkeypatch.setattr(Randomizable, "set_random_state", None)
     reseeded.seed(2)
+    assert all(part.R is generator for part, generator in zip(reseeded.random.transforms, generators, strict=True))
 
 
 def test_generators_of_somebody_else_are_noticed() -> None:

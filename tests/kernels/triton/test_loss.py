@@ -246,3 +246,7 @@ def test_a_program_that_fails_on_a_device_is_not_used(
     assert torch.allclose(JDTCELoss(softmax=True, backend="triton")(logits, label), expected)
     assert {logits.device: False} == closed_form._VERDICTS
     assert "program for (N, C) sums" in caplog.text
+    closed_form._VERDICTS.clear()
+    monkeypatch.setenv("MONAI_JDT_KERNEL_TRIAL", "off")
+    assert closed_form.loss_kernel_agrees(logits.device)
+    assert closed_form._VERDICTS == {}
