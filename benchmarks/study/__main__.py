@@ -1,6 +1,6 @@
 """When does which loss help on images of several raters? The study of docs/study.md, resumable.
 
-    python -m benchmarks.study OUT --data FOLDER [--sets lidc2d,...] [--cells TEXT] [--seeds 0,1,2,3,4] [--workers 2]
+    python -m benchmarks.study OUT --data FOLDER [--sets lidc2d,...] [--cells TEXT] [--seeds 0,1,2,3,4] [--workers 2] [--kept]
 
 Runs that are in OUT are not repeated. All cells of a seed come before the next seed, so that an interrupted study has whole seeds.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.study.cells import CELLS, SEEDS
 from benchmarks.study.processes import perform_all
+from benchmarks.study.results import read_kept
 from benchmarks.study.run import Run, perform
 from benchmarks.study.sets import SETS
 
@@ -24,11 +25,17 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--cells", default="", help="those whose name contains this text; empty: all")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="which, separated by commas")
+    parser.add_argument("--kept", action="store_true", help="do not repeat the runs of benchmarks/study/kept")
     arguments = parser.parse_args()
     lists = sets_of(parser, arguments)
     cells = [cell for cell in CELLS if cell.set in lists and arguments.cells in cell.name]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    perform_all([Run(cell, seed, lists[cell.set], arguments.out, {}) for seed in seeds for cell in cells], arguments.workers, perform)
+    runs = [Run(cell, seed, lists[cell.set], arguments.out, {}) for seed in seeds for cell in cells]
+    if arguments.kept:
+        kept = {result.about: result.run["settings"] for result in read_kept()}
+        # with other settings it is another run
+        runs = [run for run in runs if run.about not in kept or kept[run.about] != run.settings()]
+    perform_all(runs, arguments.workers, perform)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study.results import Result
 from monai_jdt.validation import error_sentence
 
 DRAWS = 5000
@@ -63,51 +61,54 @@ SCORES: dict[str, Score] = {
 
 
 @dataclass(frozen=True)
-class CaseTable:
-    """The scores of a set's test cases, a row for each seed and case, in the same order for every cell.
+class ScoreTable:
+    """The scores of a set's test patients, a row for each seed and patient, in the same order for every cell.
 
     Args:
         seeds: of each row.
         patients: of each row.
-        cells: columns of each cell, by network and name.
+        cases: how many each row has.
+        cells: columns of each cell, by network and name: sums over the cases.
     """
 
     seeds: np.ndarray
     patients: np.ndarray
+    cases: np.ndarray
     cells: dict[Key, dict[str, np.ndarray]]
 
     def has(self, score: str) -> bool:
-        """Return whether the cases have what the score is made of: phantoms alone have a true probability."""
+        """Return whether there is what the score is made of: phantoms alone have a true probability."""
         return score != "truth_error" or all("truth_error" in columns for columns in self.cells.values())
 
 
-def read_cases(out: Path, name: str, seeds: Sequence[int]) -> CaseTable | None:
-    """Return the cases of the cells that have every seed, or None if none has."""
-    found: dict[Key, list[list[dict[str, str]]]] = {}
-    for record in sorted(out.glob("runs/*/seed*/record.json")):
-        with (record.parent / "cases.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        about = rows[0]
-        if about["set"] == name and int(about["seed"]) in seeds:
-            found.setdefault((about["network"], about["cell"]), []).append(rows)
-    whole: dict[Key, list[dict[str, str]]] = {}
+def table_of(results: Sequence[Result], name: str, seeds: Sequence[int]) -> ScoreTable | None:
+    """Return the scores of the cells of a set that have every seed, or None if none has."""
+    found: dict[Key, list[Result]] = {}
+    for result in results:
+        of_set, network, cell, seed = result.about
+        if of_set == name and int(seed) in seeds:
+            found.setdefault((network, cell), []).append(result)
+    whole: dict[Key, list[tuple[int, Mapping[str, str]]]] = {}
     for key, runs in found.items():
         if len(runs) < len(seeds):
             print(f"{name}: {key[1]} ({key[0]}) is left out, with {len(runs)} of {len(seeds)} seeds")
         else:
-            runs.sort(key=lambda rows: int(rows[0]["seed"]))
-            whole[key] = [row for rows in runs for row in rows]
+            runs.sort(key=lambda run: int(run.about[3]))
+            whole[key] = [(int(run.about[3]), row) for run in runs for row in run.patients]
     if not whole:
         return None
-    identity = [(row["seed"], row["case"]) for row in next(iter(whole.values()))]
-    for key, rows in whole.items():
-        if [(row["seed"], row["case"]) for row in rows] != identity:
-            got = f"others in {key}"
-            raise ValueError(error_sentence(str(out), f"the same cases in every cell of {name}", got, "name a folder of one study"))
     first = next(iter(whole.values()))
-    numbers = [column for column in first[0] if column not in ("set", "network", "cell", "seed", "case", "patient")]
-    cells = {key: {column: np.array([float(row[column]) for row in rows]) for column in numbers} for key, rows in whole.items()}
-    return CaseTable(np.array([int(row["seed"]) for row in first]), np.array([row["patient"] for row in first]), cells)
+    identity = [(seed, row["patient"], row["cases"]) for seed, row in first]
+    for key, rows in whole.items():
+        if [(seed, row["patient"], row["cases"]) for seed, row in rows] != identity:
+            got = f"others in {key}"
+            raise ValueError(error_sentence("OUT", f"the same patients in every cell of {name}", got, "name a folder of one study"))
+    # a set without a true probability has no value in that column
+    numbers = [column for column, value in first[0][1].items() if column not in ("patient", "cases") and value]
+    cells = {key: {column: np.array([float(row[column]) for _, row in rows]) for column in numbers} for key, rows in whole.items()}
+    about = ([value[place] for value in identity] for place in (0, 1, 2))
+    seed_of, patient_of, cases_of = (np.array(values) for values in about)
+    return ScoreTable(seed_of, patient_of, cases_of.astype(int), cells)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Estimate:
         return f"{mean} [{low}, {high}]"
 
 
-def estimate(table: CaseTable, score: str, first: Key, second: Key | None = None, of_second: str = "") -> Estimate:
+def estimate(table: ScoreTable, score: str, first: Key, second: Key | None = None, of_second: str = "") -> Estimate:
     """Return the mean of a cell, or its paired difference to a second one, whose score may be another one.
 
     Patients and seeds are drawn with replacement, both, so that the interval holds for other patients and for other seeds. Where each
@@ -152,16 +153,16 @@ def estimate(table: CaseTable, score: str, first: Key, second: Key | None = None
     return Estimate(float(ratios[0]), float(low), float(high), float(p), tuple(by_seed.tolist()))
 
 
-def mean_of_seed(table: CaseTable, score: str, key: Key, seed: int) -> float:
+def mean_of_seed(table: ScoreTable, score: str, key: Key, seed: int) -> float:
     """Return the mean of one run."""
     numerators, denominators = _sums(table, score, key)
     return float(_by_seed(numerators, denominators)[np.unique(table.seeds).tolist().index(seed)])
 
 
-def _sums(table: CaseTable, score: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
+def _sums(table: ScoreTable, score: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
     """Return numerators and denominators, `(seeds, patients)`, of a mean over cases or of a ratio of sums."""
     values = SCORES[score].of(table.cells[key])
-    over, under = values if isinstance(values, tuple) else (values, np.ones(len(table.seeds)))
+    over, under = values if isinstance(values, tuple) else (values, table.cases)
     seeds, seed = np.unique(table.seeds, return_inverse=True)
     patients, patient = np.unique(table.patients, return_inverse=True)
     at = seed * len(patients) + patient
@@ -172,7 +173,7 @@ def _by_seed(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     return numerators.sum(1) / denominators.sum(1)
 
 
-def _bootstrap(table: CaseTable, numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+def _bootstrap(table: ScoreTable, numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     """Return the ratio of the sums, and of each draw. All cells of a table have the same draws."""
     seeds, patients = numerators.shape
     random = np.random.default_rng(0)
@@ -186,11 +187,11 @@ def _bootstrap(table: CaseTable, numerators: np.ndarray, denominators: np.ndarra
     return over / under
 
 
-def _cases(table: CaseTable) -> np.ndarray:
+def _cases(table: ScoreTable) -> np.ndarray:
     """Return the number of cases of each seed and patient."""
     seeds, seed = np.unique(table.seeds, return_inverse=True)
     patients, patient = np.unique(table.patients, return_inverse=True)
-    return np.bincount(seed * len(patients) + patient, minlength=len(seeds) * len(patients)).reshape(len(seeds), -1)
+    return np.bincount(seed * len(patients) + patient, table.cases, len(seeds) * len(patients)).reshape(len(seeds), -1)
 
 
 def holm(ps: Sequence[float], planned: int = 0) -> list[float]:
@@ -207,17 +208,3 @@ def holm(ps: Sequence[float], planned: int = 0) -> list[float]:
         highest = max(highest, min(1.0, (size - rank) * ps[place]))
         corrected[place] = highest
     return corrected
-
-
-def validation_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
-    """Return the mean validation scores of each run of these seeds."""
-    rows: list[dict[str, object]] = []
-    for path in sorted(out.glob("runs/*/seed*/record.json")):
-        record = json.loads(path.read_text())
-        cell = record["identity"]["cell"]
-        if record["identity"]["keys"]["seed"] not in seeds:
-            continue
-        about = {"set": cell["set"], "network": cell["network"], "cell": cell["name"], "seed": record["identity"]["keys"]["seed"]}
-        where = {"seconds": round(record["seconds"]["all"]), "device": record["device"], "torch": record["versions"]["torch"]}
-        rows.append(about | record["validation"] | record["decisions"] | where)
-    return rows

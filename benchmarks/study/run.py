@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tqdm import tqdm
 
 import monai_jdt
 from benchmarks.study.cells import EPOCHS, LEARNING_RATES, Cell
+from benchmarks.study.results import ABOUT
 from benchmarks.study.scores import ScoredCase, bins_of, chosen, scores
 from benchmarks.study.sets import SETS
 from monai_jdt.data.files.atomic import whole_file
@@ -57,6 +59,11 @@ class Run:
     lists: tuple[Path, ...]
     out: Path
     keys: Mapping[str, Any]
+
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """Set, network, cell and seed."""
+        return self.cell.set, self.cell.network, self.cell.name, str(self.seed)
 
     @property
     def folder(self) -> Path:
@@ -104,23 +111,32 @@ class Run:
         return "cuda" if torch.cuda.is_available() and self.cell.processes == 1 else "cpu"
 
     def identity(self) -> dict[str, Any]:
-        """Return what the result depends on: settings, the texts of the configs, and the images."""
+        """Return what the result depends on: settings, the content of the configs, and the images."""
         keys = {
             key: value
             for key, value in self.overrides().items()
             if key not in ("bundle_root", "datalist_file", "output_dir", "ckpt_dir", "device")
         }
         files = [*self.files(), str(self.bundle / "configs" / "evaluate.yaml")]
-        texts = hashlib.sha256("".join(Path(file).read_text() for file in files).encode()).hexdigest()[:16]
+        configs = [ConfigParser.load_config_file(file) for file in files]
         return {
             "cell": asdict(self.cell) | {"overlays": list(self.cell.overlays)},
             "keys": keys,
-            "configs": texts,
-            "images": _digest_of(self.overrides()["datalist_file"]),
+            "configs": _digest(configs),
+            "images": _digest_of_images(self.overrides()["datalist_file"]),
         }
 
+    def settings(self) -> str:
+        """Return a text that changes with the identity."""
+        return _digest(self.identity())
 
-def _digest_of(datalist: str) -> str:
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@cache
+def _digest_of_images(datalist: str) -> str:
     """Return a text that changes with the names and the bytes of the files that a list names."""
     digest = hashlib.sha256()
     for part, items in json.loads(Path(datalist).read_text()).items():
@@ -164,7 +180,14 @@ def perform(run: Run) -> dict[str, Any]:
     seconds = {"training": trained, "all": processor_seconds() - start, "elapsed": time.monotonic() - began}
     means = {score: float(np.mean([case[score] for case in looked_at])) for score in looked_at[0]}
     where = {"versions": versions, "device": name_of(run.device)}
-    record = {"identity": identity, "decisions": asdict(decisions), "validation": means, "seconds": seconds, **where}
+    record = {
+        "settings": run.settings(),
+        "identity": identity,
+        "decisions": asdict(decisions),
+        "validation": means,
+        "seconds": seconds,
+        **where,
+    }
     with whole_file(record_file) as draft:
         Path(draft).write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(run.folder / "training")
@@ -219,8 +242,7 @@ def predictions(run: Run, weights: Mapping[str, torch.Tensor], part: str) -> Ite
 
 
 def about_case(run: Run, case: ScoredCase) -> dict[str, Any]:
-    cell = run.cell
-    return {"set": cell.set, "network": cell.network, "cell": cell.name, "seed": run.seed, "case": case.name, "patient": case.patient}
+    return {**dict(zip(ABOUT, run.about, strict=True)), "case": case.name, "patient": case.patient}
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

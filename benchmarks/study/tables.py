@@ -1,6 +1,6 @@
 """Tables, CSV and figures of the study's runs.
 
-    python -m benchmarks.study.tables OUT [--seeds 0,1,2,3,4]
+    python -m benchmarks.study.tables OUT [--seeds 0,1,2,3,4] [--kept]
 
 OUT gets `study.md`, `study_comparisons.csv` (a row for each comparison and score, with interval and p), `study_runs.csv` (a row for
 each run, with its seed: test means, and those of the validation patients), and for each set a figure of differences to the reference.
@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.real_raters_results import markdown, save
 from benchmarks.study.cells import CE, CELLS, JDT, SEEDS, USUAL
-from benchmarks.study.estimates import SCORES, CaseTable, Estimate, Key, estimate, holm, mean_of_seed, read_cases, validation_rows
+from benchmarks.study.estimates import SCORES, Estimate, Key, ScoreTable, estimate, holm, mean_of_seed, table_of
+from benchmarks.study.results import Result, read_results
 from benchmarks.study.run import write_rows
 from benchmarks.study.sets import SETS
 from monai_jdt.data.files.atomic import whole_file
@@ -56,7 +57,7 @@ class Comparison:
     corrected: float
 
 
-def planned(table: CaseTable, network: str) -> list[Comparison]:
+def planned(table: ScoreTable, network: str) -> list[Comparison]:
     """Return the planned comparisons whose cells are there, corrected together."""
     found = []
     for first, second, score, other in PLANNED:
@@ -68,12 +69,12 @@ def planned(table: CaseTable, network: str) -> list[Comparison]:
     return [Comparison(title, score, one, p) for (title, score, one), p in zip(found, corrected, strict=True)]
 
 
-def text_of(name: str, table: CaseTable) -> str:
+def text_of(name: str, table: ScoreTable) -> str:
     """Return the tables of a set in Markdown."""
     network = network_of(name)
     patients = len(set(table.patients.tolist()))
     seeds = sorted(set(table.seeds.tolist()))
-    cases = len(table.patients) // len(seeds)
+    cases = table.cases.sum() // len(seeds)
     about = f"{cases:,} test images in each seed, {patients} patients in all, seeds {', '.join(map(str, seeds))}."
     lines = [f"### {name}", "", about, ""]
     rows = [["planned comparison", "score", "difference", "p", "p, corrected", "seeds of this sign"]]
@@ -113,7 +114,7 @@ def same_sign(found: Estimate) -> str:
     return f"{int((np.sign(seeds) == np.sign(found.mean)).sum())} of {len(seeds)}"
 
 
-def comparison_rows(name: str, table: CaseTable) -> list[dict[str, Any]]:
+def comparison_rows(name: str, table: ScoreTable) -> list[dict[str, Any]]:
     """Return a row for each cell and score: its difference to the reference."""
     reference = (network_of(name), JDT)
     rows: list[dict[str, Any]] = []
@@ -127,22 +128,23 @@ def comparison_rows(name: str, table: CaseTable) -> list[dict[str, Any]]:
     return rows
 
 
-def run_rows(tables: Mapping[str, CaseTable], validation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def run_rows(tables: Mapping[str, ScoreTable], results: Sequence[Result]) -> list[dict[str, Any]]:
     """Return a row for each run: test means, and the validation's beside them."""
     rows = []
-    for row in validation:
-        table, key = tables.get(row["set"]), (row["network"], row["cell"])
-        if table is None or key not in table.cells:
+    for result in results:
+        name, network, cell, seed = result.about
+        table, key = tables.get(name), (network, cell)
+        if table is None or key not in table.cells or int(seed) not in table.seeds:
             continue
-        names = ("set", "network", "cell", "seed", "threshold", "level", "seconds", "device", "torch")
-        about = {name: row[name] for name in names}
-        test = {score: mean_of_seed(table, score, key, row["seed"]) for score in SCORES if table.has(score)}
-        looked_at = {f"validation_{score}": row[score] for score in ("thresholded_dice", "brier", "dice_expected_level")}
-        rows.append(about | test | looked_at)
+        about = {"set": name, "network": network, "cell": cell, "seed": seed}
+        about |= {column: result.run[column] for column in ("threshold", "level", "seconds", "device", "torch")}
+        test = {score: mean_of_seed(table, score, key, int(seed)) for score in SCORES if table.has(score)}
+        looked_at = [f"validation_{score}" for score in ("thresholded_dice", "brier", "dice_expected_level")]
+        rows.append(about | test | {column: float(result.run[column]) for column in looked_at})
     return rows
 
 
-def draw(path: Path, name: str, table: CaseTable) -> None:
+def draw(path: Path, name: str, table: ScoreTable) -> None:
     """Draw the differences of all cells to the reference, a column for each score."""
     from matplotlib.figure import Figure
 
@@ -158,7 +160,7 @@ def draw(path: Path, name: str, table: CaseTable) -> None:
     save(figure, path)
 
 
-def draw_score(axis: Axes, table: CaseTable, score: str, keys: Sequence[Key], reference: Key) -> None:
+def draw_score(axis: Axes, table: ScoreTable, score: str, keys: Sequence[Key], reference: Key) -> None:
     shown = SCORES[score]
     for place, key in enumerate(keys):
         found = estimate(table, score, key, reference)
@@ -181,17 +183,20 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="that a cell must have, separated by commas")
+    parser.add_argument("--kept", action="store_true", help="take the runs of benchmarks/study/kept that OUT has not")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    tables = {name: table for name in SETS if (table := read_cases(arguments.out, name, seeds)) is not None}
+    results = read_results(arguments.out, arguments.kept)
+    tables = {name: table for name in SETS if (table := table_of(results, name, seeds)) is not None}
     if not tables:
         parser.error(
             f"out: expected cells with the seeds {arguments.seeds}, got none in {arguments.out}. Fix: run benchmarks.study first."
         )
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with whole_file(arguments.out / "study.md") as draft:
         Path(draft).write_text("\n".join(text_of(name, table) for name, table in tables.items()))
     write_rows(arguments.out / "study_comparisons.csv", [row for name, table in tables.items() for row in comparison_rows(name, table)])
-    write_rows(arguments.out / "study_runs.csv", run_rows(tables, validation_rows(arguments.out, seeds)))
+    write_rows(arguments.out / "study_runs.csv", run_rows(tables, results))
     for name, table in tables.items():
         draw(arguments.out / f"study_{name.replace(' ', '_')}.png", name, table)
     print((arguments.out / "study.md").read_text())

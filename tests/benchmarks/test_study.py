@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -21,13 +22,15 @@ import torch
 from PIL import Image
 from scipy import stats
 
+from benchmarks.study import __main__ as study
 from benchmarks.study import cells, sets, tables, tune
 from benchmarks.study import predict as keeping
+from benchmarks.study import results as kept
 from benchmarks.study.cells import CELLS, Cell
-from benchmarks.study.estimates import CaseTable, estimate, holm, read_cases
+from benchmarks.study.estimates import ScoreTable, estimate, holm, table_of
 from benchmarks.study.losses import FixedDenominatorLoss, ScheduledLoss, SumOfLosses
 from benchmarks.study.processes import perform_all
-from benchmarks.study.run import Run, perform
+from benchmarks.study.run import Run, perform, write_rows
 from benchmarks.study.scores import ScoredCase, bins_of, chosen, scores
 from benchmarks.study.sets import DIFFICULTIES, PARTS, SETS, Difficulty, write_chase, write_phantoms
 from monai_jdt.data import RaterStyle, read_datalist
@@ -184,12 +187,12 @@ def test_scores_of_a_case_by_hand() -> None:
 # -------------------------------------------------------------------------------------------------------------- intervals
 
 
-def made(by_cell: Mapping[Any, np.ndarray], patients: Sequence[str]) -> CaseTable:
+def made(by_cell: Mapping[Any, np.ndarray], patients: Sequence[str]) -> ScoreTable:
     """Return a table of `thresholded_dice`, given as (seeds, cases)."""
     first = next(iter(by_cell.values()))
     seeds = np.repeat(np.arange(len(first)), first.shape[1])
     columns = {key: {"thresholded_dice": values.reshape(-1)} for key, values in by_cell.items()}
-    return CaseTable(seeds, np.tile(np.array(patients), len(first)), columns)
+    return ScoreTable(seeds, np.tile(np.array(patients), len(first)), np.ones(len(seeds), int), columns)
 
 
 def test_a_mean_is_over_cases_and_a_difference_is_paired() -> None:
@@ -219,7 +222,7 @@ def test_of_folds_patients_are_drawn() -> None:
     random = np.random.default_rng(3)
     values = random.normal(size=200)
     columns = {KEY: {"thresholded_dice": values}}
-    table = CaseTable(np.repeat(np.arange(5), 40), np.array([f"p{number}" for number in range(200)]), columns)
+    table = ScoreTable(np.repeat(np.arange(5), 40), np.array([f"p{number}" for number in range(200)]), np.ones(200, int), columns)
     found = estimate(table, "thresholded_dice", KEY)
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
 
@@ -236,7 +239,7 @@ def test_of_no_difference_small_p_values_are_rare() -> None:
 
 def test_the_score_of_a_data_set_is_a_ratio_of_sums() -> None:
     columns = {"right_half": np.array([1.0, 8]), "marked_half": np.array([2.0, 10]), "majority": np.array([4.0, 9])}
-    table = CaseTable(np.array([0, 0]), np.array(["a", "b"]), {KEY: columns})
+    table = ScoreTable(np.array([0, 0]), np.array(["a", "b"]), np.array([1, 2]), {KEY: columns})
     assert estimate(table, "dataset_dice", KEY).mean == pytest.approx(2 * 9 / (12 + 13))
 
 
@@ -282,15 +285,76 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
     assert {row["seed"] for row in rows} == {"0", "1"}
-    table = read_cases(tmp_path / "out", "phantom plain", (0, 1))
+    monkeypatch.setattr(kept, "KEPT", tmp_path / "kept")
+    results = kept.read_results(tmp_path / "out")
+    table = table_of(results, "phantom plain", (0, 1))
     assert table is not None
     by_hand = table.cells["unet", cells.JDT]["brier"][table.seeds == 1].mean()
     (row,) = [row for row in rows if (row["cell"], row["seed"]) == (cells.JDT, "1")]
     assert float(row["brier"]) == pytest.approx(by_hand, rel=1e-4)
     assert (tmp_path / "out" / "study_phantom_plain.png").stat().st_size > 10_000
+    kept.keep(results)
+    monkeypatch.setattr("sys.argv", ["tables", str(tmp_path / "again"), "--seeds", "0,1", "--kept"])
+    tables.main()
+    assert capsys.readouterr().out == text[text.index("### phantom") :]
+    monkeypatch.setattr("sys.argv", ["study", str(tmp_path / "again"), "--sets", "phantom plain", "--cells", cells.USUAL, "--kept"])
+    performed: list[Run] = []
+    monkeypatch.setattr(study, "sets_of", lambda parser, arguments: {"phantom plain": again.lists})
+    monkeypatch.setattr(study, "perform_all", lambda runs, workers, action: performed.extend(runs))
+    study.main()
+    # with the epochs of the study, seeds 0 and 1 are other runs
+    assert [run.seed for run in performed] == [0, 1, 2, 3, 4]
+    performed.clear()
+    monkeypatch.setattr(study, "Run", lambda cell, seed, *given: phantom_run(cell, seed, tmp_path))
+    study.main()
+    assert [run.seed for run in performed] == [2, 3, 4]
     monkeypatch.setattr("sys.argv", ["tables", str(tmp_path / "out"), "--seeds", "0"])
     tables.main()
     assert "3 patients in all, seeds 0." in capsys.readouterr().out
+
+
+def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "KEPT", tmp_path / "kept")
+    done(tmp_path / "out", "a", 0, [("c1", "p2", 0.25, 1.0), ("c2", "p1", 0.5, 2.0), ("c3", "p2", 1 / 3, 4.0)])
+    done(tmp_path / "out", "b", 1, [("c1", "p2", 0.0, 1.0)])
+    kept.keep(kept.read_results(tmp_path / "out"))
+    first, second = kept.read_kept()
+    assert first.about == ("chase", "unet", "a", "0")
+    assert first.patients == [
+        {"patient": "p1", "cases": "1", "brier": "0.5", "majority": "2"},
+        {"patient": "p2", "cases": "2", "brier": "0.58333", "majority": "5"},
+    ]
+    assert first.run["settings"] == "0123"
+    assert float(first.run["validation_brier"]) == 0.125
+    # a later run of the same cell and seed takes its place, the other stays
+    done(tmp_path / "later", "a", 0, [("c1", "p2", 0.75, 1.0)])
+    kept.keep(kept.read_results(tmp_path / "later"))
+    again, other = kept.read_kept()
+    assert [patient["brier"] for patient in again.patients] == ["0.75"]
+    assert other == second
+    assert [result.about[2] for result in kept.read_results(tmp_path / "none", kept=True)] == ["a", "b"]
+    assert kept.read_results(tmp_path / "none") == []
+
+
+def done(out: Path, cell: str, seed: int, rows: Sequence[tuple[str, str, float, float]]) -> None:
+    """Write what a run leaves."""
+    folder = out / "runs" / cell / f"seed{seed}"
+    folder.mkdir(parents=True)
+    about = {"set": "chase", "network": "unet", "cell": cell, "seed": seed}
+    scored = [dict(zip(("case", "patient", "brier", "majority"), row, strict=True)) for row in rows]
+    write_rows(folder / "cases.csv", [about | row for row in scored])
+    where = {"seconds": {"all": 1.4}, "device": "cpu", "versions": {"torch": "2"}}
+    record = {"settings": "0123", "decisions": {"threshold": 0.5, "level": 0.1}, "validation": {"brier": 0.125}, **where}
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def test_the_kept_results_are_whole() -> None:
+    """What is in the repository: every run has its patients."""
+    found = kept.read_kept()
+    assert found
+    for result in found:
+        assert len({patient["patient"] for patient in result.patients}) == len(result.patients) > 0
+        assert all(float(patient["cases"]) >= 1 for patient in result.patients)
 
 
 def end_some(run: Run) -> int:
