@@ -7,7 +7,6 @@ for sums that are added over ranks, `combine` itself is called.
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
 from typing import Any
 
@@ -30,13 +29,10 @@ from monai_jdt.functional.loss_and_slopes import INTERPRETED_PAIRS, closed_form,
 from monai_jdt.functional.overlap import active_pairs, check_listed, combine
 from monai_jdt.kernels.operators import GradientOnce, KernelCall, opaque_gradient
 from monai_jdt.kernels.rows import Row, named_sums, split_rows
-from monai_jdt.kernels.trial import can_try
+from monai_jdt.kernels.trial import fault_of
 from monai_jdt.plain_tensors import is_batched, is_observed
 
-logger = logging.getLogger(__name__)
-#: What :func:`loss_kernel_agrees` has found.
-_VERDICTS: dict[torch.device, bool] = {}
-#: What it tries: every average, and a pixel term.
+#: What :func:`loss_kernel_agrees` tries: every average, and a pixel term. Tests alone judge what is compiled for another recipe.
 _TRIED = LossRecipe(
     voxels=VoxelRecipe(activation=Activation.SOFTMAX, pixel=PixelRule(PixelTerm.CROSS_ENTROPY)),
     averaging=AveragingRule(average=(("dataset", 0.2), ("image", 0.3), ("class", 0.5))),
@@ -80,36 +76,27 @@ def has_many_pairs(inputs: Inputs) -> bool:
 
 
 def loss_kernel_agrees(device: torch.device) -> bool:
-    """Return whether Triton's program for the loss gives what the loop of a CPU gives.
+    """Return whether Triton's program for the loss gives what the loop of a CPU gives. If not, `combine` does its work.
 
-    If not, `combine` does its work. The first call for a device tries it and logs a fault, as
-    :func:`monai_jdt.kernels.trial.failed_trial` does for the kernel itself, and under the same conditions.
+    The first call for a device tries it, under the conditions of :func:`monai_jdt.kernels.trial.fault_of`.
 
     Args:
         device: of the logits.
     """
-    if device in _VERDICTS:
-        return _VERDICTS[device]
-    if not can_try(device):
-        return True
+    return not fault_of("their program for (N, C) sums", device, lambda: _fault_of_loss_kernel(device))
+
+
+def _fault_of_loss_kernel(device: torch.device) -> str:
     from monai_jdt.kernels.triton.loss import triton_loss
 
     shape = (len(Row), 2, 3)
-    rows = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float32).reshape(shape)
+    rows = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float32, device="cpu").reshape(shape)
     value, slopes = closed_form(Backend.NUMPY, rows.numpy(), np.ones((2, 3), bool), None, _TRIED, torch.float32)
-    fault = ""
-    try:
-        got, by_rows = triton_loss(rows.to(device), None, triton_settings(_TRIED, 3))
-        if abs(float(got) - value) > 1e-5 or not np.allclose(by_rows.cpu().numpy(), slopes, rtol=1e-5, atol=1e-9):
-            fault = f"the loss is {float(got):.6g} for {value:.6g}, or its slopes differ"
-    except torch.OutOfMemoryError:
-        return False
-    except Exception as error:  # of whatever a compiler raises
-        fault = f"{type(error).__name__}: {error}"
-    if fault:
-        logger.warning("the losses do not use their program for (N, C) sums on %s: %s; please report it", device, fault)
-    _VERDICTS[device] = not fault
-    return not fault
+    got, by_rows = triton_loss(rows.to(device), None, triton_settings(_TRIED, 3))
+    # a NaN is within no distance
+    if abs(float(got) - value) <= 1e-5 and np.allclose(by_rows.cpu().numpy(), slopes, rtol=1e-5, atol=1e-9):
+        return ""
+    return f"the loss is {float(got):.6g} for {value:.6g}, or its slopes differ; please report it"
 
 
 def closed_form_loss(inputs: Inputs, recipe: LossRecipe, overlap_weight: torch.Tensor | None) -> torch.Tensor:
@@ -154,8 +141,8 @@ class _ClosedForm(torch.autograd.Function):
         *tensors, slopes = ctx.saved_tensors
         dtype = torch.promote_types(tensors[0].dtype, torch.float32)
         if is_batched(upstream):
-            # the loss is one number, so that all gradients are multiples of one
-            one = KernelCall.of(inputs.kernel, inputs.voxels, *tensors).gradient(slopes.to(dtype))
+            # The loss is one number, so that all gradients are multiples of one. Of half precision it would have few digits.
+            one = KernelCall.of(inputs.kernel, inputs.voxels, tensors[0].to(dtype), *tensors[1:]).gradient(slopes.to(dtype))
             gradient = (upstream * one).to(tensors[0].dtype)
         elif is_observed():
             gradient = opaque_gradient((slopes * upstream).to(dtype), tensors, inputs.kernel, inputs.voxels)

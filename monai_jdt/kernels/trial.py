@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from threading import Lock, Thread
 from typing import Any, NamedTuple
@@ -35,8 +35,8 @@ _GRADIENT = {torch.float32: 1e-4, torch.float16: 2e-3}
 #: Of 2 images and 3 classes. The first makes rows that a kernel may read in vectors, with a rest, the second does not.
 _EVEN, _ODD = 2064, 2050
 
-#: The fault that a trial found, by kernel and device. "" is no fault.
-_verdicts: dict[tuple[Backend, torch.device], str] = {}
+#: The fault that a trial found, by program and device. "" is no fault.
+_verdicts: dict[tuple[str, torch.device], str] = {}
 _lock = Lock()
 
 
@@ -65,10 +65,6 @@ class TrialInput(NamedTuple):
 def failed_trial(kernel: Backend, device: torch.device) -> str:
     """Return why a kernel is not trusted on a device, or an empty text if it is.
 
-    The first call for a kernel and device runs the trial, and logs the fault that it found. There is no trial, and no verdict is
-    kept, under `torch.compile`, while a CUDA graph is captured, in torch's debug mode that reports synchronisations, and where
-    memory or threads have run out.
-
     Args:
         kernel: a fast kernel that can be imported.
         device: the device of the input.
@@ -76,7 +72,22 @@ def failed_trial(kernel: Backend, device: torch.device) -> str:
     Returns:
         A part of a sentence for the user.
     """
-    verdict = _verdicts.get((kernel, device))
+    return fault_of(f"their kernel {kernel.value}", device, lambda: _compare(kernel, device))
+
+
+def fault_of(program: str, device: torch.device, compare: Callable[[], str]) -> str:
+    """Return what the trial of a program found on a device, or an empty text.
+
+    The first call for a program and device runs the trial, and logs the fault that it found. There is no trial, and no verdict is
+    kept, under `torch.compile`, while a CUDA graph is captured, in torch's debug mode that reports synchronisations, and where
+    memory or threads have run out.
+
+    Args:
+        program: what the losses use, as a sentence has it.
+        device: the device of the input.
+        compare: the trial, which returns the fault. What it raises is a fault, too.
+    """
+    verdict = _verdicts.get((program, device))
     if verdict is not None:
         return verdict
     if torch.compiler.is_compiling():
@@ -84,14 +95,14 @@ def failed_trial(kernel: Backend, device: torch.device) -> str:
     if not can_try(device):
         return ""
     with _lock:
-        verdict = _verdicts.get((kernel, device))
+        verdict = _verdicts.get((program, device))
         if verdict is None:
-            verdict = _run_apart(kernel, device)
+            verdict = _run_apart(device, compare)
             if verdict is None:
                 return ""
-            _verdicts[kernel, device] = verdict
+            _verdicts[program, device] = verdict
             if verdict:
-                logger.warning("the losses do not use their kernel %s on %s: %s", kernel.value, device, verdict)
+                logger.warning("the losses do not use %s on %s: %s", program, device, verdict)
     return verdict
 
 
@@ -137,18 +148,18 @@ def trial_inputs(device: torch.device) -> Iterator[TrialInput]:
     yield TrialInput("sigmoid, votes", values(37, 2, 3, _ODD) / 20 - 2.52, raters, votes, mask, weights, class_weight)
 
 
-def _run_apart(kernel: Backend, device: torch.device) -> str | None:
+def _run_apart(device: torch.device, compare: Callable[[], str]) -> str | None:
     """Return the verdict, or None where none was reached.
 
-    A new thread inherits none of the caller's modes (autocast, inference, no gradient, functorch, dispatch, value checks), and its
-    own modes end with it.
+    A new thread inherits none of the caller's modes (autocast, inference, no gradient, functorch, dispatch, default device, value
+    checks), and its own modes end with it.
     """
     verdict: list[str | None] = []
 
     def run() -> None:
         try:
             with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-                verdict.append(_compare(kernel, device))
+                verdict.append(compare())
         except torch.OutOfMemoryError:
             verdict.append(None)
         except Exception as error:  # whatever a broken compiler or driver does

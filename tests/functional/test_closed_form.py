@@ -146,6 +146,19 @@ def test_batched_gradients(reduction: str) -> None:
         torch.autograd.grad(value, leaf, factors, is_grads_batched=True)
 
 
+def test_batched_gradients_of_half_precision() -> None:
+    """By a gradient scaler's factor: the gradient of factor 1 would have no digits in float16."""
+    logits, label = (tensor.half() for tensor in inputs())
+    factors = torch.tensor([1.0, 2.0**16])
+    with auto_takes("chunked"):
+        leaf = logits.clone().requires_grad_()
+        value = losses.JDTLoss(softmax=True)(leaf, label)
+        batched = torch.autograd.grad(value, leaf, factors, is_grads_batched=True, retain_graph=True)[0]
+        single = torch.stack([torch.autograd.grad(value, leaf, factor, retain_graph=True)[0] for factor in factors])
+    assert single[1].isfinite().all()
+    torch.testing.assert_close(batched, single, rtol=2e-3, atol=0)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("kernel", ["numpy", "chunked", "numba"])
 def test_limits_are_those_of_the_dtype_of_the_loss(kernel: str, reduction: str) -> None:

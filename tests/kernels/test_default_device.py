@@ -22,7 +22,7 @@ from tests.present import present
 
 PACKAGE = Path(monai_jdt.__file__).parent
 #: What a call of a loss runs through.
-FUNCTIONAL = ("area_means", "distillation", "inputs", "jdt", "lovasz", "overlap", "ranks")
+FUNCTIONAL = ("area_means", "closed_form", "distillation", "inputs", "jdt", "loss_and_slopes", "lovasz", "overlap", "ranks")
 SOURCES = [
     *(path for room in ("kernels", "losses", "checks") for path in sorted((PACKAGE / room).rglob("*.py"))),
     *(PACKAGE / "functional" / f"{name}.py" for name in FUNCTIONAL),

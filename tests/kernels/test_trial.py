@@ -65,7 +65,7 @@ def test_no_input_of_the_trial_is_near_a_tie() -> None:
 @pytest.mark.parametrize("kernel", HERE)
 def test_a_right_kernel_passes(kernel: Backend, caplog: pytest.LogCaptureFixture) -> None:
     assert failed_trial(kernel, CPU) == ""
-    assert trial._verdicts == {(kernel, CPU): ""}
+    assert trial._verdicts == {(f"their kernel {kernel.value}", CPU): ""}
     assert not caplog.records
 
 
@@ -232,7 +232,7 @@ def test_inside_a_transform_of_something_else() -> None:
         return x * 3
 
     assert float(torch.func.grad(scaled)(torch.tensor(2.0))) == 3
-    assert trial._verdicts == {(Backend.CHUNKED, CPU): ""}
+    assert trial._verdicts == {("their kernel chunked", CPU): ""}
 
 
 def test_nothing_is_tried_under_compile_but_what_is_known_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_nothing_is_tried_under_compile_but_what_is_known_holds(monkeypatch: pyt
 
     step()
     assert not trial._verdicts
-    monkeypatch.setattr(trial, "_verdicts", {(Backend.CHUNKED, CPU): "its tp is off"})
+    monkeypatch.setattr(trial, "_verdicts", {("their kernel chunked", CPU): "its tp is off"})
     with pytest.raises(Exception, match="its tp is off"):
         step()
 
@@ -267,7 +267,7 @@ def test_where_memory_or_threads_run_out_nothing_is_remembered(monkeypatch: pyte
 
 def test_each_device_has_its_own_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Iterator = iter(("", "its tp is off", ""))
-    monkeypatch.setattr(trial, "_run_apart", lambda kernel, device: next(seen))
+    monkeypatch.setattr(trial, "_run_apart", lambda device, compare: next(seen))
     first, second = torch.device("cuda", 0), torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
@@ -280,6 +280,6 @@ def test_each_device_has_its_own_verdict(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_nothing_is_tried_where_the_host_must_not_wait(capturing: bool, debug_mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: debug_mode)
-    monkeypatch.setattr(trial, "_run_apart", lambda kernel, device: pytest.fail("tried"))
+    monkeypatch.setattr(trial, "_run_apart", lambda device, compare: pytest.fail("tried"))
     assert failed_trial(Backend.TRITON, torch.device("cuda", 0)) == ""
     assert not trial._verdicts

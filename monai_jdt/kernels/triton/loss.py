@@ -2,7 +2,8 @@
 
 `monai_jdt.functional.overlap.combine` is the definition, some forty operations on (N, C), and as many in backward. Each is a launch
 of its own, and together they take longer than the kernels of a large volume. Here they are one, in float64, for which the host does
-not wait. Every factor of a recipe is an argument, so that a schedule of them compiles nothing.
+not wait. Every factor of a recipe is an argument, so that a schedule of them compiles nothing. Only one that reaches 0, or gamma that
+reaches 1, has a second program.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -85,7 +86,8 @@ def _ratio(tp, fp, fn, share, alpha, beta, gamma, nr, dr, tiny, LOG_LOSS: tl.con
     loss = (cost + (dr - nr)) / whole
     score = (tp + nr) / whole
     # one over it would be infinite in the dtype of the loss; a dr that is not tiny keeps it from that
-    by_loss = tl.where(everything < tiny * 0.25, 0.0, share / whole)
+    least = tl.where(dr <= tiny, tiny * 0.25, float("-inf"))
+    by_loss = tl.where(everything < least, 0.0, share / whole)
     chained = loss
     if LOG_LOSS:
         floor = tl.where(score < tiny, tiny, score)

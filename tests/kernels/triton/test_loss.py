@@ -18,7 +18,7 @@ pytest.importorskip("triton")
 from monai_jdt.definitions import Activation, ActiveClasses, AveragingRule, Backend, LossRecipe, VoxelRecipe
 from monai_jdt.functional import closed_form, jdt_loss, loss_and_slopes
 from monai_jdt.functional.overlap import combine
-from monai_jdt.kernels import operators
+from monai_jdt.kernels import operators, trial
 from monai_jdt.kernels.rows import DIFFERENTIABLE_ROWS, Row, named_sums, split_rows
 from monai_jdt.kernels.triton import launch as triton_launch
 from monai_jdt.kernels.triton import loss as triton_loss_module
@@ -122,11 +122,13 @@ def test_a_step_is_that_of_eager(options: dict[str, Any]) -> None:
     assert JDTCELoss(softmax=True, backend="triton", **options).to(DEVICE)(logits, label).item() == found[0][0].item()
 
 
-def test_many_pairs_are_left_to_torch() -> None:
+def test_many_pairs_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fits_one_program(2, 1024)
     assert not fits_one_program(MOST_PAIRS + 1, 1)
     recipe = LossRecipe(voxels=VoxelRecipe(Activation.SIGMOID), averaging=AveragingRule(batch=True))
-    logits, label = torch.randn(MOST_PAIRS + 1, 1, 1, device=DEVICE), torch.rand(MOST_PAIRS + 1, 1, 1, device=DEVICE)
+    logits, label = torch.randn(9, 1, 1, device=DEVICE), torch.rand(9, 1, 1, device=DEVICE)
+    monkeypatch.setattr(triton_loss_module, "MOST_PAIRS", 8)
+    monkeypatch.setattr(triton_loss_module, "triton_loss", lambda *given: pytest.fail("one program for all pairs"))
     found = [jdt_loss(logits, label, recipe, backend=backend).item() for backend in (Backend.TRITON, Backend.EAGER)]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
@@ -216,6 +218,7 @@ def test_a_step_has_few_launches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_closed_form_of_a_cpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the host would wait for the device."""
+    assert closed_form.loss_kernel_agrees(torch.device(DEVICE))
     monkeypatch.setattr(loss_and_slopes, "closed_form", None)
     monkeypatch.setattr(closed_form, "closed_form", None)
     monkeypatch.setattr(closed_form, "combine", None)
@@ -224,29 +227,55 @@ def test_the_closed_form_of_a_cpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
     assert present(logits.grad).isfinite().all()
 
 
-@pytest.mark.parametrize("fault", ["wrong", "raises"])
+def test_predictions_below_zero_have_the_slopes_of_the_definition() -> None:
+    """Where nobody checks values, as on a GPU, everything may be a number below 0, by which one can divide."""
+    rows = torch.ones(len(Row), 2, 3)
+    rows[Row.TP] = -5
+    recipe = JDTLoss().recipe
+    expected, slopes = by_definition(rows, recipe, None)
+    got, by_sums = triton_loss(rows.to(DEVICE), None, closed_form.triton_settings(recipe, 3))
+    assert got.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert slopes[: Row.PIXEL].all()
+    np.testing.assert_allclose(by_sums.cpu().numpy(), slopes.numpy(), rtol=2e-6)
+
+
+def test_the_program_may_first_be_used_under_a_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_verdicts", {})
+    logits = torch.randn(2, 3, 4, 4, device=DEVICE)
+    label = torch.randn(2, 3, 4, 4, device=DEVICE).softmax(1)
+    with torch.device("meta"):
+        got = JDTCELoss(softmax=True, backend="triton")(logits, label)
+    assert set(trial._verdicts.values()) == {""}
+    assert torch.equal(got, JDTCELoss(softmax=True, backend="triton")(logits, label))
+
+
+@pytest.mark.parametrize("fault", ["wrong slopes", "wrong value", "NaN", "raises"])
 def test_a_program_that_fails_on_a_device_is_not_used(
     fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(closed_form, "_VERDICTS", {})
+    monkeypatch.setattr(trial, "_verdicts", {})
     right = triton_loss_module.triton_loss
 
     def broken(*arguments: Any) -> Any:
         if fault == "raises":
             raise RuntimeError("PassManager::run failed")
         value, slopes = right(*arguments)
-        return value, slopes * 1.001
+        return {
+            "wrong slopes": (value, slopes * 1.001),
+            "wrong value": (value + 0.001, slopes),
+            "NaN": (value * float("nan"), slopes),
+        }[fault]
 
     logits = torch.randn(2, 3, 4, 4, device=DEVICE)
     label = torch.randn(2, 3, 4, 4, device=DEVICE).softmax(1)
     expected = JDTCELoss(softmax=True, backend="eager")(logits, label)
     assert closed_form.loss_kernel_agrees(logits.device)
-    closed_form._VERDICTS.clear()
+    trial._verdicts.clear()
     monkeypatch.setattr(triton_loss_module, "triton_loss", broken)
     assert torch.allclose(JDTCELoss(softmax=True, backend="triton")(logits, label), expected)
-    assert {logits.device: False} == closed_form._VERDICTS
+    assert trial._verdicts["their program for (N, C) sums", logits.device]
     assert "program for (N, C) sums" in caplog.text
-    closed_form._VERDICTS.clear()
+    trial._verdicts.clear()
     monkeypatch.setenv("MONAI_JDT_KERNEL_TRIAL", "off")
     assert closed_form.loss_kernel_agrees(logits.device)
-    assert closed_form._VERDICTS == {}
+    assert trial._verdicts == {}
