@@ -8,9 +8,9 @@ CPU trains on in minutes, the same for both trainers. Both train with nnU-Net's 
 the same number of iterations. A run's scores of each test case are written to OUT when it is done, and a run that is there is not
 repeated. At the end `nnunet_raters.csv` has the means by patient, and `nnunet_raters.md` the tables of docs/nnunet.md.
 
-Patches of the votes are drawn around what any rater marked, nnU-Net's around what the majority marked. `--patches` trains each label
-with the patches of the other, too, so that two trainings differ in the label alone, or in the patches alone. Its tables are
-`nnunet_raters_patches.csv` and `nnunet_raters_patches.md`.
+Both trainers draw patches as nnU-Net does, around what the majority marked. `--patches` trains each label with patches around what any
+rater marked, too, so that two trainings differ in the label alone, or in the patches alone. Its tables are `nnunet_raters_patches.csv`
+and `nnunet_raters_patches.md`.
 
 A score is averaged over the seeds in each case and region, then over cases and regions. Intervals (95 %) are bootstrapped over
 patients: they hold for other patients, not for other seeds, whose range stands beside them.
@@ -22,8 +22,8 @@ import argparse
 import csv
 import json
 import os
+import pickle
 import random
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -47,14 +47,13 @@ from monai_jdt.metrics import RaterBrierScore, ThresholdedDice
 from monai_jdt.nnunet.conversion import convert_to_nnunet
 from monai_jdt.report.intervals import clustered_interval
 from monai_jdt.transforms import LoadRaters
-from monai_jdt.validation import error_sentence
 
 SEEDS = (0, 1, 2)
 #: nnU-Net's name of each set.
 DATASETS = {"lidc": "Dataset501_LidcNodules", "phantoms": "Dataset502_Phantoms"}
 TRAINERS = ("majority", "votes")
-#: The names of the votes' runs with nnU-Net's patches, and of the majority's with the votes' patches.
-LABEL_PATCHES, VOTE_PATCHES = "votes_label_patches", "majority_vote_patches"
+#: The same with patches around what any rater marked.
+ANY_RATER = {kind: f"{kind}_any_rater" for kind in TRAINERS}
 #: Channels of the network's levels, and convolutions per level.
 FEATURES, CONVOLUTIONS = (8, 16, 32, 64), 1
 #: Iterations of an epoch, and of its validation.
@@ -130,7 +129,7 @@ def smaller_plans(plans: dict[str, Any]) -> dict[str, Any]:
 def short_trainer(kind: str, iterations: int) -> type:
     """Return nnU-Net's trainer, or that of the votes, for a number of iterations.
 
-    With the votes' patches, the majority is the one vote of the votes' trainer.
+    With patches around what any rater marked, the majority is the one vote of the votes' trainer.
     """
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -149,7 +148,7 @@ def short_trainer(kind: str, iterations: int) -> type:
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = min(EPOCH, iterations), LOOKS
         self.disable_checkpointing = True
 
-    changed = {"__init__": start} | ({"_build_loss": majority_loss} if kind == VOTE_PATCHES else {})
+    changed = {"__init__": start} | ({"_build_loss": majority_loss} if kind == ANY_RATER["majority"] else {})
     return type(f"{base.__name__}Short", (base,), changed)
 
 
@@ -158,24 +157,27 @@ def label_as_vote(target: Any) -> Any:
     return torch.cat([target[:, :1]] * 2, 1)
 
 
-def label_patches(place: Path) -> str:
-    """Return the folder of the data with raters whose places of foreground are those of the label.
+def any_rater_patches(place: Path) -> str:
+    """Return the folder of the data with raters whose places of foreground are those that any rater marked.
 
     Args:
         place: the set's folder of preprocessed data.
     """
-    folder = place / "nnUNetPlansLabelPatches_3d_fullres"
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    folder, source = (place / f"nnUNetPlans{name}_3d_fullres" for name in ("AnyRater", "Raters"))
     if not folder.exists():
+        cases = nnUNetDatasetBlosc2(str(source))
         with whole_folder(folder) as draft:
-            for path in (place / "nnUNetPlansRaters_3d_fullres").iterdir():
-                stock = place / "nnUNetPlans_3d_fullres" / path.name
+            for path in source.iterdir():
                 if path.suffix != ".pkl":
-                    (Path(draft) / path.name).symlink_to(Path("..") / path.parent.name / path.name)
+                    (Path(draft) / path.name).symlink_to(Path("..") / source.name / path.name)
                     continue
-                if not stock.is_file():
-                    fix = f"delete {place} and run this again"
-                    raise SystemExit(error_sentence(str(stock), "nnU-Net's preprocessed case", "nothing at that path", fix))
-                shutil.copyfile(stock, Path(draft) / path.name)
+                _, segmentation, _, about = cases.load_case(path.stem)
+                regions = list(about["class_locations"])
+                about["class_locations"] = DefaultPreprocessor._sample_foreground_locations(np.asarray(segmentation[:]), regions)
+                (Path(draft) / path.name).write_bytes(pickle.dumps(about))
     return folder.name
 
 
@@ -184,8 +186,8 @@ def trained(name: str, kind: str, seed: int, out: Path, iterations: int) -> Any:
     place = out / "preprocessed" / DATASETS[name]
     plans = "nnUNetPlans" if kind == "majority" else "nnUNetPlansRaters"
     read = json.loads((place / f"{plans}.json").read_text()) | {"continue_training": False}
-    if kind == LABEL_PATCHES:
-        read["configurations"]["3d_fullres"]["data_identifier"] = label_patches(place)
+    if kind in ANY_RATER.values():
+        read["configurations"]["3d_fullres"]["data_identifier"] = any_rater_patches(place)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -288,10 +290,10 @@ def table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int]) ->
 def patches_table(rows: Sequence[Mapping[str, str]], name: str, seeds: Sequence[int]) -> str:
     """Return a set's Brier score x 1000 of each label with each kind of patches, a mean over cases and regions for each seed."""
     lines = [f"**{name}: Brier score x 1000, seeds {', '.join(map(str, seeds))}**", ""]
-    lines += ["| | nnU-Net's patches | the votes' patches |", "| --- | --- | --- |"]
-    for label, kinds in (("majority", ("majority", VOTE_PATCHES)), ("votes", (LABEL_PATCHES, "votes"))):
+    lines += ["| | nnU-Net's patches | patches around what any rater marked |", "| --- | --- | --- |"]
+    for label, other in ANY_RATER.items():
         cells = []
-        for kind in kinds:
+        for kind in (label, other):
             runs = [[float(row["brier"]) for row in rows if run_of(row) == (name, kind, seed)] for seed in seeds]
             cells.append(", ".join(f"{1000 * np.mean(scores):.1f}" for scores in runs))
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -304,7 +306,7 @@ def run_of(row: Mapping[str, str]) -> tuple[str, str, int]:
 
 def study(out: Path, data: Path | None, sets: Sequence[str], seeds: Sequence[int], iterations: int, patches: bool = False) -> None:
     """Do every run that is not done, all trainers of a seed before the next seed, and write the tables."""
-    trainers = (*TRAINERS, LABEL_PATCHES, VOTE_PATCHES) if patches else TRAINERS
+    trainers = (*TRAINERS, *ANY_RATER.values()) if patches else TRAINERS
     written, text_of = ("nnunet_raters_patches", patches_table) if patches else ("nnunet_raters", table)
     for variable in ("raw", "preprocessed", "results"):
         (out / variable).mkdir(parents=True, exist_ok=True)
@@ -331,7 +333,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(DATASETS), help="which, separated by commas")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="which, separated by commas")
     parser.add_argument("--iterations", type=int, default=400, help=f"of each training, a multiple of {EPOCH} or fewer")
-    parser.add_argument("--patches", action="store_true", help="train each label with the patches of the other, too")
+    parser.add_argument("--patches", action="store_true", help="train each label with patches around what any rater marked, too")
     arguments = parser.parse_args()
     if arguments.iterations > EPOCH and arguments.iterations % EPOCH:
         parser.error(f"--iterations: expected a multiple of {EPOCH}, or fewer, got {arguments.iterations}")

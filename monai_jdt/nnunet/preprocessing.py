@@ -30,9 +30,9 @@ _PROCESSES_OF_OTHERS = 4
 class RaterPreprocessor(DefaultPreprocessor):
     """nnU-Net's default preprocessor, whose segmentation has 1 + R channels: the fused label, then raters 1 to R.
 
-    Images and the first channel are those of nnU-Net, bit for bit. Where a rater has no map of a case, the channel is
-    :data:`monai_jdt.nnunet.raw_dataset.MISSING` everywhere. A case without any rater has one opinion, its fused label. Patches are
-    drawn around the foreground of any channel, so that what a minority marked is seen, too.
+    Images, the first channel and the places around which patches are drawn are those of nnU-Net, bit for bit: patches around what any
+    rater marked instead made worse networks (docs/nnunet.md). Where a rater has no map of a case, the channel is
+    :data:`monai_jdt.nnunet.raw_dataset.MISSING` everywhere. A case without any rater has one opinion, its fused label.
 
     Args:
         raters: R, the same for every case, since a batch is one array.
@@ -85,6 +85,11 @@ class RaterPreprocessor(DefaultPreprocessor):
         if not paths:
             stack[1] = fused[0]
         return self.run_case_npy(data, stack, properties, plans_manager, configuration_manager, dataset_json)
+
+    @staticmethod
+    def _sample_foreground_locations(seg: np.ndarray, *args: Any, **settings: Any) -> dict[Any, Any]:
+        """Look for foreground in the fused label alone."""
+        return DefaultPreprocessor._sample_foreground_locations(seg[:1], *args, **settings)
 
 
 def _checked_map(path: str, values: np.ndarray, shape: tuple[int, ...], legal: Sequence[int]) -> np.ndarray:

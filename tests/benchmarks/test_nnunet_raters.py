@@ -59,34 +59,11 @@ def test_the_table_compares_case_by_case() -> None:
     )
 
 
-def preprocessed_case(place: Path) -> None:
-    for plans in ("nnUNetPlans", "nnUNetPlansRaters"):
-        folder = place / f"{plans}_3d_fullres"
-        folder.mkdir(parents=True)
-        for name in ("a.b2nd", "a.pkl"):
-            (folder / name).write_text(plans)
-
-
-def test_label_patches_are_nnunets_on_the_data_with_raters(tmp_path: Path) -> None:
-    preprocessed_case(tmp_path / "made")
-    name = nnunet_raters.label_patches(tmp_path / "made")
-    made = (tmp_path / "made").rename(tmp_path / "moved") / name
-    assert {path.name: path.read_text() for path in made.iterdir()} == {"a.b2nd": "nnUNetPlansRaters", "a.pkl": "nnUNetPlans"}
-
-
-def test_label_patches_need_nnunets_own_data(tmp_path: Path) -> None:
-    preprocessed_case(tmp_path)
-    (tmp_path / "nnUNetPlans_3d_fullres" / "a.pkl").unlink()
-    with pytest.raises(SystemExit, match=r"nnUNetPlans_3d_fullres/a.pkl: expected nnU-Net's preprocessed case, got nothing"):
-        nnunet_raters.label_patches(tmp_path)
-    assert not (tmp_path / "nnUNetPlansLabelPatches_3d_fullres").exists()
-
-
-def test_the_majority_with_the_votes_patches_is_the_one_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_majority_is_the_one_vote_of_the_votes_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = pytest.importorskip("monai_jdt.nnunet.trainer").nnUNetTrainerJDT
     loss = JDTCELoss(softmax=True, include_background=False, votes=True)
     monkeypatch.setattr(trainer, "_build_loss", lambda self: VotesLoss(loss))
-    made: Any = nnunet_raters.short_trainer(nnunet_raters.VOTE_PATCHES, 1)
+    made: Any = nnunet_raters.short_trainer(nnunet_raters.ANY_RATER["majority"], 1)
     built = made._build_loss(None)
     logits = torch.randn(1, 2, 4, 4, 4)
     target = torch.randint(0, 2, (1, 4, 4, 4, 4))
@@ -96,7 +73,7 @@ def test_the_majority_with_the_votes_patches_is_the_one_vote(monkeypatch: pytest
 
 
 def test_the_table_of_patches_has_each_seeds_mean() -> None:
-    kinds = ("majority", "votes", nnunet_raters.LABEL_PATCHES, nnunet_raters.VOTE_PATCHES)
+    kinds = ("majority", "votes", *nnunet_raters.ANY_RATER.values())
     rows = [
         {"set": "x", "trainer": kind, "seed": str(seed), "brier": str((10 * number + seed + case) / 1000)}
         for number, kind in enumerate(kinds)
@@ -104,7 +81,7 @@ def test_the_table_of_patches_has_each_seeds_mean() -> None:
         for case in (0, 1)
     ]
     lines = nnunet_raters.patches_table(rows, "x", (0, 1)).splitlines()
-    assert lines[-2:] == ["| majority | 0.5, 1.5 | 30.5, 31.5 |", "| votes | 20.5, 21.5 | 10.5, 11.5 |"]
+    assert lines[-2:] == ["| majority | 0.5, 1.5 | 20.5, 21.5 |", "| votes | 10.5, 11.5 | 30.5, 31.5 |"]
 
 
 @pytest.mark.parametrize("patches", [False, True])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.nnunet_raters import any_rater_patches
 from monai_jdt.nnunet.raw_dataset import MISSING
 from tests.nifti_files import load_nifti, save_nifti
 from tests.nnunet.tiny_data import NAME, NESTED, planned, tiny_plans, votes_of
@@ -43,6 +45,10 @@ def test_images_and_the_fused_label_are_nnunets_bit_for_bit(nnunet_folders: Path
         np.testing.assert_array_equal(ours[case][0], stock[case][0])
         np.testing.assert_array_equal(ours[case][1][:1], stock[case][1])
         assert ours[case][1].shape[0] == 4
+        # patches are drawn around the same places, whatever a minority marked
+        for region, places in stock[case][2]["class_locations"].items():
+            np.testing.assert_array_equal(ours[case][2]["class_locations"][region], places)
+            assert len(places)
         # outside of the body is -1 in nnU-Net, and it is so in every channel
         assert (ours[case][1].min(axis=(1, 2, 3)) == stock[case][1].min()).all()
 
@@ -50,13 +56,25 @@ def test_images_and_the_fused_label_are_nnunets_bit_for_bit(nnunet_folders: Path
 def test_raters_are_the_channels_behind_it(nnunet_folders: Path) -> None:
     planned(nnunet_folders, NESTED, cases=1)
     assert preprocess_raters(NAME, ["3d_fullres"], processes=1).raters == 3
-    _, segmentation, properties = preprocessed(nnunet_folders)["c0"]
+    _, segmentation, _ = preprocessed(nnunet_folders)["c0"]
     # nnU-Net's axes are z, y, x. Cropped are the two layers of the image that are 0
     expected = votes_of(0)[:, 2:].transpose(0, 3, 2, 1)
     np.testing.assert_array_equal(np.maximum(segmentation[1:], 0), expected)
-    marked = {tuple(place[1:]) for places in properties["class_locations"].values() for place in places}
-    # patches are drawn around what a minority marked, too
-    assert tuple(np.argwhere(expected.any(0))[0]) in marked
+
+
+def test_patches_of_the_benchmark_around_what_any_rater_marked(nnunet_folders: Path) -> None:
+    planned(nnunet_folders, NESTED, cases=1)
+    preprocess_raters(NAME, ["3d_fullres"], processes=1)
+    place = nnunet_folders / "preprocessed" / NAME
+    name = any_rater_patches(place)
+    made, given = place.rename(place.with_name("moved")) / name, place.with_name("moved") / "nnUNetPlansRaters_3d_fullres"
+    assert sorted(path.name for path in made.iterdir()) == sorted(path.name for path in given.iterdir())
+    assert (made / "c0.b2nd").read_bytes() == (given / "c0.b2nd").read_bytes()
+    by_label, by_any = (pickle.loads((folder / "c0.pkl").read_bytes())["class_locations"] for folder in (given, made))
+    # rater 2's box is the largest: its last voxel is marked by no majority
+    largest = np.argwhere(votes_of(0)[2, 2:].T == 1)[-1]
+    corner = [tuple(map(int, largest)) in {tuple(place[1:]) for place in found[1, 2]} for found in (by_label, by_any)]
+    assert corner == [False, True]
 
 
 def test_a_missing_rater_is_a_channel_that_says_so(nnunet_folders: Path) -> None:

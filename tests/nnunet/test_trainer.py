@@ -122,8 +122,6 @@ def test_ten_steps_on_hard_labels_have_nnunets_losses(
             super().__init__(plans, configuration, fold, dataset_json, device)
             self.enable_deep_supervision = False
 
-    # patches anywhere: those around foreground are drawn from all channels
-    monkeypatch.setattr(nnUNetTrainer, "_set_batch_size_and_oversample", _without_oversampling)
     courses = []
     for kind, plans in ((Stock, "nnUNetPlans"), (FlatTrainer, "nnUNetPlansRaters")):
         torch.manual_seed(0)
@@ -138,10 +136,6 @@ def test_ten_steps_on_hard_labels_have_nnunets_losses(
     stock, ours = np.array(courses)
     np.testing.assert_allclose(ours, stock + 1, rtol=1e-4)
     assert ours[-1] < ours[0]
-
-
-def _without_oversampling(trainer: nnUNetTrainer) -> None:
-    trainer.batch_size, trainer.oversample_foreground_percent = trainer.configuration_manager.batch_size, 0.0
 
 
 def batch_of(trainer: Any, training: bool = True) -> dict[str, Any]:
