@@ -1,7 +1,7 @@
 """Tests of the losses.
 
 A file for each module of `monai_jdt/losses` beside the JDT family: `test_class_weight`, `test_distillation`, `test_deep_supervision`,
-`test_lovasz`, `test_distance`, `test_loss_for_metric`, and `test_companions` for what holds for all of these losses. The JDT family has
+`test_lovasz`, `test_distance`, `test_metric_choice`, and `test_companions` for what holds for all of these losses. The JDT family has
 a file for each promise:
 
 * values and gradients: `test_values` (numbers by hand), `test_random_configurations` (the norm form), `test_gradients`

@@ -1,41 +1,51 @@
 """Seeding a generator again gives the draws that MONAI's own method gives, for every random transform of MONAI and of the package."""
 
+import gc
 import inspect
 import pickle
+from types import FunctionType, ModuleType
 from typing import Any
 
 import monai.transforms
 import numpy as np
 import pytest
-from monai.transforms import Compose, OneOf, RandAffined, RandFlipd, Randomizable, RandScaleIntensityd, RandZoomd
+from monai.transforms import Compose, OneOf, RandAffined, RandFlipd, Randomizable, RandScaleIntensityd, RandSpatialCrop, RandZoomd
 
 import monai_jdt.transforms
-from monai_jdt.training.reseeding import Reseeded, _random_parts
+from monai_jdt.training.reseeding import Reseeded
 
-#: What their arguments need; all others are made with `keys` alone, or with nothing.
+FIELD = {"spatial_size": (4, 4), "rand_size": (2, 2)}
+#: What their arguments need, by the name of the array transform. All others are made with `keys` alone, or with nothing.
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "AddExtremePointsChannel": {"label_key": "image"},
+    **{key: {"batch_size": 2} for key in ["CutMix", "CutOut", "MixUp"]},
+    "Rand2DElastic": {"spacing": 2, "magnitude_range": (0, 1)},
+    "Rand3DElastic": {"sigma_range": (1, 2), "magnitude_range": (0, 1)},
     "RandAdjustContrast": {"gamma": 2.0},
-    "RandCropByLabelClassesd": {"label_key": "image", "spatial_size": 2, "ratios": [1, 1], "num_classes": 2},
-    "RandCropByPosNegLabeld": {"label_key": "image", "spatial_size": 2},
-    "RandScaleCropd": {"roi_scale": 0.5},
-    "RandScaleIntensityd": {"factors": 0.1},
-    "RandShiftIntensityd": {"offsets": 0.1},
-    "RandSpatialCropd": {"roi_size": 2},
-    "RandSpatialCropSamplesd": {"roi_size": 2, "num_samples": 2},
-    "RandStdShiftIntensityd": {"factors": 0.1},
-    "RandWeightedCropd": {"w_key": "image", "spatial_size": 2},
-    "Rand2DElasticd": {"spacing": 2, "magnitude_range": (0, 1)},
-    "Rand3DElasticd": {"sigma_range": (1, 2), "magnitude_range": (0, 1)},
+    **{key: {"holes": 1, "spatial_size": 2} for key in ["RandCoarseDropout", "RandCoarseShuffle"]},
+    "RandCrop": {"cropper": RandSpatialCrop(2)},
+    "RandCropByLabelClasses": {"label_key": "image", "spatial_size": 2, "ratios": [1, 1], "num_classes": 2},
+    "RandCropByPosNegLabel": {"label_key": "image", "spatial_size": 2},
+    "RandDeformGrid": {"spacing": 2, "magnitude_range": (0, 1)},
+    "RandGridPatch": {"patch_size": (2, 2)},
+    "RandImageFilter": {"kernel": "mean", "kernel_size": 3, "filter": "mean", "filter_size": 3},
+    "RandLambda": {"func": abs},
+    "RandScaleCrop": {"roi_scale": 0.5},
+    **{key: {"factors": 0.1} for key in ["RandScaleIntensity", "RandScaleIntensityFixedMean", "RandStdShiftIntensity"]},
+    "RandShiftIntensity": {"offsets": 0.1},
+    **dict.fromkeys(["RandSmoothDeform", "RandSmoothFieldAdjustContrast", "RandSmoothFieldAdjustIntensity"], FIELD),
+    "RandSpatialCrop": {"roi_size": 2},
+    "RandSpatialCropSamples": {"roi_size": 2, "num_samples": 2},
+    "RandWeightedCrop": {"w_key": "image", "spatial_size": 2},
+    "SmoothField": {"rand_size": (2, 2)},
 }
 
 
 def made(kind: type) -> Any:
-    """Return a transform of a class, or None if it needs arguments that are not listed."""
-    keys = {"keys": "image"} if "keys" in inspect.signature(kind).parameters else {}
-    try:
-        return kind(**keys, **ARGUMENTS.get(kind.__name__, {}))
-    except (TypeError, ValueError, ImportError):
-        return None
+    """Return a transform of a class."""
+    parameters = inspect.signature(kind).parameters
+    given = ARGUMENTS.get(kind.__name__, ARGUMENTS.get(kind.__name__.removesuffix("d"), {})) | {"keys": "image"}
+    return kind(**{name: value for name, value in given.items() if name in parameters})
 
 
 CLASSES = sorted(
@@ -43,15 +53,29 @@ CLASSES = sorted(
         kind
         for module in (monai.transforms, monai_jdt.transforms)
         for kind in vars(module).values()
-        if inspect.isclass(kind) and issubclass(kind, Randomizable) and not inspect.isabstract(kind) and made(kind) is not None
+        if inspect.isclass(kind) and issubclass(kind, Randomizable) and not inspect.isabstract(kind)
     },
     key=lambda kind: kind.__name__,
 )
 
 
+def generators_of(random: Any) -> list[np.random.RandomState]:
+    """Return all generators that an object refers to, by whatever way, in one order."""
+    found, seen, waiting = [], {id(random)}, [random]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, np.random.RandomState):
+            found.append(one)
+        elif not isinstance(one, type | ModuleType | FunctionType):
+            fresh = [each for each in gc.get_referents(one) if id(each) not in seen]
+            seen.update(map(id, fresh))
+            waiting += fresh
+    return found
+
+
 def states_of(random: Any) -> list[tuple[Any, ...]]:
     """Return the states of all generators of an object."""
-    return [part.R.get_state(legacy=True) for part in _random_parts(random, set())]
+    return [generator.get_state(legacy=True) for generator in generators_of(random)]
 
 
 def assert_equal_states(one: Any, other: Any) -> None:
@@ -63,7 +87,7 @@ def assert_equal_states(one: Any, other: Any) -> None:
 
 
 def test_most_random_transforms_are_looked_at() -> None:
-    assert len(CLASSES) > 60
+    assert len(CLASSES) > 100
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
@@ -74,8 +98,9 @@ def test_generators_are_those_of_set_random_state(kind: type) -> None:
         expected.set_random_state(seed=seed)
         assert_equal_states(reseeded.random, expected)
         # draws in between must not matter
-        for part in _random_parts(reseeded.random, set()):
-            part.R.random_sample(5)
+        for generator in generators_of(reseeded.random):
+            generator.random_sample(5)
+            generator.normal()  # keeps a second one
 
 
 def test_a_chain_seeds_its_parts_and_those_that_are_added() -> None:
@@ -116,6 +141,35 @@ def test_generators_of_somebody_else_are_noticed() -> None:
     reseeded.random.set_random_state(seed=9)
     reseeded.seed(4)
     assert_equal_states(reseeded.random, expected)
+
+
+def test_one_object_in_two_places() -> None:
+    """In two data sets, or twice in a chain: each place finds the generators that the other has left."""
+    expected, shared = RandZoomd("image", 0.5), RandZoomd("image", 0.5)
+    first, second = Reseeded(shared), Reseeded(shared)
+    for seed in (1, 2, 3):
+        for each in (first, second):
+            each.seed(seed)
+            expected.set_random_state(seed=seed)
+            assert_equal_states(shared, expected)
+    flip, other = RandFlipd("image", prob=0.5), RandFlipd("image", prob=0.5)
+    twice, both = Reseeded(Compose([flip, flip])), Compose([other, other])
+    for seed in (1, 2, 3):
+        twice.seed(seed)
+        both.set_random_state(seed=seed)
+        assert_equal_states(twice.random, both)
+
+
+def test_parts_that_were_given_one_generator_have_their_own_again() -> None:
+    reseeded, expected = (Compose([RandFlipd("image", prob=0.5), RandScaleIntensityd("image", 0.1)]) for _ in range(2))
+    seeding = Reseeded(reseeded)
+    seeding.seed(1)
+    shared = np.random.RandomState(7)
+    for part in reseeded.transforms:
+        part.R = shared
+    seeding.seed(2)
+    expected.set_random_state(seed=2)
+    assert_equal_states(reseeded, expected)
 
 
 def test_it_goes_to_a_worker() -> None:
