@@ -227,6 +227,7 @@ def test_of_folds_patients_are_drawn() -> None:
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
 
 
+@pytest.mark.long
 def test_of_no_difference_small_p_values_are_rare() -> None:
     random = np.random.default_rng(4)
     ps = []

@@ -89,7 +89,9 @@ def _losses(root: Path) -> dict[int, list[float]]:
     return {int(path.name[-1]): [float(word) for word in path.read_text().split()] for path in root.glob("losses*")}
 
 
-@pytest.mark.parametrize("bundle", [brats, qubiq, pytest.param(lidc, marks=pytest.mark.long)], ids=["brats", "qubiq", "lidc"])
+@pytest.mark.parametrize(
+    "bundle", [qubiq, *(pytest.param(other, marks=pytest.mark.long) for other in (brats, lidc))], ids=["qubiq", "brats", "lidc"]
+)
 def test_two_processes_train_and_validate_as_one(bundle: ModuleType, tmp_path: Path) -> None:
     if bundle is brats:
         data = write_brats_phantoms(tmp_path / "set", cases=7, shape=(16, 16, 16), progress=False)

@@ -25,7 +25,7 @@ def _cases(channels: int) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(7)
     cases = []
     for _ in range(2 * STEPS):
-        image = torch.randn(1, 32, 32, 32, generator=generator, dtype=torch.float64)
+        image = torch.randn(1, 32, 32, 16, generator=generator, dtype=torch.float64)
         smooth = torch.nn.functional.avg_pool3d(image[None], 5, 1, 2)[0]
         label = (smooth > 0.05).long() + (smooth > 0.12).long()
         cases.append({"image": image + 2 * smooth, "label": label if channels == 3 else (label > 0).double()})
