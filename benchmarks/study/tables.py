@@ -37,6 +37,13 @@ PLANNED: tuple[tuple[str, str, str, str], ...] = (
     (JDT, JDT, "dice_expected_level", "dice_half"),
     (JDT, "CE + JML norm 2, average", "brier", ""),
 )
+#: Comparisons without correction that the page names: of cells without the reference, and of masks.
+NAMED: tuple[tuple[str, str, str, str], ...] = (
+    ("DiceCE, average", USUAL, "thresholded_dice", ""),
+    ("DiceCE, average", USUAL, "brier", ""),
+    ("DiceCE, average", USUAL, "dice_expected_level", ""),
+    *((cell, cell, "dice_expected_level", "dice_half") for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")),
+)
 SHOWN = ("thresholded_dice", "dice_half", "dice_expected_level", "brier", "ece", "bias")
 
 
@@ -57,14 +64,20 @@ class Comparison:
     corrected: float
 
 
-def planned(table: ScoreTable, network: str) -> list[Comparison]:
-    """Return the planned comparisons whose cells are there, corrected together."""
+def compared(table: ScoreTable, network: str, pairs: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, str, Estimate]]:
+    """Return title, score and difference of the comparisons whose cells are there."""
     found = []
-    for first, second, score, other in PLANNED:
+    for first, second, score, other in pairs:
         keys = (network, first), (network, second)
         if all(key in table.cells for key in keys):
             title = f"{first} minus {second}" if not other else f"{first}: {SCORES[score].title} minus {SCORES[other].title}"
             found.append((title, score, estimate(table, score, *keys, other)))
+    return found
+
+
+def planned(table: ScoreTable, network: str) -> list[Comparison]:
+    """Return the planned comparisons whose cells are there, corrected together."""
+    found = compared(table, network, PLANNED)
     corrected = holm([one.p for _, _, one in found], len(PLANNED))
     return [Comparison(title, score, one, p) for (title, score, one), p in zip(found, corrected, strict=True)]
 
@@ -83,6 +96,11 @@ def text_of(name: str, table: ScoreTable) -> str:
         rows.append(
             [one.title, score.title, one.found.text(score, "+"), f"{one.found.p:.4f}", f"{one.corrected:.4f}", same_sign(one.found)]
         )
+    lines += [*markdown(rows), ""]
+    rows = [["other comparison", "score", "difference", "p", "seeds of this sign"]]
+    for title, name_of_score, found in compared(table, network, NAMED):
+        score = SCORES[name_of_score]
+        rows.append([title, score.title, found.text(score, "+"), f"{found.p:.4f}", same_sign(found)])
     lines += [*markdown(rows), ""]
     scores = [score for score in SCORES if table.has(score)]
     for part in (scores[:7], scores[7:]):
@@ -124,7 +142,9 @@ def comparison_rows(name: str, table: ScoreTable) -> list[dict[str, Any]]:
         for score in (score for score in SCORES if table.has(score)):
             found = estimate(table, score, key, reference)
             about = {"set": name, "network": key[0], "cell": key[1], "minus": JDT, "score": score}
-            rows.append(about | {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p})
+            rows.append(
+                about | {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p, "seeds": same_sign(found)}
+            )
     return rows
 
 

@@ -73,7 +73,7 @@ def generators_of(random: Any) -> list[np.random.RandomState]:
     return found
 
 
-def states_of(random: Any) -> list[tuple[Any, ...]]:
+def states_of(random: Any) -> list[Any]:
     """Return the states of all generators of an object."""
     return [generator.get_state(legacy=True) for generator in generators_of(random)]
 
