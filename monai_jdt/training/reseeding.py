@@ -49,7 +49,7 @@ class Reseeded:
             return
         for place, (part, generator) in enumerate(self._generators):
             if part.R is not generator:
-                # somebody else's, who may have given it to others, too
+                # somebody else's, perhaps given to others, too
                 part.R = generator = np.random.RandomState()
                 self._generators[place] = part, generator
             generator.seed(seed % MAX_SEED)
