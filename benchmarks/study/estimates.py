@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -176,15 +177,22 @@ def _by_seed(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
 def _bootstrap(table: ScoreTable, numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     """Return the ratio of the sums, and of each draw. All cells of a table have the same draws."""
     seeds, patients = numerators.shape
+    folds = seeds > 1 and bool(((_cases(table) > 0).sum(0) == 1).all())
+    of_seeds, of_patients = _draws(seeds, patients, folds)
+    over, under = (((of_seeds @ part) * of_patients).sum(1) for part in (numerators, denominators))
+    return over / under
+
+
+@lru_cache(maxsize=2)
+def _draws(seeds: int, patients: int, folds: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each seed and each patient is drawn, `(1 + DRAWS, seeds)` and `(1 + DRAWS, patients)`; first each once."""
     random = np.random.default_rng(0)
-    folds = seeds > 1 and ((_cases(table) > 0).sum(0) == 1).all()
     of_patients = np.concatenate([np.ones((1, patients)), random.multinomial(patients, np.full(patients, 1 / patients), DRAWS)])
     of_seeds = np.ones((DRAWS + 1, seeds))
     if not folds:
         # one fewer, so that the variance over seeds is that of an unbiased estimate
         of_seeds[1:] = random.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), DRAWS)
-    over, under = (((of_seeds @ part) * of_patients).sum(1) for part in (numerators, denominators))
-    return over / under
+    return of_seeds, of_patients
 
 
 def _cases(table: ScoreTable) -> np.ndarray:
