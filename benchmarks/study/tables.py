@@ -3,7 +3,8 @@
     python -m benchmarks.study.tables OUT [--seeds 0,1,2,3,4] [--kept]
 
 OUT gets `study.md`, `study_comparisons.csv` (a row for each comparison and score, with interval and p), `study_runs.csv` (a row for
-each run, with its seed: test means, and those of the validation patients), and for each set a figure of differences to the reference.
+each run, with its seed: test means, and those of the validation patients), and figures of differences to the reference: one for each
+set of real images, and one for all phantoms.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.real_raters_results import markdown, save
-from benchmarks.study.cells import CE, CELLS, JDT, SEEDS, USUAL
-from benchmarks.study.estimates import SCORES, Estimate, Key, ScoreTable, estimate, holm, mean_of_seed, table_of
+from benchmarks.study.cells import CE, CELLS, JDT, SEEDS, USUAL, at_faster_rate, core
+from benchmarks.study.estimates import SCORES, Estimate, Key, Score, ScoreTable, estimate, holm, mean_of_seed, table_of
 from benchmarks.study.results import Result, read_results
 from benchmarks.study.run import write_rows
 from benchmarks.study.sets import SETS
@@ -43,7 +44,14 @@ NAMED: tuple[tuple[str, str, str, str], ...] = (
     ("DiceCE, average", USUAL, "brier", ""),
     ("DiceCE, average", USUAL, "dice_expected_level", ""),
     *((cell, cell, "dice_expected_level", "dice_half") for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")),
+    *(
+        (at_faster_rate(JDT), at_faster_rate(cell), score, "")
+        for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")
+        for score in ("thresholded_dice", "brier", "ece", "truth_error")
+    ),
 )
+#: Of phantoms, in one figure.
+OF_PHANTOMS = ("thresholded_dice", "dice_expected_level", "brier", "ece", "truth_error")
 SHOWN = ("thresholded_dice", "dice_half", "dice_expected_level", "brier", "ece", "bias")
 
 
@@ -180,15 +188,43 @@ def draw(path: Path, name: str, table: ScoreTable) -> None:
     save(figure, path)
 
 
+def draw_phantoms(path: Path, tables: Mapping[str, ScoreTable]) -> None:
+    """Draw the same for all sets of phantoms, a row for each cell and set."""
+    from matplotlib.figure import Figure
+
+    sets = [(name, table) for name, table in tables.items() if name.startswith("phantom")]
+    cells = [cell.name for cell in core("phantom") if cell.name != JDT]
+    figure = Figure(figsize=(3.2 + 2.6 * len(OF_PHANTOMS), 1.2 + 0.22 * len(sets) * (len(cells) + 1)), layout="constrained")
+    axes = figure.subplots(1, len(OF_PHANTOMS), sharey=True, squeeze=False)[0]
+    reference = (network_of("phantom plain"), JDT)
+    rows = [(name, table, (reference[0], cell)) for name, table in sets for cell in cells]
+    places = [row + row // len(cells) for row in range(len(rows))]
+    for axis, score in zip(axes, OF_PHANTOMS, strict=True):
+        for place, (_, table, key) in zip(places, rows, strict=True):
+            draw_difference(axis, place, SCORES[score], estimate(table, score, key, reference))
+        style(axis, SCORES[score])
+    labels = [f"{name.removeprefix('phantom ')}:  {cell}" for name, _, (_, cell) in rows]
+    axes[0].set_yticks(places, labels, fontsize=8)
+    axes[0].set_ylim(places[-1] + 0.5, -0.5)
+    figure.suptitle(f"phantoms: difference to {JDT}, 95 % interval over cases and seeds. Green: better, red: worse", fontsize=10)
+    save(figure, path)
+
+
 def draw_score(axis: Axes, table: ScoreTable, score: str, keys: Sequence[Key], reference: Key) -> None:
-    shown = SCORES[score]
     for place, key in enumerate(keys):
-        found = estimate(table, score, key, reference)
-        better = found.mean * shown.best
-        certain = found.low > 0 or found.high < 0
-        colour = "0.55" if not certain or shown.best == 0 else "tab:green" if better > 0 else "tab:red"
-        axis.plot([shown.factor * found.low, shown.factor * found.high], [place, place], color=colour, linewidth=2)
-        axis.plot(shown.factor * found.mean, place, "o", color=colour, markersize=4)
+        draw_difference(axis, place, SCORES[score], estimate(table, score, key, reference))
+    style(axis, SCORES[score])
+
+
+def draw_difference(axis: Axes, place: int, shown: Score, found: Estimate) -> None:
+    better = found.mean * shown.best
+    certain = found.low > 0 or found.high < 0
+    colour = "0.55" if not certain or shown.best == 0 else "tab:green" if better > 0 else "tab:red"
+    axis.plot([shown.factor * found.low, shown.factor * found.high], [place, place], color=colour, linewidth=2)
+    axis.plot(shown.factor * found.mean, place, "o", color=colour, markersize=4)
+
+
+def style(axis: Axes, shown: Score) -> None:
     axis.axvline(0, color="0.3", linewidth=0.8)
     axis.set_title(shown.title, fontsize=8, loc="left", wrap=True)
     axis.tick_params(axis="x", labelsize=7)
@@ -218,7 +254,10 @@ def main() -> None:
     write_rows(arguments.out / "study_comparisons.csv", [row for name, table in tables.items() for row in comparison_rows(name, table)])
     write_rows(arguments.out / "study_runs.csv", run_rows(tables, results))
     for name, table in tables.items():
-        draw(arguments.out / f"study_{name.replace(' ', '_')}.png", name, table)
+        if not name.startswith("phantom"):
+            draw(arguments.out / f"study_{name}.png", name, table)
+    if any(name.startswith("phantom") for name in tables):
+        draw_phantoms(arguments.out / "study_phantoms.png", tables)
     print((arguments.out / "study.md").read_text())
 
 

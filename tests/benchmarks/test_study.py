@@ -293,7 +293,7 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
     by_hand = table.cells["unet", cells.JDT]["brier"][table.seeds == 1].mean()
     (row,) = [row for row in rows if (row["cell"], row["seed"]) == (cells.JDT, "1")]
     assert float(row["brier"]) == pytest.approx(by_hand, rel=1e-4)
-    assert (tmp_path / "out" / "study_phantom_plain.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "study_phantoms.png").stat().st_size > 10_000
     kept.keep(results)
     monkeypatch.setattr("sys.argv", ["tables", str(tmp_path / "again"), "--seeds", "0,1", "--kept"])
     tables.main()
