@@ -57,7 +57,7 @@ SCORES: dict[str, Score] = {
     "confidence_error": Score(
         "expected less reached Dice", lambda columns: columns["expected_dice"] - columns["dice_expected"], 1, 3, 0
     ),
-    "truth_error": Score("mean |p - true p| x 1000", _column("truth_error"), 1000, 2, -1),
+    "truth_error": Score("mean distance of p to the true p x 1000", _column("truth_error"), 1000, 2, -1),
 }
 
 
