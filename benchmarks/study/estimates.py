@@ -41,6 +41,13 @@ def _column(name: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
 
 SCORES: dict[str, Score] = {
     "thresholded_dice": Score("thresholded Dice", _column("thresholded_dice")),
+    "dice_of_filled": Score(
+        "thresholded Dice, majority not empty",
+        lambda columns: (columns["thresholded_dice"] - columns["thresholded_dice_of_empty"], columns["cases"] - columns["empty"]),
+    ),
+    "dice_of_empty": Score(
+        "thresholded Dice, majority empty", lambda columns: (columns["thresholded_dice_of_empty"], columns["empty"])
+    ),
     "soft_dice": Score("soft Dice with the readers' mean", _column("soft_dice")),
     "dice_half": Score("majority Dice, p > .5", _column("dice_half")),
     "dice_validated": Score("majority Dice, validated threshold", _column("dice_validated")),
@@ -69,7 +76,7 @@ class ScoreTable:
         seeds: of each row.
         patients: of each row.
         cases: how many each row has.
-        cells: columns of each cell, by network and name: sums over the cases.
+        cells: columns of each cell, by network and name: sums over the cases, and their number.
     """
 
     seeds: np.ndarray
@@ -78,7 +85,9 @@ class ScoreTable:
     cells: dict[Key, dict[str, np.ndarray]]
 
     def has(self, score: str) -> bool:
-        """Return whether there is what the score is made of: phantoms alone have a true probability."""
+        """Return whether there is what the score is made of: a true probability, which phantoms have, or an empty majority."""
+        if score in ("dice_of_filled", "dice_of_empty"):
+            return all(columns["empty"][self.seeds == seed].any() for columns in self.cells.values() for seed in np.unique(self.seeds))
         return score != "truth_error" or all("truth_error" in columns for columns in self.cells.values())
 
 
@@ -105,7 +114,7 @@ def table_of(results: Sequence[Result], name: str, seeds: Sequence[int]) -> Scor
             got = f"others in {key}"
             raise ValueError(error_sentence("OUT", f"the same patients in every cell of {name}", got, "name a folder of one study"))
     # a set without a true probability has no value in that column
-    numbers = [column for column, value in first[0][1].items() if column not in ("patient", "cases") and value]
+    numbers = [column for column, value in first[0][1].items() if column != "patient" and value]
     cells = {key: {column: np.array([float(row[column]) for _, row in rows]) for column in numbers} for key, rows in whole.items()}
     about = ([value[place] for value in identity] for place in (0, 1, 2))
     seed_of, patient_of, cases_of = (np.array(values) for values in about)

@@ -27,6 +27,8 @@ KEPT = Path(__file__).resolve().parent / "kept"
 ABOUT = ("set", "network", "cell", "seed")
 #: Columns of a case that are no score.
 NAMES = (*ABOUT, "case", "patient")
+#: How many cases have an empty majority, and the sum over these.
+OF_EMPTY = ("empty", "thresholded_dice_of_empty")
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,12 @@ def sums(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     for row in rows:
         sum_of = found.setdefault(row["patient"], {"patient": row["patient"], "cases": 0})
         sum_of["cases"] += 1
-        for score in row.keys() - set(NAMES):
-            sum_of[score] = sum_of.get(score, 0.0) + float(row[score])
-    columns = [score for score in rows[0] if score not in NAMES]
+        empty = float(row["majority"]) == 0
+        scores = {score: float(value) for score, value in row.items() if score not in NAMES}
+        scores |= {OF_EMPTY[0]: float(empty), OF_EMPTY[1]: empty * scores["thresholded_dice"]}
+        for score, value in scores.items():
+            sum_of[score] = sum_of.get(score, 0.0) + value
+    columns = [*(score for score in rows[0] if score not in NAMES), *OF_EMPTY]
     return [texts({name: sum_of[name] for name in ("patient", "cases", *columns)}) for _, sum_of in sorted(found.items())]
 
 
@@ -85,14 +90,16 @@ def texts(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_kept() -> list[Result]:
-    """Return what is kept."""
+    """Return what is kept. Of a `keep` that was interrupted, what has both its row in `runs.csv` and its patients."""
     runs = {tuple(row[name] for name in ABOUT): row for row in _read(KEPT / "runs.csv")}
     patients: dict[tuple[str, ...], list[dict[str, str]]] = {about: [] for about in runs}
     for path in sorted(KEPT.glob("*.csv.xz")):
         for row in _read(path):
             about = tuple(row[name] for name in ABOUT)
-            patients[about].append({key: value for key, value in row.items() if key not in ABOUT})
-    return [Result(about, {key: run[key] for key in run if key not in ABOUT}, patients[about]) for about, run in runs.items()]
+            if about in patients:
+                patients[about].append({key: value for key, value in row.items() if key not in ABOUT})
+    whole = {about: run for about, run in runs.items() if patients[about]}
+    return [Result(about, {key: run[key] for key in run if key not in ABOUT}, patients[about]) for about, run in whole.items()]
 
 
 def keep(results: Iterable[Result]) -> None:

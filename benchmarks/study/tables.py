@@ -111,7 +111,8 @@ def text_of(name: str, table: ScoreTable) -> str:
         rows.append([title, score.title, found.text(score, "+"), f"{found.p:.4f}", same_sign(found)])
     lines += [*markdown(rows), ""]
     scores = [score for score in SCORES if table.has(score)]
-    for part in (scores[:7], scores[7:]):
+    middle = scores.index("brier")
+    for part in (scores[:middle], scores[middle:]):
         rows = [["cell", *(SCORES[score].title for score in part)]]
         rows += [[title_of(key, network), *(estimate(table, score, key).text(SCORES[score]) for score in part)] for key in table.cells]
         lines += [*markdown(rows), ""]
@@ -166,7 +167,7 @@ def run_rows(tables: Mapping[str, ScoreTable], results: Sequence[Result]) -> lis
             continue
         about = {"set": name, "network": network, "cell": cell, "seed": seed}
         about |= {column: result.run[column] for column in ("threshold", "level", "seconds", "device", "torch")}
-        test = {score: mean_of_seed(table, score, key, int(seed)) for score in SCORES if table.has(score)}
+        test = {score: mean_of_seed(table, score, key, int(seed)) if table.has(score) else "" for score in SCORES}
         looked_at = [f"validation_{score}" for score in ("thresholded_dice", "brier", "dice_expected_level")]
         rows.append(about | test | {column: float(result.run[column]) for column in looked_at})
     return rows

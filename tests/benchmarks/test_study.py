@@ -244,6 +244,20 @@ def test_the_score_of_a_data_set_is_a_ratio_of_sums() -> None:
     assert estimate(table, "dataset_dice", KEY).mean == pytest.approx(2 * 9 / (12 + 13))
 
 
+def test_the_score_of_empty_images_is_apart() -> None:
+    columns = {
+        "cases": np.array([2, 3]),
+        "empty": np.array([1.0, 0]),
+        "thresholded_dice": np.array([0.9, 1.5]),
+        "thresholded_dice_of_empty": np.array([0.7, 0]),
+    }
+    table = ScoreTable(np.array([0, 0]), np.array(["a", "b"]), columns["cases"], {KEY: columns})
+    assert table.has("dice_of_empty")
+    assert estimate(table, "dice_of_empty", KEY).mean == pytest.approx(0.7)
+    assert estimate(table, "dice_of_filled", KEY).mean == pytest.approx((0.2 + 1.5) / 4)
+    assert not ScoreTable(table.seeds, table.patients, table.cases, {KEY: {**columns, "empty": np.zeros(2)}}).has("dice_of_empty")
+
+
 def test_holm_is_that_of_its_definition() -> None:
     ps = [0.01, 0.04, 0.03, 0.005]
     assert holm(ps) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -316,14 +330,14 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
 
 def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "KEPT", tmp_path / "kept")
-    done(tmp_path / "out", "a", 0, [("c1", "p2", 0.25, 1.0), ("c2", "p1", 0.5, 2.0), ("c3", "p2", 1 / 3, 4.0)])
+    done(tmp_path / "out", "a", 0, [("c1", "p2", 0.25, 1.0), ("c2", "p1", 0.5, 0.0), ("c3", "p2", 1 / 3, 4.0)])
     done(tmp_path / "out", "b", 1, [("c1", "p2", 0.0, 1.0)])
     kept.keep(kept.read_results(tmp_path / "out"))
     first, second = kept.read_kept()
     assert first.about == ("chase", "unet", "a", "0")
     assert first.patients == [
-        {"patient": "p1", "cases": "1", "brier": "0.5", "majority": "2"},
-        {"patient": "p2", "cases": "2", "brier": "0.58333", "majority": "5"},
+        {"patient": "p1", "cases": "1", "thresholded_dice": "0.5", "majority": "0", "empty": "1", "thresholded_dice_of_empty": "0.5"},
+        {"patient": "p2", "cases": "2", "thresholded_dice": "0.58333", "majority": "5", "empty": "0", "thresholded_dice_of_empty": "0"},
     ]
     assert first.run["settings"] == "0123"
     assert float(first.run["validation_brier"]) == 0.125
@@ -331,10 +345,13 @@ def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest
     done(tmp_path / "later", "a", 0, [("c1", "p2", 0.75, 1.0)])
     kept.keep(kept.read_results(tmp_path / "later"))
     again, other = kept.read_kept()
-    assert [patient["brier"] for patient in again.patients] == ["0.75"]
+    assert [patient["thresholded_dice"] for patient in again.patients] == ["0.75"]
     assert other == second
     assert [result.about[2] for result in kept.read_results(tmp_path / "none", kept=True)] == ["a", "b"]
     assert kept.read_results(tmp_path / "none") == []
+    lines = (tmp_path / "kept" / "runs.csv").read_text().splitlines()
+    (tmp_path / "kept" / "runs.csv").write_text("\n".join(lines[:2]) + "\n")
+    assert [result.about[2] for result in kept.read_kept()] == ["a"]
 
 
 def done(out: Path, cell: str, seed: int, rows: Sequence[tuple[str, str, float, float]]) -> None:
@@ -342,7 +359,7 @@ def done(out: Path, cell: str, seed: int, rows: Sequence[tuple[str, str, float, 
     folder = out / "runs" / cell / f"seed{seed}"
     folder.mkdir(parents=True)
     about = {"set": "chase", "network": "unet", "cell": cell, "seed": seed}
-    scored = [dict(zip(("case", "patient", "brier", "majority"), row, strict=True)) for row in rows]
+    scored = [dict(zip(("case", "patient", "thresholded_dice", "majority"), row, strict=True)) for row in rows]
     write_rows(folder / "cases.csv", [about | row for row in scored])
     where = {"seconds": {"all": 1.4}, "device": "cpu", "versions": {"torch": "2"}}
     record = {"settings": "0123", "decisions": {"threshold": 0.5, "level": 0.1}, "validation": {"brier": 0.125}, **where}
