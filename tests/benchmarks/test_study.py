@@ -402,8 +402,11 @@ def wait_for_long(run: Run) -> None:
 
 
 @pytest.mark.long
-def test_an_interruption_begins_no_other_run(tmp_path: Path) -> None:
+def test_an_interruption_begins_no_other_run(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     runs = [Run(CELLS[0], seed, (tmp_path,), tmp_path, {}) for seed in range(4)]
+    # a process in the background of a shell ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupt() -> None:
         while not (tmp_path / "begun0").exists():
