@@ -43,6 +43,8 @@ NAMED: tuple[tuple[str, str, str, str], ...] = (
     ("DiceCE, average", USUAL, "thresholded_dice", ""),
     ("DiceCE, average", USUAL, "brier", ""),
     ("DiceCE, average", USUAL, "dice_expected_level", ""),
+    ("soft DiceCE, average", "DiceCE, average", "thresholded_dice", ""),
+    ("soft DiceCE, average", "DiceCE, average", "brier", ""),
     *((cell, cell, "dice_expected_level", "dice_half") for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")),
     *(
         (at_faster_rate(JDT), at_faster_rate(cell), score, "")
