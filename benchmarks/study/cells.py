@@ -1,7 +1,7 @@
 """The experiments: each is a bundle with overlays and keys on one set. Nothing else differs between two cells of a set.
 
 The plan is in docs/study.md. It was written before the first result, and so was this file, `.9 CE + .1 JML` a day later.
-A cell that is added after the first result says so: `faster`.
+What is added after the first result says so: `faster`, and the phantoms of imbalance with `averages`.
 """
 
 from __future__ import annotations
@@ -96,10 +96,9 @@ def all_of_lidc2d() -> list[Cell]:
         Cell(name, "CE + JML, weighted", jml, {"label_source": "weighted"}),
         Cell(name, "CE + JML, staple", jml, {"label_source": "staple"}),
     ]
-    # which average, and smoothing
+    # which average, and smoothing. With one structure an average over classes is one over images
     cells += [
         Cell(name, "CE + JML by image, average", ("loss_jml", "average_image"), AVERAGE),
-        Cell(name, "CE + JML by class, average", ("loss_jml", "average_class"), AVERAGE),
         Cell(name, "CE + JML, majority, smoothed everywhere", (*jml, "smoothing_uniform"), MAJORITY),
         Cell(name, "CE + JML, majority, smoothed near borders", (*jml, "smoothing_boundary"), MAJORITY),
     ]
@@ -114,6 +113,19 @@ def all_of_lidc2d() -> list[Cell]:
         for sync in ("on", "off")
     ]
     return cells
+
+
+def averages(name: str) -> list[Cell]:
+    """Return how the overlap is averaged (arXiv:2310.19252), over all classes or those that an image has. The core's is over the batch.
+
+    With all classes, an average over classes is the one over images.
+    """
+    present = AVERAGE | {"loss#classes": "present"}
+    return [
+        Cell(name, "CE + JML by image, average", ("loss_jml", "average_image"), AVERAGE),
+        Cell(name, "CE + JML by image, present, average", ("loss_jml", "average_image"), present),
+        Cell(name, "CE + JML by class, present, average", ("loss_jml", "average_class"), present),
+    ]
 
 
 def weights(jdt: float) -> dict[str, float]:
@@ -131,6 +143,7 @@ LEARNING_RATES = {
     "phantom disagreement": 0.0005,
     "phantom bias": 0.0005,
     "phantom small": 0.004,
+    "phantom imbalance": 0.004,
     "phantom missing": 0.004,
     "phantom few": 0.001,
 }
@@ -155,4 +168,5 @@ CELLS: tuple[Cell, ...] = (
     *core("chase"),
     *(cell for name in DIFFICULTIES for cell in core(f"phantom {name}")),
     *(cell for name in SLOW for cell in faster(f"phantom {name}")),
+    *averages("phantom imbalance"),
 )

@@ -21,6 +21,7 @@ from benchmarks.convert_lidc import convert
 from benchmarks.lidc_arrays import lidc_slices, lidc_volumes
 from monai_jdt.data import RaterStyle, draw_rater, qubiq_phantom, rater_probability, write_datalist
 from monai_jdt.data.files.atomic import whole_folder
+from monai_jdt.data.phantoms.qubiq import QubiqPhantom
 from monai_jdt.data.phantoms.raters import PhantomLatent
 from monai_jdt.validation import error_sentence
 
@@ -111,11 +112,20 @@ class Difficulty:
         styles: of the raters.
         edge: of the body's own image, pixels; it lies anywhere in the 64 x 64. The organ's radius is about .18 of it.
         training: how many cases are trained on. 40 are validated, 160 tested.
+        rare_edge: of a second body, in the columns that the first one leaves, whose organ is a structure of its own; 0: none.
+        rare_share: how often it is there.
     """
 
     styles: tuple[RaterStyle, ...]
     edge: int = 64
     training: int = 160
+    rare_edge: int = 0
+    rare_share: float = 0.0
+
+    @property
+    def regions(self) -> dict[str, list[int]]:
+        """Structures and their label values."""
+        return {"large": [1], "rare": [2]} if self.rare_edge else {"organ": [1]}
 
 
 def _raters(sd: float = 1.0, bias: float = 0.5, presence: float = 1.0) -> tuple[RaterStyle, ...]:
@@ -132,12 +142,15 @@ DIFFICULTIES = {
     "disagreement": Difficulty(_raters(sd=3.0)),
     "bias": Difficulty(_raters(bias=4.0)),
     "small": Difficulty(_raters(), edge=24),
+    "imbalance": Difficulty(_raters(), edge=44, rare_edge=20, rare_share=0.25),
     "missing": Difficulty(_raters(presence=0.4)),
     "few": Difficulty(_raters(), training=12),
 }
 VALIDATION_CASES, TEST_CASES = 40, 160
 #: Pixels of an image along each axis, and the distance in mm of what is nowhere near an organ.
 EDGE, FAR_MM = 64, 100.0
+#: What is added to a case's number for its rare body.
+RARE_INDEX = 100_000
 
 
 def write_phantoms(data: Path, files: Path, *, name: str) -> list[Path]:
@@ -158,37 +171,61 @@ def write_phantoms(data: Path, files: Path, *, name: str) -> list[Path]:
 def write_phantom(folder: Path, index: int, difficulty: Difficulty) -> None:
     case = qubiq_phantom(index, "kidney", shape=(difficulty.edge,) * 2)
     random = np.random.default_rng([7, index])
-    image, phi = placed(case.image, case.latent.phi, random)
+    if difficulty.rare_edge:
+        image, phi = side_by_side(case, index, difficulty, random)
+    else:
+        image, phi = placed(case.image, case.latent.phi, random)
     latent = PhantomLatent(phi, phi, case.latent.spacing)
     drawn: list[np.ndarray] = []
     while not drawn:  # a case without a rater is drawn again
         for style in difficulty.styles:
             present, marked = random.random() < style.presence, draw_rater(latent, style, random)
-            drawn += [marked[0]] if present else []
+            # structures are apart, and have the label values 1, 2
+            drawn += [sum(number * mark for number, mark in enumerate(marked, start=1))] if present else []
     folder.mkdir()
-    probability = rater_probability(latent, difficulty.styles)[0]
-    arrays = {"image": image, "probability": probability}
+    arrays = {"image": image}
+    if len(phi) == 1:  # the bundle reads the probability of one structure
+        arrays["probability"] = rater_probability(latent, difficulty.styles)[0]
     arrays |= {f"rater{number}": marked.astype(np.uint8) for number, marked in enumerate(drawn, start=1)}
     for name, array in arrays.items():
         nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{name}.nii.gz")
 
 
 def placed(image: np.ndarray, phi: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Put a smaller image and its field anywhere into one of `EDGE`, which is like the image's border: its mean and its noise."""
+    """Put a smaller image and its field anywhere into one of `EDGE`."""
     room = EDGE - image.shape[0]
     if not room:
         return image, phi
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).astype(float)
     y, x = (slice(start, start + image.shape[0]) for start in random.integers(0, room + 1, 2).tolist())
-    frame = np.round(random.normal(border.mean(), border.std(), (EDGE, EDGE))).astype(image.dtype)
+    frame = surroundings(image, random)
     frame[y, x] = image
     evidence = np.full((1, EDGE, EDGE), -FAR_MM, dtype=phi.dtype)
     evidence[0, y, x] = phi[0]
     return frame, evidence
 
 
+def side_by_side(first: QubiqPhantom, index: int, difficulty: Difficulty, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Put a phantom into the left columns, at any height, and often enough a rare one into those that it leaves."""
+    frame = surroundings(first.image, random)
+    evidence = np.full((2, EDGE, EDGE), -FAR_MM, dtype=first.latent.phi.dtype)
+    second = qubiq_phantom(index + RARE_INDEX, "kidney", shape=(difficulty.rare_edge,) * 2)
+    rare = random.random() < difficulty.rare_share
+    for number, (case, left) in enumerate(((first, 0), (second, difficulty.edge))[: 1 + rare]):
+        edge = case.image.shape[0]
+        top = int(random.integers(0, EDGE - edge + 1))
+        there = slice(top, top + edge), slice(left, left + edge)
+        frame[there], evidence[number][there] = case.image, case.latent.phi[0]
+    return frame, evidence
+
+
+def surroundings(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return an image of `EDGE` that is like the border of a smaller one: its mean and its noise."""
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).astype(float)
+    return np.round(random.normal(border.mean(), border.std(), (EDGE, EDGE))).astype(image.dtype)
+
+
 def item_of(folder: Path) -> dict[str, Any]:
-    files = {name: str(folder / f"{name}.nii.gz") for name in ("image", "probability")}
+    files = {name: str(folder / f"{name}.nii.gz") for name in ("image", "probability") if (folder / f"{name}.nii.gz").exists()}
     return {
         "case": folder.name,
         "patient": folder.name,
@@ -198,7 +235,10 @@ def item_of(folder: Path) -> dict[str, Any]:
 
 
 def _phantom_set(name: str) -> StudySet:
-    keys = {"set": "kidney", "normalize": "zscore", "size": [64, 64], "regions": {"organ": [1]}, "batch_size": 8}
+    regions = DIFFICULTIES[name].regions
+    keys = {"set": "kidney", "normalize": "zscore", "size": [64, 64], "regions": regions, "batch_size": 8}
+    if len(regions) > 1:
+        keys["label_values"] = [0, 1, 2]
     return StudySet("qubiq_multirater_segmentation", partial(write_phantoms, name=name), keys)
 
 
