@@ -5,8 +5,9 @@
 Adds OUT's runs to those that are kept, each in place of an earlier one of the same cell and seed. Tables can be made of what is
 kept, and a study goes on elsewhere: `--kept` of `benchmarks.study` and of `benchmarks.study.tables`.
 
-`kept/runs.csv` has a row for each run: settings, device, validation scores. `kept/SET.csv.xz` has a row for each run and patient: the
-number of its test cases, and the sum of each score over them, of which every mean, interval and p of the tables follows.
+`kept/runs.csv` has a row for each run: settings, device, validation scores. `kept/SET.csv.xz` has a row for each run, patient and
+structure: the number of its test cases, the sum of each score over them, and the IoU of each, of which every mean, interval and p
+of the tables follows.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from monai_jdt.data.files.atomic import whole_file
 KEPT = Path(__file__).resolve().parent / "kept"
 ABOUT = ("set", "network", "cell", "seed")
 #: Columns of a case that are no score.
-NAMES = (*ABOUT, "case", "patient")
+NAMES = (*ABOUT, "case", "patient", "structure")
+#: Columns of a patient and a structure that are no sum.
+OF_ROW = ("patient", "structure", "ious")
 #: How many cases have an empty majority, and the sum over these.
 OF_EMPTY = ("empty", "thresholded_dice_of_empty")
 
@@ -38,7 +41,8 @@ class Result:
     Args:
         about: set, network, cell and seed, as texts.
         run: settings, decisions, where it ran, and the validation scores.
-        patients: of each test patient, its name, its cases, and the sum of each score over them.
+        patients: of each test patient and structure, their names, the cases, the sum of each score over them, and the IoU of
+            p > .5 with each case's majority, "nan" where that is empty.
     """
 
     about: tuple[str, ...]
@@ -70,18 +74,23 @@ def read_run(record_file: Path) -> Result:
 
 
 def sums(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return the sums over each patient's cases."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the sums over the cases of each patient and structure."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        sum_of = found.setdefault(row["patient"], {"patient": row["patient"], "cases": 0})
+        about = {"patient": row["patient"], "structure": row["structure"]}
+        sum_of = found.setdefault((row["patient"], row["structure"]), {**about, "cases": 0, "ious": []})
         sum_of["cases"] += 1
-        empty = float(row["majority"]) == 0
         scores = {score: float(value) for score, value in row.items() if score not in NAMES}
+        empty = scores["majority"] == 0
+        union = scores["marked_half"] + scores["majority"] - scores["right_half"]
+        sum_of["ious"].append("nan" if empty else f"{scores['right_half'] / union:.4g}")
         scores |= {OF_EMPTY[0]: float(empty), OF_EMPTY[1]: empty * scores["thresholded_dice"]}
         for score, value in scores.items():
             sum_of[score] = sum_of.get(score, 0.0) + value
-    columns = [*(score for score in rows[0] if score not in NAMES), *OF_EMPTY]
-    return [texts({name: sum_of[name] for name in ("patient", "cases", *columns)}) for _, sum_of in sorted(found.items())]
+    for sum_of in found.values():
+        sum_of["ious"] = " ".join(sum_of["ious"])
+    columns = [*(score for score in rows[0] if score not in NAMES), *OF_EMPTY, "ious"]
+    return [texts({name: sum_of[name] for name in ("patient", "structure", "cases", *columns)}) for _, sum_of in sorted(found.items())]
 
 
 def texts(row: Mapping[str, Any]) -> dict[str, str]:

@@ -221,14 +221,14 @@ def train(run: Run) -> None:
 
 
 def predictions(run: Run, weights: Mapping[str, torch.Tensor], part: str) -> Iterator[ScoredCase]:
-    """Yield the cases of a part as the bundle's evaluation has them: probabilities and votes on the files' own grid."""
+    """Yield the structures of a part's cases as the bundle's evaluation has them: probabilities and votes on the files' own grid."""
     files = [*(file for file in run.files() if "multi_gpu" not in file), str(run.bundle / "configs" / "evaluate.yaml")]
     keys = run.overrides() | {"datalist_section": part, "search_temperature": False}
     workflow = ConfigWorkflow(files, logging_file=False, **keys)
     parser: ConfigParser = workflow.parser
-    network, inferer, postprocessing, dataset, split = (
+    network, inferer, postprocessing, dataset, split, regions = (
         parser.get_parsed_content(name)
-        for name in ("network", "validate#inferer", "validate#postprocessing", "validate#dataset", "split")
+        for name in ("network", "validate#inferer", "validate#postprocessing", "validate#dataset", "split", "regions_named")
     )
     network.load_state_dict(weights)
     network.eval()
@@ -238,11 +238,11 @@ def predictions(run: Run, weights: Mapping[str, torch.Tensor], part: str) -> Ite
         with torch.no_grad():
             batch["pred"] = inferer(batch["image"].to(device), network)
         for found in decollate_batch(batch):
-            yield ScoredCase.of(item, postprocessing(found))
+            yield from ScoredCase.all_of(item, postprocessing(found), regions)
 
 
 def about_case(run: Run, case: ScoredCase) -> dict[str, Any]:
-    return {**dict(zip(ABOUT, run.about, strict=True)), "case": case.name, "patient": case.patient}
+    return {**dict(zip(ABOUT, run.about, strict=True)), "case": case.name, "patient": case.patient, "structure": case.structure}
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,16 +12,18 @@ import torch
 from benchmarks.rater_training import majority_of
 from benchmarks.real_raters import THRESHOLDS, Decisions, majority_dice
 from monai_jdt.functional.expected_overlap import best_empty_level, best_expected_mask
+from monai_jdt.functional.region_members import region_members
 from monai_jdt.metrics import RaterBrierScore, RaterCalibrationError, RaterNLL, SoftDice, ThresholdedDice
 
 
 @dataclass(frozen=True)
 class ScoredCase:
-    """A prediction and its raters.
+    """A prediction of a structure and its raters.
 
     Args:
         name: of the case.
         patient: who is in it.
+        structure: which.
         prob: of the structure, `(1, *S)`.
         votes: bool, `(1, R, *S)`.
         truth: the share of the population of raters, `(1, *S)`, which phantoms have; or None.
@@ -30,21 +32,39 @@ class ScoredCase:
 
     name: str
     patient: str
+    structure: str
     prob: torch.Tensor
     votes: torch.Tensor
     truth: torch.Tensor | None
     voxel: float
 
     @classmethod
-    def of(cls, item: Mapping[str, Any], found: Mapping[str, Any]) -> ScoredCase:
-        """Return the case of a list's item and of what the bundle's evaluation makes of it."""
+    def all_of(cls, item: Mapping[str, Any], found: Mapping[str, Any], regions: Mapping[str, Sequence[int]]) -> list[ScoredCase]:
+        """Return the structures of a list's item and of what the bundle's evaluation makes of it.
+
+        Args:
+            item: of the data list.
+            found: probabilities and votes.
+            regions: the label values of each structure, in the order of the probabilities.
+        """
         prob, votes, truth = (
             None if found.get(name) is None else torch.as_tensor(found[name]).cpu() for name in ("prob", "raters", "probability")
         )
         assert prob is not None
         assert votes is not None
         voxel = float(np.prod(item.get("spacing", [1.0])))
-        return cls(str(item["case"]), str(item["patient"]), prob.float(), votes[None] == 1, truth, voxel)
+        return [
+            cls(
+                str(item["case"]),
+                str(item["patient"]),
+                structure,
+                prob[number : number + 1].float(),
+                region_members(votes, values)[None],
+                None if truth is None else truth[number : number + 1],
+                voxel,
+            )
+            for number, (structure, values) in enumerate(regions.items())
+        ]
 
 
 def chosen(cases: Sequence[ScoredCase]) -> Decisions:
@@ -74,6 +94,7 @@ def scores(case: ScoredCase, decisions: Decisions) -> dict[str, float]:
         "brier": float(RaterBrierScore()(prob, votes)),
         "spread": float(RaterBrierScore(part="spread")(prob, votes)),
         "nll": float(RaterNLL()(prob, votes)),
+        "nll_spread": float(RaterNLL()(votes.float().mean(1, keepdim=True), votes)),
         "ece": float(RaterCalibrationError(level="image")(prob, votes)),
         "expected_dice": float(expected),
         "majority": float(majority.sum()),

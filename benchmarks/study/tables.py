@@ -47,10 +47,31 @@ NAMED: tuple[tuple[str, str, str, str], ...] = (
     ("soft DiceCE, average", "DiceCE, average", "brier", ""),
     *((cell, cell, "dice_expected_level", "dice_half") for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")),
     *(
+        (first, second, score, "")
+        for first, second in (
+            ("CE + JML, majority", USUAL),
+            ("CE, majority", USUAL),
+            ("CE + JML, random rater", "DiceCE, random rater"),
+            ("CE + JML, random rater", "CE + JML, majority"),
+            ("CE + JML, majority, smoothed everywhere", "CE + JML, majority"),
+            ("CE + JML, majority, smoothed near borders", "CE + JML, majority"),
+            *((f"{JDT}, {how}", f"{cell}, {how}") for how in ("half the epochs", "batches of 4") for cell in (USUAL, CE)),
+            *((f"{cell}, half the epochs", cell) for cell in (USUAL, CE)),
+            *((f"{cell}, batches of 4", cell) for cell in (USUAL, CE)),
+            (f"{JDT}, two ranks, sync on", f"{JDT}, two ranks, sync off"),
+            ("CE + JML by class, present, average", "CE + JML by image, present, average"),
+        )
+        for score in ("thresholded_dice", "brier")
+    ),
+    *(
         (at_faster_rate(JDT), at_faster_rate(cell), score, "")
         for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")
         for score in ("thresholded_dice", "brier", "ece", "truth_error")
     ),
+)
+#: Of cells with another network than the others', without correction.
+OF_OTHER_NETWORKS: tuple[tuple[str, str, str, str], ...] = tuple(
+    (JDT, other, score, "") for other in (USUAL, CE) for score in ("thresholded_dice", "brier", "dice_expected_level")
 )
 #: Of phantoms, in one figure.
 OF_PHANTOMS = ("thresholded_dice", "dice_expected_level", "brier", "ece", "truth_error")
@@ -97,9 +118,10 @@ def text_of(name: str, table: ScoreTable) -> str:
     network = network_of(name)
     patients = len(set(table.patients.tolist()))
     seeds = sorted(set(table.seeds.tolist()))
-    cases = table.cases.sum() // len(seeds)
-    about = f"{cases:,} test images in each seed, {patients} patients in all, seeds {', '.join(map(str, seeds))}."
-    lines = [f"### {name}", "", about, ""]
+    images = len(table.row_of_image) // len(seeds)
+    about = f"{images:,} test images in each seed, {patients} patients in all, seeds {', '.join(map(str, seeds))}."
+    about += " What no prediction undercuts: " + ", ".join(floors(table)) + "."
+    lines = [f"## {name}", "", about, ""]
     rows = [["planned comparison", "score", "difference", "p", "p, corrected", "seeds of this sign"]]
     for one in planned(table, network):
         score = SCORES[one.score]
@@ -108,13 +130,17 @@ def text_of(name: str, table: ScoreTable) -> str:
         )
     lines += [*markdown(rows), ""]
     rows = [["other comparison", "score", "difference", "p", "seeds of this sign"]]
-    for title, name_of_score, found in compared(table, network, NAMED):
+    others = sorted({key[0] for key in table.cells} - {network})
+    named = compared(table, network, NAMED)
+    for other in others:
+        named += [(f"{title} ({other})", score, found) for title, score, found in compared(table, other, OF_OTHER_NETWORKS)]
+    for title, name_of_score, found in named:
         score = SCORES[name_of_score]
         rows.append([title, score.title, found.text(score, "+"), f"{found.p:.4f}", same_sign(found)])
     lines += [*markdown(rows), ""]
     scores = [score for score in SCORES if table.has(score)]
-    middle = scores.index("brier")
-    for part in (scores[:middle], scores[middle:]):
+    middle, last = scores.index("iou_dataset"), scores.index("brier")
+    for part in (scores[:middle], scores[middle:last], scores[last:]):
         rows = [["cell", *(SCORES[score].title for score in part)]]
         rows += [[title_of(key, network), *(estimate(table, score, key).text(SCORES[score]) for score in part)] for key in table.cells]
         lines += [*markdown(rows), ""]
@@ -127,6 +153,13 @@ def text_of(name: str, table: ScoreTable) -> str:
                 )
         lines += [*markdown(rows), ""]
     return "\n".join(lines)
+
+
+def floors(table: ScoreTable) -> list[str]:
+    """Return the scores of the readers' own share: their spread in the Brier score, and their NLL."""
+    columns = next(iter(table.cells.values()))
+    found = [("Brier score x 1000", "spread", 2), ("NLL x 1000", "nll_spread", 1)]
+    return [f"{title} {1000 * columns[name].sum() / table.cases.sum():.{digits}f}" for title, name, digits in found if name in columns]
 
 
 def network_of(name: str) -> str:
@@ -204,7 +237,8 @@ def draw_phantoms(path: Path, tables: Mapping[str, ScoreTable]) -> None:
     places = [row + row // len(cells) for row in range(len(rows))]
     for axis, score in zip(axes, OF_PHANTOMS, strict=True):
         for place, (_, table, key) in zip(places, rows, strict=True):
-            draw_difference(axis, place, SCORES[score], estimate(table, score, key, reference))
+            if table.has(score):
+                draw_difference(axis, place, SCORES[score], estimate(table, score, key, reference))
         style(axis, SCORES[score])
     labels = [f"{name.removeprefix('phantom ')}:  {cell}" for name, _, (_, cell) in rows]
     axes[0].set_yticks(places, labels, fontsize=8)

@@ -27,13 +27,14 @@ from benchmarks.study import cells, sets, tables, tune
 from benchmarks.study import predict as keeping
 from benchmarks.study import results as kept
 from benchmarks.study.cells import CELLS, Cell
-from benchmarks.study.estimates import ScoreTable, estimate, holm, table_of
+from benchmarks.study.estimates import ScoreTable, _means, estimate, holm, table_of
 from benchmarks.study.losses import FixedDenominatorLoss, ScheduledLoss, SumOfLosses
 from benchmarks.study.processes import perform_all
 from benchmarks.study.run import Run, perform, write_rows
 from benchmarks.study.scores import ScoredCase, bins_of, chosen, scores
 from benchmarks.study.sets import DIFFICULTIES, PARTS, SETS, Difficulty, write_chase, write_phantoms
 from monai_jdt.data import RaterStyle, read_datalist
+from monai_jdt.metrics import FineGrainedOverlap
 
 KEY, OTHER = ("unet", "one"), ("unet", "other")
 
@@ -69,6 +70,23 @@ def test_a_small_organ_is_small_and_marked_where_its_probability_is(tmp_path: Pa
         assert probability.shape == (64, 64)
         assert 10 < probability.sum() < 150
         assert np.abs(share - probability).mean() < 0.01
+
+
+@pytest.mark.usefixtures("few_phantoms")
+def test_a_rare_organ_is_a_structure_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "TEST_CASES", 30)
+    (file,) = write_phantoms(Path(), tmp_path, name="imbalance")
+    rare = 0
+    for item in read_datalist(file, "test"):
+        assert "probability" not in item
+        votes = np.stack([nibabel.load(path).get_fdata() for path in item["raters"]])  # type: ignore[attr-defined]
+        assert votes.shape == (5, 64, 64)
+        edge = DIFFICULTIES["imbalance"].edge
+        assert not (votes[:, :, edge:] == 1).any()
+        assert not (votes[:, :, :edge] == 2).any()
+        assert (votes == 1).any((1, 2)).all()
+        rare += (votes == 2).any()
+    assert 2 <= rare <= 14
 
 
 def test_raters_may_be_missing_but_not_all_of_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +186,7 @@ def test_a_sum_weighs_and_a_schedule_goes_from_one_loss_to_the_other() -> None:
 
 def case(prob: Sequence[float], votes: Sequence[Sequence[int]], truth: Sequence[float] | None = None) -> ScoredCase:
     given = None if truth is None else torch.tensor([truth])
-    return ScoredCase("c", "p", torch.tensor([prob]), torch.tensor([votes]) == 1, given, 2.0)
+    return ScoredCase("c", "p", "s", torch.tensor([prob]), torch.tensor([votes]) == 1, given, 2.0)
 
 
 def test_scores_of_a_case_by_hand() -> None:
@@ -181,7 +199,19 @@ def test_scores_of_a_case_by_hand() -> None:
     assert found["brier"] == pytest.approx(sum(errors) / 12)
     assert found["spread"] == pytest.approx((0 + 2 / 9 + 2 / 9 + 0) / 4)
     assert found["truth_error"] == pytest.approx((0.1 + 0.1 + 0.3) / 4)
+    assert found["nll_spread"] == pytest.approx(-(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) * 2 / 4, rel=1e-3)
     assert bins_of([one]).shape[0] == 1
+
+
+def test_a_case_has_a_score_for_each_structure() -> None:
+    item = {"case": "c", "patient": "p", "spacing": [2.0, 3.0]}
+    prob = torch.tensor([[0.1, 0.7, 0.2], [0.8, 0.1, 0.0]])
+    found = {"prob": prob, "raters": torch.tensor([[2, 1, 0], [3, 0, 0]])}
+    first, second = ScoredCase.all_of(item, found, {"one": [1], "other": [2, 3]})
+    assert (first.structure, second.structure, first.voxel, first.truth) == ("one", "other", 6.0, None)
+    assert torch.equal(second.prob, prob[1:])
+    assert first.votes.tolist() == [[[False, True, False], [False, False, False]]]
+    assert second.votes.tolist() == [[[True, False, False], [True, False, False]]]
 
 
 # -------------------------------------------------------------------------------------------------------------- intervals
@@ -192,7 +222,14 @@ def made(by_cell: Mapping[Any, np.ndarray], patients: Sequence[str]) -> ScoreTab
     first = next(iter(by_cell.values()))
     seeds = np.repeat(np.arange(len(first)), first.shape[1])
     columns = {key: {"thresholded_dice": values.reshape(-1)} for key, values in by_cell.items()}
-    return ScoreTable(seeds, np.tile(np.array(patients), len(first)), np.ones(len(seeds), int), columns)
+    return of_columns(seeds, np.tile(np.array(patients), len(first)), columns)
+
+
+def of_columns(seeds: Any, patients: Any, cells: dict[Any, dict[str, np.ndarray]], cases: Sequence[int] | None = None) -> ScoreTable:
+    """Return a table of one structure without IoU of images."""
+    counts = np.ones(len(seeds), int) if cases is None else np.array(cases)
+    rows = np.repeat(np.arange(len(seeds)), counts)
+    return ScoreTable(np.array(seeds), np.array(patients), np.full(len(seeds), "s"), counts, cells, {}, rows)
 
 
 def test_a_mean_is_over_cases_and_a_difference_is_paired() -> None:
@@ -222,7 +259,7 @@ def test_of_folds_patients_are_drawn() -> None:
     random = np.random.default_rng(3)
     values = random.normal(size=200)
     columns = {KEY: {"thresholded_dice": values}}
-    table = ScoreTable(np.repeat(np.arange(5), 40), np.array([f"p{number}" for number in range(200)]), np.ones(200, int), columns)
+    table = of_columns(np.repeat(np.arange(5), 40).tolist(), [f"p{number}" for number in range(200)], columns)
     found = estimate(table, "thresholded_dice", KEY)
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
 
@@ -240,8 +277,8 @@ def test_of_no_difference_small_p_values_are_rare() -> None:
 
 def test_the_score_of_a_data_set_is_a_ratio_of_sums() -> None:
     columns = {"right_half": np.array([1.0, 8]), "marked_half": np.array([2.0, 10]), "majority": np.array([4.0, 9])}
-    table = ScoreTable(np.array([0, 0]), np.array(["a", "b"]), np.array([1, 2]), {KEY: columns})
-    assert estimate(table, "dataset_dice", KEY).mean == pytest.approx(2 * 9 / (12 + 13))
+    table = of_columns([0, 0], ["a", "b"], {KEY: columns}, [1, 2])
+    assert estimate(table, "iou_dataset", KEY).mean == pytest.approx(9 / (12 + 13 - 9))
 
 
 def test_the_score_of_empty_images_is_apart() -> None:
@@ -251,11 +288,77 @@ def test_the_score_of_empty_images_is_apart() -> None:
         "thresholded_dice": np.array([0.9, 1.5]),
         "thresholded_dice_of_empty": np.array([0.7, 0]),
     }
-    table = ScoreTable(np.array([0, 0]), np.array(["a", "b"]), columns["cases"], {KEY: columns})
+    table = of_columns([0, 0], ["a", "b"], {KEY: columns}, columns["cases"].tolist())
     assert table.has("dice_of_empty")
     assert estimate(table, "dice_of_empty", KEY).mean == pytest.approx(0.7)
     assert estimate(table, "dice_of_filled", KEY).mean == pytest.approx((0.2 + 1.5) / 4)
-    assert not ScoreTable(table.seeds, table.patients, table.cases, {KEY: {**columns, "empty": np.zeros(2)}}).has("dice_of_empty")
+    assert not replace(table, cells={KEY: {**columns, "empty": np.zeros(2)}}).has("dice_of_empty")
+
+
+def of_masks(found: np.ndarray, wanted: np.ndarray, seeds: int) -> ScoreTable:
+    """Return the table of masks `(seeds * images, 2, voxels)`, two images of a patient, as runs leave it."""
+    results = []
+    of_seed = len(found) // seeds
+    for seed in range(seeds):
+        rows = [
+            {
+                "patient": f"p{image // 2}",
+                "structure": structure,
+                "thresholded_dice": "0",
+                "majority": str(want.sum()),
+                "right_half": str((have & want).sum()),
+                "marked_half": str(have.sum()),
+            }
+            for image in range(of_seed)
+            for structure, have, want in zip("ab", found[seed * of_seed + image], wanted[seed * of_seed + image], strict=True)
+        ]
+        results.append(kept.Result(("chase", *KEY, str(seed)), {}, kept.sums(rows)))
+    table = table_of(results, "chase", range(seeds))
+    assert table is not None
+    return table
+
+
+def test_fine_grained_scores_are_those_of_the_metric() -> None:
+    """Two structures, of which images may lack one or both, in two seeds."""
+    random = np.random.default_rng(5)
+    there = random.random((24, 2, 1)) < [[0.8], [0.4]]
+    wanted = (random.random((24, 2, 30)) < 0.5) & there
+    found = wanted ^ (random.random((24, 2, 30)) < 0.2)
+    table = of_masks(found, wanted, 2)
+    whole = {key: torch.from_numpy(values).float() for key, values in (("found", found), ("wanted", wanted))}
+    settings: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("iou_image", {"average": "image"}),
+        ("iou_worst", {"average": "image", "worst": 25}),
+        ("iou_class", {"average": "class"}),
+        ("iou_dataset", {"average": "dataset"}),
+    )
+    for score, options in settings:
+        assert table.has(score)
+        by_seed = estimate(table, score, KEY).by_seed
+        for seed in (0, 1):
+            metric = FineGrainedOverlap(**options)
+            metric(*(values[seed * 12 : seed * 12 + 12] for values in whole.values()))
+            assert by_seed[seed] == pytest.approx(float(torch.as_tensor(metric.aggregate())), abs=1e-4), score
+
+
+def test_the_worst_images_of_a_draw_are_those_of_its_images() -> None:
+    """One image of each patient: a draw is a data set in which some are there several times."""
+    random = np.random.default_rng(6)
+    wanted = random.random((40, 1, 30)) < 0.5
+    found = wanted ^ (random.random((40, 1, 30)) < random.random((40, 1, 1)))
+    rows = [
+        {"patient": f"p{image:02d}", "structure": "a", "thresholded_dice": "0", "majority": str(want.sum())}
+        | {"right_half": str((have & want).sum()), "marked_half": str(have.sum())}
+        for image, (have, want) in enumerate(zip(found[:, 0], wanted[:, 0], strict=True))
+    ]
+    table = table_of([kept.Result(("chase", *KEY, "0"), {}, kept.sums(rows))], "chase", (0,))
+    assert table is not None
+    assert not table.has("iou_class")
+    ious = np.array([(have & want).sum() / (have | want).sum() for have, want in zip(found, wanted, strict=True)])
+    times = random.multinomial(40, np.full(40, 1 / 40))
+    repeated = np.sort(np.repeat(ious, times))
+    (mean,) = _means(table, "iou_worst", KEY, np.ones((1, 1)), times[None].astype(float))
+    assert mean == pytest.approx(repeated[: 40 * 25 // 100].mean(), abs=1e-4)
 
 
 def test_holm_is_that_of_its_definition() -> None:
@@ -311,7 +414,7 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
     kept.keep(results)
     monkeypatch.setattr("sys.argv", ["tables", str(tmp_path / "again"), "--seeds", "0,1", "--kept"])
     tables.main()
-    assert capsys.readouterr().out == text[text.index("### phantom") :]
+    assert capsys.readouterr().out == text[text.index("## phantom") :]
     monkeypatch.setattr("sys.argv", ["study", str(tmp_path / "again"), "--sets", "phantom plain", "--cells", cells.USUAL, "--kept"])
     performed: list[Run] = []
     monkeypatch.setattr(study, "sets_of", lambda parser, arguments: {"phantom plain": again.lists})
@@ -330,19 +433,21 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
 
 def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "KEPT", tmp_path / "kept")
-    done(tmp_path / "out", "a", 0, [("c1", "p2", 0.25, 1.0), ("c2", "p1", 0.5, 0.0), ("c3", "p2", 1 / 3, 4.0)])
-    done(tmp_path / "out", "b", 1, [("c1", "p2", 0.0, 1.0)])
+    done(tmp_path / "out", "a", 0, [("c1", "p2", 0.25, 1, 2), ("c2", "p1", 0.5, 0, 0), ("c3", "p2", 1 / 3, 4, 3)])
+    done(tmp_path / "out", "b", 1, [("c1", "p2", 0.0, 1, 0)])
     kept.keep(kept.read_results(tmp_path / "out"))
     first, second = kept.read_kept()
     assert first.about == ("chase", "unet", "a", "0")
+    p1 = {"thresholded_dice": "0.5", "majority": "0", "marked_half": "0", "right_half": "0", "ious": "nan"}
+    p2 = {"thresholded_dice": "0.58333", "majority": "5", "marked_half": "5", "right_half": "4", "ious": "0.5 0.75"}
     assert first.patients == [
-        {"patient": "p1", "cases": "1", "thresholded_dice": "0.5", "majority": "0", "empty": "1", "thresholded_dice_of_empty": "0.5"},
-        {"patient": "p2", "cases": "2", "thresholded_dice": "0.58333", "majority": "5", "empty": "0", "thresholded_dice_of_empty": "0"},
+        {"patient": "p1", "structure": "vessel", "cases": "1", "empty": "1", "thresholded_dice_of_empty": "0.5", **p1},
+        {"patient": "p2", "structure": "vessel", "cases": "2", "empty": "0", "thresholded_dice_of_empty": "0", **p2},
     ]
     assert first.run["settings"] == "0123"
     assert float(first.run["validation_brier"]) == 0.125
     # a later run of the same cell and seed takes its place, the other stays
-    done(tmp_path / "later", "a", 0, [("c1", "p2", 0.75, 1.0)])
+    done(tmp_path / "later", "a", 0, [("c1", "p2", 0.75, 1, 1)])
     kept.keep(kept.read_results(tmp_path / "later"))
     again, other = kept.read_kept()
     assert [patient["thresholded_dice"] for patient in again.patients] == ["0.75"]
@@ -354,12 +459,16 @@ def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest
     assert [result.about[2] for result in kept.read_kept()] == ["a"]
 
 
-def done(out: Path, cell: str, seed: int, rows: Sequence[tuple[str, str, float, float]]) -> None:
-    """Write what a run leaves."""
+def done(out: Path, cell: str, seed: int, rows: Sequence[tuple[str, str, float, int, int]]) -> None:
+    """Write what a run leaves, of cases whose mask has all of the smaller of majority and marked voxels."""
     folder = out / "runs" / cell / f"seed{seed}"
     folder.mkdir(parents=True)
     about = {"set": "chase", "network": "unet", "cell": cell, "seed": seed}
-    scored = [dict(zip(("case", "patient", "thresholded_dice", "majority"), row, strict=True)) for row in rows]
+    scored = [
+        {"case": name, "patient": patient, "structure": "vessel", "thresholded_dice": dice, "majority": majority}
+        | {"marked_half": marked, "right_half": min(majority, marked)}
+        for name, patient, dice, majority, marked in rows
+    ]
     write_rows(folder / "cases.csv", [about | row for row in scored])
     where = {"seconds": {"all": 1.4}, "device": "cpu", "versions": {"torch": "2"}}
     record = {"settings": "0123", "decisions": {"threshold": 0.5, "level": 0.1}, "validation": {"brier": 0.125}, **where}
@@ -371,8 +480,9 @@ def test_the_kept_results_are_whole() -> None:
     found = kept.read_kept()
     assert found
     for result in found:
-        assert len({patient["patient"] for patient in result.patients}) == len(result.patients) > 0
-        assert all(float(patient["cases"]) >= 1 for patient in result.patients)
+        named = {(patient["patient"], patient["structure"]) for patient in result.patients}
+        assert len(named) == len(result.patients) > 0
+        assert all(int(patient["cases"]) == len(patient["ious"].split()) >= 1 for patient in result.patients)
 
 
 def end_some(run: Run) -> int:
