@@ -128,8 +128,9 @@ class _ClosedForm(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
         *tensors, inputs, recipe, weight = arguments
         call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
-        value, slopes = _checked_value_and_slopes(call, inputs, recipe, weight)
-        ctx.save_for_backward(*tensors, slopes)
+        left: list[torch.Tensor] = []
+        value, slopes = _checked_value_and_slopes(call, inputs, recipe, weight, left)
+        ctx.save_for_backward(*tensors, slopes, *left)
         # without tensors, which would live on when autograd has freed what it saved
         bare = inputs._replace(teacher_logits=None, **dict.fromkeys(_TENSORS))
         ctx.rest = (bare, recipe, weight)
@@ -138,7 +139,8 @@ class _ClosedForm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, recipe, weight = ctx.rest
-        *tensors, slopes = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        tensors, slopes, left = saved[: len(_TENSORS)], saved[len(_TENSORS)], saved[len(_TENSORS) + 1 :]
         dtype = torch.promote_types(tensors[0].dtype, torch.float32)
         if is_batched(upstream):
             # The loss is one number, so that all gradients are multiples of one. Of half precision it would have few digits.
@@ -149,7 +151,7 @@ class _ClosedForm(torch.autograd.Function):
         elif not torch.is_grad_enabled():
             call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
             on_device = inputs.kernel is Backend.TRITON
-            gradient = call.gradient(slopes, upstream) if on_device else call.gradient(_slopes_times(slopes, upstream, dtype))
+            gradient = call.gradient(slopes, upstream) if on_device else call.gradient(_slopes_times(slopes, upstream, dtype), *left)
         elif not inputs.automatic:
             gradient = GradientOnce.apply(_slopes_times(slopes, upstream, dtype), *tensors, inputs.kernel, inputs.voxels)
         else:
@@ -173,12 +175,15 @@ def _slopes_times(slopes: torch.Tensor, upstream: torch.Tensor, dtype: torch.dty
 
 
 def _checked_value_and_slopes(
-    call: KernelCall, inputs: Inputs, recipe: LossRecipe, weight: torch.Tensor | None
+    call: KernelCall, inputs: Inputs, recipe: LossRecipe, weight: torch.Tensor | None, left: list[torch.Tensor] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss, and its slopes by the differentiable rows `(4, N, C)`, in float64, or float32 from Triton."""
+    """Return the loss, and its slopes by the differentiable rows `(4, N, C)`, in float64, or float32 from Triton.
+
+    The list `left` gets what the kernel leaves for the gradient.
+    """
     if call.kernel is Backend.TRITON:
         return _value_and_slopes_on_device(call, inputs, recipe, weight)
-    sums = call.sums()
+    sums = call.sums(left)
     rows = sums.numpy()
     # The kernel itself checks values while it sums. Only where it finds something is the full check worth its time.
     if rows[Row.MAY_FAIL_CHECK].any() and can_read_values(inputs.logits, inputs.label, inputs.mask, inputs.rater_weights):

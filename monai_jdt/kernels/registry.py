@@ -16,7 +16,6 @@ from importlib.util import find_spec
 import torch
 
 from monai_jdt.definitions import Backend
-from monai_jdt.kernels.kernel_input import KernelInput
 
 
 def is_installed(package: str) -> bool:
@@ -48,6 +47,7 @@ class KernelInfo:
         dtypes: of the logits.
         label_dtypes: of the label; None: every real one.
         checks_values: whether its row MAY_FAIL_CHECK tells; False: it is 1 wherever a voxel counts, and the caller runs every check.
+        leaves: whether `<name>_sums` takes a list, too, to which it may add tensors that `<name>_gradient` takes after the others.
         most_channels: the largest C; None: any.
         highest_region_value: the largest label value that regions may have; None: any.
         needs: the package that it is compiled with; None: torch alone.
@@ -65,13 +65,14 @@ class KernelInfo:
     auto_until: int | None = None
     label_dtypes: tuple[torch.dtype, ...] | None = None
     checks_values: bool = True
+    leaves: bool = False
     most_channels: int | None = None
     highest_region_value: int | None = None
     needs: str | None = None
     installed: bool = True
     install: str = ""
 
-    def functions(self) -> tuple[Callable[[KernelInput], torch.Tensor], Callable[..., torch.Tensor]]:
+    def functions(self) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
         """Return the kernel's two functions: the sums of a step, and the gradient by the logits."""
         # import_module takes four microseconds even of a module that is there
         module = sys.modules.get(self.module) or importlib.import_module(self.module)
@@ -127,6 +128,7 @@ KERNELS: dict[Backend, KernelInfo] = {
             auto_from=2**9,
             auto_from_compiled=None,
             auto_until=2**20,
+            leaves=True,
             dtypes=(*_HALVES_AND_FLOAT32, torch.float64),
         ),
         KernelInfo(

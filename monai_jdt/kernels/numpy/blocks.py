@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -106,6 +106,20 @@ class Memory:
         return found
 
 
+class NewMemory(Memory):
+    """Memory that outlives a block: each time it is new."""
+
+    def take(self, name: str, shape: torch.Size) -> Temporary:
+        """Return new memory of a shape.
+
+        Args:
+            name: not used.
+            shape: how to see it.
+        """
+        tensor = torch.empty(shape, dtype=self.dtype, device="cpu")
+        return Temporary(tensor, tensor.numpy(), ())
+
+
 _of_thread = threading.local()
 
 
@@ -129,11 +143,16 @@ class Block:
     Args:
         given: the step.
         place: which voxels.
-        memory: written over: "logits", "label", "t".
+        memory: written over: "logits", and, without `lasting`, "label", "t" and "p".
+        lasting: memory for label and predictions that outlive the block.
+        left: predictions and label of an earlier block of these voxels, all of which count; empty: none.
     """
 
-    def __init__(self, given: KernelInput, place: Place, memory: Memory) -> None:
+    def __init__(
+        self, given: KernelInput, place: Place, memory: Memory, lasting: Memory | None = None, left: Sequence[torch.Tensor] = ()
+    ) -> None:
         self.recipe, self.class_weight, self.memory = given.recipe, given.class_weight, memory
+        self.lasting = lasting or memory
         self.logits = place.of(given.logits.detach())
         self.shape = self.logits.shape
         if self.logits.dtype != memory.dtype:
@@ -141,6 +160,12 @@ class Block:
         #: Bool, `(n, 1 or C, v)`, or None for all; the same as bits of all ones or zeros
         self.counted: np.ndarray | None = None
         self._bits: np.ndarray | None = None
+        #: Predictions, if they are known
+        self.p: np.ndarray | None = None
+        if left:
+            self.p, self.t = (values.detach().numpy() for values in left)
+            self.raw = self.t
+            return
         weights = None if given.rater_weights is None else given.rater_weights[place.images]
         #: The label before and after label smoothing
         self.raw, counted = self._read(place.of(given.label.detach()), weights)
@@ -153,10 +178,10 @@ class Block:
             # before the activation: a NaN that does not count would otherwise reach the other channels
             kept = memory.take("logits", self.shape)
             self.keep(self.logits.numpy(), kept.array)
-            self.logits, self.raw = kept.tensor, self.keep(self.raw, memory.take("label", self.shape).array)
+            self.logits, self.raw = kept.tensor, self.keep(self.raw, self.lasting.take("label", self.shape).array)
         self.t, smoothing = self.raw, given.recipe.label.smoothing
         if smoothing > 0:
-            self.t = np.multiply(self.raw, 1 - smoothing, out=memory.take("t", self.shape).array)
+            self.t = np.multiply(self.raw, 1 - smoothing, out=self.lasting.take("t", self.shape).array)
             self.t += smoothing / (self.shape[1] if given.recipe.activation is Activation.SOFTMAX else 2)
             self.keep(self.t, self.t)
 
@@ -206,13 +231,13 @@ class Block:
         lowest, highest = speaking.min(), speaking.max()
         if lowest < 0 or highest > max(channels - 1, 1):
             return None
-        values = self.memory.take("label", self.shape).array
+        values = self.lasting.take("label", self.shape).array
         # one channel holds class 1
         classes = np.arange(channels, dtype=answers.dtype).reshape(1, -1, 1) if channels > 1 else answers.dtype.type(1)
         if raters == 1 and weights is None:
             np.equal(answers, classes, out=values)
             return values, None if marker is None else answers != marker
-        if marker is None and raters < 256 and weights is not None and (weights == 1).all():
+        if marker is None and raters < 256 and (weights is None or (weights == 1).all()):
             votes = np.equal(answers[:, :1], classes).view(np.uint8)
             for rater in range(1, raters):
                 votes += np.equal(answers[:, rater : rater + 1], classes).view(np.uint8)

@@ -16,7 +16,7 @@ from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.eager import Sure, distance, eager_voxel_sums, sure_of
 from monai_jdt.kernels.kernel_input import KernelInput
-from monai_jdt.kernels.numpy.blocks import Block, memory_of_thread, places_of
+from monai_jdt.kernels.numpy.blocks import Block, NewMemory, memory_of_thread, places_of
 from monai_jdt.kernels.rows import CAUTION, DIFFERENTIABLE_ROWS, Row
 
 #: Share of errors (fp + fn) in what is right (tp), or mean pixel term of a voxel, below which images are summed by the definition.
@@ -43,11 +43,12 @@ _MANY, _LARGE_TERM = 2048, 0.1
 _ON_ONE_CORE = 2**15 - 2**6
 
 
-def numpy_sums(given: KernelInput) -> torch.Tensor:
+def numpy_sums(given: KernelInput, left: list[torch.Tensor] | None = None) -> torch.Tensor:
     """The sums of a step.
 
     Args:
         given: logits, label and what to sum, on the CPU.
+        left: predictions and label are added to it, for the gradient, if they are those of one block in which all voxels count.
 
     Returns:
         `(9, N, C)` in `given.dtype`; see :class:`monai_jdt.kernels.rows.Row`. Blocks are summed in the dtype of the sums and added to
@@ -58,8 +59,12 @@ def numpy_sums(given: KernelInput) -> torch.Tensor:
     with np.errstate(all="ignore"):
         for places in places_of(given):
             here = rows[:, places[0].images]
+            keeps = left is not None and places[0].whole and _is_worth_keeping(given)
             for place in places:
-                _add_sums(Block(given, place, memory), here)
+                block = Block(given, place, memory, NewMemory(given.dtype) if keeps else None)
+                p = _add_sums(block, here)
+                if keeps and left is not None and block.counted is None:
+                    left += [torch.from_numpy(p), torch.from_numpy(block.t)]
             _bring_into_form(here, given)
             if _is_nearly_right(here, given.recipe):
                 here[:DIFFERENTIABLE_ROWS] = 0
@@ -68,12 +73,13 @@ def numpy_sums(given: KernelInput) -> torch.Tensor:
         return torch.from_numpy(rows if given.dtype is torch.float64 else rows.astype(np.float32))
 
 
-def numpy_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
+def numpy_gradient(given: KernelInput, upstream: torch.Tensor, *left: torch.Tensor) -> torch.Tensor:
     """The gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
         given: as for :func:`numpy_sums`.
         upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
+        left: what :func:`numpy_sums` has left. It is only read, so that a second backward pass finds it.
 
     Returns:
         As the logits, in shape and dtype. 0 where a voxel does not count.
@@ -86,11 +92,18 @@ def numpy_gradient(given: KernelInput, upstream: torch.Tensor) -> torch.Tensor:
             here = by_sums[:, places[0].images]
             sure = given.recipe.activation is not Activation.NONE
             for place in places:
-                sure = _write_block_gradient(Block(given, place, memory), here, place.of(result), sure, closely=False)
+                sure = _write_block_gradient(Block(given, place, memory, left=left), here, place.of(result), sure, closely=False)
             # Only if all of these images are sure: which way is taken must not depend on where blocks begin.
             for place in places if sure else []:
-                _write_block_gradient(Block(given, place, memory), here, place.of(result), sure, closely=True)
+                _write_block_gradient(Block(given, place, memory, left=left), here, place.of(result), sure, closely=True)
     return result
+
+
+def _is_worth_keeping(given: KernelInput) -> bool:
+    """Return whether predictions and label of a step are what its gradient begins with, and take longer to compute than to keep."""
+    recipe = given.recipe
+    focal = recipe.pixel is not None and recipe.pixel.term is PixelTerm.FOCAL
+    return recipe.activation is not Activation.NONE and not focal and given.mask is None
 
 
 def _bring_into_form(rows: np.ndarray, given: KernelInput) -> None:
@@ -107,8 +120,8 @@ def _bring_into_form(rows: np.ndarray, given: KernelInput) -> None:
         rows[_PIXEL_NORM] = rows[_COUNTED]
 
 
-def _add_sums(block: Block, rows: np.ndarray) -> None:
-    """Add what is found in a block to the rows of its images, `(9, n, C)`.
+def _add_sums(block: Block, rows: np.ndarray) -> np.ndarray:
+    """Add what is found in a block to the rows of its images, `(9, n, C)`. Return the predictions.
 
     The row PIXEL holds the term of each class, negative, which :func:`_bring_into_form` brings into form.
     """
@@ -143,6 +156,7 @@ def _add_sums(block: Block, rows: np.ndarray) -> None:
         np.copyto(parts[_PIXEL], 0, where=t == 0)
         sums = _sum_of_rows(parts)
     rows[:number] += sums
+    return p
 
 
 def _has_simple_term(block: Block) -> bool:
@@ -250,7 +264,7 @@ def _predictions(block: Block, into: torch.Tensor | None = None, factors: np.nda
     if activation is Activation.NONE:
         return logits
     # Not by `torch.sigmoid` and `torch.softmax`, whose last digits depend on the number of threads.
-    tensor, p, _ = memory.take("p", block.shape)
+    tensor, p, _ = block.lasting.take("p", block.shape)
     if activation is Activation.SOFTMAX:
         total = memory.take("total", torch.Size((block.shape[0], 1, block.shape[2]))).array
         shifted = p if into is None else into.numpy()
@@ -376,7 +390,7 @@ def _write_block_gradient(block: Block, by_sums: np.ndarray, into: torch.Tensor,
     recipe, memory, shape = block.recipe, block.memory, block.shape
     _, (far, slope, _), (*_, term) = memory.take("parts", torch.Size((3, *shape)))
     focal = recipe.pixel is not None and recipe.pixel.term is PixelTerm.FOCAL
-    p = _predictions(block, term if focal else None)
+    p = _predictions(block, term if focal else None) if block.p is None else block.p
     np.subtract(p, block.t, out=far)
     left = None
     if closely:
@@ -419,7 +433,7 @@ def _through_block_activation(
 
     Args:
         block: the voxels.
-        p: predictions, which are written over.
+        p: predictions, which are written over unless the block was given them.
         far: `p - t`, which is written over.
         left: what is left of predictions near 1, where that is asked for.
         by_term: what the pixel term of a class is multiplied by, the upstream slope included, or None.
@@ -427,18 +441,19 @@ def _through_block_activation(
         out: the memory of the result, if the last operation can write it.
     """
     slope *= p
+    spare = p if block.p is None else block.memory.take("p", block.shape).array
     if block.recipe.activation is Activation.SIGMOID:
-        slope *= np.subtract(1, p, out=p) if left is None else left.left.numpy()
+        slope *= np.subtract(1, p, out=spare) if left is None else left.left.numpy()
         return slope if by_term is None else np.add(slope, np.multiply(far, by_term, out=far), out=out)
     shared = np.add.reduce(slope, 1, keepdims=True)
     if by_term is None:
-        slope = np.subtract(slope, np.multiply(p, shared, out=p), out=out)
+        slope = np.subtract(slope, np.multiply(p, shared, out=spare), out=out)
     else:
         by_label = np.multiply(block.t, by_term, out=far)
         # Several channels of a class form add up to 1 where they count. A focal term has another slope for each channel.
         adds_up = block.recipe.label.form is not LabelForm.DENSE and by_term.shape[1] == 1 < block.shape[1]
         shared -= by_term if adds_up else np.add.reduce(by_label, 1, keepdims=True)
-        slope -= np.multiply(p, shared, out=p)
+        slope -= np.multiply(p, shared, out=spare)
         slope = np.subtract(slope, by_label, out=out)
     if left is not None:
         _balance(slope, left)

@@ -172,3 +172,67 @@ def test_softmax_of_one_channel_has_no_gradient(form: LabelForm) -> None:
     label = torch.randint(0, 2, (2, 1, 50))
     recipe = VoxelRecipe(Activation.SOFTMAX, label=LabelReading(form), pixel=TERM)
     assert_agrees(Backend.NUMPY, torch.randn(2, 1, 50), label, recipe)
+
+
+def votes_step(activation: Activation, smoothing: float) -> KernelInput:
+    reading = LabelReading(LabelForm.VOTES, smoothing=smoothing)
+    channels = 4 if activation is Activation.SOFTMAX else 1
+    votes = torch.randint(0, 4 if channels > 1 else 2, (2, 3, 500)).to(torch.uint8)
+    recipe = VoxelRecipe(activation=activation, pixel=TERM, label=reading)
+    return KernelInput(2 * torch.randn(2, channels, 500), votes, recipe, None, torch.ones(2, 3), None)
+
+
+@pytest.mark.parametrize("activation", [Activation.SOFTMAX, Activation.SIGMOID], ids=lambda activation: activation.value)
+@pytest.mark.parametrize("kind", ["dense", "votes", "smoothed", "half", "right"])
+def test_what_the_sums_leave_gives_the_same_gradient(activation: Activation, kind: str) -> None:
+    """Predictions and label of a small step are kept for its gradient, which only reads them.
+
+    With a sigmoid and cross-entropy they are computed from the smaller of p and 1 - p, so that their last bit differs.
+    """
+    given = step(activation, (2, 4, 500)) if kind in ("dense", "half", "right") else votes_step(activation, 0.1 * (kind == "smoothed"))
+    if kind == "half":
+        given = replace(given, logits=given.logits.half())
+    elif kind == "right":  # the gradient is computed closely
+        label = torch.nn.functional.one_hot(torch.randint(0, 4, (2, 500)), 4).movedim(2, 1).float()
+        given = replace(given, label=label, logits=40 * label - 20)
+    left: list[torch.Tensor] = []
+    assert torch.equal(numpy_sums(given, left), numpy_sums(given))
+    prob, _ = left
+    expected = torch.softmax(given.logits.float(), 1) if activation is Activation.SOFTMAX else torch.sigmoid(given.logits.float())
+    torch.testing.assert_close(prob, expected)
+    upstream = torch.randn(4, *given.logits.shape[:2]) / 1000
+    alone = numpy_gradient(given, upstream)
+    first = numpy_gradient(given, upstream, *left)
+    if activation is Activation.SOFTMAX:
+        assert torch.equal(first, alone)
+    torch.testing.assert_close(first, alone, rtol=1e-3 if kind == "half" else 1e-5, atol=1e-7 if kind == "half" else 1e-9)
+    # a step of another size in between, and a second backward pass
+    numpy_sums(step(activation, (1, 3, 2000)), [])
+    assert torch.equal(numpy_gradient(given, upstream, *left), first)
+
+
+def test_nothing_is_left_of_what_is_large_masked_or_begins_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[torch.Tensor] = []
+    given = step(Activation.SIGMOID, (2, 3, 500))
+    focal = replace(given.recipe, pixel=PixelRule(PixelTerm.FOCAL, focal_gamma=2.0))
+    marked = replace(given.recipe, label=LabelReading(ignore_index=7))
+    label = given.label.clone()
+    label[0, :, 3] = 7
+    for other in (
+        replace(given, mask=torch.rand(2, 1, 500) < 0.5),
+        replace(given, recipe=focal),
+        replace(given, recipe=marked, label=label),
+        replace(given, recipe=replace(given.recipe, activation=Activation.NONE, pixel=None), logits=torch.rand(2, 3, 500)),
+    ):
+        numpy_sums(other, left)
+    monkeypatch.setattr(blocks, "_LARGEST", 1000)
+    numpy_sums(given, left)
+    assert not left
+
+
+def test_a_second_backward_pass_has_the_same_gradient() -> None:
+    logits = torch.randn(2, 3, 400, requires_grad=True)
+    loss = JDTCELoss(softmax=True, backend="numpy")(logits, torch.softmax(torch.randn(2, 3, 400), 1))
+    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, logits)
+    assert torch.equal(first, second)
