@@ -128,9 +128,9 @@ class _ClosedForm(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
         *tensors, inputs, recipe, weight = arguments
         call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
-        left: list[torch.Tensor] = []
-        value, slopes = _checked_value_and_slopes(call, inputs, recipe, weight, left)
-        ctx.save_for_backward(*tensors, slopes, *left)
+        saved: list[torch.Tensor] = []
+        value, slopes = _checked_value_and_slopes(call, inputs, recipe, weight, saved)
+        ctx.save_for_backward(*tensors, slopes, *saved)
         # without tensors, which would live on when autograd has freed what it saved
         bare = inputs._replace(teacher_logits=None, **dict.fromkeys(_TENSORS))
         ctx.rest = (bare, recipe, weight)
@@ -139,8 +139,8 @@ class _ClosedForm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, recipe, weight = ctx.rest
-        saved = ctx.saved_tensors
-        tensors, slopes, left = saved[: len(_TENSORS)], saved[len(_TENSORS)], saved[len(_TENSORS) + 1 :]
+        every = ctx.saved_tensors
+        tensors, slopes, saved = every[: len(_TENSORS)], every[len(_TENSORS)], every[len(_TENSORS) + 1 :]
         dtype = torch.promote_types(tensors[0].dtype, torch.float32)
         if is_batched(upstream):
             # The loss is one number, so that all gradients are multiples of one. Of half precision it would have few digits.
@@ -151,7 +151,7 @@ class _ClosedForm(torch.autograd.Function):
         elif not torch.is_grad_enabled():
             call = KernelCall.of(inputs.kernel, inputs.voxels, *tensors)
             on_device = inputs.kernel is Backend.TRITON
-            gradient = call.gradient(slopes, upstream) if on_device else call.gradient(_slopes_times(slopes, upstream, dtype), *left)
+            gradient = call.gradient(slopes, upstream) if on_device else call.gradient(_slopes_times(slopes, upstream, dtype), *saved)
         elif not inputs.automatic:
             gradient = GradientOnce.apply(_slopes_times(slopes, upstream, dtype), *tensors, inputs.kernel, inputs.voxels)
         else:
@@ -175,15 +175,15 @@ def _slopes_times(slopes: torch.Tensor, upstream: torch.Tensor, dtype: torch.dty
 
 
 def _checked_value_and_slopes(
-    call: KernelCall, inputs: Inputs, recipe: LossRecipe, weight: torch.Tensor | None, left: list[torch.Tensor] | None = None
+    call: KernelCall, inputs: Inputs, recipe: LossRecipe, weight: torch.Tensor | None, saved: list[torch.Tensor] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss, and its slopes by the differentiable rows `(4, N, C)`, in float64, or float32 from Triton.
 
-    The list `left` gets what the kernel leaves for the gradient.
+    The list `saved` gets what the kernel saves for the gradient.
     """
     if call.kernel is Backend.TRITON:
         return _value_and_slopes_on_device(call, inputs, recipe, weight)
-    sums = call.sums(left)
+    sums = call.sums(saved)
     rows = sums.numpy()
     # The kernel itself checks values while it sums. Only where it finds something is the full check worth its time.
     if rows[Row.MAY_FAIL_CHECK].any() and can_read_values(inputs.logits, inputs.label, inputs.mask, inputs.rater_weights):

@@ -1,7 +1,7 @@
 """The fast kernels in autograd: as a function of Python, and as operators of torch where torch looks at what is called.
 
-A kernel is two functions of a :class:`monai_jdt.kernels.kernel_input.KernelInput`, sums and gradient, and saves nothing between them,
-except that numpy's keeps the predictions of a small step.
+A kernel is two functions of a :class:`monai_jdt.kernels.kernel_input.KernelInput`, sums and gradient. Numpy's saves the predictions of
+a small step from the one to the other, the others nothing.
 The operators take the kernel and the recipe as text. They are opaque to `torch.compile` (and so work in a full graph), have shapes
 without running, and say what they cannot do: a second derivative, and vmap. Outside of `torch.compile` and the like, the way through
 torch's dispatcher would be half of the time of a small step, and a plain function does the same.
@@ -65,22 +65,22 @@ class KernelCall(NamedTuple):
         recipe = _with_held_value(recipe, label.dtype)
         return cls(kernel, KernelInput(_flat(logits), _flat(label), recipe, mask, rater_weights, class_weight), logits.shape)
 
-    def sums(self, left: list[torch.Tensor] | None = None) -> torch.Tensor:
+    def sums(self, saved: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Return the kernel's sums, `(9, N, C)`, in the order of :class:`monai_jdt.kernels.rows.Row`.
 
         Args:
-            left: gets what the kernel leaves for the gradient, if it leaves anything.
+            saved: gets what the kernel saves for the gradient, if it saves anything.
         """
         kernel = KERNELS[self.kernel]
         sums, _ = kernel.functions()
-        return sums(self.given, left) if kernel.leaves else sums(self.given)
+        return sums(self.given, saved) if kernel.saves else sums(self.given)
 
     def gradient(self, upstream: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         """Return the gradient of `(upstream * sums).sum()`, shaped as the logits.
 
         Args:
             upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
-            others: what the sums have left. For Triton's kernel a number on the device that multiplies the gradient; none: 1.
+            others: what the sums have saved. For Triton's kernel a number on the device that multiplies the gradient; none: 1.
         """
         _, gradient = KERNELS[self.kernel].functions()
         return gradient(self.given, upstream, *others).view(self.shape)

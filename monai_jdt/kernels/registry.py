@@ -47,7 +47,7 @@ class KernelInfo:
         dtypes: of the logits.
         label_dtypes: of the label; None: every real one.
         checks_values: whether its row MAY_FAIL_CHECK tells; False: it is 1 wherever a voxel counts, and the caller runs every check.
-        leaves: whether `<name>_sums` takes a list, too, to which it may add tensors that `<name>_gradient` takes after the others.
+        saves: whether `<name>_sums` takes a list, too, to which it may add tensors that `<name>_gradient` takes after the others.
         most_channels: the largest C; None: any.
         highest_region_value: the largest label value that regions may have; None: any.
         needs: the package that it is compiled with; None: torch alone.
@@ -65,7 +65,7 @@ class KernelInfo:
     auto_until: int | None = None
     label_dtypes: tuple[torch.dtype, ...] | None = None
     checks_values: bool = True
-    leaves: bool = False
+    saves: bool = False
     most_channels: int | None = None
     highest_region_value: int | None = None
     needs: str | None = None
@@ -128,7 +128,7 @@ KERNELS: dict[Backend, KernelInfo] = {
             auto_from=2**9,
             auto_from_compiled=None,
             auto_until=2**20,
-            leaves=True,
+            saves=True,
             dtypes=(*_HALVES_AND_FLOAT32, torch.float64),
         ),
         KernelInfo(

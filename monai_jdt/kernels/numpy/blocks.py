@@ -106,18 +106,25 @@ class Memory:
         return found
 
 
-class NewMemory(Memory):
-    """Memory that outlives a block: each time it is new."""
+class LastingMemory:
+    """Memory for temporaries that outlive a block: new each time.
+
+    Args:
+        dtype: of the temporaries, float32 or float64.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
 
     def take(self, name: str, shape: torch.Size) -> Temporary:
-        """Return new memory of a shape.
+        """Return new memory of a shape, as :meth:`Memory.take` does.
 
         Args:
-            name: not used.
+            name: what it is for.
             shape: how to see it.
         """
         tensor = torch.empty(shape, dtype=self.dtype, device="cpu")
-        return Temporary(tensor, tensor.numpy(), ())
+        return Temporary(tensor, tensor.numpy(), tensor.unbind())
 
 
 _of_thread = threading.local()
@@ -145,14 +152,14 @@ class Block:
         place: which voxels.
         memory: written over: "logits", and, without `lasting`, "label", "t" and "p".
         lasting: memory for label and predictions that outlive the block.
-        left: predictions and label of an earlier block of these voxels, all of which count; empty: none.
+        saved: predictions of an earlier block of these voxels, all of which count, and its label unless it is the caller's; or nothing.
     """
 
     def __init__(
-        self, given: KernelInput, place: Place, memory: Memory, lasting: Memory | None = None, left: Sequence[torch.Tensor] = ()
+        self, given: KernelInput, place: Place, memory: Memory, lasting: LastingMemory | None = None, saved: Sequence[torch.Tensor] = ()
     ) -> None:
         self.recipe, self.class_weight, self.memory = given.recipe, given.class_weight, memory
-        self.lasting = lasting or memory
+        self.lasting: Memory | LastingMemory = lasting or memory
         self.logits = place.of(given.logits.detach())
         self.shape = self.logits.shape
         if self.logits.dtype != memory.dtype:
@@ -160,11 +167,12 @@ class Block:
         #: Bool, `(n, 1 or C, v)`, or None for all; the same as bits of all ones or zeros
         self.counted: np.ndarray | None = None
         self._bits: np.ndarray | None = None
+        self.label_dtype = given.label.dtype
         #: Predictions, if they are known
         self.p: np.ndarray | None = None
-        if left:
-            self.p, self.t = (values.detach().numpy() for values in left)
-            self.raw = self.t
+        if saved:
+            self.p, *label = (values.detach().numpy() for values in saved)
+            self.t = self.raw = label[0] if label else place.of(given.label.detach()).numpy()
             return
         weights = None if given.rater_weights is None else given.rater_weights[place.images]
         #: The label before and after label smoothing
@@ -184,6 +192,13 @@ class Block:
             self.t = np.multiply(self.raw, 1 - smoothing, out=self.lasting.take("t", self.shape).array)
             self.t += smoothing / (self.shape[1] if given.recipe.activation is Activation.SOFTMAX else 2)
             self.keep(self.t, self.t)
+
+    @property
+    def is_callers_label(self) -> bool:
+        """Whether the label is read where the caller has it."""
+        reading = self.recipe.label
+        plain = reading.form is LabelForm.DENSE and reading.ignore_index is None and reading.smoothing == 0
+        return plain and self.counted is None and self.label_dtype == self.memory.dtype
 
     def keep(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Return the values, and 0 where they do not count, whatever they are there. If all count, nothing is done.

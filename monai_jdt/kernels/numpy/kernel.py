@@ -16,7 +16,7 @@ from monai_jdt.checks import RANGE_TOLERANCE, SUM_TOLERANCE
 from monai_jdt.definitions import Activation, LabelForm, PixelRule, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.eager import Sure, distance, eager_voxel_sums, sure_of
 from monai_jdt.kernels.kernel_input import KernelInput
-from monai_jdt.kernels.numpy.blocks import Block, NewMemory, memory_of_thread, places_of
+from monai_jdt.kernels.numpy.blocks import Block, LastingMemory, memory_of_thread, places_of
 from monai_jdt.kernels.rows import CAUTION, DIFFERENTIABLE_ROWS, Row
 
 #: Share of errors (fp + fn) in what is right (tp), or mean pixel term of a voxel, below which images are summed by the definition.
@@ -43,12 +43,12 @@ _MANY, _LARGE_TERM = 2048, 0.1
 _ON_ONE_CORE = 2**15 - 2**6
 
 
-def numpy_sums(given: KernelInput, left: list[torch.Tensor] | None = None) -> torch.Tensor:
+def numpy_sums(given: KernelInput, saved: list[torch.Tensor] | None = None) -> torch.Tensor:
     """The sums of a step.
 
     Args:
         given: logits, label and what to sum, on the CPU.
-        left: predictions and label are added to it, for the gradient, if they are those of one block in which all voxels count.
+        saved: gets the predictions, and the label unless it is the caller's, of one block in which all voxels count, for the gradient.
 
     Returns:
         `(9, N, C)` in `given.dtype`; see :class:`monai_jdt.kernels.rows.Row`. Blocks are summed in the dtype of the sums and added to
@@ -59,12 +59,12 @@ def numpy_sums(given: KernelInput, left: list[torch.Tensor] | None = None) -> to
     with np.errstate(all="ignore"):
         for places in places_of(given):
             here = rows[:, places[0].images]
-            keeps = left is not None and places[0].whole and _is_worth_keeping(given)
+            saves = saved is not None and places[0].whole and _is_worth_saving(given)
             for place in places:
-                block = Block(given, place, memory, NewMemory(given.dtype) if keeps else None)
+                block = Block(given, place, memory, LastingMemory(given.dtype) if saves else None)
                 p = _add_sums(block, here)
-                if keeps and left is not None and block.counted is None:
-                    left += [torch.from_numpy(p), torch.from_numpy(block.t)]
+                if saves and saved is not None and block.counted is None:
+                    saved += [torch.from_numpy(p)] if block.is_callers_label else [torch.from_numpy(p), torch.from_numpy(block.t)]
             _bring_into_form(here, given)
             if _is_nearly_right(here, given.recipe):
                 here[:DIFFERENTIABLE_ROWS] = 0
@@ -73,13 +73,13 @@ def numpy_sums(given: KernelInput, left: list[torch.Tensor] | None = None) -> to
         return torch.from_numpy(rows if given.dtype is torch.float64 else rows.astype(np.float32))
 
 
-def numpy_gradient(given: KernelInput, upstream: torch.Tensor, *left: torch.Tensor) -> torch.Tensor:
+def numpy_gradient(given: KernelInput, upstream: torch.Tensor, *saved: torch.Tensor) -> torch.Tensor:
     """The gradient of `(upstream * sums).sum()` by the logits.
 
     Args:
         given: as for :func:`numpy_sums`.
         upstream: `(4, N, C)`, for the rows TP, FP, FN, PIXEL.
-        left: what :func:`numpy_sums` has left. It is only read, so that a second backward pass finds it.
+        saved: by :func:`numpy_sums`. It is only read, so that a second backward pass finds it.
 
     Returns:
         As the logits, in shape and dtype. 0 where a voxel does not count.
@@ -92,18 +92,19 @@ def numpy_gradient(given: KernelInput, upstream: torch.Tensor, *left: torch.Tens
             here = by_sums[:, places[0].images]
             sure = given.recipe.activation is not Activation.NONE
             for place in places:
-                sure = _write_block_gradient(Block(given, place, memory, left=left), here, place.of(result), sure, closely=False)
+                sure = _write_block_gradient(Block(given, place, memory, saved=saved), here, place.of(result), sure, closely=False)
             # Only if all of these images are sure: which way is taken must not depend on where blocks begin.
             for place in places if sure else []:
-                _write_block_gradient(Block(given, place, memory, left=left), here, place.of(result), sure, closely=True)
+                _write_block_gradient(Block(given, place, memory, saved=saved), here, place.of(result), sure, closely=True)
     return result
 
 
-def _is_worth_keeping(given: KernelInput) -> bool:
-    """Return whether predictions and label of a step are what its gradient begins with, and take longer to compute than to keep."""
+def _is_worth_saving(given: KernelInput) -> bool:
+    """Return whether predictions and label of a step are what its gradient begins with, and take longer to compute than to save."""
     recipe = given.recipe
-    focal = recipe.pixel is not None and recipe.pixel.term is PixelTerm.FOCAL
-    return recipe.activation is not Activation.NONE and not focal and given.mask is None
+    if recipe.activation is Activation.NONE or (recipe.pixel is not None and recipe.pixel.term is PixelTerm.FOCAL):
+        return False
+    return given.mask is None and recipe.label.ignore_index is None
 
 
 def _bring_into_form(rows: np.ndarray, given: KernelInput) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from monai_jdt.definitions import Activation, Backend, LabelForm, LabelReading, PixelRule, PixelTerm, VoxelRecipe
 from monai_jdt.kernels.kernel_input import KernelInput
 from monai_jdt.kernels.labels import read_label
-from monai_jdt.kernels.numpy import blocks
+from monai_jdt.kernels.numpy import blocks, kernel
 from monai_jdt.kernels.numpy.kernel import _FACTORS, _FOLD, _MANY, _sum_of_logarithms, _sum_of_rows, numpy_gradient, numpy_sums
 from monai_jdt.losses import JDTCELoss, JDTLoss
 from tests.kernels.comparison import assert_agrees
@@ -184,8 +185,8 @@ def votes_step(activation: Activation, smoothing: float) -> KernelInput:
 
 @pytest.mark.parametrize("activation", [Activation.SOFTMAX, Activation.SIGMOID], ids=lambda activation: activation.value)
 @pytest.mark.parametrize("kind", ["dense", "votes", "smoothed", "half", "right"])
-def test_what_the_sums_leave_gives_the_same_gradient(activation: Activation, kind: str) -> None:
-    """Predictions and label of a small step are kept for its gradient, which only reads them.
+def test_what_the_sums_save_gives_the_same_gradient(activation: Activation, kind: str) -> None:
+    """Predictions and label of a small step are saved for its gradient, which only reads them.
 
     With a sigmoid and cross-entropy they are computed from the smaller of p and 1 - p, so that their last bit differs.
     """
@@ -195,24 +196,26 @@ def test_what_the_sums_leave_gives_the_same_gradient(activation: Activation, kin
     elif kind == "right":  # the gradient is computed closely
         label = torch.nn.functional.one_hot(torch.randint(0, 4, (2, 500)), 4).movedim(2, 1).float()
         given = replace(given, label=label, logits=40 * label - 20)
-    left: list[torch.Tensor] = []
-    assert torch.equal(numpy_sums(given, left), numpy_sums(given))
-    prob, _ = left
+    saved: list[torch.Tensor] = []
+    assert torch.equal(numpy_sums(given, saved), numpy_sums(given))
+    prob = saved[0]
+    # a dense label is the caller's
+    assert len(saved) == 1 + (kind in ("votes", "smoothed"))
     expected = torch.softmax(given.logits.float(), 1) if activation is Activation.SOFTMAX else torch.sigmoid(given.logits.float())
     torch.testing.assert_close(prob, expected)
     upstream = torch.randn(4, *given.logits.shape[:2]) / 1000
     alone = numpy_gradient(given, upstream)
-    first = numpy_gradient(given, upstream, *left)
+    first = numpy_gradient(given, upstream, *saved)
     if activation is Activation.SOFTMAX:
         assert torch.equal(first, alone)
     torch.testing.assert_close(first, alone, rtol=1e-3 if kind == "half" else 1e-5, atol=1e-7 if kind == "half" else 1e-9)
     # a step of another size in between, and a second backward pass
     numpy_sums(step(activation, (1, 3, 2000)), [])
-    assert torch.equal(numpy_gradient(given, upstream, *left), first)
+    assert torch.equal(numpy_gradient(given, upstream, *saved), first)
 
 
-def test_nothing_is_left_of_what_is_large_masked_or_begins_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[torch.Tensor] = []
+def test_nothing_is_saved_of_what_is_large_masked_or_begins_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[torch.Tensor] = []
     given = step(Activation.SIGMOID, (2, 3, 500))
     focal = replace(given.recipe, pixel=PixelRule(PixelTerm.FOCAL, focal_gamma=2.0))
     marked = replace(given.recipe, label=LabelReading(ignore_index=7))
@@ -224,15 +227,32 @@ def test_nothing_is_left_of_what_is_large_masked_or_begins_otherwise(monkeypatch
         replace(given, recipe=marked, label=label),
         replace(given, recipe=replace(given.recipe, activation=Activation.NONE, pixel=None), logits=torch.rand(2, 3, 500)),
     ):
-        numpy_sums(other, left)
+        numpy_sums(other, saved)
     monkeypatch.setattr(blocks, "_LARGEST", 1000)
-    numpy_sums(given, left)
-    assert not left
+    numpy_sums(given, saved)
+    assert not saved
 
 
-def test_a_second_backward_pass_has_the_same_gradient() -> None:
+@pytest.mark.parametrize("kind", ["dense", "votes", "masked"])
+def test_a_loss_predicts_once_in_a_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless voxels do not count, backward begins with what forward has saved, whatever packs it, and however often."""
     logits = torch.randn(2, 3, 400, requires_grad=True)
-    loss = JDTCELoss(softmax=True, backend="numpy")(logits, torch.softmax(torch.randn(2, 3, 400), 1))
-    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    (second,) = torch.autograd.grad(loss, logits)
-    assert torch.equal(first, second)
+    target = torch.randint(0, 3, (2, 5, 400)) if kind == "votes" else torch.softmax(torch.randn(2, 3, 400), 1)
+    mask = torch.rand(2, 1, 400) < 0.5 if kind == "masked" else None
+    gradients: list[torch.Tensor] = []
+    calls: list[torch.Size] = []
+    predictions = kernel._predictions
+
+    def counted(block: blocks.Block, *given: Any) -> np.ndarray:
+        calls.append(block.shape)
+        return predictions(block, *given)
+
+    monkeypatch.setattr(kernel, "_predictions", counted)
+    for backend in ("eager", "numpy"):
+        with torch.autograd.graph.save_on_cpu():
+            loss = JDTCELoss(softmax=True, backend=backend, votes=kind == "votes")(logits, target, mask=mask)
+        gradients += torch.autograd.grad(loss, logits, retain_graph=True)
+    assert len(calls) == (2 if kind == "masked" else 1)
+    gradients += torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
+    assert torch.equal(gradients[1], gradients[2])
