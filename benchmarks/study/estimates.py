@@ -27,7 +27,8 @@ class Score:
         digits: after the point.
         best: 1 where more is better, -1 where less is, 0 where 0 is best.
         by_structure: a mean over structures of what each has, and not over all cases of all structures.
-        worst: the mean of that share of images, in percent, whose IoU is lowest, in place of `of`; 0: not that.
+        worst: the mean of that share of images of all seeds, in percent, whose IoU is lowest, in place of `of`; 0: not that. Images
+            whose majority is empty have no IoU.
     """
 
     title: str
@@ -58,13 +59,15 @@ SCORES: dict[str, Score] = {
     "dice_expected": Score("majority Dice, expected Dice", _column("dice_expected")),
     "dice_expected_level": Score("majority Dice, expected Dice, level", _column("dice_expected_level")),
     "iou_dataset": Score(
-        "majority mIoU D",
+        "mIoU D",
         lambda columns: (columns["right_half"], columns["marked_half"] + columns["majority"] - columns["right_half"]),
         by_structure=True,
     ),
-    "iou_image": Score("majority mIoU I", lambda columns: (columns["iou_of_images"], columns["filled_images"])),
-    "iou_class": Score("majority mIoU C", lambda columns: (columns["iou"], columns["cases"] - columns["empty"]), by_structure=True),
-    "iou_worst": Score("majority mIoU I, worst quarter", _column("filled_images"), worst=25),
+    "iou_image": Score("mIoU I, majority not empty", lambda columns: (columns["iou_of_images"], columns["filled_images"])),
+    "iou_class": Score(
+        "mIoU C, majority not empty", lambda columns: (columns["iou"], columns["cases"] - columns["empty"]), by_structure=True
+    ),
+    "iou_worst": Score("mIoU I, worst quarter", _column("filled_images"), worst=25),
     "brier": Score("Brier score x 1000", _column("brier"), 1000, 2, -1),
     "excess": Score("Brier score less the readers' spread x 1000", lambda columns: columns["brier"] - columns["spread"], 1000, 2, -1),
     "nll": Score("NLL x 1000", _column("nll"), 1000, 1, -1),
@@ -135,6 +138,9 @@ def table_of(results: Sequence[Result], name: str, seeds: Sequence[int]) -> Scor
         if [(seed, row["patient"], row["structure"], row["cases"]) for seed, row in rows] != identity:
             got = f"others in {key}"
             raise ValueError(error_sentence("OUT", f"the same patients in every cell of {name}", got, "name a folder of one study"))
+        if set(rows[0][1]) != set(first[0][1]):
+            got = f"others in {key}: {', '.join(sorted(set(rows[0][1]) ^ set(first[0][1])))}"
+            raise ValueError(error_sentence("OUT", f"the same scores in every cell of {name}", got, "repeat the runs of one of them"))
     # a set without a true probability has no value in that column
     numbers = [column for column, value in first[0][1].items() if column not in OF_ROW and value]
     cells = {key: {column: np.array([float(row[column]) for _, row in rows]) for column in numbers} for key, rows in whole.items()}

@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from monai_jdt.data.files.atomic import whole_file
+from monai_jdt.validation import error_sentence
 
 KEPT = Path(__file__).resolve().parent / "kept"
 ABOUT = ("set", "network", "cell", "seed")
 #: Columns of a case that are no score.
 NAMES = (*ABOUT, "case", "patient", "structure")
+#: Columns of a case from which others are made.
+NEEDED = ("thresholded_dice", "majority", "marked_half", "right_half")
 #: Columns of a patient and a structure that are no sum.
 OF_ROW = ("patient", "structure", "ious")
 #: How many cases have an empty majority, and the sum over these.
@@ -62,6 +65,11 @@ def read_run(record_file: Path) -> Result:
     record = json.loads(record_file.read_text())
     with (record_file.parent / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    missing = {*NAMES, *NEEDED} - set(rows[0])
+    if missing:
+        what = f"scores as {Path(__file__).with_name('scores.py')} makes them"
+        fix = f"delete {record_file}, and run the study again, which trains again"
+        raise ValueError(error_sentence(str(record_file.with_name("cases.csv")), what, f"none of {', '.join(sorted(missing))}", fix))
     run = {
         "settings": record["settings"],
         **record["decisions"],

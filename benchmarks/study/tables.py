@@ -59,10 +59,19 @@ NAMED: tuple[tuple[str, str, str, str], ...] = (
             *((f"{cell}, half the epochs", cell) for cell in (USUAL, CE)),
             *((f"{cell}, batches of 4", cell) for cell in (USUAL, CE)),
             (f"{JDT}, two ranks, sync on", f"{JDT}, two ranks, sync off"),
-            ("CE + JML by class, present, average", "CE + JML by image, present, average"),
         )
         for score in ("thresholded_dice", "brier")
     ),
+    *(
+        (f"CE + JML by {first}, average", f"CE + JML by {second}, average", score, "")
+        for first, second in (("class, present", "image, present"), ("class, present", "image"))
+        for score in ("iou_dataset", "iou_image", "iou_class", "iou_worst")
+    ),
+    # the mask with the best expected Dice and a level, against the best threshold
+    (JDT, JDT, "dice_expected_level", "dice_validated"),
+    (JDT, JDT, "dice_validated", "dice_half"),
+    # the usual mask for the usual score
+    (JDT, USUAL, "dice_half", ""),
     *(
         (at_faster_rate(JDT), at_faster_rate(cell), score, "")
         for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")

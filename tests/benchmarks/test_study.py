@@ -454,6 +454,10 @@ def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest
     assert other == second
     assert [result.about[2] for result in kept.read_results(tmp_path / "none", kept=True)] == ["a", "b"]
     assert kept.read_results(tmp_path / "none") == []
+    old = tmp_path / "later" / "runs" / "a" / "seed0" / "cases.csv"
+    old.write_text(old.read_text().replace("structure", "organ"))
+    with pytest.raises(ValueError, match=r"cases.csv: expected scores as .*scores.py makes them, got none of structure. Fix: delete"):
+        kept.read_results(tmp_path / "later")
     lines = (tmp_path / "kept" / "runs.csv").read_text().splitlines()
     (tmp_path / "kept" / "runs.csv").write_text("\n".join(lines[:2]) + "\n")
     assert [result.about[2] for result in kept.read_kept()] == ["a"]
