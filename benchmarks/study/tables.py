@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +171,13 @@ def floors(table: ScoreTable) -> list[str]:
     return [f"{title} {1000 * columns[name].sum() / table.cases.sum():.{digits}f}" for title, name, digits in found if name in columns]
 
 
+def in_order(name: str, table: ScoreTable) -> ScoreTable:
+    """Return the table with its cells as `CELLS` has them."""
+    places = {(cell.network, cell.name): number for number, cell in enumerate(CELLS) if cell.set == name}
+    ordered = sorted(table.cells.items(), key=lambda item: places.get(item[0], len(CELLS)))
+    return replace(table, cells=dict(ordered))
+
+
 def network_of(name: str) -> str:
     """Return the network of a set's core cells."""
     return next(cell.network for cell in CELLS if cell.set == name)
@@ -289,7 +296,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     results = read_results(arguments.out, arguments.kept)
-    tables = {name: table for name in SETS if (table := table_of(results, name, seeds)) is not None}
+    tables = {name: in_order(name, table) for name in SETS if (table := table_of(results, name, seeds)) is not None}
     if not tables:
         parser.error(
             f"out: expected cells with the seeds {arguments.seeds}, got none in {arguments.out}. Fix: run benchmarks.study first."
