@@ -161,9 +161,13 @@ def main() -> None:
         prog="python -m benchmarks.study.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder of the runs")
-    found = read_results(parser.parse_args().out)
+    out = parser.parse_args().out
+    try:
+        found = read_results(out)
+    except ValueError as error:
+        parser.error(str(error))
     if not found:
-        parser.error(f"out: expected runs that are done, got none in {parser.parse_args().out}. Fix: run benchmarks.study first.")
+        parser.error(f"out: expected runs that are done, got none in {out}. Fix: run benchmarks.study first.")
     keep(found)
     print(f"{len(found)} runs added, {len(read_kept())} kept in {KEPT}")
 

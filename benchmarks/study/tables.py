@@ -295,8 +295,11 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true", help="take the runs of benchmarks/study/kept that OUT has not")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    results = read_results(arguments.out, arguments.kept)
-    tables = {name: in_order(name, table) for name in SETS if (table := table_of(results, name, seeds)) is not None}
+    try:
+        results = read_results(arguments.out, arguments.kept)
+        tables = {name: in_order(name, table) for name in SETS if (table := table_of(results, name, seeds)) is not None}
+    except ValueError as error:
+        parser.error(str(error))
     if not tables:
         parser.error(
             f"out: expected cells with the seeds {arguments.seeds}, got none in {arguments.out}. Fix: run benchmarks.study first."

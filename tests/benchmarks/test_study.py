@@ -431,7 +431,9 @@ def test_a_small_study_from_runs_to_tables(tmp_path: Path, monkeypatch: pytest.M
     assert "3 patients in all, seeds 0." in capsys.readouterr().out
 
 
-def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_results_are_sums_over_patients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(kept, "KEPT", tmp_path / "kept")
     done(tmp_path / "out", "a", 0, [("c1", "p2", 0.25, 1, 2), ("c2", "p1", 0.5, 0, 0), ("c3", "p2", 1 / 3, 4, 3)])
     done(tmp_path / "out", "b", 1, [("c1", "p2", 0.0, 1, 0)])
@@ -458,6 +460,11 @@ def test_kept_results_are_sums_over_patients(tmp_path: Path, monkeypatch: pytest
     old.write_text(old.read_text().replace("structure", "organ"))
     with pytest.raises(ValueError, match=r"cases.csv: expected scores as .*scores.py makes them, got none of structure. Fix: delete"):
         kept.read_results(tmp_path / "later")
+    for main in (kept.main, tables.main):
+        monkeypatch.setattr("sys.argv", ["command", str(tmp_path / "later")])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+    assert capsys.readouterr().err.count("got none of structure") == 2
     lines = (tmp_path / "kept" / "runs.csv").read_text().splitlines()
     (tmp_path / "kept" / "runs.csv").write_text("\n".join(lines[:2]) + "\n")
     assert [result.about[2] for result in kept.read_kept()] == ["a"]
