@@ -31,10 +31,13 @@ def main() -> None:
     cells = [cell for cell in CELLS if cell.set in lists and arguments.cells in cell.name]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     runs = [Run(cell, seed, lists[cell.set], arguments.out, {}) for seed in seeds for cell in cells]
+    if not runs:
+        parser.error(f"--cells: expected a part of a cell's name in the tables, such as {CELLS[0].name!r}, got {arguments.cells!r}")
     if arguments.kept:
-        kept = {result.about: result.run["settings"] for result in read_kept()}
+        kept, every = {result.about: result.run["settings"] for result in read_kept()}, len(runs)
         # with other settings it is another run
         runs = [run for run in runs if run.about not in kept or kept[run.about] != run.settings()]
+        print(f"{every - len(runs)} of {every} runs are kept")
     perform_all(runs, arguments.workers, perform)
 
 
@@ -52,7 +55,10 @@ def sets_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> d
     unknown = sorted(set(names) - set(SETS))
     if unknown:
         parser.error(f"--sets: expected some of {', '.join(SETS)}, got {', '.join(unknown)}")
-    return {name: tuple(SETS[name].lists(arguments.data, arguments.out / "data" / name.replace(" ", "_"))) for name in names}
+    try:
+        return {name: tuple(SETS[name].lists(arguments.data, arguments.out / "data" / name.replace(" ", "_"))) for name in names}
+    except FileNotFoundError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -71,11 +71,15 @@ NAMED: tuple[tuple[str, str, str, str], ...] = (
     (JDT, JDT, "dice_expected_level", "dice_validated"),
     (JDT, JDT, "dice_validated", "dice_half"),
     # the usual mask for the usual score
-    (JDT, USUAL, "dice_half", ""),
+    *((JDT, cell, "dice_half", "") for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")),
+    *(("CE + Lovasz, majority", USUAL, score, "") for score in ("thresholded_dice", "dice_half")),
+    ("CE + JML, majority, smoothed near borders", "CE + JML, majority", "dice_expected_level", ""),
+    (f"{JDT}, half the epochs", CE, "thresholded_dice", ""),
+    (at_faster_rate(JDT), at_faster_rate(JDT), "dice_expected_level", "dice_half"),
     *(
         (at_faster_rate(JDT), at_faster_rate(cell), score, "")
         for cell in (USUAL, CE, "DiceCE, average", "CE + JML norm 2, average")
-        for score in ("thresholded_dice", "brier", "ece", "truth_error")
+        for score in ("thresholded_dice", "brier", "ece", "truth_error", "dice_half", "dice_expected_level")
     ),
 )
 #: Of cells with another network than the others', without correction.

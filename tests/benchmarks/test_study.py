@@ -134,6 +134,25 @@ def test_a_set_without_its_data_names_what_is_missing(tmp_path: Path) -> None:
         SETS["lidc3d"].lists(None, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sets", "lidc3d"], "--data: expected a folder with lidc/lidc3d.npz, got None"),
+        (["--sets", "phantom plane"], "--sets: expected some of lidc2d, "),
+        (["--sets", "phantom plain", "--cells", "norm=2"], "--cells: expected a part of a cell's name in the tables"),
+    ],
+)
+def test_a_command_that_names_nothing_ends_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sets, "write_phantom", lambda folder, index, difficulty: folder.mkdir())
+    monkeypatch.setattr(sets, "item_of", lambda folder: {"case": folder.name, "patient": "p", "image": "i", "raters": ["r"]})
+    monkeypatch.setattr("sys.argv", ["study", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        study.main()
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 # ----------------------------------------------------------------------------------------------------------------- cells
 
 
