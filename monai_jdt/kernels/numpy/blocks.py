@@ -252,7 +252,7 @@ class Block:
         if raters == 1 and weights is None:
             np.equal(answers, classes, out=values)
             return values, None if marker is None else answers != marker
-        if marker is None and raters < 256 and (weights is None or (weights == 1).all()):
+        if marker is None and raters < 256 and weights is not None and (weights == 1).all():
             votes = np.equal(answers[:, :1], classes).view(np.uint8)
             for rater in range(1, raters):
                 votes += np.equal(answers[:, rater : rater + 1], classes).view(np.uint8)
