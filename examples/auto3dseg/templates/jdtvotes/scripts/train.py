@@ -71,6 +71,7 @@ def run(config_file: str | list[str], **override: Any) -> None:
         ConfigParser.export_config_file(progress, os.path.join(get("ckpt_path"), "progress.yaml"), fmt="yaml")
         print(f"fold {get('fold')}: thresholded Dice {score:.2f}")
     if launched:
+        del trained  # before its process group: the last one to go, it would wait for gloo's threads, and they for Python's lock
         dist.destroy_process_group()
 
 
