@@ -90,4 +90,5 @@ if rank == 0:
     for name, score in zip(REGIONS, scores, strict=True):
         print(f"{name}: thresholded Dice {score:.2f}")
 if launched:
+    del network  # before its processes part: with gloo, the end of Python and the end of its threads may wait for each other
     dist.destroy_process_group()

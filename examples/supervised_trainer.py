@@ -4,6 +4,7 @@ It makes ten phantoms (synthetic, no patients) in memory: `python examples/super
 `torchrun --standalone --nproc_per_node=2 examples/supervised_trainer.py`.
 """
 
+import gc
 import os
 from typing import Any
 
@@ -98,4 +99,7 @@ trainer.run()
 if rank == 0:
     print(f"thresholded Dice {evaluator.state.metrics['thresholded_dice']:.2f}")
 if launched:
+    # The network goes before its processes part: with gloo, the end of Python and the end of its threads may wait for each other.
+    del trainer, evaluator, network
+    gc.collect()
     dist.destroy_process_group()
