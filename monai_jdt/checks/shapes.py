@@ -93,6 +93,8 @@ def _target_misfit(logits: torch.Tensor, label: torch.Tensor, form: LabelForm) -
             fix = "for a map of class indices pass to_onehot_y=True (or regions=...)"
         elif label.ndim == logits.ndim - 1 and list(label.shape) == [n, *space]:
             fix = "add the channel dimension with target[:, None]" + (" and pass to_onehot_y=True" if channels > 1 else "")
+        elif label.ndim == logits.ndim and label.shape[0] == n and list(label.shape[2:]) == space:
+            fix = "for the maps of several raters pass votes=True"
     elif form is LabelForm.INDEX:
         expected = f"class indices of shape {(n, 1, *space)}"
         if label.shape == logits.shape:

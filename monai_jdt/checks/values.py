@@ -131,8 +131,9 @@ def _check_total(total: torch.Tensor, counted: torch.Tensor | None) -> None:
         wrong = wrong & counted
     if bool(wrong.any()):
         expected = f"softmax labels that sum to 1 over the channels (within {SUM_TOLERANCE:g})"
+        fix = "add the background channel, or use sigmoid=True; for the maps of several raters pass votes=True"
         got = f"a sum of {_first_wrong(total, wrong):g} at {int(wrong.sum())} voxels"
-        raise ValueError(error_sentence("target", expected, got, "add the background channel, or use sigmoid=True"))
+        raise ValueError(error_sentence("target", expected, got, fix))
 
 
 def _check_range(label: torch.Tensor, counted: torch.Tensor | None, recipe: VoxelRecipe) -> None:

@@ -57,6 +57,12 @@ REFUSED: dict[str, tuple[Callable[..., None], tuple[Any, ...], str]] = {
         (X, INDEX, DENSE),
         "target: expected shape (2, 3, 4, 5), the shape of input, ",
     ),
+    "the maps of five raters without votes": (
+        checks.check_target,
+        (X, X[:, :1].expand(-1, 5, -1, -1), DENSE),
+        "target: expected shape (2, 3, 4, 5), the shape of input, got shape (2, 5, 4, 5). "
+        "Fix: for the maps of several raters pass votes=True",
+    ),
     "a soft label as indices": (
         checks.check_target,
         (X, X, INDICES),
